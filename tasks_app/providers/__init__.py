@@ -1,0 +1,62 @@
+"""Which provider makes which type of task? The registry, fed by one setting.
+
+``settings.GENERATION_PROVIDERS`` maps a task type to a dotted path, or to
+``{"provider": dotted path, "options": {...}}``; options are the provider's keyword
+arguments. Nothing falls back to another provider silently.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, cast
+
+from tasks_app.providers.base import Provider
+
+
+class UnknownProvider(LookupError):
+    """No provider is configured under that task type or name."""
+
+
+def get_provider(task_type: str) -> Provider:
+    """Return the provider configured for ``task_type``, one instance per configuration.
+
+    Raises:
+        UnknownProvider: the type is not configured, or its provider cannot make it.
+    """
+    path, options = _configured(task_type)
+    provider = _instance(path, json.dumps(options, sort_keys=True))
+    if task_type not in provider.task_types:
+        raise UnknownProvider(f"Provider {provider.name} does not make {task_type}.")
+    return provider
+
+
+def configured_task_types() -> frozenset[str]:
+    """Return the task types that have a provider."""
+    return frozenset(_setting())
+
+
+def _setting() -> dict[str, Any]:
+    # Imported here so that a render's child process, which has no settings, can
+    # import this package.
+    from django.conf import settings
+
+    return cast(dict[str, Any], settings.GENERATION_PROVIDERS)
+
+
+def _configured(task_type: str) -> tuple[str, dict[str, Any]]:
+    try:
+        entry = _setting()[task_type]
+    except KeyError:
+        raise UnknownProvider(f"No provider is configured for {task_type}.") from None
+    if isinstance(entry, str):
+        return entry, {}
+    return entry["provider"], entry.get("options", {})
+
+
+@lru_cache(maxsize=64)
+def _instance(path: str, options: str) -> Provider:
+    module, _, name = path.rpartition(".")
+    factory = getattr(import_module(module), name)
+    return cast(Provider, factory(**json.loads(options)))
