@@ -1,0 +1,40 @@
+"""Which PostgreSQL and Redis do the tests use? Their own, whatever the environment says.
+
+Loaded by `-p tests.embedded_plugin`, so before pytest-django reads the settings, in the
+controller and in each of its processes. Each process has a database (pytest-django names it)
+and a Redis database of its own. The last process out stops the servers.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from moviesvc import embedded
+
+VAR = Path(__file__).resolve().parent.parent / "var" / "test"
+
+
+def _process_index() -> int:
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+def _use_test_servers() -> None:
+    for name in [key for key in os.environ if key.startswith(("PG", "WEBHOOK", "TASK_"))]:
+        del os.environ[name]
+    os.environ |= {
+        "DATABASE_URL": embedded.postgres(VAR),
+        "REDIS_URL": embedded.redis(VAR, db=_process_index() + 1),
+        "EMBEDDED": "off",  # for child processes: the URLs are all they need
+        "ENVIRONMENT": "development",
+        "SECRET_KEY": "a key that only the tests use",
+    }
+    for name in ("PUBLIC_URL", "ALLOWED_HOSTS", "PORT", "HOST", "DJANGO_SETTINGS_MODULE"):
+        os.environ.pop(name, None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    embedded.leave(VAR)
+
+
+_use_test_servers()

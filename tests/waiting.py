@@ -1,0 +1,26 @@
+"""How does a test wait for something real? It asks until the answer is yes or the time is up."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(predicate: Callable[[], T], timeout: float = 10.0, message: str = "") -> T:
+    """Call `predicate` until it answers something true, and answer that.
+
+    Args:
+        timeout: seconds.
+    Raises: AssertionError when the time is up.
+    """
+    deadline = time.monotonic() + timeout
+    pause_seconds = 0.005
+    while True:
+        answer = predicate()
+        if answer:
+            return answer
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {timeout} s: {message or predicate}")
+        time.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 1.5, 0.1)
