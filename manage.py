@@ -1,0 +1,18 @@
+#!/usr/bin/env python
+"""How are the project's commands run? `python manage.py <command>`, with nothing set up before."""
+
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "moviesvc.settings")
+    try:
+        from django.core.management import execute_from_command_line
+    except ImportError:
+        sys.exit("Django is not installed in this Python. Use `make run`, or .venv/bin/python.")
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()
