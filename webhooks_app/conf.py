@@ -1,0 +1,252 @@
+"""Which settings does the webhook app have, and what do they mean?
+
+A project sets one dict, ``WEBHOOKS``, in its Django settings. Every key, its unit and its
+default stand here and nowhere else; a key that is not listed is refused at the first read, since
+a misspelt key that is ignored shows up as a lost webhook months later.
+
+``webhook_settings.TIMEOUT_SECONDS`` (upper case, as in the dict) is always the current value:
+``override_settings(WEBHOOKS={...})`` takes effect at once. This is the only module of the pure
+part that reads Django's settings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+DAY = 86_400.0
+
+STANDARD_POLICIES: Mapping[str, Any] = {
+    # Three retries, exactly 1, 2 and 4 s after the end of the attempt before.
+    "standard": [1, 2, 4],
+    # About three and a half days; the jitter spreads a burst that failed together.
+    "durable": {
+        "waits": [5, 30, 120, 600, 3_600, 10_800, 28_800, 57_600, 86_400],
+        "jitter": 0.2,
+    },
+}
+
+
+@dataclass(frozen=True)
+class WebhookSettings:
+    """The values of ``settings.WEBHOOKS``, checked and with defaults filled in."""
+
+    # Where the delivery engine runs: "worker" (in every Dramatiq worker process) or "dedicated"
+    # (only in `manage.py deliver_webhooks`).
+    ENGINE: str = "worker"
+    # Everything one request may take, in seconds: DNS, connect, TLS and headers together.
+    TIMEOUT_SECONDS: float = 30.0
+    # The answers that count as delivered. Everything else is a failed attempt.
+    SUCCESS_STATUSES: frozenset[int] = frozenset({200, 201, 202, 204})
+    # The policy of a message that names none; a key of POLICIES.
+    RETRY_POLICY: str = "standard"
+    # name -> list of waits in seconds, or {"waits": [...], "jitter": 0..1}. What a project gives
+    # is added to the two built-in policies; the same name replaces one.
+    POLICIES: Mapping[str, Any] = field(default_factory=lambda: dict(STANDARD_POLICIES))
+    # Requests in flight in one engine, over all destinations.
+    MAX_IN_FLIGHT: int = 256
+    # Requests in flight to one destination: at first, and at most once it proved fast.
+    DESTINATION_START_WINDOW: int = 4
+    DESTINATION_MAX_WINDOW: int = 20
+    # Distinct messages that must fail in a row before the destination's breaker opens.
+    BREAKER_THRESHOLD: int = 10
+    # How long an open breaker lets nothing through, in seconds; doubled by each failed probe up
+    # to the second value.
+    BREAKER_COOLDOWN_SECONDS: float = 30.0
+    BREAKER_COOLDOWN_MAX_SECONDS: float = 300.0
+    # True refuses http:// URLs.
+    REQUIRE_HTTPS: bool = True
+    # Networks (CIDR) that may be dialled although the built-in table denies them. Judged on the
+    # final address. Metadata addresses are allowed only by a /32 or /128 of their own.
+    ALLOW_NETWORKS: tuple[Network, ...] = ()
+    # Networks that may never be dialled (own public addresses, peers). Stronger than ALLOW.
+    DENY_NETWORKS: tuple[Network, ...] = ()
+    # Host names or IP literals, as written in URLs, freed from the port, single-label and suffix
+    # rules and from REQUIRE_HTTPS. The address behind a name is judged all the same.
+    ALLOW_HOSTS: frozenset[str] = frozenset()
+    # Days that finished messages and their deliveries are kept.
+    RETENTION_DAYS: int = 30
+    # The least distance between two task.progress events of one task, in seconds.
+    PROGRESS_INTERVAL: float = 5.0
+    # False leaves the key `traceback` out of failure payloads.
+    TRACEBACK: bool = True
+    USER_AGENT: str = "AI-Movie-Task-Service/1.0"
+    # Bytes of a response body that are kept; reading stops there.
+    RESPONSE_BODY_LIMIT: int = 65_536
+    # Added to TIMEOUT_SECONDS for the lease of a message, in seconds.
+    LEASE_MARGIN_SECONDS: float = 15.0
+    # Fernet keys that encrypt signing secrets at rest, newest first.
+    SECRET_KEYS: tuple[str, ...] = ()
+    # The longest wait that a receiver can ask for by Retry-After, for its message, in seconds.
+    RETRY_AFTER_MAX: float = DAY
+    # The longest that one Retry-After holds back the whole destination, in seconds.
+    HOLD_MAX_SECONDS: float = 60.0
+    # The longest a message waits behind an open breaker or a pause, in seconds; then it is dead.
+    MESSAGE_MAX_WAIT: float = DAY
+    # "whsk_..."; when set, every request also carries a v1a (Ed25519) signature.
+    ED25519_PRIVATE_KEY: str = ""
+
+    @property
+    def lease_seconds(self) -> float:
+        """The lease of a claimed message, in seconds."""
+        return self.TIMEOUT_SECONDS + self.LEASE_MARGIN_SECONDS
+
+
+_NAMES = tuple(spec.name for spec in fields(WebhookSettings))
+
+
+def _networks(name: str, value: Any) -> tuple[Network, ...]:
+    try:
+        networks = tuple(ipaddress.ip_network(str(item).strip()) for item in _items(name, value))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"WEBHOOKS['{name}']: {error}") from error
+    if name == "ALLOW_NETWORKS" and not django_settings.DEBUG:
+        for network in networks:
+            if network.prefixlen == 0:
+                raise ImproperlyConfigured(
+                    f"WEBHOOKS['{name}']: {network} would switch the egress policy off; "
+                    "list the networks that receivers live in"
+                )
+    return networks
+
+
+def _items(name: str, value: Any) -> Sequence[Any]:
+    if isinstance(value, str):
+        return [item for item in value.replace(",", " ").split() if item]
+    if isinstance(value, Sequence | set | frozenset):
+        return list(value)
+    raise ImproperlyConfigured(f"WEBHOOKS['{name}'] must be a list, not {type(value).__name__}")
+
+
+def _one_of(*choices: str) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        if value not in choices:
+            raise ImproperlyConfigured(
+                f"WEBHOOKS['{name}'] must be one of {', '.join(choices)}, not {value!r}"
+            )
+        return str(value)
+
+    return check
+
+
+def _number(least: float) -> Callable[[str, Any], float]:
+    def check(name: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+            raise ImproperlyConfigured(
+                f"WEBHOOKS['{name}'] must be a number of at least {least:g}, not {value!r}"
+            )
+        return value
+
+    return check
+
+
+def _whole(least: int) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ImproperlyConfigured(
+                f"WEBHOOKS['{name}'] must be a whole number of at least {least}, not {value!r}"
+            )
+        return value
+
+    return check
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ImproperlyConfigured(f"WEBHOOKS['{name}'] must be True or False, not {value!r}")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ImproperlyConfigured(f"WEBHOOKS['{name}'] must be one line of text")
+    return value
+
+
+def _policies(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ImproperlyConfigured(f"WEBHOOKS['{name}'] must be a dict")
+    return {**STANDARD_POLICIES, **value}
+
+
+def _statuses(name: str, value: Any) -> frozenset[int]:
+    return frozenset(int(item) for item in _items(name, value))
+
+
+_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "ENGINE": _one_of("worker", "dedicated"),
+    "TIMEOUT_SECONDS": _number(0.01),
+    "SUCCESS_STATUSES": _statuses,
+    "RETRY_POLICY": _text,
+    "POLICIES": _policies,
+    "MAX_IN_FLIGHT": _whole(1),
+    "DESTINATION_START_WINDOW": _whole(1),
+    "DESTINATION_MAX_WINDOW": _whole(1),
+    "BREAKER_THRESHOLD": _whole(1),
+    "BREAKER_COOLDOWN_SECONDS": _number(0),
+    "BREAKER_COOLDOWN_MAX_SECONDS": _number(0),
+    "REQUIRE_HTTPS": _flag,
+    "ALLOW_NETWORKS": _networks,
+    "DENY_NETWORKS": _networks,
+    "ALLOW_HOSTS": lambda name, value: frozenset(str(h).lower() for h in _items(name, value)),
+    "RETENTION_DAYS": _whole(1),
+    "PROGRESS_INTERVAL": _number(0),
+    "TRACEBACK": _flag,
+    "USER_AGENT": _text,
+    "RESPONSE_BODY_LIMIT": _whole(0),
+    "LEASE_MARGIN_SECONDS": _number(0),
+    "SECRET_KEYS": lambda name, value: tuple(str(key) for key in _items(name, value)),
+    "RETRY_AFTER_MAX": _number(0),
+    "HOLD_MAX_SECONDS": _number(0),
+    "MESSAGE_MAX_WAIT": _number(0),
+    "ED25519_PRIVATE_KEY": _text,
+}
+
+
+def load(given: Mapping[str, Any]) -> WebhookSettings:
+    """Check a ``WEBHOOKS`` dict and fill in the defaults.
+
+    Raises:
+        ImproperlyConfigured: for an unknown key (with the nearest known one) or a bad value.
+    """
+    for name in given:
+        if name not in _NAMES:
+            near = difflib.get_close_matches(str(name).upper(), _NAMES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ImproperlyConfigured(f"WEBHOOKS has no key {name!r}{hint}")
+    loaded = WebhookSettings(**{name: _CHECKS[name](name, value) for name, value in given.items()})
+    if loaded.RETRY_POLICY not in loaded.POLICIES:
+        raise ImproperlyConfigured(
+            f"WEBHOOKS['RETRY_POLICY'] names {loaded.RETRY_POLICY!r}, which POLICIES lacks"
+        )
+    return loaded
+
+
+class _Current:
+    """Stands for the current ``WebhookSettings``; reads Django's settings on first use."""
+
+    _loaded: WebhookSettings | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._loaded is None:
+            self._loaded = load(getattr(django_settings, "WEBHOOKS", {}))
+        return getattr(self._loaded, name)
+
+    def _forget(self, *, setting: str, **kwargs: Any) -> None:
+        if setting in ("WEBHOOKS", "DEBUG"):
+            self._loaded = None
+
+
+_current = _Current()
+setting_changed.connect(_current._forget)
+# The cast gives callers the types; the object itself follows override_settings.
+webhook_settings = cast(WebhookSettings, _current)

@@ -1,0 +1,269 @@
+"""What does one answer mean, and when is the next attempt?
+
+Pure: no clock, no database, no network. ``now`` and ``rng`` are arguments, so that a schedule can
+be computed, printed and tested without waiting for it. Times are seconds (Unix time where they
+are points); the rules are those of the section "The webhook" of the receiver's guide.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+from webhooks_app.conf import webhook_settings
+
+MAX_WAITS = 20
+MAX_WAIT_SECONDS = 86_400.0
+# So many attempts in a row whose process died use up one retry: a message that kills its engine
+# must come to an end, one that met two deployments must not be charged for them.
+INTERRUPTIONS_PER_FAILURE = 5
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+GONE = 410
+_ASKS_FOR_PATIENCE = frozenset({429, 503})
+_FINAL_CODES = frozenset({"blocked_address", "invalid_url"})
+
+
+class ErrorCode(StrEnum):
+    """Why an attempt failed; the empty code is success. Stored on WebhookDelivery."""
+
+    NONE = ""
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    RESET = "reset"
+    PROTOCOL = "protocol"
+    HTTP_STATUS = "http_status"
+    REDIRECT_REFUSED = "redirect_refused"
+    BLOCKED_ADDRESS = "blocked_address"
+    INVALID_URL = "invalid_url"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """What one request to a receiver came to. A failed request is a value, not an exception.
+
+    ``error_code`` is empty exactly when the status counts as delivered. ``error`` is one line of
+    ours, never bytes of the receiver. ``retry_after`` is in seconds from the answer, already
+    parsed; ``phases`` holds ``dns_ms``, ``connect_ms`` (with TLS) and ``first_byte_ms``, as far
+    as the attempt got; a reused connection has neither of the first two.
+    """
+
+    status: int | None = None
+    error_code: str = ErrorCode.NONE
+    error: str = ""
+    response_headers: tuple[tuple[str, str], ...] = ()
+    response_body: bytes = b""
+    truncated: bool = False
+    remote_address: str = ""
+    duration_ms: float = 0.0
+    phases: Mapping[str, float] = field(default_factory=dict)
+    is_connection_reused: bool = False
+    reconnected: bool = False
+    retry_after: float | None = None
+    location: str = ""
+
+
+class Verdict(StrEnum):
+    """What an attempt says about its message, before any policy is asked."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    FINAL = "final"
+
+
+def status_error_code(status: int, success_statuses: Iterable[int]) -> ErrorCode:
+    """Return the error code of an HTTP status, empty when it counts as delivered."""
+    if status in success_statuses:
+        return ErrorCode.NONE
+    return ErrorCode.REDIRECT_REFUSED if status in REDIRECTS else ErrorCode.HTTP_STATUS
+
+
+def classify(result: AttemptResult) -> Verdict:
+    """Say whether the message is delivered, may be tried again, or is dead at once."""
+    if not result.error_code:
+        return Verdict.DELIVERED
+    if result.error_code in _FINAL_CODES or result.status == GONE:
+        return Verdict.FINAL
+    return Verdict.RETRY
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The waits between attempts, in seconds, and how far (0..1) each is stretched at random."""
+
+    waits: tuple[float, ...]
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.waits) > MAX_WAITS:
+            raise ValueError(f"a retry policy has at most {MAX_WAITS} waits")
+        for wait in self.waits:
+            if isinstance(wait, bool) or not isinstance(wait, int | float):
+                raise ValueError(f"a wait is a number of seconds, not {wait!r}")
+            if not 0 <= wait <= MAX_WAIT_SECONDS:  # also refuses NaN
+                raise ValueError(f"a wait is 0 to {MAX_WAIT_SECONDS:.0f} seconds, not {wait!r}")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"jitter is 0 to 1, not {self.jitter!r}")
+
+    def wait(self, step: int, rng: random.Random) -> float | None:
+        """Return the seconds before retry number ``step + 1``, None when there is none."""
+        if step >= len(self.waits):
+            return None
+        wait = self.waits[step]
+        return wait * rng.uniform(1 - self.jitter, 1 + self.jitter) if self.jitter else wait
+
+
+def resolve_policy(
+    value: str | Sequence[float] | Policy | None, policies: Mapping[str, Any] | None = None
+) -> Policy:
+    """Turn a policy's name, or a list of waits, into the policy.
+
+    None and "" mean the default of the settings. ``policies`` replaces the settings' table.
+
+    Raises:
+        ValueError: for an unknown name or waits out of range; the text is fit for a client.
+    """
+    if isinstance(value, Policy):
+        return value
+    if value is None or value == "":
+        value = webhook_settings.RETRY_POLICY
+    if not isinstance(value, str):
+        return Policy(tuple(value))
+    table = webhook_settings.POLICIES if policies is None else policies
+    if value not in table:
+        raise ValueError(f"unknown retry policy {value!r}; known: {', '.join(sorted(table))}")
+    spec = table[value]
+    if isinstance(spec, Policy):
+        return spec
+    if isinstance(spec, Mapping):
+        return Policy(tuple(spec["waits"]), float(spec.get("jitter", 0.0)))
+    return Policy(tuple(spec))
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The message is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """Try again at ``at`` (``now`` + ``delay``); ``step`` is the message's new retry step.
+
+    ``hold_seconds``: hold the whole destination back that long (Retry-After, capped).
+    """
+
+    at: float
+    delay: float
+    step: int
+    hold_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The message is a dead letter. ``reason``: retries_exhausted, gone, or an error code."""
+
+    reason: str
+    is_endpoint_gone: bool = False
+    hold_seconds: float | None = None
+
+
+Decision = Delivered | RetryAt | Dead
+
+
+def decide(
+    result: AttemptResult, *, policy: Policy, step: int, now: float, rng: random.Random
+) -> Decision:
+    """Decide what becomes of a message after one attempt.
+
+    Args:
+        step: retries used up before this attempt, 0 for the first.
+        now: the end of the attempt, from which waits count.
+    """
+    verdict = classify(result)
+    if verdict is Verdict.DELIVERED:
+        return Delivered()
+    if verdict is Verdict.FINAL:
+        is_gone = result.status == GONE
+        return Dead("gone" if is_gone else result.error_code, is_endpoint_gone=is_gone)
+    asked = result.retry_after if result.status in _ASKS_FOR_PATIENCE else None
+    hold = None if asked is None else min(asked, webhook_settings.HOLD_MAX_SECONDS)
+    wait = policy.wait(step, rng)
+    if wait is None:
+        return Dead("retries_exhausted", hold_seconds=hold)
+    # The policy's own wait is the floor: "Retry-After: 0" must not undercut it.
+    delay = wait if asked is None else max(wait, min(asked, webhook_settings.RETRY_AFTER_MAX))
+    return RetryAt(at=now + delay, delay=delay, step=step + 1, hold_seconds=hold)
+
+
+def decide_interrupted(
+    in_a_row: int, *, policy: Policy, step: int, now: float, rng: random.Random
+) -> RetryAt | Dead:
+    """Decide what becomes of a message whose attempt died with its process.
+
+    Args:
+        in_a_row: interrupted attempts since the last one that ended, this one included.
+    """
+    if in_a_row % INTERRUPTIONS_PER_FAILURE:
+        return RetryAt(at=now, delay=0.0, step=step)
+    wait = policy.wait(step, rng)
+    if wait is None:
+        return Dead("retries_exhausted")
+    return RetryAt(at=now + wait, delay=wait, step=step + 1)
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Return the seconds that a Retry-After header asks for, None when it says nothing usable.
+
+    RFC 9110, 10.2.3: delay-seconds (digits only) or an HTTP date. A date in the past is 0.
+    """
+    if value is None or len(value) > 64:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+        seconds = date.timestamp() - now
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
+    # A date without a zone would be read in the machine's own zone.
+    if date.tzinfo is None or not math.isfinite(seconds):
+        return None
+    return max(0.0, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedAttempt:
+    """One line of a simulated schedule."""
+
+    attempt_number: int
+    at: float
+    result: AttemptResult
+    decision: Decision
+
+
+def simulate(
+    policy: Policy, answers: Sequence[AttemptResult], start: float, rng: random.Random
+) -> list[SimulatedAttempt]:
+    """Return the attempts that a message would see; the last answer repeats until it ends.
+
+    Each answer's ``duration_ms`` passes before its wait begins, as in real life.
+    """
+    attempts: list[SimulatedAttempt] = []
+    at, step = start, 0
+    while answers:
+        result = answers[min(len(attempts), len(answers) - 1)]
+        ended = at + result.duration_ms / 1000
+        decision = decide(result, policy=policy, step=step, now=ended, rng=rng)
+        attempts.append(SimulatedAttempt(len(attempts) + 1, at, result, decision))
+        if not isinstance(decision, RetryAt):
+            break
+        at, step = decision.at, decision.step
+    return attempts
