@@ -1,0 +1,335 @@
+"""How is the service configured? From the environment alone, described where it is read.
+
+With nothing set, this is a development machine: PostgreSQL and Redis are started in
+``var/`` and callbacks may go to loopback. As soon as ``DATABASE_URL`` is set it is
+production, which refuses to start until everything that matters is said.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+# VAR_DIR: where all state of a development set-up lives.
+VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
+# EMBEDDED=off: never start PostgreSQL or Redis (building docs, type checks, images).
+EMBEDDED = env.str("EMBEDDED", default="on") != "off"
+# ENVIRONMENT: development or production.
+ENVIRONMENT = env.str(
+    "ENVIRONMENT", default="production" if os.environ.get("DATABASE_URL") else "development"
+)
+IS_PRODUCTION = ENVIRONMENT == "production"
+_REQUIRED = ("SECRET_KEY", "PUBLIC_URL", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL")
+_missing = [name for name in _REQUIRED if IS_PRODUCTION and not os.environ.get(name)]
+if _missing:
+    raise ImproperlyConfigured(
+        f"Production needs {', '.join(_missing)}. Set them in the environment, "
+        "or set ENVIRONMENT=development for a try-out."
+    )
+
+
+def _development_secret() -> str:
+    """Return a secret kept in ``var/``, so that sessions and stored secrets survive a restart."""
+    path = VAR_DIR / "secret_key"
+    VAR_DIR.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48))
+    return path.read_text()
+
+
+# SECRET_KEY: signs sessions; SECRET_KEY_FALLBACKS: comma-separated older ones.
+SECRET_KEY = env.str("SECRET_KEY", default="") or _development_secret()
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+DEBUG = env.bool("DEBUG", default=False)
+# PORT, PUBLIC_URL: where the web server listens, and the base of every absolute link.
+PORT = env.int("PORT", default=8001)
+PUBLIC_URL = env.str("PUBLIC_URL", default=f"http://localhost:{PORT}").rstrip("/")
+# ALLOWED_HOSTS: comma-separated host names the service answers to.
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", "testserver"])
+_is_https = PUBLIC_URL.startswith("https://")
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "moviesvc",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django_dramatiq",
+    "django_filters",
+    "django_structlog",
+    "rest_framework",
+    "rest_framework_api_key",  # its own APIKey table stays empty; ours extends its abstract model
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "webhooks_app",
+    "tasks_app",
+]
+
+MIDDLEWARE = [
+    "moviesvc.problems.ProblemMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "moviesvc.problems.AdminLoginThrottle",
+    "moviesvc.problems.ContentSecurityPolicy",
+]
+
+ROOT_URLCONF = "moviesvc.urls"
+WSGI_APPLICATION = "moviesvc.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+
+def _database_url() -> str:
+    """Return ``DATABASE_URL``, starting the embedded server when it is unset."""
+    url = os.environ.get("DATABASE_URL", "")
+    if url.startswith("sqlite"):
+        raise ImproperlyConfigured(
+            "SQLite cannot run this service (it needs SKIP LOCKED, LISTEN and partial indexes). "
+            "Unset DATABASE_URL for the embedded PostgreSQL, or point it at a PostgreSQL server."
+        )
+    if url:
+        return url
+    if not EMBEDDED:
+        return "postgresql://postgres@/movies?host=/nonexistent"
+    from moviesvc import embedded
+
+    return embedded.postgres(VAR_DIR)
+
+
+def _redis_url() -> str:
+    """Return ``REDIS_URL`` with the short time-outs that only its query string can carry."""
+    url = os.environ.get("REDIS_URL", "")
+    if not url and EMBEDDED:
+        from moviesvc import embedded
+
+        url = embedded.redis(VAR_DIR)
+    url = url or "unix:///nonexistent/redis.sock?db=0"
+    if "socket_timeout" not in url:
+        url += ("&" if "?" in url else "?") + "socket_timeout=0.25&socket_connect_timeout=0.25"
+    return url
+
+
+# DATABASE_URL: postgresql://user:password@host:port/name
+DATABASES = {"default": env.db_url_config(_database_url())}
+if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+    raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL server (postgresql://...).")
+DATABASES["default"].update(CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# REDIS_URL: redis://host:port/db; BROKER_URL: amqp://... to use RabbitMQ for the tickets.
+REDIS_URL = _redis_url()
+BROKER_URL = env.str("BROKER_URL", default="")
+
+_MIDDLEWARE = [
+    "moviesvc.logs.LogContextMiddleware",
+    "django_dramatiq.middleware.DbConnectionsMiddleware",
+    "moviesvc.worker.LifelineMiddleware",
+    "tasks_app.middleware.ShutdownMiddleware",
+    "webhooks_app.middleware.WebhookMiddleware",
+    "tasks_app.middleware.SweepMiddleware",
+    "dramatiq.middleware.TimeLimit",
+    "dramatiq.middleware.Callbacks",
+    "dramatiq.middleware.Retries",
+]
+DRAMATIQ_BROKER: dict[str, Any] = {
+    "BROKER": "dramatiq.brokers.redis.RedisBroker",
+    "OPTIONS": {
+        "url": REDIS_URL,
+        "namespace": env.str("DRAMATIQ_NAMESPACE", default="movies"),
+        "heartbeat_timeout": 30_000,
+        "maintenance_chance": 1_000_000,
+    },
+    "MIDDLEWARE": _MIDDLEWARE,
+}
+if BROKER_URL:
+    DRAMATIQ_BROKER = {
+        "BROKER": "dramatiq.brokers.rabbitmq.RabbitmqBroker",
+        "OPTIONS": {"url": BROKER_URL},
+        "MIDDLEWARE": _MIDDLEWARE,
+    }
+DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
+
+# Tasks. TASK_LEASE_SECONDS: how long a worker owns a task without a sign of life.
+TASK_LEASE_SECONDS = env.float("TASK_LEASE_SECONDS", default=30.0)
+# TASK_RETRY_WAITS: seconds before attempts 2, 3, ...; their number sets the attempts.
+TASK_RETRY_WAITS = [float(w) for w in env.list("TASK_RETRY_WAITS", default=["5", "30"])]
+# TASK_LOST_LIMIT: how many workers may be lost under a task before it fails.
+TASK_LOST_LIMIT = env.int("TASK_LOST_LIMIT", default=10)
+# SWEEP_INTERVAL_SECONDS: how often what a crash left behind is repaired.
+SWEEP_INTERVAL_SECONDS = env.float("SWEEP_INTERVAL_SECONDS", default=3.0)
+# RENDER_SLOTS: local renders at once in one worker process; 0 means one a core.
+RENDER_SLOTS = env.int("RENDER_SLOTS", default=0) or os.cpu_count() or 1
+# GENERATION_PROVIDERS: JSON object, task type -> provider path (or {"provider", "options"}).
+GENERATION_PROVIDERS = env.json(
+    "GENERATION_PROVIDERS",
+    default={
+        "video_generation": "tasks_app.providers.previz.provider.PrevizProvider",
+        "image_generation": "tasks_app.providers.previz.provider.PrevizProvider",
+        "audio_generation": "tasks_app.providers.previz.provider.PrevizProvider",
+    },
+)
+# QUEUE_LIMIT_PER_PROJECT: queued tasks one project may have; further submits get 429.
+QUEUE_LIMIT_PER_PROJECT = env.int("QUEUE_LIMIT_PER_PROJECT", default=20_000)
+# RATE_LIMIT_PER_MINUTE: requests a minute for a key without a limit of its own.
+RATE_LIMIT_PER_MINUTE = env.int("RATE_LIMIT_PER_MINUTE", default=6_000)
+IDEMPOTENCY_HOURS = 24
+# SSE_STREAMS, SSE_STREAMS_PER_KEY: open event streams per web process and per key.
+SSE_STREAMS = env.int("SSE_STREAMS", default=8)
+SSE_STREAMS_PER_KEY = env.int("SSE_STREAMS_PER_KEY", default=4)
+SSE_MAX_SECONDS = env.float("SSE_MAX_SECONDS", default=60.0)
+
+# Media. MEDIA_ROOT: the folder of stored files; S3_BUCKET and the AWS_ variables: use S3 instead.
+MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(VAR_DIR / "media"))
+WORK_ROOT = env.str("WORK_ROOT", default=str(VAR_DIR / "work"))
+# MEDIA_URL_TTL: seconds a media link lives; 0 means as long as the file.
+MEDIA_URL_TTL = env.int("MEDIA_URL_TTL", default=0)
+# MEDIA_ACCEL_PREFIX: internal nginx location that serves MEDIA_ROOT (X-Accel-Redirect).
+MEDIA_ACCEL_PREFIX = env.str("MEDIA_ACCEL_PREFIX", default="")
+# MEDIA_RETENTION_DAYS: files of finished tasks are kept this long.
+MEDIA_RETENTION_DAYS = env.int("MEDIA_RETENTION_DAYS", default=30)
+S3_BUCKET = env.str("S3_BUCKET", default="")
+_media_storage: dict[str, Any] = {
+    "BACKEND": "django.core.files.storage.FileSystemStorage",
+    "OPTIONS": {"location": MEDIA_ROOT},
+}
+if S3_BUCKET:
+    _media_storage = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": S3_BUCKET,
+            "endpoint_url": env.str("S3_ENDPOINT_URL", default="") or None,
+            "file_overwrite": False,
+            "querystring_auth": True,
+            "querystring_expire": 3600,
+        },
+    }
+STORAGES = {
+    "default": _media_storage,
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+STATIC_URL = "/static/"
+STATIC_ROOT = str(VAR_DIR / "static")
+WHITENOISE_USE_FINDERS = not IS_PRODUCTION
+
+# Webhooks: see webhooks_app/conf.py for every key, its unit and its default.
+_dev_networks = [] if IS_PRODUCTION else ["127.0.0.0/8", "::1/128"]
+_dev_hosts = [] if IS_PRODUCTION else ["localhost", "127.0.0.1", "[::1]"]
+WEBHOOKS: dict[str, Any] = {
+    "ENGINE": env.str("WEBHOOK_ENGINE", default="worker"),
+    "TIMEOUT_SECONDS": env.float("WEBHOOK_TIMEOUT_SECONDS", default=30.0),
+    "RETRY_POLICY": env.json("WEBHOOK_RETRY_POLICY", default="standard"),
+    "REQUIRE_HTTPS": env.bool("WEBHOOK_REQUIRE_HTTPS", default=IS_PRODUCTION),
+    "ALLOW_NETWORKS": env.list("WEBHOOK_ALLOW_NETWORKS", default=_dev_networks),
+    "DENY_NETWORKS": env.list("WEBHOOK_DENY_NETWORKS", default=[]),
+    "ALLOW_HOSTS": env.list("WEBHOOK_ALLOW_HOSTS", default=_dev_hosts),
+    "RETENTION_DAYS": env.int("WEBHOOK_RETENTION_DAYS", default=30),
+    "PROGRESS_INTERVAL": env.float("WEBHOOK_PROGRESS_INTERVAL", default=5.0),
+    "TRACEBACK": env.str("WEBHOOK_TRACEBACK", default="on") != "off",
+    # WEBHOOK_SECRET_KEYS: Fernet keys that encrypt stored secrets, newest first.
+    "SECRET_KEYS": env.list("WEBHOOK_SECRET_KEYS", default=[]),
+    "ED25519_PRIVATE_KEY": env.str("WEBHOOK_ED25519_PRIVATE_KEY", default=""),
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tasks_app.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["tasks_app.authentication.HasScope"],
+    "DEFAULT_PARSER_CLASSES": ["tasks_app.json_format.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["tasks_app.json_format.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": ["tasks_app.throttling.KeyRateThrottle"],
+    "EXCEPTION_HANDLER": "moviesvc.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "AI Movie Task Service",
+    "VERSION": "1.0.0",
+    "DESCRIPTION": "Submit generation tasks; get a signed webhook when each one is done.",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+# Bodies above this are answered with 413.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+
+# METRICS_ALLOW_NETWORKS: comma-separated networks that may read /metrics without a key.
+METRICS_ALLOW_NETWORKS = env.list("METRICS_ALLOW_NETWORKS", default=[])
+# PROMETHEUS_MULTIPROC_DIR must be in the environment before prometheus_client is imported.
+METRICS_DIR = env.str("PROMETHEUS_MULTIPROC_DIR", default=str(VAR_DIR / "metrics"))
+os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", METRICS_DIR)
+Path(METRICS_DIR).mkdir(parents=True, exist_ok=True)
+
+USE_TZ = True
+TIME_ZONE = "UTC"  # Django's default would write another zone's time into every log
+LANGUAGE_CODE = "en-gb"
+USE_I18N = False
+APPEND_SLASH = False
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _is_https
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 12 * 3600
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=IS_PRODUCTION and _is_https)
+SECURE_HSTS_SECONDS = 31_536_000 if _is_https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _is_https
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+# TRUSTED_PROXIES: how many reverse proxies stand in front (for X-Forwarded-*).
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
+if TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "/admin/login/"
+
+# LOG_FORMAT: json or console; LOG_LEVEL: DEBUG, INFO, WARNING, ERROR.
+LOG_FORMAT = env.str("LOG_FORMAT", default="json" if IS_PRODUCTION else "console")
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+from moviesvc.logs import logging_config  # noqa: E402 - needs nothing but the two values above
+
+LOGGING_CONFIG = None
+logging_config(LOG_FORMAT, LOG_LEVEL)
+
+UNFOLD: dict[str, Any] = {"SITE_TITLE": "AI Movie Task Service", "SITE_HEADER": "AI Movie Tasks"}

@@ -1,0 +1,9 @@
+"""Django's handle on this package."""
+
+from django.apps import AppConfig
+
+
+class TasksAppConfig(AppConfig):
+    name = "tasks_app"
+    default_auto_field = "django.db.models.BigAutoField"
+    verbose_name = "Tasks"

@@ -1,0 +1,239 @@
+"""What did clients ask for, how did it go, and who may ask?
+
+Only `lifecycle` writes ``Task.status``; everything else reads.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from typing import Any, ClassVar
+
+from django.db import models
+from django.db.models import Q
+from rest_framework_api_key.models import AbstractAPIKey, BaseAPIKeyManager
+
+ALL_SCOPES = ("read", "submit", "admin")
+
+
+def default_scopes() -> list[str]:
+    """Return every scope: a key made without a choice may do everything."""
+    return list(ALL_SCOPES)
+
+
+def new_link_token() -> str:
+    """Return 128 random bits as 32 hex digits, the unguessable part of a media link."""
+    return secrets.token_hex(16)
+
+
+def new_media_id() -> str:
+    """Return a 64-bit random id in lowercase hex, which clients see as ``payload_media_id``."""
+    return secrets.token_hex(8)
+
+
+def task_type_choices() -> list[tuple[str, str]]:
+    """Return the registered task types; a callable, so that a new type needs no migration."""
+    from tasks_app.task_types import choices
+
+    return choices()
+
+
+class ApiKeyManager(BaseAPIKeyManager):
+    """Makes keys whose primary key is their public prefix.
+
+    The library puts the hash into the primary key, from where it would spread to
+    foreign keys and admin addresses.
+    """
+
+    def assign_key(self, obj: AbstractAPIKey) -> str:
+        """Give ``obj`` a fresh key and return the only copy of its clear text."""
+        key = super().assign_key(obj)
+        obj.id = obj.prefix
+        return str(key)
+
+
+class ApiKey(AbstractAPIKey):
+    """A client's key. Only its hash is stored."""
+
+    project_id = models.CharField(
+        max_length=100,
+        null=True,
+        blank=True,
+        db_index=True,
+        help_text="The one project this key may touch; empty for all projects.",
+    )
+    scopes = models.JSONField(default=default_scopes, help_text="Any of read, submit, admin.")
+    rate_limit_per_minute = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Requests a minute; empty for the service's default."
+    )
+    callback_hosts = models.JSONField(
+        default=list, blank=True, help_text="Hosts callbacks may go to; empty for any allowed one."
+    )
+    retry_policy = models.JSONField(
+        null=True, blank=True, help_text="Default policy of this key's tasks: a name or waits."
+    )
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = ApiKeyManager()
+
+    class Meta(AbstractAPIKey.Meta):
+        verbose_name = "API key"
+        verbose_name_plural = "API keys"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix})"
+
+
+class TaskStatus(models.TextChoices):
+    """Where a task stands; the last three are terminal."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL_STATUSES = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED)
+
+
+class Priority(models.IntegerChoices):
+    """Clients see the lower-case names; a smaller number goes first."""
+
+    HIGH = 1, "high"
+    NORMAL = 2, "normal"
+    LOW = 3, "low"
+
+
+class Task(models.Model):
+    """One thing a client asked for."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project_id = models.CharField(max_length=100)
+    task_type = models.CharField(max_length=50, choices=task_type_choices)
+    task_data = models.JSONField()
+    # Text, not JSON: the order of keys and the form of numbers are the client's.
+    metadata = models.TextField(null=True, blank=True)
+    callback_url = models.CharField(max_length=2048, blank=True, default="")
+    webhook_events = models.JSONField(default=list)
+    retry_policy = models.JSONField(null=True, blank=True)
+    priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
+    status = models.CharField(max_length=12, choices=TaskStatus, default=TaskStatus.QUEUED)
+    progress = models.FloatField(default=0.0)
+    current_step = models.CharField(max_length=200, blank=True, default="")
+    version = models.PositiveIntegerField(default=1)
+    result = models.JSONField(null=True, blank=True)
+    error_code = models.CharField(max_length=40, blank=True, default="")
+    error = models.TextField(blank=True, default="")
+    traceback = models.TextField(blank=True, default="")
+    attempts = models.PositiveSmallIntegerField(default=0)
+    lost_count = models.PositiveSmallIntegerField(default=0)
+    available_at = models.DateTimeField()
+    timeout_seconds = models.PositiveIntegerField()
+    run_token = models.UUIDField(null=True, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    event_sequence = models.PositiveIntegerField(default=0)
+    remote_state = models.JSONField(null=True, blank=True)
+    retry_of = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries"
+    )
+    api_key = models.ForeignKey(ApiKey, null=True, blank=True, on_delete=models.SET_NULL)
+    request_id = models.CharField(max_length=64, blank=True, default="")
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.CheckConstraint(
+                name="task_finished_at_iff_terminal",
+                condition=Q(
+                    status__in=["completed", "failed", "cancelled"], finished_at__isnull=False
+                )
+                | Q(status__in=["queued", "processing"], finished_at__isnull=True),
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["task_type", "project_id", "priority", "created_at", "id"],
+                condition=Q(status="queued"),
+                name="task_queue",
+            ),
+            models.Index(
+                fields=["task_type", "priority", "created_at", "id"],
+                condition=Q(status="queued"),
+                name="task_position",
+            ),
+            models.Index(
+                fields=["task_type", "project_id"],
+                condition=Q(status="processing"),
+                name="task_running",
+            ),
+            models.Index(
+                fields=["lease_expires_at"], condition=Q(status="processing"), name="task_lease"
+            ),
+            models.Index(fields=["project_id", "created_at", "id"], name="task_project_page"),
+            models.Index(fields=["created_at", "id"], name="task_page"),
+            models.Index(
+                fields=["project_id", "status", "created_at", "id"], name="task_project_status"
+            ),
+            models.Index(fields=["status", "created_at", "id"], name="task_status_page"),
+            models.Index(
+                fields=["task_type", "finished_at"],
+                condition=Q(status="completed"),
+                name="task_history",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_type} {self.id}"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Tell whether the task has ended."""
+        return self.status in TERMINAL_STATUSES
+
+
+class MediaFile(models.Model):
+    """One stored file of a task; its ``id`` is what clients get as ``payload_media_id``."""
+
+    id = models.CharField(primary_key=True, max_length=32, default=new_media_id, editable=False)
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="files")
+    run_token = models.UUIDField()
+    role = models.CharField(max_length=30)
+    path = models.CharField(max_length=300)
+    media_type = models.CharField(max_length=100)
+    size_bytes = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64)
+    width = models.PositiveIntegerField(null=True, blank=True)
+    height = models.PositiveIntegerField(null=True, blank=True)
+    duration = models.FloatField(null=True, blank=True)
+    fps = models.FloatField(null=True, blank=True)
+    codecs = models.JSONField(default=list)
+    link_token = models.CharField(max_length=32, unique=True, default=new_link_token)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["created_at", "role"]
+
+    def __str__(self) -> str:
+        return f"{self.role} of {self.task_id}"
+
+
+class IdempotencyKey(models.Model):
+    """The answer to a submit that carried an ``Idempotency-Key``."""
+
+    scope = models.CharField(max_length=110)
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    task = models.ForeignKey(Task, on_delete=models.CASCADE)
+    response = models.JSONField()
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(fields=["scope", "key"], name="idempotency_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.scope}:{self.key}"

@@ -1,0 +1,7 @@
+"""stub"""
+
+import dramatiq
+
+
+class WebhookMiddleware(dramatiq.Middleware):
+    """stub"""

@@ -1,0 +1,321 @@
+"""What happened, who is owed the news, and what came of every attempt to tell them?
+
+Rows of `WebhookMessage` are rewritten on each attempt and therefore kept narrow;
+the body lies in the immutable `WebhookEvent`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+
+class WebhookEvent(models.Model):
+    """Something that happened. Immutable, but for ``acknowledged_at``."""
+
+    event_id = models.CharField(max_length=64, unique=True)
+    scope = models.CharField(max_length=100)
+    subject = models.CharField(max_length=64)
+    event_type = models.CharField(max_length=60)
+    sequence = models.PositiveIntegerField()
+    is_terminal = models.BooleanField(default=False)
+    body = models.BinaryField()
+    created_at = models.DateTimeField()
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(fields=["subject", "sequence"], name="event_sequence_once"),
+            models.UniqueConstraint(
+                fields=["subject"], condition=Q(is_terminal=True), name="event_terminal_once"
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["scope", "id"],
+                condition=Q(acknowledged_at__isnull=True),
+                name="event_unacked",
+            ),
+            models.Index(fields=["created_at"], name="event_created"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.event_id}"
+
+
+class WebhookDestination(models.Model):
+    """One origin as one project sees it; projects that share one never punish each other."""
+
+    scope = models.CharField(max_length=100)
+    scheme = models.CharField(max_length=5)
+    host = models.CharField(max_length=253)
+    port = models.PositiveIntegerField()
+    held_until = models.DateTimeField(null=True, blank=True)
+    hold_reason = models.CharField(max_length=40, blank=True, default="")
+    disabled_at = models.DateTimeField(null=True, blank=True)
+    disabled_reason = models.CharField(max_length=300, blank=True, default="")
+    max_in_flight = models.PositiveIntegerField(null=True, blank=True)
+    breaker_state = models.CharField(max_length=10, default="closed")
+    failing_messages = models.PositiveIntegerField(default=0)
+    last_success_at = models.DateTimeField(null=True, blank=True)
+    last_failure_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(
+                fields=["scope", "scheme", "host", "port"], name="destination_once"
+            )
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["host"], name="destination_host")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.origin} ({self.scope})"
+
+    @property
+    def origin(self) -> str:
+        """Return ``scheme://host:port``, without the port where it is the scheme's own."""
+        own = {"http": 80, "https": 443}.get(self.scheme)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" + ("" if self.port == own else f":{self.port}")
+
+
+class WebhookEndpoint(models.Model):
+    """A subscription: every event of a project, filtered by type, to one URL."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    scope = models.CharField(max_length=100, db_index=True)
+    url = models.CharField(max_length=2048)
+    event_types = models.JSONField(default=list, blank=True, help_text="Empty: all types.")
+    description = models.CharField(max_length=200, blank=True, default="")
+    retry_policy = models.JSONField(null=True, blank=True)
+    is_enabled = models.BooleanField(default=True)
+    disabled_reason = models.CharField(max_length=300, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(fields=["scope", "url"], name="endpoint_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.url} ({self.scope})"
+
+
+class ReplayState(models.TextChoices):
+    """How far a replay is."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+class ReplayJob(models.Model):
+    """A replay of one message or of many: what, where to, how fast, who, why, how far."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    scope = models.CharField(max_length=100, null=True, blank=True)
+    filters = models.JSONField(default=dict)
+    target_url = models.CharField(max_length=2048, blank=True, default="")
+    rate_per_second = models.FloatField(null=True, blank=True)
+    reason = models.CharField(max_length=500, blank=True, default="")
+    requested_by = models.CharField(max_length=150)
+    source = models.CharField(max_length=20)
+    state = models.CharField(max_length=12, choices=ReplayState, default=ReplayState.RUNNING)
+    total = models.PositiveIntegerField(default=0)
+    started_count = models.PositiveIntegerField(default=0)
+    skipped_count = models.PositiveIntegerField(default=0)
+    last_message_id = models.BigIntegerField(default=0)
+    highest_message_id = models.BigIntegerField(default=0)
+    next_batch_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        permissions: ClassVar[list[tuple[str, str]]] = [
+            ("replay_webhooks", "Can replay webhook messages")
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["next_batch_at"], condition=Q(state="running"), name="replay_running"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"replay {self.id} by {self.requested_by}"
+
+
+class MessageStatus(models.TextChoices):
+    """Where a message stands; only pending ones are ever claimed."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+
+
+class WebhookMessage(models.Model):
+    """One event owed to one URL: the outbox row.
+
+    While a lease is held ``next_attempt_at`` equals ``lease_expires_at``: a crashed
+    attempt is then simply a pending row that is due, and recovery, retries, replays
+    and first attempts are one path.
+    """
+
+    event = models.ForeignKey(WebhookEvent, on_delete=models.CASCADE, related_name="messages")
+    url = models.CharField(max_length=2048)
+    destination = models.ForeignKey(
+        WebhookDestination, on_delete=models.PROTECT, related_name="messages", db_index=False
+    )
+    endpoint = models.ForeignKey(
+        WebhookEndpoint, null=True, blank=True, on_delete=models.SET_NULL, related_name="messages"
+    )
+    status = models.CharField(max_length=10, choices=MessageStatus, default=MessageStatus.PENDING)
+    policy = ArrayField(models.FloatField())
+    jitter = models.FloatField(default=0.0)
+    retry_step = models.PositiveSmallIntegerField(default=0)
+    interrupted_count = models.PositiveSmallIntegerField(default=0)
+    attempt_count = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField()
+    lease_token = models.UUIDField(null=True, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    last_status_code = models.PositiveSmallIntegerField(null=True, blank=True)
+    last_error_code = models.CharField(max_length=24, blank=True, default="")
+    replay = models.ForeignKey(
+        ReplayJob, null=True, blank=True, on_delete=models.SET_NULL, related_name="messages"
+    )
+    created_at = models.DateTimeField()
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(fields=["event", "url"], name="message_once"),
+            models.CheckConstraint(
+                name="message_due_iff_pending",
+                condition=Q(status="pending", next_attempt_at__isnull=False)
+                | (~Q(status="pending") & Q(next_attempt_at__isnull=True)),
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            # Destination first: the claim jumps over a destination's backlog instead of walking it.
+            models.Index(
+                fields=["destination", "next_attempt_at"],
+                condition=Q(status="pending"),
+                name="message_due_by_destination",
+            ),
+            models.Index(
+                fields=["next_attempt_at"], condition=Q(status="pending"), name="message_due"
+            ),
+            models.Index(fields=["status", "-id"], name="message_status_page"),
+            models.Index(fields=["destination", "-id"], name="message_destination_page"),
+            models.Index(fields=["-created_at"], name="message_created_page"),
+            models.Index(fields=["finished_at"], condition=Q(status="dead"), name="message_dead"),
+        ]
+
+    def __str__(self) -> str:
+        return f"message {self.pk}"
+
+
+class DeliveryOutcome(models.TextChoices):
+    """What became of one attempt."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class DeliveryTrigger(models.TextChoices):
+    """Why an attempt was made."""
+
+    SCHEDULED = "scheduled"
+    REPLAY = "replay"
+    PING = "ping"
+
+
+class WebhookDelivery(models.Model):
+    """One attempt, written before the request goes out and closed after it."""
+
+    message = models.ForeignKey(
+        WebhookMessage, on_delete=models.CASCADE, related_name="deliveries", db_index=False
+    )
+    attempt_number = models.PositiveIntegerField()
+    trigger = models.CharField(max_length=10, choices=DeliveryTrigger, default="scheduled")
+    url = models.CharField(max_length=2048)
+    remote_address = models.CharField(max_length=64, blank=True, default="")
+    request_headers = models.JSONField(default=dict, blank=True)
+    started_at = models.DateTimeField()
+    duration_ms = models.FloatField(null=True, blank=True)
+    phases = models.JSONField(default=dict, blank=True)
+    outcome = models.CharField(max_length=12, choices=DeliveryOutcome, default="pending")
+    response_status = models.PositiveSmallIntegerField(null=True, blank=True)
+    response_headers = models.JSONField(default=dict, blank=True)
+    response_body = models.BinaryField(null=True, blank=True)
+    is_truncated = models.BooleanField(default=False)
+    reconnected = models.BooleanField(default=False)
+    error_code = models.CharField(max_length=24, blank=True, default="")
+    error = models.CharField(max_length=500, blank=True, default="")
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(fields=["message", "attempt_number"], name="attempt_once")
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["started_at"], name="delivery_started"),
+            models.Index(fields=["outcome", "-id"], name="delivery_outcome_page"),
+        ]
+        verbose_name_plural = "webhook deliveries"
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt_number} of message {self.message_id}"
+
+
+class SigningSecret(models.Model):
+    """A signing secret, encrypted at rest; ``expires_at`` is set when a newer one took over."""
+
+    scope = models.CharField(max_length=100)
+    endpoint = models.ForeignKey(
+        WebhookEndpoint, null=True, blank=True, on_delete=models.CASCADE, related_name="secrets"
+    )
+    ciphertext = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(
+                fields=["scope"],
+                condition=Q(expires_at__isnull=True, endpoint__isnull=True),
+                name="secret_one_current_per_scope",
+            ),
+            models.UniqueConstraint(
+                fields=["endpoint"],
+                condition=Q(expires_at__isnull=True, endpoint__isnull=False),
+                name="secret_one_current_per_endpoint",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"signing secret of {self.scope}"
+
+
+class OperatorAction(models.Model):
+    """What an operator did to the outbox: who, when, why. Admin, API and command write it alike."""
+
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    actor = models.CharField(max_length=150)
+    action = models.CharField(max_length=60)
+    target = models.CharField(max_length=300)
+    reason = models.CharField(max_length=500, blank=True, default="")
+
+    def __str__(self) -> str:
+        return f"{self.actor} {self.action} {self.target}"
