@@ -333,3 +333,6 @@ LOGGING_CONFIG = None
 logging_config(LOG_FORMAT, LOG_LEVEL)
 
 UNFOLD: dict[str, Any] = {"SITE_TITLE": "AI Movie Task Service", "SITE_HEADER": "AI Movie Tasks"}
+
+if IS_PRODUCTION and os.environ.get("FAULT_INJECTION"):
+    raise ImproperlyConfigured("FAULT_INJECTION is for tests; unset it in production.")

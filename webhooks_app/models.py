@@ -184,7 +184,6 @@ class WebhookMessage(models.Model):
     interrupted_count = models.PositiveSmallIntegerField(default=0)
     attempt_count = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True, blank=True)
-    expires_at = models.DateTimeField()
     lease_token = models.UUIDField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     last_status_code = models.PositiveSmallIntegerField(null=True, blank=True)

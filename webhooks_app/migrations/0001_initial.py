@@ -123,7 +123,6 @@ class Migration(migrations.Migration):
                 ('interrupted_count', models.PositiveSmallIntegerField(default=0)),
                 ('attempt_count', models.PositiveIntegerField(default=0)),
                 ('next_attempt_at', models.DateTimeField(blank=True, null=True)),
-                ('expires_at', models.DateTimeField()),
                 ('lease_token', models.UUIDField(blank=True, null=True)),
                 ('lease_expires_at', models.DateTimeField(blank=True, null=True)),
                 ('last_status_code', models.PositiveSmallIntegerField(blank=True, null=True)),

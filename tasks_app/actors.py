@@ -1,0 +1,36 @@
+"""Which Dramatiq functions are there? One per task type; each takes a ticket and works.
+
+The argument is the task that caused the ticket and is for the log only: `runner` asks
+the database which task is best. Dramatiq's own retries are off, since they can lose
+messages; every retry is a row with a due time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dramatiq
+
+from tasks_app import runner
+from tasks_app.task_types import TASK_TYPES, TaskType
+
+#: A backstop only: the real deadline is the runner killing the work.
+BACKSTOP_FACTOR = 2
+
+
+def _actor(task_type: TaskType) -> dramatiq.Actor[Any, Any]:
+    def work(task_id: str) -> None:
+        runner.run_next(task_type.name)
+
+    return dramatiq.actor(
+        work,
+        actor_name=task_type.name,
+        queue_name=task_type.queue,
+        max_retries=0,
+        time_limit=BACKSTOP_FACTOR * task_type.max_timeout_seconds * 1000,
+    )
+
+
+ACTORS: dict[str, dramatiq.Actor[Any, Any]] = {
+    name: _actor(task_type) for name, task_type in TASK_TYPES.items()
+}

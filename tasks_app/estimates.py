@@ -1,0 +1,62 @@
+"""How long will it take, and how many are ahead?"""
+
+from __future__ import annotations
+
+import time
+
+from django.db import connection
+
+from tasks_app.models import Task
+from tasks_app.task_types import TASK_TYPES
+
+POSITION_LIMIT = 1000
+MEASURED_ENOUGH = 5
+_FRESH_SECONDS = 5.0
+_cache: dict[str, tuple[float, int]] = {}
+
+_AHEAD = """
+SELECT count(*) FROM (
+  SELECT 1 FROM tasks_app_task
+  WHERE status = 'queued' AND task_type = %s
+    AND (priority, created_at, id) < (%s, %s, %s)
+  LIMIT %s
+) ahead
+"""
+
+_MEDIAN = """
+SELECT count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (
+  SELECT extract(epoch FROM finished_at - started_at) AS seconds FROM tasks_app_task
+  WHERE status = 'completed' AND task_type = %s AND started_at IS NOT NULL
+  ORDER BY finished_at DESC LIMIT 100
+) recent
+"""
+
+
+def queue_position(task: Task) -> int:
+    """Return 1 + the queued tasks of this type ahead by priority and age, at most 1,000."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _AHEAD, [task.task_type, task.priority, task.created_at, task.id, POSITION_LIMIT - 1]
+        )
+        return int(cursor.fetchone()[0]) + 1
+
+
+def estimated_duration(task_type: str) -> int:
+    """Return the median seconds of the last hundred of this type, or its prior until five ran.
+
+    Kept for a few seconds in each process: a submit should not pay for the statistics.
+    """
+    now = time.monotonic()
+    cached = _cache.get(task_type)
+    if cached and now - cached[0] < _FRESH_SECONDS:
+        return cached[1]
+    seconds = _measured(task_type) or TASK_TYPES[task_type].typical_seconds
+    _cache[task_type] = (now, seconds)
+    return seconds
+
+
+def _measured(task_type: str) -> int | None:
+    with connection.cursor() as cursor:
+        cursor.execute(_MEDIAN, [task_type])
+        count, median = cursor.fetchone()
+    return max(1, round(median)) if count >= MEASURED_ENOUGH else None

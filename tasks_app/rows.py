@@ -1,0 +1,204 @@
+"""Which SQL moves task rows? Only `lifecycle` may call this module.
+
+Raw statements, because each is one conditional UPDATE whose row count (or returned row)
+is the answer, and because every time in it is the database's.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from django.db import connection
+from psycopg.types.json import Jsonb
+
+from tasks_app.models import Task
+
+_COLUMNS = ", ".join(f'tasks_app_task."{field.column}"' for field in Task._meta.concrete_fields)
+_NAMES = [str(field.attname) for field in Task._meta.concrete_fields]
+
+_INSERT_FIELDS = (
+    "id, project_id, task_type, task_data, metadata, callback_url, webhook_events, retry_policy,"
+    " priority, status, progress, current_step, version, error_code, error, traceback, attempts,"
+    " lost_count, timeout_seconds, event_sequence, retry_of_id, api_key_id, request_id"
+)
+
+_CLAIM = f"""
+WITH RECURSIVE project AS (
+  (SELECT project_id FROM tasks_app_task
+   WHERE status = 'queued' AND task_type = %(type)s ORDER BY project_id LIMIT 1)
+  UNION ALL
+  SELECT (SELECT project_id FROM tasks_app_task
+          WHERE status = 'queued' AND task_type = %(type)s AND project_id > project.project_id
+          ORDER BY project_id LIMIT 1)
+  FROM project WHERE project.project_id IS NOT NULL
+), best AS (
+  SELECT candidate.id
+  FROM project
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS running FROM tasks_app_task
+    WHERE status = 'processing' AND task_type = %(type)s AND project_id = project.project_id
+  ) load
+  CROSS JOIN LATERAL (
+    SELECT id, priority, created_at FROM tasks_app_task
+    WHERE status = 'queued' AND task_type = %(type)s AND project_id = project.project_id
+      AND available_at <= now()
+    ORDER BY priority, created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
+  ) candidate
+  WHERE project.project_id IS NOT NULL
+  ORDER BY load.running, candidate.priority, candidate.created_at LIMIT 1
+)
+UPDATE tasks_app_task SET
+  status = 'processing', run_token = %(token)s, started_at = now(), progress = 0,
+  current_step = '', version = version + 1,
+  lease_expires_at = now() + make_interval(secs => %(lease)s)
+FROM best WHERE tasks_app_task.id = best.id
+RETURNING {_COLUMNS}
+"""
+
+
+def _as_task(row: tuple[Any, ...]) -> Task:
+    task = Task.from_db("default", _NAMES, row)
+    return task
+
+
+def _fetch(sql: str, parameters: Any) -> list[Task]:
+    fields = [field for field in Task._meta.concrete_fields]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        found = cursor.fetchall()
+    return [_as_task(_converted(fields, row)) for row in found]
+
+
+def _converted(fields: list[Any], row: tuple[Any, ...]) -> tuple[Any, ...]:
+    # The ORM's converters (JSON text to objects) do not run on raw cursors.
+    return tuple(
+        orjson.loads(value)
+        if isinstance(value, str) and field.get_internal_type() == "JSONField"
+        else value
+        for field, value in zip(fields, row, strict=True)
+    )
+
+
+def lock_quota(project_id: str, limit: int, error: Callable[[int], Exception]) -> None:
+    """Raise ``error(limit)`` when the project has that many queued tasks."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM tasks_app_task WHERE project_id = %s"
+            " AND status = 'queued' LIMIT %s) queued",
+            [project_id, limit],
+        )
+        if cursor.fetchone()[0] >= limit:
+            raise error(limit)
+
+
+def insert(task: Task) -> None:
+    """Insert a new task; its times are set from the database's clock."""
+    values = [
+        task.id,
+        task.project_id,
+        task.task_type,
+        Jsonb(task.task_data),
+        task.metadata,
+        task.callback_url,
+        Jsonb(task.webhook_events),
+        None if task.retry_policy is None else Jsonb(task.retry_policy),
+        task.priority,
+        *("queued", 0.0, "", 1, "", "", "", 0, 0),
+        task.timeout_seconds,
+        0,
+        task.retry_of_id,
+        task.api_key_id,
+        task.request_id,
+    ]
+    marks = ", ".join(["%s"] * len(values))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO tasks_app_task ({_INSERT_FIELDS}, created_at, available_at)"  # noqa: S608 - constants
+            f" VALUES ({marks}, now(), now()) RETURNING created_at",
+            values,
+        )
+        task.created_at = task.available_at = cursor.fetchone()[0]
+
+
+def insert_idempotency_key(
+    scope: str, key: str, fingerprint: str, task_id: uuid.UUID, response: dict[str, Any]
+) -> bool:
+    """Store the key; False when another request holds it (an expired one is replaced)."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO tasks_app_idempotencykey"
+            " (scope, key, fingerprint, task_id, response, created_at)"
+            " VALUES (%s, %s, %s, %s, %s, now()) ON CONFLICT (scope, key) DO UPDATE SET"
+            " fingerprint = EXCLUDED.fingerprint, task_id = EXCLUDED.task_id,"
+            " response = EXCLUDED.response, created_at = now()"
+            " WHERE tasks_app_idempotencykey.created_at <= now() - interval '24 hours'",
+            [scope, key, fingerprint, task_id, Jsonb(response)],
+        )
+        return bool(cursor.rowcount == 1)
+
+
+def claim(task_type: str, token: uuid.UUID, lease_seconds: float) -> Task | None:
+    """Take the best queued task of a type, or None."""
+    found = _fetch(_CLAIM, {"type": task_type, "token": token, "lease": lease_seconds})
+    return found[0] if found else None
+
+
+def update_returning(assignments: str, condition: str, parameters: list[Any]) -> Task | None:
+    """Run one conditional UPDATE and return the row as it is now, None when none was hit."""
+    sql = f"UPDATE tasks_app_task SET {assignments} WHERE {condition} RETURNING {_COLUMNS}"  # noqa: S608 - constants of lifecycle
+    found = _fetch(sql, parameters)
+    return found[0] if found else None
+
+
+def update_fenced(task: Task, assignments: str, values: list[Any]) -> bool:
+    """Update a claimed task; False when the claim does not stand any more."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE tasks_app_task SET {assignments} WHERE id = %s AND run_token = %s",  # noqa: S608 - constants of lifecycle
+            [*values, task.id, task.run_token],
+        )
+        return bool(cursor.rowcount == 1)
+
+
+def next_sequence(task: Task) -> Task:
+    """Raise the event sequence of a task claimed in this transaction."""
+    updated = update_returning(
+        "event_sequence = event_sequence + 1", "id = %s AND run_token = %s", [task.id, task.run_token]
+    )
+    assert updated is not None, "the row was claimed in this very transaction"
+    return updated
+
+
+def requeue_expired(lost_limit: int) -> list[Task]:
+    """Put tasks whose lease ran out back into the queue and clear their token."""
+    sql = f"""
+    UPDATE tasks_app_task SET status = 'queued', run_token = NULL, lease_expires_at = NULL,
+      lost_count = lost_count + 1, version = version + 1, progress = 0, available_at = now()
+    WHERE id IN (SELECT id FROM tasks_app_task WHERE status = 'processing'
+                 AND lease_expires_at < now() AND lost_count < %s
+                 ORDER BY lease_expires_at LIMIT 500 FOR UPDATE SKIP LOCKED)
+    RETURNING {_COLUMNS}"""  # noqa: S608 - column names
+    return _fetch(sql, [lost_limit])
+
+
+def expired_for_good(lost_limit: int) -> list[Task]:
+    """Return tasks whose lease ran out once too often, under a token of the sweep's own."""
+    sql = f"""
+    UPDATE tasks_app_task SET run_token = gen_random_uuid(), lost_count = lost_count + 1,
+      lease_expires_at = now() + interval '10 seconds'
+    WHERE id IN (SELECT id FROM tasks_app_task WHERE status = 'processing'
+                 AND lease_expires_at < now() AND lost_count >= %s
+                 ORDER BY lease_expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
+    RETURNING {_COLUMNS}"""  # noqa: S608 - column names
+    return _fetch(sql, [lost_limit])
+
+
+def overdue(grace_seconds: float) -> list[Task]:
+    """Return running tasks that are past their deadline by more than the grace."""
+    sql = f"""
+    SELECT {_COLUMNS} FROM tasks_app_task WHERE status = 'processing'
+      AND started_at + make_interval(secs => timeout_seconds + %s) < now() LIMIT 100"""  # noqa: S608 - column names
+    return _fetch(sql, [grace_seconds])

@@ -1,0 +1,41 @@
+"""Where can a process be made to die, in tests of crash safety?
+
+A no-op unless ``FAULT_INJECTION=1`` is in the environment; production settings refuse
+that variable. ``FAULTS=name:kill@2,other:sleep:0.5`` acts on the n-th hit (1 by default).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+
+_hits: Counter[str] = Counter()
+_is_enabled = os.environ.get("FAULT_INJECTION") == "1"
+
+
+class InjectedFault(RuntimeError):
+    """Raised by a fault point that was told to raise."""
+
+
+def faultpoint(name: str) -> None:
+    """Do what ``FAULTS`` says for this point, or nothing."""
+    if not _is_enabled:
+        return
+    _hits[name] += 1
+    for entry in os.environ.get("FAULTS", "").split(","):
+        point, _, action = entry.partition(":")
+        action, _, nth = action.partition("@")
+        if point == name and _hits[name] == int(nth or 1):
+            _act(action)
+
+
+def _act(action: str) -> None:
+    verb, _, value = action.partition(":")
+    if verb == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if verb == "raise":
+        raise InjectedFault(value)
+    if verb in ("sleep", "hang"):
+        time.sleep(float(value or 3600))
