@@ -1,0 +1,275 @@
+"""What does the engine read from the outbox, and what does it write back?
+
+`claim` leases due messages and inserts their delivery rows in one statement; `record`
+closes a batch of deliveries and moves their messages in another. Who may write what:
+`record` always closes its own delivery row, and writes the message only where it is
+still pending under its own lease token.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+import psycopg
+
+Connection = psycopg.AsyncConnection[Any]
+
+_CLAIM = """
+WITH RECURSIVE waiting AS (
+  (SELECT destination_id, next_attempt_at FROM webhooks_app_webhookmessage
+   WHERE status = 'pending' ORDER BY destination_id, next_attempt_at LIMIT 1)
+  UNION ALL
+  SELECT following.destination_id, following.next_attempt_at FROM waiting
+  CROSS JOIN LATERAL (
+    SELECT destination_id, next_attempt_at FROM webhooks_app_webhookmessage
+    WHERE status = 'pending' AND destination_id > waiting.destination_id
+    ORDER BY destination_id, next_attempt_at LIMIT 1
+  ) following
+), open_destination AS MATERIALIZED (
+  SELECT waiting.destination_id,
+    coalesce(known.seats, least(%(default_seats)s, destination.max_in_flight)) AS seats
+  FROM waiting
+  JOIN webhooks_app_webhookdestination destination ON destination.id = waiting.destination_id
+  LEFT JOIN unnest(%(known_ids)s::bigint[], %(known_seats)s::int[]) AS known(id, seats)
+    ON known.id = waiting.destination_id
+  WHERE waiting.next_attempt_at <= now() AND destination.disabled_at IS NULL
+    AND (destination.held_until IS NULL OR destination.held_until <= now())
+    AND coalesce(known.seats, 1) > 0
+  ORDER BY waiting.next_attempt_at
+), picked AS MATERIALIZED (
+  SELECT due.id FROM open_destination
+  CROSS JOIN LATERAL (
+    SELECT id FROM webhooks_app_webhookmessage
+    WHERE status = 'pending' AND destination_id = open_destination.destination_id
+      AND next_attempt_at <= now() AND lease_token IS NULL
+    ORDER BY next_attempt_at LIMIT open_destination.seats FOR UPDATE SKIP LOCKED
+  ) due
+  LIMIT %(limit)s
+), leased AS (
+  UPDATE webhooks_app_webhookmessage message SET
+    lease_token = %(token)s, attempt_count = attempt_count + 1,
+    lease_expires_at = now() + make_interval(secs => %(lease)s),
+    next_attempt_at = now() + make_interval(secs => %(lease)s)
+  FROM picked JOIN webhooks_app_webhookmessage old ON old.id = picked.id
+  JOIN webhooks_app_webhookevent event ON event.id = old.event_id
+  WHERE message.id = picked.id
+  RETURNING message.id, message.url, message.destination_id, message.endpoint_id,
+    message.policy, message.jitter, message.retry_step, message.attempt_count,
+    message.replay_id, event.event_id, event.scope, event.subject, event.event_type,
+    event.sequence, event.body, event.created_at
+), attempt AS (
+  INSERT INTO webhooks_app_webhookdelivery
+    (message_id, attempt_number, trigger, url, remote_address, request_headers, started_at,
+     phases, outcome, response_headers, is_truncated, reconnected, error_code, error)
+  SELECT id, attempt_count,
+    CASE WHEN event_type = 'webhook.ping' THEN 'ping'
+         WHEN replay_id IS NOT NULL THEN 'replay' ELSE 'scheduled' END,
+    url, '', '{}', now(), '{}', 'pending', '{}', false, false, '', ''
+  FROM leased RETURNING id, message_id
+)
+SELECT leased.*, attempt.id FROM leased JOIN attempt ON attempt.message_id = leased.id
+"""
+
+_RECORD = """
+WITH result AS (
+  SELECT * FROM json_to_recordset(%(rows)s::json) AS r(
+    delivery_id bigint, message_id bigint, token uuid, outcome text, remote_address text,
+    request_headers jsonb, duration_ms float8, phases jsonb, response_status int,
+    response_headers jsonb, response_body text, is_truncated bool, reconnected bool,
+    error_code text, error text, status text, wait float8, retry_step int)
+), closed AS (
+  UPDATE webhooks_app_webhookdelivery delivery SET
+    outcome = result.outcome, remote_address = result.remote_address,
+    request_headers = result.request_headers, duration_ms = result.duration_ms,
+    phases = result.phases, response_status = result.response_status,
+    response_headers = result.response_headers,
+    response_body = decode(result.response_body, 'base64'),
+    is_truncated = result.is_truncated, reconnected = result.reconnected,
+    error_code = result.error_code, error = result.error
+  FROM result WHERE delivery.id = result.delivery_id
+)
+UPDATE webhooks_app_webhookmessage message SET
+  status = result.status, retry_step = result.retry_step,
+  interrupted_count = CASE WHEN result.outcome = 'interrupted' THEN interrupted_count ELSE 0 END,
+  next_attempt_at = CASE WHEN result.status = 'pending'
+    THEN now() + make_interval(secs => coalesce(result.wait, 0)) END,
+  lease_token = NULL, lease_expires_at = NULL,
+  last_status_code = result.response_status, last_error_code = result.error_code,
+  delivered_at = CASE WHEN result.status = 'delivered' THEN now() ELSE message.delivered_at END,
+  finished_at = CASE WHEN result.status <> 'pending' THEN now() END
+FROM result
+WHERE message.id = result.message_id AND message.status = 'pending'
+  AND message.lease_token = result.token
+RETURNING message.id
+"""
+
+_SUPERSEDE_OLDER = """
+UPDATE webhooks_app_webhookmessage older
+SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
+FROM webhooks_app_webhookmessage delivered
+JOIN webhooks_app_webhookevent event ON event.id = delivered.event_id AND event.is_terminal
+JOIN webhooks_app_webhookevent earlier
+  ON earlier.subject = event.subject AND earlier.sequence < event.sequence
+WHERE delivered.id = ANY(%s) AND delivered.status = 'delivered'
+  AND older.event_id = earlier.id AND older.url = delivered.url
+  AND older.status = 'pending' AND older.lease_token IS NULL
+"""
+
+_EXPIRED_LEASES = """
+SELECT id, policy, jitter, retry_step, interrupted_count + 1 FROM webhooks_app_webhookmessage
+WHERE status = 'pending' AND next_attempt_at <= now() AND lease_token IS NOT NULL
+  AND lease_expires_at <= now()
+ORDER BY next_attempt_at LIMIT 500 FOR UPDATE SKIP LOCKED
+"""
+
+_RECOVER = """
+WITH recovered AS (
+  SELECT * FROM json_to_recordset(%s::json) AS r(id bigint, wait float8, step int, is_dead bool)
+), closed AS (
+  UPDATE webhooks_app_webhookdelivery delivery SET outcome = 'interrupted'
+  FROM recovered WHERE delivery.message_id = recovered.id AND delivery.outcome = 'pending'
+)
+UPDATE webhooks_app_webhookmessage message SET
+  lease_token = NULL, lease_expires_at = NULL, interrupted_count = interrupted_count + 1,
+  retry_step = recovered.step,
+  status = CASE WHEN recovered.is_dead THEN 'dead' ELSE 'pending' END,
+  next_attempt_at = CASE WHEN recovered.is_dead THEN NULL
+    ELSE now() + make_interval(secs => recovered.wait) END,
+  finished_at = CASE WHEN recovered.is_dead THEN now() END
+FROM recovered WHERE message.id = recovered.id
+"""
+
+_EXPIRE_HELD = """
+UPDATE webhooks_app_webhookmessage SET status = 'dead', next_attempt_at = NULL,
+  finished_at = now(), last_error_code = 'expired'
+WHERE id IN (
+  SELECT message.id FROM webhooks_app_webhookdestination destination
+  JOIN webhooks_app_webhookmessage message ON message.destination_id = destination.id
+  WHERE destination.held_until > now() AND message.status = 'pending'
+    AND message.lease_token IS NULL
+    AND message.next_attempt_at < now() - make_interval(secs => %s)
+  LIMIT 500 FOR UPDATE OF message SKIP LOCKED)
+RETURNING id
+"""
+
+_NEXT_DUE = """
+SELECT extract(epoch FROM next_attempt_at - now())::float8 FROM webhooks_app_webhookmessage
+WHERE status = 'pending' AND next_attempt_at > now() ORDER BY next_attempt_at LIMIT 1
+"""
+
+_OBSERVED = """
+UPDATE webhooks_app_webhookdestination destination SET
+  held_until = CASE WHEN seen.hold IS NULL THEN held_until
+    ELSE greatest(held_until, now() + make_interval(secs => seen.hold)) END,
+  hold_reason = CASE WHEN seen.hold IS NULL THEN hold_reason ELSE seen.reason END,
+  breaker_state = seen.state, failing_messages = seen.failing,
+  last_success_at = CASE WHEN seen.succeeded THEN now() ELSE last_success_at END,
+  last_failure_at = CASE WHEN seen.failed THEN now() ELSE last_failure_at END
+FROM json_to_recordset(%s::json) AS seen(
+  id bigint, hold float8, reason text, state text, failing int, succeeded bool, failed bool)
+WHERE destination.id = seen.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One leased message with all that sending it needs; ``delivery_id`` is its open attempt."""
+
+    message_id: int
+    url: str
+    destination_id: int
+    endpoint_id: uuid.UUID | None
+    waits: Sequence[float]
+    jitter: float
+    retry_step: int
+    attempt_number: int
+    replay_id: uuid.UUID | None
+    event_id: str
+    scope: str
+    subject: str
+    event_type: str
+    sequence: int
+    body: bytes
+    event_created_at: datetime
+    delivery_id: int
+
+
+async def claim(
+    connection: Connection,
+    *,
+    token: uuid.UUID,
+    limit: int,
+    default_seats: int,
+    known_seats: Mapping[int, int],
+    lease_seconds: float,
+) -> list[Claimed]:
+    """Lease due messages, fairly across destinations, and open their delivery rows.
+
+    Args:
+        default_seats: at most so many of a destination that is not in ``known_seats``.
+        known_seats: free seats by destination id; 0 passes a destination over.
+    """
+    parameters = {
+        "token": token,
+        "limit": limit,
+        "default_seats": default_seats,
+        "known_ids": list(known_seats),
+        "known_seats": list(known_seats.values()),
+        "lease": lease_seconds,
+    }
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(_CLAIM, parameters)
+        return [Claimed(*row) for row in await cursor.fetchall()]
+
+
+async def record(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Close deliveries and move their messages; return the ids of messages that moved.
+
+    A message that was acknowledged, superseded or leased anew meanwhile does not move.
+    """
+    payload = orjson.dumps(rows).decode()
+    async with connection.cursor() as cursor:
+        await cursor.execute(_RECORD, {"rows": payload})
+        return {row[0] for row in await cursor.fetchall()}
+
+
+async def supersede_older(connection: Connection, message_ids: Sequence[int]) -> None:
+    """Call off older events whose newer terminal one was just delivered to the same URL."""
+    await connection.execute(_SUPERSEDE_OLDER, [list(message_ids)])
+
+
+async def expired_leases(connection: Connection) -> list[tuple[int, list[float], float, int, int]]:
+    """Lock messages whose engine died: (id, waits, jitter, step, interruptions in a row)."""
+    async with connection.cursor() as cursor:
+        await cursor.execute(_EXPIRED_LEASES)
+        return list(await cursor.fetchall())
+
+
+async def recover(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Mark the open deliveries of these messages interrupted and put the messages back."""
+    await connection.execute(_RECOVER, [orjson.dumps(rows).decode()])
+
+
+async def expire_held(connection: Connection, max_wait_seconds: float) -> list[int]:
+    """Give up on messages that waited behind a breaker or a pause for too long."""
+    async with connection.cursor() as cursor:
+        await cursor.execute(_EXPIRE_HELD, [max_wait_seconds])
+        return [row[0] for row in await cursor.fetchall()]
+
+
+async def seconds_to_next(connection: Connection) -> float | None:
+    """Return the seconds until the next message falls due, None when none is waiting."""
+    async with connection.cursor() as cursor:
+        await cursor.execute(_NEXT_DUE)
+        row = await cursor.fetchone()
+    return None if row is None else float(row[0])
+
+
+async def observe(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what this engine saw of its destinations, and how long each is to be held back."""
+    await connection.execute(_OBSERVED, [orjson.dumps(rows).decode()])

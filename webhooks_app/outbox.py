@@ -1,0 +1,178 @@
+"""Who is owed the news? Events and messages are written here, inside the caller's transaction.
+
+What the engine reads and writes afterwards is in `claims`. Nothing here sends anything.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+
+from webhooks_app.egress import origin_of
+from webhooks_app.models import WebhookEndpoint, WebhookEvent
+from webhooks_app.retry import Policy, resolve_policy
+
+CHANNEL = "webhooks"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One URL that an event is owed to; ``policy`` is a name, a list of waits or None."""
+
+    url: str
+    policy: str | Sequence[float] | None = None
+    endpoint: WebhookEndpoint | None = None
+
+
+_DESTINATION = """
+WITH inserted AS (
+  INSERT INTO webhooks_app_webhookdestination
+    (scope, scheme, host, port, hold_reason, disabled_reason, breaker_state, failing_messages,
+     created_at)
+  SELECT %(scope)s, %(scheme)s, %(host)s, %(port)s, '', '', 'closed', 0, now()
+  WHERE NOT EXISTS (
+    SELECT 1 FROM webhooks_app_webhookdestination
+    WHERE scope = %(scope)s AND scheme = %(scheme)s AND host = %(host)s AND port = %(port)s)
+  ON CONFLICT DO NOTHING RETURNING id, false AS is_disabled
+)
+SELECT id, is_disabled FROM inserted
+UNION ALL
+SELECT id, disabled_at IS NOT NULL FROM webhooks_app_webhookdestination
+WHERE scope = %(scope)s AND scheme = %(scheme)s AND host = %(host)s AND port = %(port)s
+LIMIT 1
+"""
+
+_MESSAGE = """
+INSERT INTO webhooks_app_webhookmessage
+  (event_id, url, destination_id, endpoint_id, status, policy, jitter, retry_step,
+   interrupted_count, attempt_count, next_attempt_at, last_error_code, created_at, finished_at)
+VALUES (%(event)s, %(url)s, %(destination)s, %(endpoint)s,
+  CASE WHEN %(is_disabled)s THEN 'dead' ELSE 'pending' END, %(waits)s, %(jitter)s, 0, 0, 0,
+  CASE WHEN %(is_disabled)s THEN NULL ELSE now() END,
+  CASE WHEN %(is_disabled)s THEN 'destination_disabled' ELSE '' END, now(),
+  CASE WHEN %(is_disabled)s THEN now() END)
+ON CONFLICT (event_id, url) DO NOTHING
+"""
+
+_SUPERSEDE = """
+UPDATE webhooks_app_webhookmessage message
+SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
+FROM webhooks_app_webhookevent event
+WHERE event.id = message.event_id AND event.subject = %s AND event.event_type = %s
+  AND message.status = 'pending'
+"""
+
+
+def new_event_id() -> str:
+    """Return a fresh ``webhook-id``: ``msg_`` and 128 random bits, without a dot."""
+    return f"msg_{secrets.token_hex(16)}"
+
+
+def publish(
+    *,
+    scope: str,
+    subject: str,
+    sequence: int,
+    event_type: str,
+    body: bytes,
+    is_terminal: bool = False,
+    targets: Sequence[Target] = (),
+) -> WebhookEvent:
+    """Write an event and a message for every target and subscribed endpoint.
+
+    Must run inside the transaction of whatever happened, so that both exist or neither.
+    """
+    event = _insert_event(scope, subject, sequence, event_type, body, is_terminal)
+    written: set[str] = set()
+    for target in [*targets, *_subscribed(scope, event_type)]:
+        # Where an endpoint has the callback's URL the callback, which comes first, wins.
+        if target.url not in written:
+            written.add(target.url)
+            add_message(event, target)
+    if written:
+        wake()
+    return event
+
+
+def _insert_event(
+    scope: str, subject: str, sequence: int, event_type: str, body: bytes, is_terminal: bool
+) -> WebhookEvent:
+    event = WebhookEvent(
+        event_id=new_event_id(),
+        scope=scope,
+        subject=subject,
+        sequence=sequence,
+        event_type=event_type,
+        body=body,
+        is_terminal=is_terminal,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO webhooks_app_webhookevent (event_id, scope, subject, sequence,"
+            " event_type, body, is_terminal, created_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, now()) RETURNING id, created_at",
+            [event.event_id, scope, subject, sequence, event_type, body, is_terminal],
+        )
+        event.pk, event.created_at = cursor.fetchone()
+    return event
+
+
+def add_message(event: WebhookEvent, target: Target) -> None:
+    """Owe ``event`` to one more URL; a no-op where it is owed already."""
+    destination_id, is_disabled = destination_of(event.scope, target.url)
+    policy: Policy = resolve_policy(target.policy)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _MESSAGE,
+            {
+                "event": event.pk,
+                "url": target.url,
+                "destination": destination_id,
+                "endpoint": target.endpoint.pk if target.endpoint else None,
+                "is_disabled": is_disabled,
+                "waits": list(policy.waits),
+                "jitter": policy.jitter,
+            },
+        )
+
+
+def destination_of(scope: str, url: str) -> tuple[int, bool]:
+    """Return the id of a URL's destination, made on first use, and whether it is disabled."""
+    scheme, host, port = origin_of(url)
+    parameters: dict[str, Any] = {"scope": scope, "scheme": scheme, "host": host, "port": port}
+    with connection.cursor() as cursor:
+        row = None
+        while row is None:  # a racing insert that is not committed yet shows no row at first
+            cursor.execute(_DESTINATION, parameters)
+            row = cursor.fetchone()
+    return int(row[0]), bool(row[1])
+
+
+def _subscribed(scope: str, event_type: str) -> list[Target]:
+    endpoints = WebhookEndpoint.objects.filter(scope=scope, is_enabled=True)
+    return [
+        Target(endpoint.url, endpoint.retry_policy, endpoint)
+        for endpoint in endpoints
+        if not endpoint.event_types or event_type in endpoint.event_types
+    ]
+
+
+def has_subscriber(scope: str, event_type: str) -> bool:
+    """Tell whether any endpoint of the scope wants this type of event."""
+    return bool(_subscribed(scope, event_type))
+
+
+def supersede(subject: str, event_type: str) -> None:
+    """Call off what waits of one type of event about one subject, since newer news exist."""
+    with connection.cursor() as cursor:
+        cursor.execute(_SUPERSEDE, [subject, event_type])
+
+
+def wake() -> None:
+    """Tell every engine, on commit, that something is due."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
