@@ -50,7 +50,9 @@ class NotRetryable(Exception):
     """Only failed and cancelled tasks can be retried."""
 
     def __init__(self, task: Task) -> None:
-        super().__init__(f"The task is {task.status}; only failed or cancelled ones can be retried.")
+        super().__init__(
+            f"The task is {task.status}; only failed or cancelled ones can be retried."
+        )
         self.task = task
 
 
@@ -423,3 +425,8 @@ def _publish(task: Task, event_type: str) -> None:
         is_terminal=is_terminal,
         targets=targets,
     )
+
+
+def types_due() -> list[str]:
+    """Return the task types that have something due in the queue."""
+    return [name for name in TASK_TYPES if rows.due_count(name, 1)]

@@ -56,7 +56,7 @@ UPDATE tasks_app_task SET
   lease_expires_at = now() + make_interval(secs => %(lease)s)
 FROM best WHERE tasks_app_task.id = best.id
 RETURNING {_COLUMNS}
-"""
+"""  # noqa: S608 - column names
 
 
 def _as_task(row: tuple[Any, ...]) -> Task:
@@ -166,7 +166,9 @@ def update_fenced(task: Task, assignments: str, values: list[Any]) -> bool:
 def next_sequence(task: Task) -> Task:
     """Raise the event sequence of a task claimed in this transaction."""
     updated = update_returning(
-        "event_sequence = event_sequence + 1", "id = %s AND run_token = %s", [task.id, task.run_token]
+        "event_sequence = event_sequence + 1",
+        "id = %s AND run_token = %s",
+        [task.id, task.run_token],
     )
     assert updated is not None, "the row was claimed in this very transaction"
     return updated
@@ -202,3 +204,14 @@ def overdue(grace_seconds: float) -> list[Task]:
     SELECT {_COLUMNS} FROM tasks_app_task WHERE status = 'processing'
       AND started_at + make_interval(secs => timeout_seconds + %s) < now() LIMIT 100"""  # noqa: S608 - column names
     return _fetch(sql, [grace_seconds])
+
+
+def due_count(task_type: str, limit: int) -> int:
+    """Return how many queued tasks of a type are due, counted up to ``limit``."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM tasks_app_task WHERE status = 'queued'"
+            " AND task_type = %s AND available_at <= now() LIMIT %s) due",
+            [task_type, limit],
+        )
+        return int(cursor.fetchone()[0])

@@ -1,7 +1,43 @@
-"""stub"""
+"""How do finished tasks' webhooks get out of the worker processes?
+
+`WebhookMiddleware` hosts the delivery engine in a thread of each worker process and
+wakes it after every message. This is the only module of the app that knows Dramatiq.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 import dramatiq
 
+from webhooks_app.conf import webhook_settings
+from webhooks_app.engine_thread import EngineThread
+
 
 class WebhookMiddleware(dramatiq.Middleware):
-    """stub"""
+    """Start, wake and drain the delivery engine of this worker process."""
+
+    def __init__(self) -> None:
+        self._engine: EngineThread | None = None
+
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Start the engine, unless dedicated processes have that job."""
+        if webhook_settings.ENGINE == "worker":
+            self._engine = EngineThread()
+            self._engine.start()
+
+    def after_process_message(
+        self, broker: dramatiq.Broker, message: Any, *, result: Any = None, exception: Any = None
+    ) -> None:
+        """Wake the engine: the actor's transactions are committed by now."""
+        if self._engine:
+            self._engine.wake()
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Finish what is in flight, hand the rest back.
+
+        Here and not in ``before_worker_shutdown``, which runs while actors still finish
+        tasks whose webhooks should leave too.
+        """
+        if self._engine:
+            self._engine.stop()

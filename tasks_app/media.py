@@ -1,0 +1,237 @@
+"""Where do media files lie, what are their links, and how are they served?
+
+A stored file lies at ``results/{task_id}/{run_token}/{role}.{ext}``: a fenced-out run
+never touches the winner's files. A link is a capability: its random part is the right
+to read the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+
+from django.conf import settings
+from django.core import signing
+from django.core.files import File
+from django.core.files.storage import default_storage
+from django.http import (
+    FileResponse,
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.utils.crypto import constant_time_compare
+from django.utils.http import http_date
+
+from tasks_app.models import MediaFile, Task
+from tasks_app.providers.base import MediaOutput, ProviderError, Result
+
+_CHUNK = 256 * 1024
+_EXTENSIONS = {
+    "video/mp4": "mp4",
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/webp": "webp",
+    "audio/wav": "wav",
+    "audio/x-wav": "wav",
+    "audio/mpeg": "mp3",
+    "audio/mp4": "m4a",
+    "audio/ogg": "ogg",
+    "audio/flac": "flac",
+    "text/vtt": "vtt",
+}
+#: Shown in place; everything else is offered as a download.
+INLINE_TYPES = frozenset(_EXTENSIONS)
+_SALT = "media"
+
+
+class _Rendered(File):  # type: ignore[type-arg]
+    """A finished file that the file system storage may move instead of copying."""
+
+    def temporary_file_path(self) -> str:
+        """Return where the file lies now (the name Django's storage looks for)."""
+        return str(self.name)
+
+
+def store(task: Task, result: Result) -> list[MediaFile]:
+    """Put a result's files into the storage and return their (unsaved) rows.
+
+    Raises:
+        ProviderError: ``storage_failed``, worth another attempt.
+    """
+    stored: list[MediaFile] = []
+    try:
+        for output in result.files:
+            stored.append(_store_one(task, output))
+    except OSError as error:
+        discard(stored)
+        raise ProviderError("storage_failed") from error
+    return stored
+
+
+def _store_one(task: Task, output: MediaOutput) -> MediaFile:
+    extension = _EXTENSIONS.get(output.media_type) or output.path.suffix.lstrip(".") or "bin"
+    name = f"results/{task.id}/{task.run_token}/{output.role}.{extension}"
+    with open(output.path, "rb") as handle:
+        os.fsync(handle.fileno())
+        path = default_storage.save(name, _Rendered(handle, name=str(output.path)))
+    return MediaFile(
+        task=task,
+        run_token=task.run_token,
+        role=output.role,
+        path=path,
+        media_type=output.media_type,
+        size_bytes=output.size_bytes,
+        sha256=output.sha256,
+        width=output.width,
+        height=output.height,
+        duration=output.duration,
+        fps=output.fps,
+        codecs=list(output.codecs),
+    )
+
+
+def discard(files: list[MediaFile]) -> None:
+    """Delete stored files that no committed row names."""
+    for file in files:
+        with contextlib.suppress(OSError):
+            default_storage.delete(file.path)
+
+
+def receipt(file: MediaFile) -> dict[str, Any]:
+    """Return what the webhook says of one file; keys without a value are left out."""
+    facts = {
+        "role": file.role,
+        "media_url": media_url(file),
+        "payload_media_id": file.id,
+        "media_type": file.media_type,
+        "size_bytes": file.size_bytes,
+        "sha256": file.sha256,
+        "width": file.width,
+        "height": file.height,
+        "duration": file.duration,
+        "fps": file.fps,
+        "codecs": file.codecs,
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def describe(result: Result, files: list[MediaFile]) -> dict[str, Any]:
+    """Return a completed task's ``result``: the main file's receipt, all files, who made it."""
+    primary = next(file for file in files if file.role == "primary")
+    head = {key: value for key, value in receipt(primary).items() if key != "role"}
+    return {
+        "media_url": head.pop("media_url"),
+        "payload_media_id": head.pop("payload_media_id"),
+        **head,
+        "files": [receipt(file) for file in files],
+        "provider": result.provider,
+        "model": result.model,
+        "seed": result.seed,
+        "cost": result.cost,
+        "provider_metadata": result.metadata,
+    }
+
+
+def media_url(file: MediaFile) -> str:
+    """Return the absolute capability link of a file."""
+    name = f"{file.role}{PurePosixPath(file.path).suffix}"
+    url = f"{settings.PUBLIC_URL}/media/{file.id}/{file.link_token}/{name}"
+    if settings.MEDIA_URL_TTL:
+        expires = int(time.time()) + settings.MEDIA_URL_TTL
+        url += f"?expires={signing.Signer(salt=_SALT).sign(f'{file.id}:{expires}')}"
+    return url
+
+
+def serve(request: HttpRequest, media_id: str, token: str, name: str) -> HttpResponseBase:
+    """Answer a media link: whole file or one byte range (RFC 9110, section 14)."""
+    file = MediaFile.objects.filter(pk=media_id).first()
+    if file is None or not constant_time_compare(file.link_token, token):
+        raise Http404
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
+    if settings.MEDIA_URL_TTL and not _is_fresh(file, request.GET.get("expires", "")):
+        raise Http404
+    if settings.S3_BUCKET:
+        return HttpResponseRedirect(default_storage.url(file.path))
+    response = _accelerated(file) if settings.MEDIA_ACCEL_PREFIX else _from_disk(request, file)
+    return _with_headers(response, file)
+
+
+def _is_fresh(file: MediaFile, signed: str) -> bool:
+    try:
+        value = signing.Signer(salt=_SALT).unsign(signed)
+    except signing.BadSignature:
+        return False
+    media_id, _, expires = value.partition(":")
+    return media_id == file.id and int(expires) > time.time()
+
+
+def _accelerated(file: MediaFile) -> HttpResponse:
+    return HttpResponse(headers={"X-Accel-Redirect": settings.MEDIA_ACCEL_PREFIX + file.path})
+
+
+def _from_disk(request: HttpRequest, file: MediaFile) -> HttpResponseBase:
+    try:
+        handle = default_storage.open(file.path, "rb")
+    except FileNotFoundError as error:
+        raise Http404 from error
+    wanted = _range(request, file)
+    if wanted is None:
+        return FileResponse(handle, content_type=file.media_type)
+    if wanted == ():
+        handle.close()
+        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{file.size_bytes}"})
+    first, last = wanted
+    response = StreamingHttpResponse(
+        _slice(handle, first, last - first + 1), status=206, content_type=file.media_type
+    )
+    response["Content-Range"] = f"bytes {first}-{last}/{file.size_bytes}"
+    response["Content-Length"] = str(last - first + 1)
+    return response
+
+
+def _range(request: HttpRequest, file: MediaFile) -> tuple[int, int] | tuple[()] | None:
+    """Return the bytes asked for: None for all, () for a range that cannot be satisfied."""
+    header = request.headers.get("Range", "")
+    condition = request.headers.get("If-Range")
+    unit, _, value = header.partition("=")
+    if unit != "bytes" or "," in value or (condition and condition != f'"{file.sha256}"'):
+        return None
+    start, _, end = value.strip().partition("-")
+    if not (start or end) or not all(
+        part.isascii() and part.isdigit() for part in (start or "0", end or "0")
+    ):
+        return None
+    size = file.size_bytes
+    first = int(start) if start else max(0, size - int(end))
+    last = min(int(end), size - 1) if start and end else size - 1
+    is_empty_suffix = not start and int(end) == 0
+    return () if first > last or is_empty_suffix else (first, last)
+
+
+def _slice(handle: BinaryIO | File[bytes], first: int, length: int) -> Iterator[bytes]:
+    with handle:
+        handle.seek(first)
+        while length > 0 and (chunk := handle.read(min(_CHUNK, length))):
+            length -= len(chunk)
+            yield chunk
+
+
+def _with_headers(response: HttpResponseBase, file: MediaFile) -> HttpResponseBase:
+    name = f"{file.task_id}-{PurePosixPath(file.path).name}"
+    place = "inline" if file.media_type in INLINE_TYPES else "attachment"
+    response["Accept-Ranges"] = "bytes"
+    response["ETag"] = f'"{file.sha256}"'
+    response["Last-Modified"] = http_date(file.created_at.timestamp())
+    response["Cache-Control"] = "private, max-age=3600"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Content-Disposition"] = f'{place}; filename="{name}"'
+    return response

@@ -1,0 +1,233 @@
+"""How does one claimed task get from claim to finish?
+
+Synchronous: a thread of the worker stays with the task. A second thread keeps the lease
+alive and notices when the task is not ours any more. What can crash or hang runs in a
+child process of the provider; the deadline is that child being killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
+
+from tasks_app import failures, lifecycle, media, wake
+from tasks_app.models import Task
+from tasks_app.providers import get_provider
+from tasks_app.providers.base import Cancelled, Job, Provider, ProviderError
+from tasks_app.shutdown import stopping
+from webhooks_app.conf import webhook_settings
+from webhooks_app.faults import faultpoint
+
+logger = structlog.get_logger(__name__)
+
+#: How often the watch looks whether the task was cancelled; a cancel must bite within 2 s.
+WATCH_SECONDS = 0.5
+PROGRESS_SECONDS = 1.0
+#: A dead database would burn the whole queue in a second if tickets were not held a moment.
+OUTAGE_PAUSE_SECONDS = 1.0
+
+_slots = threading.BoundedSemaphore(settings.RENDER_SLOTS)
+
+
+def run_next(task_type: str) -> None:
+    """Claim the best task of a type and see it through; a no-op when there is none."""
+    if stopping.is_set():
+        return
+    provider = get_provider(task_type)
+    with _slot(provider) as is_free:
+        task = _claim(task_type) if is_free else None
+        if task is not None:
+            with structlog.contextvars.bound_contextvars(
+                task_id=str(task.id), request_id=task.request_id
+            ):
+                _run(task, provider)
+    if task is not None and not stopping.is_set():
+        _send_more_tickets()
+
+
+@contextlib.contextmanager
+def _slot(provider: Provider) -> Iterator[bool]:
+    """Hold one of the seats for local renders; a remote provider needs none."""
+    if not getattr(provider, "is_local", False):
+        yield True
+        return
+    is_free = _slots.acquire(blocking=False)
+    try:
+        yield is_free
+    finally:
+        if is_free:
+            _slots.release()
+
+
+def _claim(task_type: str) -> Task | None:
+    try:
+        return lifecycle.claim_next(task_type)
+    except (OperationalError, InterfaceError):
+        logger.warning("Database is out of reach, ticket let go", task_type=task_type)
+        stopping.wait(OUTAGE_PAUSE_SECONDS)
+        return None
+
+
+def _send_more_tickets() -> None:
+    """Ask for more work where more is due, since one ticket may have met a full house."""
+    with contextlib.suppress(DatabaseError):
+        for task_type in lifecycle.types_due():
+            wake.send_ticket(task_type, "")
+
+
+def _run(task: Task, provider: Provider) -> None:
+    work_dir = Path(settings.WORK_ROOT) / str(task.run_token)
+    with _Watch(task) as watch:
+        try:
+            work_dir.mkdir(parents=True, exist_ok=True)
+            _work(task, provider, work_dir, watch)
+        except Cancelled:
+            _stopped(task, watch)
+        except ProviderError as error:
+            _failed(task, error)
+        except lifecycle.LostClaim:
+            logger.info("Task is not ours any more; its work was discarded")
+        except (OperationalError, InterfaceError):
+            # The lease runs out and the sweep gives the task back.
+            logger.warning("Database is out of reach, the task is left to its lease")
+        except Exception as error:
+            logger.exception("Task crashed the runner")
+            _failed(
+                task, ProviderError("internal_error", retryable=True, traceback_text=failures.own_frames(error))
+            )
+        finally:
+            shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def _work(task: Task, provider: Provider, work_dir: Path, watch: _Watch) -> None:
+    deadline = time.monotonic() + task.timeout_seconds
+    job = Job(
+        task_id=str(task.id),
+        attempt=task.attempts + 1,
+        task_type=task.task_type,
+        task_data=task.task_data,
+        work_dir=work_dir,
+        deadline=deadline,
+        remote_state=task.remote_state,
+    )
+    result = provider.generate(job, _RunContext(task, watch, deadline))
+    faultpoint("run.after_generate")
+    files = media.store(task, result)
+    faultpoint("run.after_store")
+    try:
+        lifecycle.complete(task, media.describe(result, files), files)
+    except lifecycle.LostClaim:
+        media.discard(files)
+        raise
+
+
+def _stopped(task: Task, watch: _Watch) -> None:
+    if stopping.is_set() and not watch.is_lost:
+        lifecycle.hand_back(task)
+    logger.info("Task work was stopped")
+
+
+def _failed(task: Task, error: ProviderError) -> None:
+    waits = settings.TASK_RETRY_WAITS
+    # The client's own deadline is final; a provider's time-out inside it is not.
+    is_final = not error.retryable or error.code == "timed_out" or task.attempts >= len(waits)
+    with contextlib.suppress(lifecycle.LostClaim, OperationalError, InterfaceError):
+        if is_final:
+            lifecycle.fail(task, error.code, error.traceback_text or failures.own_frames(error))
+        else:
+            wait = error.retry_after or waits[task.attempts]
+            lifecycle.retry_later(task, error.code, wait)
+
+
+class _Watch:
+    """Keep the lease alive in a thread and connection of its own; notice when it is lost."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._done = threading.Event()
+        self._lost = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name=f"watch-{task.id}", daemon=True)
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether the task was cancelled or given to another worker."""
+        return self._lost.is_set()
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        third = settings.TASK_LEASE_SECONDS / 3
+        extended = time.monotonic()
+        try:
+            while not self._done.wait(min(WATCH_SECONDS, third)):
+                is_time = time.monotonic() - extended >= third
+                extended = time.monotonic() if is_time else extended
+                if not self._still_ours(is_time):
+                    self._lost.set()
+                    return
+        finally:
+            connection.close()
+
+    def _still_ours(self, is_time_to_extend: bool) -> bool:
+        """Only the token decides, never the time: an outage does not end a claim."""
+        try:
+            if is_time_to_extend:
+                return lifecycle.extend_lease(self._task)
+            return lifecycle.is_ours(self._task)
+        except (OperationalError, InterfaceError):
+            connection.close()
+            return True
+
+
+class _RunContext:
+    """What the provider sees of the runner (`tasks_app.providers.base.Context`)."""
+
+    def __init__(self, task: Task, watch: _Watch, deadline: float) -> None:
+        self._task = task
+        self._watch = watch
+        self._deadline = deadline
+        self._fraction = 0.0
+        self._stored_at = 0.0
+        # The first progress event may go at once, the next after the interval.
+        self._event_at = -float("inf")
+
+    def progress(self, fraction: float, step: str, detail: str = "") -> None:
+        """Store the progress, at most once a second; it never goes back."""
+        now = time.monotonic()
+        self._fraction = min(1.0, max(self._fraction, fraction))
+        if now - self._stored_at < PROGRESS_SECONDS:
+            return
+        self._stored_at = now
+        is_event_due = now - self._event_at >= webhook_settings.PROGRESS_INTERVAL
+        if is_event_due:
+            self._event_at = now
+        text = f"{step}: {detail}" if detail else step
+        with contextlib.suppress(lifecycle.LostClaim, OperationalError, InterfaceError):
+            lifecycle.progress(self._task, self._fraction, text, is_event_due=is_event_due)
+
+    def cancelled(self) -> bool:
+        """Tell whether the work is not wanted any more."""
+        return self._watch.is_lost or stopping.is_set()
+
+    def save_remote(self, state: dict[str, Any]) -> None:
+        """Make the provider's state durable."""
+        lifecycle.save_remote(self._task, state)
+
+    def seconds_left(self) -> float:
+        """Return the seconds until the deadline."""
+        return self._deadline - time.monotonic()

@@ -1,0 +1,110 @@
+"""What did a crash leave behind, and who repairs it?
+
+Run every few seconds in every worker process, one at a time by an advisory lock. Each
+step is safe to run twice, and safe to be killed in.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+from django.conf import settings
+from django.db import connection
+
+from tasks_app import lifecycle, rows, wake
+from tasks_app.models import Task
+from tasks_app.task_types import TASK_TYPES
+
+logger = structlog.get_logger(__name__)
+
+_LOCK = 0x5EED_0001
+TICKETS_AT_ONCE = 100
+#: A work directory younger than this may belong to a claim we cannot see yet.
+WORK_DIR_MIN_AGE_SECONDS = 60
+
+_MISSING = """
+SELECT event.subject FROM webhooks_app_webhookevent event
+JOIN tasks_app_task task ON task.id = CASE
+  WHEN event.subject ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN event.subject::uuid END
+WHERE event.is_terminal AND event.created_at > now() - interval '10 minutes'
+  AND task.callback_url <> '' AND task.webhook_events ? event.event_type
+  AND NOT EXISTS (SELECT 1 FROM webhooks_app_webhookmessage message
+                  WHERE message.event_id = event.id AND message.url = task.callback_url)
+"""
+
+
+def sweep() -> bool:
+    """Repair once; False when another process is at it."""
+    with _alone() as is_alone:
+        if not is_alone:
+            return False
+        lifecycle.take_expired_leases()
+        lifecycle.fail_overdue()
+        send_tickets()
+        remove_dead_work()
+        report_missing_messages()
+    return True
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
+        is_alone = bool(cursor.fetchone()[0])
+    try:
+        yield is_alone
+    finally:
+        if is_alone:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+
+
+def send_tickets() -> int:
+    """Send the tickets that are missing: per type at most min(due, 100) minus those waiting."""
+    sent = 0
+    for task_type in TASK_TYPES.values():
+        due = rows.due_count(task_type.name, TICKETS_AT_ONCE)
+        waiting = wake.waiting_tickets(task_type.queue) if due else 0
+        if waiting is None:
+            return sent
+        for _ in range(due - waiting):
+            sent += wake.send_ticket(task_type.name, "")
+    return sent
+
+
+def remove_dead_work() -> None:
+    """Remove work directories whose run is not live any more."""
+    root = Path(settings.WORK_ROOT)
+    old = time.time() - WORK_DIR_MIN_AGE_SECONDS
+    names = [p.name for p in root.iterdir() if _is_token(p.name)] if root.is_dir() else []
+    live = {
+        str(token)
+        for token in Task.objects.filter(run_token__in=names).values_list("run_token", flat=True)
+    }
+    for name in names:
+        if name not in live and (root / name).stat().st_mtime < old:
+            shutil.rmtree(root / name, ignore_errors=True)
+
+
+def _is_token(name: str) -> bool:
+    try:
+        uuid.UUID(name)
+    except ValueError:
+        return False
+    return True
+
+
+def report_missing_messages() -> int:
+    """Count recent ends without the message they owe: must be zero, always."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MISSING)
+        missing = [row[0] for row in cursor.fetchall()]
+    if missing:
+        logger.error("Webhook message is missing", task_ids=missing[:20], count=len(missing))
+    return len(missing)
