@@ -71,7 +71,7 @@ class WebhookSettings:
     # Networks that may never be dialled (own public addresses, peers). Stronger than ALLOW.
     DENY_NETWORKS: tuple[Network, ...] = ()
     # Host names or IP literals, as written in URLs, freed from the port, single-label and suffix
-    # rules and from REQUIRE_HTTPS. The address behind a name is judged all the same.
+    # rules. The address behind a name is judged all the same.
     ALLOW_HOSTS: frozenset[str] = frozenset()
     # Days that finished messages and their deliveries are kept.
     RETENTION_DAYS: int = 30

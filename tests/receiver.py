@@ -1,0 +1,281 @@
+"""What does a receiver of webhooks do? Anything: a real HTTP server with scripted behaviour.
+
+Raw bytes over real sockets, in a thread with its own event loop, so that no test needs a mock.
+A script is a list of answers; each request takes the next one and the last one repeats. A number
+stands for a plain answer with that status, and tests.answers has the stranger ones:
+
+    with Receiver([500, 500, 200], secret=secret) as receiver:
+        ...  # let something POST to receiver.url
+        receiver.wait_for(3)
+        assert all(request.is_verified for request in receiver.requests)
+
+As a program (``python -m tests.receiver --port 0 --log requests.jsonl --answers 500,200``) it
+appends each request to a file, with fsync, before it answers: the evidence survives any crash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from tests.answers import Answer, Connection
+
+
+@dataclass
+class Request:
+    """One request as it came over the wire."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    raw: bytes
+    received_at: float
+    connection: int
+    is_verified: bool | None = None
+
+    @property
+    def message_id(self) -> str:
+        """The ``webhook-id``, empty when there is none."""
+        return self.headers.get("webhook-id", "")
+
+
+# -- the server -----------------------------------------------------------------------------------
+
+
+class Receiver:
+    """A scripted receiver on 127.0.0.1; a context manager.
+
+    Args:
+        answers: the script; numbers stand for plain answers with that status.
+        secret: verifies each request's signature with the ``standardwebhooks`` package.
+        tls: the server side of TLS (see tests.certificates), or "hang" or "reset" in place of a
+            handshake.
+        idle_seconds: close a connection that was idle so long, as front ends do.
+        drops_reused: "fin" or "rst": a second request on a connection finds it closed.
+        on_request: called in the receiver's thread before the answer goes out.
+    """
+
+    def __init__(
+        self,
+        answers: Sequence[Answer | int] = (200,),
+        *,
+        secret: str | None = None,
+        tls: ssl.SSLContext | str | None = None,
+        port: int = 0,
+        idle_seconds: float | None = None,
+        drops_reused: str = "",
+        on_request: Callable[[Request], None] | None = None,
+    ) -> None:
+        self.requests: list[Request] = []
+        self.connections = 0
+        self.dropped = 0
+        self._script = list(answers)
+        self._verifier = Webhook(secret) if secret else None
+        self._tls = tls
+        self._port = port
+        self._idle_seconds = idle_seconds
+        self._drops_reused = drops_reused
+        self._on_request = on_request
+        self._arrived = threading.Condition()
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __enter__(self) -> Receiver:
+        self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
+        started = threading.Event()
+        self._loop.call_soon(started.set)
+        self._server = self._loop.run_until_complete(self._listen())
+        self._thread.start()
+        started.wait(5)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """The address to POST to."""
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/hook"
+
+    def answer(self, *answers: Answer | int) -> None:
+        """Replace what is left of the script."""
+        self._script = list(answers)
+
+    def wait_for(self, count: int, timeout: float = 5.0) -> list[Request]:
+        """Wait until ``count`` requests have arrived and return them; fails after ``timeout``."""
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: len(self.requests) >= count, timeout):
+                raise AssertionError(f"{len(self.requests)} of {count} requests in {timeout} s")
+            return list(self.requests)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    async def _listen(self) -> asyncio.Server:
+        context = self._tls if isinstance(self._tls, ssl.SSLContext) else None
+        return await asyncio.start_server(
+            self._serve, "127.0.0.1", self._port, ssl=context, limit=2**22, backlog=512
+        )
+
+    async def _stop(self) -> None:
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        connection = Connection(self.connections, reader, writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._converse(connection)
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # the client went away; it may
+        except asyncio.CancelledError:
+            connection.writer.transport.abort()
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _converse(self, connection: Connection) -> None:
+        if self._tls == "hang":
+            await asyncio.sleep(3600)
+        if self._tls == "reset":
+            await connection.reader.read(1)
+            connection.reset()
+            return
+        while True:
+            head = await self._read_head(connection)
+            if not head:
+                return
+            if connection.requests and self._drops_reused:
+                self.dropped += 1
+                if self._drops_reused == "rst":
+                    connection.reset()
+                return
+            connection.requests += 1
+            if not await self._answer(connection, head):
+                return
+
+    async def _read_head(self, connection: Connection) -> bytes:
+        reading = connection.reader.readuntil(b"\r\n\r\n")
+        try:
+            return await asyncio.wait_for(reading, self._idle_seconds)
+        except (TimeoutError, asyncio.IncompleteReadError):
+            return b""
+
+    async def _answer(self, connection: Connection, head: bytes) -> bool:
+        answer = self._next()
+        if answer.is_early:
+            await connection.send(answer.head() + answer.body)
+        request = await self._read_request(connection, head)
+        self._record(request)
+        if answer.is_early:
+            return True
+        await asyncio.sleep(answer.delay)
+        if answer.behave is not None:
+            await answer.behave(connection)
+            return False
+        body = b"" if answer.status in (101, 204, 304) else answer.body
+        await connection.send(answer.head() + body)
+        return answer.status != 101
+
+    def _next(self) -> Answer:
+        answer = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+        return Answer(answer) if isinstance(answer, int) else answer
+
+    async def _read_request(self, connection: Connection, head: bytes) -> Request:
+        first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+        method, path, _ = first.split(" ", 2)
+        headers = {
+            name.lower(): value.strip() for name, _, value in (s.partition(":") for s in lines)
+        }
+        body = await connection.reader.readexactly(int(headers.get("content-length", "0")))
+        request = Request(method, path, headers, body, head + body, time.time(), connection.number)
+        if self._verifier is not None:
+            request.is_verified = self._is_verified(request)
+        return request
+
+    def _is_verified(self, request: Request) -> bool:
+        assert self._verifier is not None
+        try:
+            self._verifier.verify(request.body, request.headers, json_parse=False)
+        except WebhookVerificationError:
+            return False
+        return True
+
+    def _record(self, request: Request) -> None:
+        if self._on_request is not None:
+            self._on_request(request)
+        with self._arrived:
+            self.requests.append(request)
+            self._arrived.notify_all()
+
+
+# -- as a program ---------------------------------------------------------------------------------
+
+
+def _log_to(path: str) -> Callable[[Request], None]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def log(request: Request) -> None:
+        line = {
+            "received_at": request.received_at,
+            "path": request.path,
+            "headers": request.headers,
+            "body": request.body.decode("latin-1"),
+            "is_verified": request.is_verified,
+        }
+        os.write(descriptor, json.dumps(line).encode() + b"\n")
+        os.fsync(descriptor)
+
+    return log
+
+
+def main() -> None:
+    """Serve until stdin closes or a signal comes; prints the port as its first line."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--log", required=True, help="file that requests are appended to")
+    parser.add_argument("--answers", default="200", help="statuses, such as 500,500,200")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--secret", help="whsec_..., to verify signatures with")
+    options = parser.parse_args()
+    answers = [Answer(int(text), delay=options.delay) for text in options.answers.split(",")]
+    with Receiver(
+        answers, secret=options.secret, port=options.port, on_request=_log_to(options.log)
+    ) as receiver:
+        print(receiver.port, flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""The egress policy against the corpus, at the text and at the connection."""
+
+import asyncio
+import ipaddress
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from django.test import override_settings
+
+from webhooks_app import egress
+from webhooks_app.egress import EgressDenied, address_allowed, check_url, origin_of, safe_url
+from webhooks_app.transport import Transport
+
+CASES = json.loads((Path(__file__).parent.parent / "vectors" / "ssrf_cases.json").read_text())
+PUBLIC = "93.184.215.14"
+
+CODES = ("invalid_url", "blocked_address")
+strict = override_settings(WEBHOOKS={})
+
+
+@pytest.fixture(autouse=True)
+def _strict():
+    """Production's policy: https, no allow-list."""
+    with strict:
+        yield
+
+
+class StubResolver(egress.AbstractResolver):
+    """Answers with the case's addresses, and with a public one for every other name."""
+
+    def __init__(self, answers):
+        self.answers = answers
+        self.calls = []
+
+    async def resolve(self, host, port=0, family=socket.AF_INET):
+        self.calls.append(host)
+        found = self.answers.get(host, [PUBLIC])
+        return [
+            egress.ResolveResult(hostname=host, host=ip, port=port, family=0, proto=0, flags=0)
+            for ip in found
+        ]
+
+    async def close(self):
+        pass
+
+
+@pytest.fixture
+def dialled(monkeypatch):
+    """The addresses that any socket was told to connect to; nothing is really dialled."""
+    seen = []
+
+    def connect(sock, address):
+        seen.append(address[0])
+        raise ConnectionRefusedError(111, "refused by the test")
+
+    async def sock_connect(self, sock, address):
+        connect(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket.socket, "connect_ex", connect)
+    monkeypatch.setattr(asyncio.selector_events.BaseSelectorEventLoop, "sock_connect", sock_connect)
+    return seen
+
+
+def policy_of(case):
+    """The settings that a case is meant for."""
+    is_http_allowed = case.get("profile") == "allow_http"
+    return override_settings(WEBHOOKS={"REQUIRE_HTTPS": not is_http_allowed})
+
+
+async def attempt_all(cases):
+    """Send to each case's URL, past the validator, and return the result of each."""
+    results = {}
+    for case in cases:
+        async with Transport(resolver=StubResolver(case.get("dns", {}))) as transport:
+            with policy_of(case):
+                results[case["id"]] = await transport.send(case["url"], {}, b"{}", timeout=2)
+    return results
+
+
+def test_corpus_is_judged_as_published(dialled):
+    """Proves for every case that validator and connection together say what is expected."""
+    results = asyncio.run(attempt_all(CASES))
+    wrong = [
+        (case["id"], case["url"][:80], result.error_code)
+        for case in CASES
+        if ((result := results[case["id"]]).error_code in CODES) != (case["expect"] == "block")
+    ]
+    assert wrong == []
+    assert len(dialled) >= sum(case["expect"] == "allow" for case in CASES)
+    assert [ip for ip in dialled if not oracle_allows(ip)] == []
+
+
+def test_check_url_alone_refuses_everything_but_what_only_dns_can_tell():
+    """Proves that all cases that need no look-up are refused as text already."""
+    for case in CASES:
+        with policy_of(case):
+            try:
+                check_url(case["url"])
+                verdict = "allow"
+            except EgressDenied as denied:
+                verdict = "block" if denied.code in CODES else denied.code
+        if case["category"] != "dns":
+            assert verdict == case["expect"], case
+
+
+async def dial_unchecked(case):
+    """Send with only the grammar checked, as if the policy part of the validator were missing."""
+    async with Transport(resolver=StubResolver(case.get("dns", {}))) as transport:
+        return await transport.send(case["url"], {}, b"{}", timeout=2)
+
+
+def test_connection_layer_alone_dials_nothing_denied(dialled, monkeypatch):
+    """Proves that the boundary holds when the validator lets every parsable URL through."""
+    monkeypatch.setattr(egress, "_check_policy", lambda origin: None)
+
+    async def run():
+        for case in CASES:
+            await dial_unchecked(case)
+
+    asyncio.run(run())
+    assert [ip for ip in dialled if not oracle_allows(ip)] == []
+
+
+def oracle_allows(ip):
+    """Judge a final address independently: by masks on integers, written down a second time."""
+    address = ipaddress.ip_address(ip)
+    n = int(address)
+    if address.version == 6:
+        return (
+            n >> 125 == 1
+            and n >> 105 != 0x20010000 >> 9
+            and n >> 96 != 0x20010DB8
+            and n >> 112 != 0x2002
+            and n >> 108 != 0x3FFF0
+        )
+    a, b, c = n >> 24, n >> 16 & 255, n >> 8 & 255
+    return not (
+        a in (0, 10, 127)
+        or a >= 224
+        or (a == 100 and 64 <= b <= 127)
+        or (a == 169 and b == 254)
+        or (a == 172 and 16 <= b <= 31)
+        or (a == 192 and b == 168)
+        or (a, b, c) in {(192, 0, 0), (192, 0, 2), (192, 88, 99), (198, 51, 100), (203, 0, 113)}
+        or (a == 198 and b in (18, 19))
+        or ip == "168.63.129.16"
+    )
+
+
+@pytest.mark.parametrize("text", ["", ":", "1::2::3", "fe80::1%eth0", "2003::1%1", "127.1", "x"])
+def test_unparsable_address_is_denied(text):
+    """Proves that what is no plain address is refused, not passed on."""
+    assert not address_allowed(text)
+
+
+def test_allow_list_opens_exactly_its_networks():
+    """Proves that an allowed network opens itself and no metadata address inside it."""
+    with override_settings(
+        WEBHOOKS={"ALLOW_NETWORKS": ["127.0.0.1/32", "169.254.0.0/16", "10.1.0.0/16"]}
+    ):
+        assert address_allowed("127.0.0.1")
+        assert not address_allowed("127.0.0.2")
+        assert not address_allowed("::ffff:127.0.0.1")
+        assert address_allowed("10.1.2.3")
+        assert address_allowed("169.254.1.1")
+        assert not address_allowed("169.254.169.254")
+    with override_settings(WEBHOOKS={"ALLOW_NETWORKS": ["169.254.169.254/32"]}):
+        assert address_allowed("169.254.169.254")
+
+
+def test_deny_list_is_stronger_than_everything():
+    """Proves that an operator can keep webhooks away from own public addresses."""
+    with override_settings(
+        WEBHOOKS={"DENY_NETWORKS": ["8.8.8.0/24"], "ALLOW_NETWORKS": ["8.8.8.8/32"]}
+    ):
+        assert not address_allowed("8.8.8.8")
+        assert address_allowed("8.8.4.4")
+
+
+def test_listed_host_is_freed_from_name_and_port_rules_only():
+    """Proves what ALLOW_HOSTS lifts, and that it allows no address."""
+    with override_settings(WEBHOOKS={"ALLOW_HOSTS": ["localhost", "hooks.internal"]}):
+        check_url("https://localhost:22/")
+        check_url("https://HOOKS.internal/")
+        assert not address_allowed("127.0.0.1")
+        for url in ("http://localhost/", "https://other.internal/", "https://localhost./"):
+            with pytest.raises(EgressDenied):
+                check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("HTTPS://Example.COM/Path?q=1", ("https", "example.com", 443)),
+        ("http://example.com:8080", ("http", "example.com", 8080)),
+        ("https://[2001:4860:4860:0:0:0:0:8888]/", ("https", "2001:4860:4860::8888", 443)),
+    ],
+)
+def test_origin_is_canonical(url, origin):
+    """Proves that two spellings of an origin are one destination."""
+    assert origin_of(url) == origin
+
+
+def test_path_and_query_are_sent_as_given():
+    """Proves that no parser rewrites dot segments, escapes or separators on the way."""
+    target = egress.target_of("https://example.com/a/../b/%41?x=%20&y=;&z=a+b")
+    assert target.url.raw_path_qs == "/a/../b/%41?x=%20&y=;&z=a+b"
+
+
+@pytest.mark.parametrize("url", [None, 5, b"https://example.com/", ["x"]])
+def test_what_is_no_text_is_refused(url):
+    """Proves that a wrong type is a refusal and not a crash."""
+    with pytest.raises(EgressDenied):
+        check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://u:secret@example.com/p?token=secret&flag", "https://example.com/p?token=***&***"),
+        ("HTTPS://example.com", "https://example.com"),
+        ("https://example.com/user@host", "https://example.com/user@host"),
+        ("https://a\\secret@b/x", "https://b/x"),
+        ("https://example.com/a\x1b[31m\nb", "https://example.com/a?[31m?b"),
+        ("https://example.com/#secret", "https://example.com/"),
+        ("https:secret@host", "<unreadable url>"),
+        ("https:///secret@host/", "<unreadable url>"),
+        ("", "<unreadable url>"),
+    ],
+)
+def test_safe_url_hides_what_may_be_secret(url, shown):
+    """Proves that neither user info nor query values nor control characters reach a log."""
+    assert safe_url(url) == shown
+
+
+def test_safe_url_takes_every_case_of_the_corpus():
+    """Proves that showing a URL never fails, however broken the URL is."""
+    for case in CASES:
+        shown = safe_url(case["url"])
+        assert shown.isascii()
+        assert shown.isprintable()
+
+
+def test_mixed_answer_is_refused_as_a_whole(dialled):
+    """Proves that one private answer among public ones blocks the name."""
+    resolver = StubResolver({"mixed.example.net": [PUBLIC, "10.0.0.5"]})
+
+    async def run():
+        async with Transport(resolver=resolver) as transport:
+            return await transport.send("https://mixed.example.net/", {}, b"", timeout=2)
+
+    result = asyncio.run(run())
+    assert (result.error_code, result.remote_address) == ("blocked_address", "")
+    assert "10.0.0.5" not in result.error
+    assert dialled == []
+
+
+def test_rebinding_name_never_reaches_a_private_address(dialled):
+    """Proves over 200 attempts that the address that was judged is the one that is dialled."""
+
+    class Flipping(StubResolver):
+        async def resolve(self, host, port=0, family=socket.AF_INET):
+            self.answers = {host: ["127.0.0.1" if len(self.calls) % 2 else PUBLIC]}
+            return await super().resolve(host, port, family)
+
+    resolver = Flipping({})
+
+    async def run():
+        async with Transport(resolver=resolver) as transport:
+            return [
+                (await transport.send("https://rebind.example.net/", {}, b"", timeout=2)).error_code
+                for _ in range(200)
+            ]
+
+    assert asyncio.run(run()) == ["connect", "blocked_address"] * 100
+    assert len(resolver.calls) == 200
+    assert set(dialled) == {PUBLIC}
+
+
+def test_proxy_variables_of_the_environment_change_nothing(dialled, monkeypatch):
+    """Proves that no environment variable sends a request to another host."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:3128")
+
+    async def run():
+        async with Transport(resolver=StubResolver({})) as transport:
+            return await transport.send("https://example.com/", {}, b"", timeout=2)
+
+    assert asyncio.run(run()).error_code == "connect"
+    assert dialled == [PUBLIC]

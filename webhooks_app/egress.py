@@ -1,0 +1,275 @@
+"""Which URLs, and which final addresses, may this service dial?
+
+Every URL that a client gives us (callbacks, input media) is judged twice by the same rules: as
+text by ``check_url`` when it is submitted and again before each attempt, and as an address by
+``GuardResolver`` and ``guarded_socket`` when the connection is made. Only the second is the
+security boundary; the first exists to say no early and in words.
+
+The address tables are explicit. ``ipaddress.is_private`` and ``is_global`` change between patch
+releases of Python and miss NAT64, 6to4, multicast and some cloud metadata addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from webhooks_app.conf import Network, webhook_settings
+from webhooks_app.retry import ErrorCode
+from webhooks_app.url_grammar import (
+    EgressDenied,
+    Origin,
+    Target,
+    origin_of,
+    parse_url,
+    safe_url,
+)
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+__all__ = [
+    "EgressDenied",
+    "GuardResolver",
+    "Origin",
+    "PolicyBlocked",
+    "Target",
+    "address_allowed",
+    "check_url",
+    "guarded_socket",
+    "origin_of",
+    "safe_url",
+    "target_of",
+]
+
+
+class PolicyBlocked(OSError):
+    """The final address of a connection is denied. An OSError, since aiohttp wraps only those."""
+
+
+# -- 1. Addresses ---------------------------------------------------------------------------------
+
+_DENIED_V4 = tuple(
+    ipaddress.IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",  # "this network"; Linux connects 0.0.0.0 to itself
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT
+        "127.0.0.0/8",
+        "169.254.0.0/16",  # link-local, cloud metadata
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "198.18.0.0/15",  # benchmarking
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",
+        "168.63.129.16/32",  # Azure's host, a public address that is not
+    )
+)
+# Only global unicast is allowed at all, which leaves out mapped, compatible, NAT64, unique local,
+# link-local and multicast addresses without naming them.
+_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
+_DENIED_V6 = tuple(
+    ipaddress.IPv6Network(text)
+    for text in (
+        "2001::/23",  # Teredo, ORCHID, benchmarking
+        "2001:db8::/32",
+        "2002::/16",  # 6to4
+        "3fff::/20",
+    )
+)
+# Whoever reads these gets the machine's credentials: an allowed network that merely contains one
+# of them does not allow it.
+_METADATA: frozenset[Address] = frozenset(
+    ipaddress.ip_address(text)
+    for text in (
+        "169.254.169.254",
+        "169.254.170.2",
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+    )
+)
+
+
+def address_allowed(ip: str | Address) -> bool:
+    """Say whether a final socket address may be dialled; what cannot be parsed may not."""
+    if isinstance(ip, str):
+        try:
+            ip = ipaddress.ip_address(ip)
+        except ValueError:
+            return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
+        return False
+    if _inside(ip, webhook_settings.DENY_NETWORKS):
+        return False
+    return _is_public(ip) or _is_allow_listed(ip)
+
+
+@lru_cache(maxsize=4096)  # the table is constant; asked for each attempt to a literal address
+def _is_public(ip: Address) -> bool:
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not _inside(ip, _DENIED_V4)
+    return ip in _GLOBAL_V6 and not _inside(ip, _DENIED_V6)
+
+
+def _is_allow_listed(ip: Address) -> bool:
+    networks = webhook_settings.ALLOW_NETWORKS
+    if ip in _METADATA:
+        return any(net.prefixlen == net.max_prefixlen and ip in net for net in networks)
+    return _inside(ip, networks)
+
+
+def _inside(ip: Address, networks: Sequence[Network]) -> bool:
+    # `in` is False across versions: an IPv4-mapped address is never covered by an IPv4 network.
+    return any(ip in network for network in networks)
+
+
+# -- 2. URLs --------------------------------------------------------------------------------------
+
+_REFUSED_SUFFIXES = frozenset(
+    {"localhost", "local", "internal", "intranet", "private", "corp", "home", "lan"}
+    | {"localdomain", "arpa", "test", "invalid", "example", "onion", "alt"}  # arpa: home.arpa too
+)
+# From 1024 up: the bad ports of the Fetch standard, and where databases, caches, brokers and
+# cluster control planes listen.
+_REFUSED_PORTS = frozenset(
+    # Fetch
+    {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668}
+    | {6669, 6679, 6697, 10080}
+    # Data stores and brokers
+    | {1433, 1521, 2181, 2375, 2376, 2377, 2379, 2380, 3306, 4369, 5432, 5433, 5671, 5672, 5984}
+    | {6379, 6380, 7000, 7001, 7199, 8086, 9042, 9092, 9160, 9200, 9300, 11211, 15672, 16379}
+    | {26379, 27017, 27018, 27019, 28015, 50000, 61616}
+    # Kubernetes
+    | {6443, 10250, 10255, 10256}
+)
+
+
+def check_url(url: str) -> None:
+    """Check a URL against the grammar and the policy in force.
+
+    Raises:
+        EgressDenied: with ``code`` ``invalid_url`` (the text itself) or ``blocked_address``
+            (scheme, port, name or literal address that the policy refuses).
+    """
+    target_of(url)
+
+
+def target_of(url: str) -> Target:
+    """Return the checked URL in the form that the HTTP client takes.
+
+    Raises:
+        EgressDenied: as ``check_url``.
+    """
+    if not isinstance(url, str):
+        raise EgressDenied(ErrorCode.INVALID_URL, "a URL is text")
+    target = parse_url(url)
+    _check_policy(target.origin)
+    return target
+
+
+def _blocked(message: str) -> EgressDenied:
+    return EgressDenied(ErrorCode.BLOCKED_ADDRESS, message)
+
+
+def _check_policy(origin: Origin) -> None:
+    if webhook_settings.REQUIRE_HTTPS and origin.scheme != "https":
+        raise _blocked("only https URLs are allowed here")
+    is_listed_host = origin.host in webhook_settings.ALLOW_HOSTS
+    is_refused_port = (
+        origin.port not in (80, 443) and origin.port < 1024
+    ) or origin.port in _REFUSED_PORTS
+    if is_refused_port and not is_listed_host:
+        raise _blocked(f"port {origin.port} is not allowed")
+    last_label = origin.host.rpartition(".")[2]
+    if ":" in origin.host or last_label.isdigit():
+        if not address_allowed(origin.host):
+            raise _blocked("the address is not allowed")
+    elif not is_listed_host and ("." not in origin.host or last_label in _REFUSED_SUFFIXES):
+        raise _blocked("the host is not a public name")
+
+
+# -- 3. Connections -------------------------------------------------------------------------------
+
+
+class GuardResolver(AbstractResolver):
+    """Resolves names and refuses a name if any one of its answers is denied.
+
+    A mixed answer must be refused here: at the socket, a blocked address only makes the client
+    move on to the next. IP literals never come here, which is why ``guarded_socket`` judges too.
+    """
+
+    def __init__(self, inner: AbstractResolver | None = None) -> None:
+        self._inner = inner or ThreadResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the answers for ``host``; raises OSError when there is none or one is denied."""
+        answers = await self._inner.resolve(host, port, family)
+        if not answers:
+            raise OSError("the name has no address")
+        if not all(address_allowed(answer["host"]) for answer in answers):
+            raise PolicyBlocked("the policy denies an address of this name")
+        return answers
+
+    async def close(self) -> None:
+        """Close the resolver inside."""
+        await self._inner.close()
+
+
+class ThreadResolver(AbstractResolver):
+    """The system's resolver, in threads of its own.
+
+    The loop's own thread pool has only a few threads (uvloop: 4), which a handful of names with
+    dead name servers would occupy for everyone.
+    """
+
+    def __init__(self, threads: int = 32) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="webhook-dns")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Ask ``getaddrinfo``; raises ``socket.gaierror`` as it does."""
+        loop = asyncio.get_running_loop()
+        infos = await loop.run_in_executor(self._threads, _lookup, host, port, family)
+        return [
+            ResolveResult(
+                hostname=host, host=str(sockaddr[0]), port=port, family=kind, proto=0, flags=0
+            )
+            for kind, _, _, _, sockaddr in infos
+        ]
+
+    async def close(self) -> None:
+        """Give the threads up without waiting for look-ups under way."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _lookup(host: str, port: int, family: socket.AddressFamily) -> list[Any]:
+    return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+
+
+def guarded_socket(info: tuple[Any, ...]) -> socket.socket:
+    """Make the socket for one final address (an ``AddrInfoType``), unless the policy denies it.
+
+    Raises:
+        PolicyBlocked: the address may not be dialled.
+    """
+    family, kind, proto, _, sockaddr = info
+    if not address_allowed(sockaddr[0]):
+        raise PolicyBlocked("the policy denies this address")
+    return socket.socket(family, kind, proto)

@@ -1,0 +1,210 @@
+"""How much may be sent to one destination right now?
+
+One ``Pacer`` per destination and engine: a pure state machine over an adaptive window, a hold
+(Retry-After) and a breaker. No clock, no database: time comes as an argument, in seconds of any
+monotonic clock. What it knows is lost at a restart on purpose; then it finds out again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import StrEnum
+
+from webhooks_app.conf import webhook_settings
+from webhooks_app.retry import AttemptResult, ErrorCode
+
+_OVERLOAD_STATUSES = frozenset({429, 503})
+
+
+class ResultKind(StrEnum):
+    """What a finished request says about its destination."""
+
+    FAST = "fast"  # answered at once: room for more
+    SLOW = "slow"  # answered, but late: no more than now
+    OVERLOADED = "overloaded"  # 429, 503, time-out: fewer
+    FAILED = "failed"  # any other failure
+    NEUTRAL = "neutral"  # says nothing about the destination (interrupted, refused by policy)
+
+
+class BreakerState(StrEnum):
+    """Whether messages flow (closed), wait (open), or a single one probes (half_open)."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class PacerLimits:
+    """The numbers of one pacer; the settings give the defaults."""
+
+    start_window: int
+    max_window: int
+    breaker_threshold: int
+    cooldown_seconds: float
+    cooldown_max_seconds: float
+    hold_max_seconds: float
+    fast_seconds: float = 1.0
+
+    @classmethod
+    def from_settings(cls, max_in_flight: int | None = None) -> PacerLimits:
+        """Return the settings' limits; ``max_in_flight`` is the operator's for a destination."""
+        most = max_in_flight or webhook_settings.DESTINATION_MAX_WINDOW
+        return cls(
+            start_window=min(webhook_settings.DESTINATION_START_WINDOW, most),
+            max_window=most,
+            breaker_threshold=webhook_settings.BREAKER_THRESHOLD,
+            cooldown_seconds=webhook_settings.BREAKER_COOLDOWN_SECONDS,
+            cooldown_max_seconds=webhook_settings.BREAKER_COOLDOWN_MAX_SECONDS,
+            hold_max_seconds=webhook_settings.HOLD_MAX_SECONDS,
+        )
+
+
+def result_kind(result: AttemptResult, fast_seconds: float = 1.0) -> ResultKind:
+    """Say what an attempt's result means for its destination."""
+    if result.error_code in (ErrorCode.BLOCKED_ADDRESS, ErrorCode.INVALID_URL):
+        return ResultKind.NEUTRAL
+    if result.error_code == ErrorCode.TIMEOUT or result.status in _OVERLOAD_STATUSES:
+        return ResultKind.OVERLOADED
+    if result.error_code:
+        return ResultKind.FAILED
+    return ResultKind.FAST if result.duration_ms <= 1000 * fast_seconds else ResultKind.SLOW
+
+
+class Pacer:
+    """The pace of one destination. ``seats(now)`` says how many more requests may start."""
+
+    def __init__(self, limits: PacerLimits | None = None) -> None:
+        self._limits = limits or PacerLimits.from_settings()
+        self._window = float(self._limits.start_window)
+        # message -> the ordinal of its request
+        self._in_flight: dict[str, int] = {}
+        self._starts = 0
+        self._halved_at_start = 0
+        # Distinct messages that failed since the last success, oldest first.
+        self._failing: OrderedDict[str, None] = OrderedDict()
+        self._opened_until: float | None = None
+        self._cooldown = self._limits.cooldown_seconds
+        self._probe: str | None = None
+        self._last_probed: str | None = None
+        self._held_until: float | None = None
+        self._looked_at = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have started and not ended."""
+        return len(self._in_flight)
+
+    @property
+    def window(self) -> int:
+        """How many requests may be in flight while the breaker is closed."""
+        return int(self._window)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether this pacer knows nothing that a new one would not, so that it can be dropped."""
+        return not (self._in_flight or self._failing or self._opened_until or self._held_until)
+
+    def set_limits(self, limits: PacerLimits) -> None:
+        """Take over changed limits, such as an operator's ``max_in_flight``."""
+        self._limits = limits
+        self._window = min(self._window, float(limits.max_window))
+
+    @property
+    def held_until(self) -> float | None:
+        """Until when nothing may start (hold or open breaker), None when neither lies ahead.
+
+        As of the last time that the pacer was told.
+        """
+        times = [t for t in (self._held_until, self._opened_until) if t and t > self._looked_at]
+        return max(times, default=None)
+
+    @property
+    def state(self) -> BreakerState:
+        """The breaker's state, as of the last time that the pacer was told."""
+        if self._opened_until is None:
+            return BreakerState.CLOSED
+        is_cooling = self._looked_at < self._opened_until
+        return BreakerState.OPEN if is_cooling else BreakerState.HALF_OPEN
+
+    def seats(self, now: float) -> int:
+        """Return how many requests may start now."""
+        self._looked_at = now
+        if self.held_until is not None:
+            return 0
+        if self._opened_until is not None:
+            return 0 if self._probe is not None else 1
+        return max(0, int(self._window) - len(self._in_flight))
+
+    def prefers_other_than(self) -> str | None:
+        """Return the message whose probe failed last: another one should probe where there is one.
+
+        A single poisonous message must not keep the breaker open for all.
+        """
+        return self._last_probed if self._opened_until is not None else None
+
+    def started(self, message_id: str) -> None:
+        """Note that a request has started. The caller has asked ``seats`` before."""
+        self._starts += 1
+        self._in_flight[message_id] = self._starts
+        if self._opened_until is not None:
+            self._probe = message_id
+
+    def finished(self, message_id: str, kind: ResultKind, now: float) -> None:
+        """Note how a request ended."""
+        self._looked_at = now
+        ordinal = self._in_flight.pop(message_id, self._starts)
+        is_probe = self._probe == message_id
+        if is_probe:
+            self._probe = None
+        if kind is ResultKind.NEUTRAL:
+            return
+        if kind in (ResultKind.FAST, ResultKind.SLOW):
+            self._succeed(kind)
+        else:
+            if kind is ResultKind.OVERLOADED:
+                self._halve(ordinal)
+            self._fail(message_id, now, is_probe=is_probe)
+
+    def hold(self, seconds: float, now: float) -> float:
+        """Let nothing start for ``seconds`` (Retry-After, capped) and return until when."""
+        self._looked_at = now
+        until = now + min(seconds, self._limits.hold_max_seconds)
+        self._held_until = max(until, self._held_until or until)
+        return self._held_until
+
+    def resume(self) -> None:
+        """Forget hold and breaker: an operator has spoken."""
+        self._held_until = None
+        self._close()
+
+    def _succeed(self, kind: ResultKind) -> None:
+        self._close()
+        if kind is ResultKind.FAST:
+            # One more seat per window's worth of fast answers: additive increase.
+            self._window = min(self._window + 1 / self._window, float(self._limits.max_window))
+
+    def _close(self) -> None:
+        self._failing.clear()
+        self._opened_until = self._last_probed = None
+        self._cooldown = self._limits.cooldown_seconds
+
+    def _halve(self, ordinal: int) -> None:
+        # Once per burst: requests that were under way at the last halving say nothing new.
+        if ordinal > self._halved_at_start:
+            self._window = max(1.0, self._window / 2)
+            self._halved_at_start = self._starts
+
+    def _fail(self, message_id: str, now: float, *, is_probe: bool) -> None:
+        # A message counts once however often it is retried.
+        self._failing[message_id] = None
+        if is_probe:
+            self._last_probed = message_id
+            self._cooldown = min(2 * self._cooldown, self._limits.cooldown_max_seconds)
+            self._opened_until = now + self._cooldown
+        elif self._opened_until is None and len(self._failing) >= self._limits.breaker_threshold:
+            self._opened_until = now + self._cooldown
+            self._window = float(self._limits.start_window)
+        while len(self._failing) > self._limits.breaker_threshold:
+            self._failing.popitem(last=False)

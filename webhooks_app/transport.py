@@ -1,0 +1,314 @@
+"""How does one request go out, and what came back?
+
+The only module that opens an HTTP client. ``Transport.send`` makes one signed POST and returns an
+``AttemptResult``; a fault of the receiver or the network is a value there, never an exception.
+``Transport.fetch`` is the guarded download for everything else that a client's URL names. Both
+dial through egress.py. No redirects, no cookies, no proxies from the environment, no
+decompression: each of them would let a receiver steer this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+
+from webhooks_app import egress
+from webhooks_app.conf import webhook_settings
+from webhooks_app.downloads import FetchResult, store
+from webhooks_app.probes import (
+    MAX_LINE_BYTES,
+    Attempt,
+    NotingProtocol,
+    NotingRequest,
+    TimedResolver,
+    current_attempt,
+    dial,
+    explain,
+    printable,
+    shown_headers,
+    tls_context,
+)
+from webhooks_app.retry import AttemptResult, ErrorCode, parse_retry_after, status_error_code
+
+IDLE_SECONDS = 15.0
+CONNECT_SECONDS = 10.0
+# How long a body is read once the status is known; the outcome no longer depends on it.
+BODY_SECONDS = 2.0
+
+
+class Transport:
+    """A pool of connections to receivers; an async context manager, bound to one event loop.
+
+    Args:
+        resolver: answers names instead of the system's resolver (tests); guarded all the same.
+        tls: the client side of TLS instead of the system's certificate store (tests).
+    """
+
+    def __init__(
+        self, *, resolver: AbstractResolver | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._inner_resolver = resolver
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._resolver = egress.GuardResolver(self._inner_resolver)
+        self._session = self._open(keep_alive=True)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for session in (self._session, self._fresh):
+            if session is not None:
+                await session.close()
+        await self._resolver.close()
+
+    def _open(self, *, keep_alive: bool) -> aiohttp.ClientSession:
+        kept: dict[str, Any] = (
+            {"keepalive_timeout": IDLE_SECONDS} if keep_alive else {"force_close": True}
+        )
+        connector = aiohttp.TCPConnector(
+            resolver=TimedResolver(self._resolver),
+            socket_factory=dial,
+            ssl=self._tls or tls_context(),
+            use_dns_cache=False,  # the answer that was judged is the one that is dialled
+            limit=0,  # seats are the engine's business
+            happy_eyeballs_delay=None,
+            **kept,
+        )
+        # Private, and harmless if it vanishes: the first byte is then unknown and taken for none.
+        connector._factory = partial(  # type: ignore[assignment]
+            NotingProtocol, loop=asyncio.get_running_loop()
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            request_class=NotingRequest,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            headers={"Accept-Encoding": "identity", "User-Agent": webhook_settings.USER_AGENT},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            skip_auto_headers=("Accept", "Content-Type"),
+        )
+
+    @property
+    def _pool(self) -> aiohttp.ClientSession:
+        assert self._session is not None, "use Transport as an async context manager"
+        return self._session
+
+    def _fresh_session(self) -> aiohttp.ClientSession:
+        """A client that never reuses: the pool may hold more connections that died unnoticed."""
+        if self._fresh is None:
+            self._fresh = self._open(keep_alive=False)
+        return self._fresh
+
+    # -- one webhook ------------------------------------------------------------------------------
+
+    async def send(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float | None = None
+    ) -> AttemptResult:
+        """POST ``body`` to ``url`` and return what came of it; never raises for a receiver's fault.
+
+        Args:
+            headers: sent as given; Host, Content-Length, Accept-Encoding and User-Agent are ours.
+            timeout: seconds for everything up to the answer's headers; the setting when None.
+                Reading the body takes at most ``BODY_SECONDS`` more.
+        """
+        started_at = time.perf_counter()
+        try:
+            target = egress.target_of(url)
+        except egress.EgressDenied as denied:
+            return AttemptResult(error_code=denied.code, error=denied.message)
+        seconds = webhook_settings.TIMEOUT_SECONDS if timeout is None else timeout
+        return await self._send(target, headers, body, started_at, seconds)
+
+    async def _send(
+        self,
+        target: egress.Target,
+        headers: Mapping[str, str],
+        body: bytes,
+        started_at: float,
+        seconds: float,
+    ) -> AttemptResult:
+        attempt, is_repeated = Attempt(), False
+        token = current_attempt.set(attempt)
+        response: aiohttp.ClientResponse | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                try:
+                    response = await _post(self._pool, target, headers, body)
+                except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                    if attempt.is_new or not attempt.sent_at or attempt.first_byte_at:
+                        raise
+                    is_repeated, attempt = True, Attempt()
+                    current_attempt.set(attempt)
+                    response = await _post(self._fresh_session(), target, headers, body)
+            headers_at = time.perf_counter()
+            content = await _read(response)
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+            return _failure(error, attempt, started_at, is_repeated)
+        finally:
+            current_attempt.reset(token)
+            if response is not None and not response.closed:
+                response.close()
+        return _answer(
+            response,
+            attempt,
+            content,
+            started_at=started_at,
+            headers_at=headers_at,
+            is_repeated=is_repeated,
+        )
+
+    # -- one download -----------------------------------------------------------------------------
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+        method: str = "GET",
+        body: bytes | None = None,
+        to: Path | None = None,
+    ) -> FetchResult:
+        """Download what a client's URL names, under the same policy as a webhook.
+
+        Args:
+            max_bytes: a longer body ends in ``too_large``, and nothing is kept.
+            timeout: seconds for all of it.
+            to: write the body to this file, which is removed again on failure.
+        """
+        try:
+            target = egress.target_of(url)
+        except egress.EgressDenied as denied:
+            return FetchResult(error_code=denied.code, error=denied.message)
+        attempt = Attempt()
+        token = current_attempt.set(attempt)
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                self._pool.request(
+                    method, target.url, headers=headers, data=body, **_REQUEST_OPTIONS
+                ) as response,
+            ):
+                return await store(response, max_bytes, to)
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            code, text = explain(error, attempt)
+            return FetchResult(error_code=code, error=text)
+        finally:
+            current_attempt.reset(token)
+
+
+def fetch_sync(url: str, *, resolver: AbstractResolver | None = None, **how: Any) -> FetchResult:
+    """``Transport.fetch`` for synchronous callers; takes the same arguments.
+
+    Opens a client for this one download. Not for use inside a running event loop.
+    """
+
+    async def fetch() -> FetchResult:
+        async with Transport(resolver=resolver) as transport:
+            return await transport.fetch(url, **how)
+
+    return asyncio.run(fetch())
+
+
+_REQUEST_OPTIONS: dict[str, Any] = {
+    "allow_redirects": False,
+    "max_line_size": MAX_LINE_BYTES,
+    "max_field_size": MAX_LINE_BYTES,
+}
+
+
+async def _post(
+    session: aiohttp.ClientSession, target: egress.Target, headers: Mapping[str, str], body: bytes
+) -> aiohttp.ClientResponse:
+    return await session.post(target.url, headers=headers, data=body, **_REQUEST_OPTIONS)
+
+
+async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+    """Return the body's beginning and whether anything is missing from it."""
+    limit = webhook_settings.RESPONSE_BODY_LIMIT
+    if response.status == 101:  # no body follows, but another protocol might
+        return b"", False
+    content = response.content
+    if content.is_eof():  # it came with the headers, as nearly always
+        whole = content.read_nowait()
+        return whole[:limit], len(whole) > limit
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while size <= limit and (chunk := await content.readany()):
+                chunks.append(chunk)
+                size += len(chunk)
+    except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
+        return b"".join(chunks)[:limit], True
+    return b"".join(chunks)[:limit], size > limit
+
+
+def _answer(
+    response: aiohttp.ClientResponse,
+    attempt: Attempt,
+    body: tuple[bytes, bool],
+    *,
+    started_at: float,
+    headers_at: float,
+    is_repeated: bool,
+) -> AttemptResult:
+    status = response.status
+    code = status_error_code(status, webhook_settings.SUCCESS_STATUSES)
+    retry_after = None
+    if code:
+        retry_after = parse_retry_after(response.headers.get("Retry-After"), time.time())
+    return AttemptResult(
+        status=status,
+        error_code=code,
+        error=_STATUS_TEXTS[code].format(status),
+        response_headers=shown_headers(response.raw_headers),
+        response_body=body[0],
+        truncated=body[1],
+        remote_address=attempt.remote_address,
+        duration_ms=1000 * (time.perf_counter() - started_at),
+        phases=attempt.phases(headers_at),
+        is_connection_reused=not attempt.is_new,
+        reconnected=is_repeated,
+        retry_after=retry_after,
+        location=printable(response.headers.get("Location", "")) if code else "",
+    )
+
+
+_STATUS_TEXTS = {
+    ErrorCode.NONE: "",
+    ErrorCode.HTTP_STATUS: "status {}",
+    ErrorCode.REDIRECT_REFUSED: "status {}: redirects are not followed",
+}
+
+
+def _failure(
+    error: BaseException, attempt: Attempt, started_at: float, is_repeated: bool
+) -> AttemptResult:
+    code, text = explain(error, attempt)
+    return AttemptResult(
+        error_code=code,
+        error=text,
+        remote_address=attempt.remote_address,
+        duration_ms=1000 * (time.perf_counter() - started_at),
+        is_connection_reused=bool(attempt.sent_at) and not attempt.is_new,
+        reconnected=is_repeated,
+    )

@@ -1,0 +1,220 @@
+"""Which texts are URLs that can be read in exactly one way, and how may a URL be shown?
+
+The grammar is stricter than any RFC on purpose: parsers disagree about what lies between the
+standards, and an address filter that reads a URL differently from the HTTP client is no filter.
+Nothing here knows a policy; which hosts and addresses are allowed is egress.py's business.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import idna
+from yarl import URL
+
+from webhooks_app.retry import ErrorCode
+
+MAX_URL_LENGTH = 2048
+
+
+class EgressDenied(ValueError):
+    """The policy refuses a URL. ``code`` is ``invalid_url`` or ``blocked_address``.
+
+    The text is fit for the client that gave the URL: it names the rule, never an address that a
+    name resolved to.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Origin(NamedTuple):
+    """Scheme, host (lower case, IPv6 without brackets) and port of a URL."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+class Target(NamedTuple):
+    """A well-formed URL: what to hand to the HTTP client, and its origin."""
+
+    url: URL
+    origin: Origin
+
+
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_FORBIDDEN = frozenset('\\<>"{}|^`')
+_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SHAPE = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]+)(?P<rest>(?:/[^?#]*)?(?:\?[^#]*)?)"
+)
+_AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]+)(?::(?P<port>.*))?")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin_of(url: str) -> Origin:
+    """Return the canonical (scheme, host, port) of a URL, checking the grammar only.
+
+    Raises:
+        EgressDenied: the URL is not well-formed.
+    """
+    return parse_url(url).origin
+
+
+def _invalid(message: str) -> EgressDenied:
+    return EgressDenied(ErrorCode.INVALID_URL, message)
+
+
+@lru_cache(maxsize=4096)  # one destination gets many messages
+def parse_url(url: str) -> Target:
+    """Read a URL; raises EgressDenied with code ``invalid_url`` when it is not well-formed."""
+    _check_characters(url)
+    shape = _SHAPE.fullmatch(url)
+    if shape is None:
+        raise _invalid("a URL reads https://host[:port][/path][?query], without a fragment")
+    scheme = shape["scheme"].lower()
+    if scheme not in _DEFAULT_PORTS:
+        raise _invalid("only http and https URLs are called")
+    if "@" in shape["authority"]:
+        raise _invalid("a URL may not contain a user name or password")
+    host, port_text = _split_authority(shape["authority"].lower())
+    origin = Origin(scheme, host, int(port_text or _DEFAULT_PORTS[scheme]))
+    if origin.port > 65535:
+        raise _invalid("the port is not a number from 1 to 65535")
+    authority = shape["authority"].lower()
+    sent = URL(f"{scheme}://{authority}{shape['rest']}", encoded=True)
+    _check_agreement(url, origin, sent)
+    return Target(sent, origin)
+
+
+def _check_characters(url: str) -> None:
+    if not 1 <= len(url) <= MAX_URL_LENGTH:
+        raise _invalid(f"a URL has 1 to {MAX_URL_LENGTH} characters")
+    if not _VISIBLE_ASCII.fullmatch(url):
+        raise _invalid(
+            "a URL consists of visible ASCII characters; write other ones percent-encoded, "
+            "and an international host name in its xn-- form"
+        )
+    if not _FORBIDDEN.isdisjoint(url):
+        raise _invalid('a URL may not contain \\ < > " { } | ^ or a backtick')
+    if _BAD_PERCENT.search(url):
+        raise _invalid("every % in a URL is followed by two hexadecimal digits")
+
+
+def _split_authority(authority: str) -> tuple[str, str | None]:
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        raise _invalid("the host of the URL cannot be read")
+    port = match["port"]
+    if port is not None and not _PORT.fullmatch(port):
+        raise _invalid("the port is not a number from 1 to 65535")
+    host = match["host"]
+    if host.startswith("["):
+        return _ipv6_literal(host[1:-1]), port
+    _check_name(host)
+    return host, port
+
+
+def _ipv6_literal(text: str) -> str:
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        address = None
+    if address is None or "%" in text:
+        raise _invalid("the brackets do not hold an IPv6 address")
+    return str(address)
+
+
+def _check_name(host: str) -> None:
+    labels = host.split(".")
+    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise _invalid("the host name is not valid (letters, digits, hyphens; no trailing dot)")
+    if _NUMERIC_LABEL.fullmatch(labels[-1]):
+        _check_ipv4_literal(host)
+        return
+    for label in labels:
+        if label[2:4] == "--":
+            _check_a_label(label)
+
+
+def _check_ipv4_literal(host: str) -> None:
+    try:
+        canonical = str(ipaddress.IPv4Address(host))
+    except ValueError:
+        canonical = ""
+    if canonical != host:
+        raise _invalid("a numeric host is written as four decimal numbers, such as 192.0.2.1")
+
+
+def _check_a_label(label: str) -> None:
+    try:
+        if label.startswith("xn--") and idna.decode(label):
+            return
+    except (UnicodeError, IndexError):  # idna.IDNAError is a UnicodeError
+        pass
+    raise _invalid("the host name is not a valid international name")
+
+
+def _check_agreement(url: str, origin: Origin, sent: URL) -> None:
+    """Refuse a URL that parsers read differently: what was judged must be what is dialled."""
+    try:
+        split = urlsplit(url)
+        readings = {
+            (split.hostname, split.port or _DEFAULT_PORTS[origin.scheme]),
+            *((each.raw_host, each.port) for each in (URL(url), sent)),
+        }
+        seen = {(_canonical_host(host), port) for host, port in readings}
+    except ValueError:
+        seen = set()
+    if seen != {(origin.host, origin.port)}:
+        raise _invalid("the URL can be read in more than one way")
+
+
+def _canonical_host(host: str | None) -> str:
+    return str(ipaddress.IPv6Address(host)) if host and ":" in host else host or ""
+
+
+# -- What may be shown ---------------------------------------------------------------------------
+
+_READABLE = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,15})://(?P<authority>[^/?#\\]+)(?P<path>[^?#]*)"
+    r"(?:\?(?P<query>[^#]*))?(?:#.*)?",
+    re.DOTALL,
+)
+_UNREADABLE = "<unreadable url>"
+
+
+def safe_url(url: str) -> str:
+    """Return a URL for logs and error texts: no user info, query values as ``***``.
+
+    Takes any text, valid or not, and never raises; control characters become ``?``.
+    """
+    match = _READABLE.fullmatch(url[: 2 * MAX_URL_LENGTH])
+    if match is None:
+        return _UNREADABLE
+    # Everything before the last @ may be a password, wherever a lax parser sees the host end.
+    authority, _, path = (match["authority"] + match["path"]).partition("/")
+    shown = f"{match['scheme'].lower()}://{authority.rpartition('@')[2]}"
+    if path or match["path"].startswith("/"):
+        shown += "/" + path
+    if match["query"] is not None:
+        shown += "?" + "&".join(_masked(pair) for pair in match["query"].split("&"))
+    if shown.isascii() and shown.isprintable():
+        return shown
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in shown)
+
+
+def _masked(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    # A query without "=" may be a token in itself.
+    return f"{name}=***" if equals else "***"
