@@ -7,3 +7,7 @@ class WebhooksAppConfig(AppConfig):
     name = "webhooks_app"
     default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Webhooks"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from webhooks_app import checks  # noqa: F401 - importing registers

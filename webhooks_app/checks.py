@@ -1,0 +1,101 @@
+"""What does `manage.py check` say about the webhook settings?
+
+Errors for what would fail at the first delivery, a warning for what an operator should have
+meant. The stored secrets are read only where a database was asked for (`check --database
+default`, and every `migrate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connections
+
+from webhooks_app.conf import webhook_settings
+from webhooks_app.signing import InvalidSecret, public_key
+
+Apps = Sequence[AppConfig] | None
+
+
+@register("webhooks")
+def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report a WEBHOOKS dict that cannot be read, and keys that are none."""
+    try:
+        private_key = webhook_settings.ED25519_PRIVATE_KEY
+    except (ImproperlyConfigured, ValueError) as error:
+        return [Error(str(error), id="webhooks.E001")]
+    return [*_policy_errors(), *_secret_key_errors(), *_private_key_errors(private_key)]
+
+
+@register("webhooks", deploy=True)
+def check_exposure(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """Report settings that open the egress policy, and secrets that hang on SECRET_KEY."""
+    found: list[CheckMessage] = []
+    if webhook_settings.ALLOW_NETWORKS:
+        networks = ", ".join(str(network) for network in webhook_settings.ALLOW_NETWORKS)
+        hint = "Each is reachable for every client that may submit a callback_url."
+        found.append(Warning(f"Webhooks may go to {networks}.", hint=hint, id="webhooks.W001"))
+    if not webhook_settings.REQUIRE_HTTPS:
+        hint = "Signed bodies then cross the network in clear text."
+        found.append(Warning("Webhooks may go over http.", hint=hint, id="webhooks.W002"))
+    if not webhook_settings.SECRET_KEYS:
+        hint = "Set WEBHOOK_SECRET_KEYS to be able to change either without the other."
+        text = "Signing secrets are encrypted with a key derived from SECRET_KEY."
+        found.append(Info(text, hint=hint, id="webhooks.I001"))
+    return found
+
+
+@register(Tags.database)
+def check_stored_secrets(
+    app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Report signing secrets that the configured keys cannot read."""
+    from webhooks_app import stored_secrets
+
+    if not databases or "default" not in databases:
+        return []
+    try:
+        if "webhooks_app_signingsecret" not in connections["default"].introspection.table_names():
+            return []
+        stored_secrets.require_readable()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="webhooks.E004")]
+    except DatabaseError as error:
+        return [Error(f"the database cannot be asked: {type(error).__name__}", id="webhooks.E005")]
+    return []
+
+
+def _policy_errors() -> list[CheckMessage]:
+    from webhooks_app.retry import resolve_policy
+
+    found: list[CheckMessage] = []
+    for name in webhook_settings.POLICIES:
+        try:
+            resolve_policy(name)
+        except (ValueError, TypeError, KeyError) as error:
+            found.append(Error(f"WEBHOOKS['POLICIES'][{name!r}]: {error}", id="webhooks.E006"))
+    return found
+
+
+def _secret_key_errors() -> list[CheckMessage]:
+    from webhooks_app import stored_secrets
+
+    try:
+        stored_secrets.encrypt("whsec_", "check")
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="webhooks.E002")]
+    return []
+
+
+def _private_key_errors(private_key: str) -> list[CheckMessage]:
+    if not private_key:
+        return []
+    try:
+        public_key(private_key)
+    except InvalidSecret as error:
+        return [Error(f"WEBHOOKS['ED25519_PRIVATE_KEY']: {error}", id="webhooks.E003")]
+    return []

@@ -1,0 +1,228 @@
+"""Which secrets sign a project's webhooks, and how are they kept?
+
+Secrets must be recoverable, since they sign every request, so they are encrypted at rest
+(Fernet): a dump of the database holds no usable one. The scope lies inside the plaintext and is
+checked on reading, so that a row copied to another project signs nothing there. Signing itself
+is `signing`; this module never logs or raises a secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from uuid import UUID
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, transaction
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Least, Now
+
+from webhooks_app.conf import webhook_settings
+from webhooks_app.models import SigningSecret
+from webhooks_app.signing import generate_secret
+
+OVERLAP_SECONDS = 86_400.0
+# Every overlapping secret adds a signature to a header that receivers bound; the newest win.
+MAX_OVERLAPPING = 3
+
+
+class UnreadableSecret(ImproperlyConfigured):
+    """A stored secret cannot be decrypted with the configured keys, or is another project's."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousSecret:
+    """A secret that still signs until ``expires_at``, beside the current one."""
+
+    secret: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSet:
+    """What signs for a scope now: the current secret and those that still overlap."""
+
+    secret: str
+    previous: tuple[PreviousSecret, ...] = ()
+
+
+def encrypt(secret: str, scope: str) -> bytes:
+    """Return the ciphertext of a secret, bound to its scope, under the newest key."""
+    return _fernet().encrypt(json.dumps([scope, secret]).encode())
+
+
+def decrypt(ciphertext: bytes | memoryview, scope: str) -> str:
+    """Return the secret in one ciphertext; no database is asked.
+
+    Raises:
+        UnreadableSecret: no configured key fits, or the secret belongs to another scope.
+    """
+    try:
+        plaintext = _fernet().decrypt(bytes(ciphertext))
+    except InvalidToken:
+        raise UnreadableSecret(
+            "a stored signing secret cannot be decrypted: WEBHOOK_SECRET_KEYS (or SECRET_KEY, "
+            "where it is unset) lacks the key it was encrypted with. Add the old key behind the "
+            "new one, start again, then run `manage.py rotate_secret_keys`."
+        ) from None
+    owner, secret = json.loads(plaintext)
+    if owner != scope:
+        raise UnreadableSecret(f"a stored signing secret of {scope!r} was made for another scope")
+    return str(secret)
+
+
+def current_secrets(scope: str, endpoint_id: UUID | None = None) -> list[str]:
+    """Return the secrets that sign now, newest first; the overlapping ones follow the current.
+
+    An endpoint without a secret of its own is signed by its project's. The first use makes one.
+    One indexed query as a rule; callers on a hot path keep the answer for a few seconds.
+    """
+    found = secret_set(scope, endpoint_id)
+    return [found.secret, *(item.secret for item in found.previous)]
+
+
+def secret_set(scope: str, endpoint_id: UUID | None = None) -> SecretSet:
+    """Return the current secret and the previous ones that still sign; the first use makes one."""
+    rows = _read(scope, endpoint_id)
+    if not rows and endpoint_id is not None:
+        endpoint_id, rows = None, _read(scope, None)
+    if not rows or rows[0][1] is not None:
+        _insert(scope, endpoint_id)
+        rows = _read(scope, endpoint_id)
+    previous = (PreviousSecret(secret, expiry) for secret, expiry in rows[1:] if expiry)
+    return SecretSet(rows[0][0], tuple(previous))
+
+
+def get_or_create(scope: str, endpoint_id: UUID | None = None) -> str:
+    """Return the current secret of a scope (or of one endpoint), making it on first use."""
+    rows = _read(scope, endpoint_id)
+    if not rows or rows[0][1] is not None:
+        _insert(scope, endpoint_id)
+        rows = _read(scope, endpoint_id)
+    return rows[0][0]
+
+
+def rotate(
+    scope: str,
+    overlap_seconds: float = OVERLAP_SECONDS,
+    endpoint_id: UUID | None = None,
+) -> str:
+    """Make a new current secret and return it; the one before signs on for ``overlap_seconds``.
+
+    Two rotations at once wait for each other. With 0 the old secrets stop signing at once, the
+    older overlapping ones included (a leaked secret must go now).
+    """
+    with transaction.atomic():
+        _lock(scope, endpoint_id)
+        ending = Now() + timedelta(seconds=overlap_seconds)
+        owned = _of(scope, endpoint_id)
+        # Least ignores NULL in PostgreSQL: the current row gets the new end, others keep an
+        # earlier one.
+        owned.filter(_lives()).update(expires_at=Least(F("expires_at"), ending))
+        newest = owned.filter(_lives()).order_by("-id").values_list("id", flat=True)
+        kept = list(newest[: MAX_OVERLAPPING - 1])
+        owned.filter(_lives()).exclude(id__in=kept).update(expires_at=Now())
+        _insert(scope, endpoint_id)
+        return _read(scope, endpoint_id)[0][0]
+
+
+def reencrypt_all(batch: int = 200) -> Iterable[int]:
+    """Encrypt every stored secret with the newest key; yields the rows done after each batch."""
+    last_id = 0
+    while True:
+        with transaction.atomic():
+            rows = list(
+                SigningSecret.objects.select_for_update()
+                .filter(id__gt=last_id)
+                .order_by("id")[:batch]
+            )
+            for row in rows:
+                row.ciphertext = encrypt(decrypt(row.ciphertext, row.scope), row.scope)
+            SigningSecret.objects.bulk_update(rows, ["ciphertext"])
+        if not rows:
+            return
+        last_id = rows[-1].id
+        yield len(rows)
+
+
+def require_readable() -> None:
+    """Refuse to go on when a living secret cannot be read; for the start of a process.
+
+    Tries the newest and the oldest living secret: after an incomplete change of keys one of
+    the two fails.
+
+    Raises:
+        UnreadableSecret: with what to do about it.
+    """
+    living = SigningSecret.objects.filter(_lives())
+    for row in (living.order_by("id").first(), living.order_by("-id").first()):
+        if row is not None:
+            decrypt(row.ciphertext, row.scope)
+
+
+def _read(scope: str, endpoint_id: UUID | None) -> list[tuple[str, datetime | None]]:
+    rows = _of(scope, endpoint_id).filter(_lives())
+    newest_first = rows.order_by(F("expires_at").desc(nulls_first=True), "-id")
+    return [
+        (decrypt(ciphertext, scope), expires_at)
+        for ciphertext, expires_at in newest_first.values_list("ciphertext", "expires_at")
+    ]
+
+
+def _of(scope: str, endpoint_id: UUID | None) -> QuerySet[SigningSecret]:
+    return SigningSecret.objects.filter(scope=scope, endpoint_id=endpoint_id)
+
+
+def _lives() -> Q:
+    return Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
+
+
+def _insert(scope: str, endpoint_id: UUID | None) -> None:
+    """Insert a fresh current secret; where another process was first, its one stays."""
+    ciphertext = encrypt(generate_secret(), scope)
+    row = SigningSecret(scope=scope, endpoint_id=endpoint_id, ciphertext=ciphertext)
+    SigningSecret.objects.bulk_create([row], ignore_conflicts=True)
+
+
+def _lock(scope: str, endpoint_id: UUID | None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
+            [f"webhook secret {scope} {endpoint_id or ''}"],
+        )
+
+
+def _fernet() -> MultiFernet:
+    fallbacks = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return _multi_fernet(tuple(webhook_settings.SECRET_KEYS), fallbacks)
+
+
+@lru_cache(maxsize=8)
+def _multi_fernet(keys: tuple[str, ...], fallbacks: tuple[str, ...]) -> MultiFernet:
+    """Build the cipher: it writes with the first key and reads with any.
+
+    The keys derived from SECRET_KEY stay readable behind the configured ones, so that setting
+    WEBHOOK_SECRET_KEYS on a running installation loses nothing.
+    """
+    try:
+        configured = [Fernet(key) for key in keys]
+    except ValueError:
+        raise ImproperlyConfigured(
+            "WEBHOOKS['SECRET_KEYS']: each key is 32 random bytes in URL-safe base64; make one "
+            "with `python -c 'from cryptography.fernet import Fernet; "
+            "print(Fernet.generate_key().decode())'`"
+        ) from None
+    return MultiFernet([*configured, *(Fernet(_derived(key)) for key in fallbacks)])
+
+
+def _derived(secret_key: str) -> bytes:
+    derivation = HKDF(SHA256(), length=32, salt=None, info=b"webhook signing secrets at rest")
+    return base64.urlsafe_b64encode(derivation.derive(secret_key.encode()))
