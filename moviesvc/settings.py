@@ -209,6 +209,8 @@ GENERATION_PROVIDERS = env.json(
 QUEUE_LIMIT_PER_PROJECT = env.int("QUEUE_LIMIT_PER_PROJECT", default=20_000)
 # RATE_LIMIT_PER_MINUTE: requests a minute for a key without a limit of its own.
 RATE_LIMIT_PER_MINUTE = env.int("RATE_LIMIT_PER_MINUTE", default=6_000)
+# REFUSED_KEYS_PER_MINUTE: wrong keys one address may send a minute before it gets 429.
+REFUSED_KEYS_PER_MINUTE = env.int("REFUSED_KEYS_PER_MINUTE", default=120)
 IDEMPOTENCY_HOURS = 24
 # SSE_STREAMS, SSE_STREAMS_PER_KEY: open event streams per web process and per key.
 SSE_STREAMS = env.int("SSE_STREAMS", default=8)
@@ -246,6 +248,7 @@ STORAGES = {
 }
 STATIC_URL = "/static/"
 STATIC_ROOT = str(VAR_DIR / "static")
+Path(STATIC_ROOT).mkdir(parents=True, exist_ok=True)  # whitenoise warns about an absent one
 WHITENOISE_USE_FINDERS = not IS_PRODUCTION
 
 # Webhooks: see webhooks_app/conf.py for every key, its unit and its default.
@@ -275,6 +278,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": ["tasks_app.throttling.KeyRateThrottle"],
     "EXCEPTION_HANDLER": "moviesvc.problems.exception_handler",
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS tells nobody anything
     "UNAUTHENTICATED_USER": None,
     "URL_FORMAT_OVERRIDE": None,
 }
@@ -322,6 +326,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+ADMIN_PREFIX = "/admin/"  # errors below it are pages for people, everywhere else problem+json
 LOGIN_URL = "/admin/login/"
 
 # LOG_FORMAT: json or console; LOG_LEVEL: DEBUG, INFO, WARNING, ERROR.

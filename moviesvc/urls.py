@@ -1,6 +1,16 @@
 """Which addresses does the service answer to?"""
 
-from django.contrib import admin
-from django.urls import path
+from importlib.util import find_spec
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from django.contrib import admin
+from django.urls import include, path
+
+handler404 = "moviesvc.problems.page_not_found"
+handler500 = "moviesvc.problems.server_error"
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/v1/", include("tasks_app.urls")),
+]
+if find_spec("webhooks_app.urls"):
+    urlpatterns.append(path("api/v1/", include("webhooks_app.urls")))

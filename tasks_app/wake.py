@@ -19,7 +19,7 @@ logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 CLOSED_SECONDS = 5.0
-UNREACHABLE = (redis.exceptions.RedisError, dramatiq.errors.ConnectionError, OSError)
+UNREACHABLE = (redis.exceptions.RedisError, dramatiq.errors.BrokerConnectionError, OSError)
 
 
 class RedisGate:

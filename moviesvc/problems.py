@@ -1,0 +1,233 @@
+"""What does an error look like? `application/problem+json` (RFC 9457) for every one of them.
+
+Django REST framework's errors come through `exception_handler`, everything that Django or a
+middleware would answer in HTML through `ProblemMiddleware`. Pages for people under ``/admin/``
+stay pages.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from tasks_app import throttling
+from webhooks_app.problems import ApiProblem, field_problems, invalid, not_found
+
+logger = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+DATABASE_RETRY_SECONDS = 2
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+#: What DRF's own exceptions are called here.
+_CODES = {
+    "parse_error": "malformed_json",
+    "authentication_failed": "unauthorized",
+    "not_authenticated": "unauthorized",
+    "permission_denied": "forbidden",
+    "throttled": "rate_limited",
+}
+
+
+def problem_body(request: HttpRequest, problem: ApiProblem) -> dict[str, Any]:
+    """Return the members of the answer, in the order in which people read them."""
+    return {
+        "type": f"urn:problem:{problem.code}",
+        "title": problem.title or HTTPStatus(problem.status_code).phrase,
+        "status": problem.status_code,
+        "code": problem.code,
+        "detail": problem.text,
+        "instance": request.get_full_path_info().partition("?")[0],
+        "request_id": getattr(request, "request_id", ""),
+        "errors": problem.errors,
+        **problem.extra,
+    }
+
+
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """Answer an exception of a DRF view; None lets it become a 500."""
+    problem = as_problem(error)
+    if problem is None:
+        return None
+    set_rollback()
+    request = context["request"]._request
+    body = problem_body(request, problem)
+    return Response(body, problem.status_code, headers=problem.headers, content_type=CONTENT_TYPE)
+
+
+def as_problem(error: BaseException | None) -> ApiProblem | None:
+    """Return what an exception means to a client, None where it is a fault of ours."""
+    if isinstance(error, ApiProblem):
+        return error
+    if isinstance(error, exceptions.ValidationError):
+        return invalid(field_problems(error.detail))
+    if isinstance(error, exceptions.APIException):
+        return _from_drf(error)
+    if isinstance(error, (OperationalError, InterfaceError)):
+        logger.error("The database is out of reach", error=type(error).__name__)
+        return _database_lost()
+    if isinstance(error, RequestDataTooBig):
+        return too_large()
+    if isinstance(error, Http404):
+        return not_found()
+    if isinstance(error, PermissionDenied):
+        return ApiProblem(403, "forbidden", "This is not allowed.")
+    if isinstance(error, SuspiciousOperation):
+        return ApiProblem(400, "bad_request", "The request cannot be understood.")
+    return None
+
+
+def too_large() -> ApiProblem:
+    """Return the 413 of a body above the limit."""
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return ApiProblem(413, "too_large", f"A request body may have at most {limit} bytes.")
+
+
+def _database_lost() -> ApiProblem:
+    seconds = str(DATABASE_RETRY_SECONDS)
+    detail = "The service cannot reach its database; nothing was changed. Try again."
+    return ApiProblem(503, "unavailable", detail, headers={"Retry-After": seconds})
+
+
+def _from_drf(error: exceptions.APIException) -> ApiProblem:
+    code = str(getattr(error.detail, "code", error.default_code))
+    headers = {}
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait) + 1)
+    return ApiProblem(error.status_code, _CODES.get(code, code), str(error.detail), headers=headers)
+
+
+class ProblemMiddleware:
+    """Name every request, and turn what is still HTML when it leaves into a problem."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer one request."""
+        request_id = request.META.get("HTTP_X_REQUEST_ID", "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
+        # django-structlog reads the header, so the log lines carry the same id.
+        request.META["HTTP_X_REQUEST_ID"] = request.request_id = request_id  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        if self._is_foreign(request, response):
+            response = _replace(request, response)
+        response["X-Request-ID"] = request_id
+        for name, value in getattr(request, "rate_limit_headers", {}).items():
+            response.setdefault(name, value)
+        return response
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answer what a plain Django view raised, where it is not a fault of ours."""
+        if request.path.startswith(settings.ADMIN_PREFIX) and isinstance(error, Http404):
+            return None
+        problem = as_problem(error)
+        return None if problem is None else render(request, problem)
+
+    @staticmethod
+    def _is_foreign(request: HttpRequest, response: HttpResponseBase) -> bool:
+        if response.status_code < 400 or request.path.startswith(settings.ADMIN_PREFIX):
+            return False
+        return not response.get("Content-Type", "").startswith(CONTENT_TYPE)
+
+
+#: What to call an error of the framework's.
+_FOREIGN = {
+    400: ("bad_request", "The request cannot be understood."),
+    403: ("forbidden", "This is not allowed."),
+    404: ("not_found", "There is nothing here."),
+    405: ("method_not_allowed", "This address does not know that method."),
+    413: ("too_large", "The request body is too large."),
+    500: ("internal_error", "Something went wrong here; it is logged under the request id."),
+    503: ("unavailable", "Not now; try again."),
+}
+
+
+def _replace(request: HttpRequest, response: HttpResponseBase) -> HttpResponse:
+    status = response.status_code
+    code, detail = _FOREIGN.get(status, (f"http_{status}", ""))
+    kept = ("Allow", "Retry-After", "WWW-Authenticate")
+    headers = {name: response[name] for name in kept if name in response}
+    response.close()
+    return render(request, ApiProblem(status, code, detail, headers=headers))
+
+
+def render(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
+    """Return a problem as a plain Django response."""
+    body = orjson.dumps(problem_body(request, problem))
+    return HttpResponse(
+        body, status=problem.status_code, content_type=CONTENT_TYPE, headers=problem.headers
+    )
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer an address that no pattern matches (``handler404``)."""
+    return render(request, ApiProblem(404, "not_found", "There is nothing here."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer a fault of ours (``handler500``), or of the database below a middleware."""
+    import sys
+
+    problem = as_problem(sys.exc_info()[1]) or ApiProblem(500, *_FOREIGN[500])
+    return render(request, problem)
+
+
+class AdminLoginThrottle:
+    """Slow down guessing of admin passwords: so many tries a minute per address."""
+
+    TRIES_PER_MINUTE = 10
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Let a login through, or answer 429."""
+        if request.method == "POST" and request.path == settings.LOGIN_URL:
+            address = throttling.client_address(request)
+            verdict = throttling.take(f"login:{address}", self.TRIES_PER_MINUTE)
+            if not verdict.is_allowed:
+                return render(request, throttling.rate_limited(verdict))
+        return self.get_response(request)
+
+
+class ContentSecurityPolicy:
+    """Say which sources a page of ours may load: its own, and nothing inline but styles."""
+
+    # style-src: the admin theme and the API page set style attributes from their scripts.
+    # unsafe-eval: the admin theme's Alpine.js compiles its expressions.
+    PAGES = (
+        "default-src 'self'; script-src 'self'{eval}; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; media-src 'self'; object-src 'none'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    )
+    DATA = "default-src 'none'; frame-ancestors 'none'"
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Add the header, unless the view set one of its own."""
+        response = self.get_response(request)
+        is_page = response.get("Content-Type", "").startswith("text/html")
+        is_admin = request.path.startswith(settings.ADMIN_PREFIX)
+        page = self.PAGES.format(eval=" 'unsafe-eval'" if is_admin else "")
+        response.setdefault("Content-Security-Policy", page if is_page else self.DATA)
+        return response

@@ -1,0 +1,145 @@
+"""Who asks, and what may they do? API keys, checked against the database on every request.
+
+There is no cache on purpose: a revoked key ends with the next request.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from tasks_app import throttling
+from tasks_app.models import ApiKey
+from webhooks_app.problems import ApiProblem
+
+if TYPE_CHECKING:
+    # DRF's views import this module while they load.
+    from rest_framework.views import APIView
+
+_KEY = re.compile(r"([A-Za-z0-9]{8})\.[A-Za-z0-9]{16,64}")
+USED_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a key opens; views see it as ``request.auth``."""
+
+    key: ApiKey
+
+    @property
+    def scope(self) -> str | None:
+        """Return the one project this key may touch, None for all."""
+        return self.key.project_id or None
+
+    def allows(self, action: str) -> bool:
+        """Tell whether the key may read, submit or admin."""
+        return action in self.key.scopes
+
+
+def access_of(request: Request) -> Access:
+    """Return what the key of an authenticated request opens."""
+    return cast(Access, request.auth)
+
+
+def find_key(text: str) -> ApiKey | None:
+    """Return the living key with this clear text: neither unknown, revoked nor expired."""
+    match = _KEY.fullmatch(text)
+    if match is None:
+        return None
+    key = ApiKey.objects.filter(prefix=match[1]).first()
+    if key is None or not key.is_valid(text) or key.revoked or key.has_expired:
+        return None
+    return cast(ApiKey, key)
+
+
+def note_use(key: ApiKey) -> None:
+    """Remember that the key was used, with at most one write a minute."""
+    now = timezone.now()
+    if key.last_used_at and now - key.last_used_at < USED_EVERY:
+        return
+    stale = Q(last_used_at=None) | Q(last_used_at__lt=now - USED_EVERY)
+    ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """Read ``X-API-Key``; answer 401 to every key that opens nothing."""
+
+    def authenticate(self, request: Request) -> tuple[None, Access] | None:
+        """Return the access that the key gives, None when there is no key.
+
+        Raises:
+            ApiProblem: 401 for a key that is not valid, 429 for too many of those.
+        """
+        text = request.META.get("HTTP_X_API_KEY")
+        if text is None:
+            return None
+        key = find_key(text)
+        if key is None:
+            raise self._refusal(request)
+        note_use(key)
+        return None, Access(key)
+
+    def authenticate_header(self, request: Request) -> str:
+        """Return the challenge, without which DRF would answer 403."""
+        return 'ApiKey realm="api"'
+
+    def _refusal(self, request: Request) -> ApiProblem:
+        """Count failures per address, so that keys cannot be guessed at speed."""
+        address = throttling.client_address(request._request)
+        verdict = throttling.take(f"refused:{address}", settings.REFUSED_KEYS_PER_MINUTE)
+        if not verdict.is_allowed:
+            return throttling.rate_limited(verdict)
+        return unauthorized("This API key is not valid: unknown, revoked or expired.")
+
+
+def unauthorized(detail: str) -> ApiProblem:
+    """Return the 401 with its challenge."""
+    challenge = {"WWW-Authenticate": 'ApiKey realm="api"'}
+    return ApiProblem(401, "unauthorized", detail, headers=challenge)
+
+
+class HasScope(BasePermission):
+    """Ask the key for what the view needs: ``view.actions[method]``.
+
+    Without that attribute reading methods need ``read`` and writing ones ``submit``.
+    """
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Let the request pass.
+
+        Raises:
+            ApiProblem: 401 without a key, 403 with one that lacks the scope.
+        """
+        if request.auth is None:
+            raise unauthorized("Send your API key in the header X-API-Key.")
+        action = self._needed(request.method or "", view)
+        if not access_of(request).allows(action):
+            raise missing_scope(action)
+        return True
+
+    @staticmethod
+    def _needed(method: str, view: APIView) -> str:
+        actions: dict[str, str] = getattr(view, "actions", None) or {}
+        is_reading = method in ("GET", "HEAD", "OPTIONS")
+        return actions.get(method, "read" if is_reading else "submit")
+
+
+def missing_scope(action: str) -> ApiProblem:
+    """Return the 403 of a key that lacks a scope."""
+    return ApiProblem(
+        403, "missing_scope", f"This key lacks the scope {action!r}.", extra={"scope": action}
+    )
+
+
+def scoped(queryset: Any, access: Access, field: str = "project_id") -> Any:
+    """Narrow a queryset to what the key may see."""
+    return queryset if access.scope is None else queryset.filter(**{field: access.scope})

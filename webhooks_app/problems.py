@@ -1,0 +1,116 @@
+"""What does a refusal carry? The one exception behind every error that a view answers with.
+
+How it looks on the wire (RFC 9457) is the project's business: see its exception handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
+
+from rest_framework.exceptions import APIException, ErrorDetail
+
+
+class FieldProblem(TypedDict):
+    """One thing wrong with a request.
+
+    ``pointer`` is a JSON pointer into the body; where ``parameter`` is given, the fault lies in
+    that query parameter or header instead.
+    """
+
+    pointer: str
+    code: str
+    message: str
+    parameter: NotRequired[str]
+
+
+class ApiProblem(APIException):
+    """A request that is answered with a problem instead of a result.
+
+    Args:
+        status_code: the HTTP status.
+        code: a stable, documented word for programs.
+        detail: one sentence for people.
+        title: a short name of the kind of problem; the status's own phrase when empty.
+        errors: what is wrong field by field.
+        headers: headers of the answer, for example ``Retry-After``.
+        extra: further members of the answer, for example the state that is in the way.
+    """
+
+    def __init__(
+        self,
+        status_code: int,
+        code: str,
+        detail: str = "",
+        *,
+        title: str = "",
+        errors: Sequence[FieldProblem] = (),
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail or title or code, code)
+        self.status_code = status_code
+        self.code = code
+        self.title = title
+        self.text = detail
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+        self.extra = dict(extra or {})
+
+
+def invalid(errors: Sequence[FieldProblem]) -> ApiProblem:
+    """Return the 422 that lists every field error."""
+    count = len(errors)
+    detail = "1 field is not valid." if count == 1 else f"{count} fields are not valid."
+    return ApiProblem(422, "invalid", detail, title="The request is not valid", errors=errors)
+
+
+def not_found() -> ApiProblem:
+    """Return the 404 that is the same for absent objects and for those of others."""
+    return ApiProblem(404, "not_found", "There is nothing here that this key may see.")
+
+
+#: Codes of Django REST framework's own checks -> ours.
+_CODES = {
+    "null": "bad_type",
+    "blank": "required",
+    "empty": "required",
+    "invalid": "bad_type",
+    "not_a_list": "bad_type",
+    "not_a_dict": "bad_type",
+    "invalid_choice": "not_allowed",
+    "max_length": "too_long",
+    "min_length": "out_of_range",
+    "max_value": "out_of_range",
+    "min_value": "out_of_range",
+    "max_digits": "out_of_range",
+    "max_string_length": "too_long",
+    "null_characters_not_allowed": "bad_format",
+    "date": "bad_format",
+    "make_aware": "bad_format",
+    "overflow": "out_of_range",
+}
+
+
+def field_problems(detail: Any, pointer: str = "") -> list[FieldProblem]:
+    """Flatten the nested ``ValidationError.detail`` of a serializer into pointers and codes."""
+    if isinstance(detail, Mapping):
+        pairs = [(_step(pointer, key), value) for key, value in detail.items()]
+    elif isinstance(detail, (list, tuple)):
+        is_flat = all(isinstance(item, (str, bytes)) for item in detail)
+        pairs = [
+            (pointer if is_flat else f"{pointer}/{place}", item)
+            for place, item in enumerate(detail)
+            if item
+        ]
+    else:
+        code = str(detail.code) if isinstance(detail, ErrorDetail) else "invalid"
+        return [{"pointer": pointer, "code": _CODES.get(code, code), "message": str(detail)}]
+    return [problem for path, value in pairs for problem in field_problems(value, path)]
+
+
+def _step(pointer: str, key: Any) -> str:
+    if key == "non_field_errors":
+        return pointer
+    escaped = str(key).replace("~", "~0").replace("/", "~1")  # RFC 6901
+    return f"{pointer}/{escaped}"
