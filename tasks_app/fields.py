@@ -1,0 +1,246 @@
+"""Which values does a field of a request take? Types as JSON has them, never "something like it".
+
+DRF's own fields read 1 as "1" and "true" as True; a client that sends the wrong type should
+hear of it. Every field says what it wants in its message and which code it fails with.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+
+#: A request's object as given, and as it comes out of validation.
+Given = Mapping[str, Any]
+Members = dict[str, Any]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def refuse(code: str, message: str) -> NoReturn:
+    """Fail with one of the documented codes."""
+    raise ValidationError(ErrorDetail(message, code))
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return `` Did you mean "x"?``, or nothing when no known word is near."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f' Did you mean "{near[0]}"?' if near else ""
+
+
+class Text(serializers.CharField):
+    """A string: trimmed, NFC, without control characters; line breaks only where ``is_long``."""
+
+    default_error_messages = {
+        "required": "This field is required.",
+        "null": "Must be a string, not null.",
+    }
+
+    def __init__(self, *, is_long: bool = False, pattern: str = "", shape: str = "", **kw: Any):
+        self.is_long = is_long
+        self.pattern = pattern
+        self.shape = shape
+        # Lengths are counted here, after normalisation; the schema is told of them as well.
+        self.longest: int | None = kw.get("max_length")
+        super().__init__(**kw)
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the normalised text."""
+        if not isinstance(data, str):
+            refuse("bad_type", "Must be a string.")
+        text = unicodedata.normalize("NFC", data.replace("\r\n", "\n").strip())
+        forbidden = _CONTROL_BUT_LINES if self.is_long else _CONTROL
+        if forbidden.search(text):
+            refuse("bad_format", "May not contain control characters.")
+        if self.pattern and not re.fullmatch(self.pattern, text):
+            refuse("bad_format", self.shape)
+        return text
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        """Validate; an empty text counts as missing unless ``allow_blank``."""
+        if isinstance(data, str) and not data.strip():
+            if not self.allow_blank:
+                refuse("required", "May not be empty.")
+            return ""
+        return super().run_validation(data)
+
+
+class Number(serializers.Field[Any, Any, Any, Any]):
+    """A number from ``least`` to ``most``; whole if ``is_whole``. Never a boolean or a string."""
+
+    def __init__(
+        self, least: float, most: float, *, unit: str = "", is_whole: bool = False, **kw: Any
+    ) -> None:
+        self.least, self.most, self.unit, self.is_whole = least, most, unit, is_whole
+        super().__init__(**kw)
+
+    def to_internal_value(self, data: Any) -> float:
+        """Return the number; a whole one as an int."""
+        if isinstance(data, bool) or not isinstance(data, (int, float)):
+            refuse("bad_type", "Must be a whole number." if self.is_whole else "Must be a number.")
+        if self.is_whole and isinstance(data, float):
+            if not data.is_integer():
+                refuse("bad_type", "Must be a whole number.")
+            data = int(data)
+        if not self.least <= data <= self.most:
+            unit = f" {self.unit}" if self.unit else ""
+            refuse("out_of_range", f"Must be from {self.least:g} to {self.most:g}{unit}.")
+        return float(data) if isinstance(data, float) else int(data)
+
+    def to_representation(self, value: Any) -> Any:
+        """Return the value as it is."""
+        return value
+
+
+class Whole(Number):
+    """A whole number from ``least`` to ``most``."""
+
+    def __init__(self, least: int, most: int, **kw: Any) -> None:
+        super().__init__(least, most, is_whole=True, **kw)
+
+
+class Flag(serializers.BooleanField):
+    """``true`` or ``false``."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Return the value."""
+        if not isinstance(data, bool):
+            refuse("bad_type", "Must be true or false.")
+        return data
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        """Refuse null with our words."""
+        if data is None:
+            refuse("bad_type", "Must be true or false.")
+        return super().run_validation(data)
+
+
+class Choice(serializers.ChoiceField):
+    """One of a few values, told apart by type: "1" is not 1, nor is true."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the value, or say which ones there are."""
+        if isinstance(data, float) and data.is_integer():
+            data = int(data)  # JSON does not tell 24.0 from 24
+        for value in self.choices:
+            if type(value) is type(data) and value == data:
+                return value
+        known = [str(value) for value in self.choices]
+        if not isinstance(data, (str, int)) or isinstance(data, bool):
+            refuse("bad_type", f"Must be one of: {', '.join(known)}.")
+        hint = did_you_mean(str(data)[:100], known)
+        refuse("not_allowed", f"Must be one of: {', '.join(known)}.{hint}")
+
+
+class Resolution(Text):
+    """``WIDTHxHEIGHT`` in pixels, both even, within the bounds of the medium."""
+
+    def __init__(
+        self, *, width: tuple[int, int], height: tuple[int, int], is_even: bool = True, **kw: Any
+    ) -> None:
+        self.width, self.height, self.is_even = width, height, is_even
+        super().__init__(**kw)
+
+    MOST_PIXELS = 8_294_400
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text, for example ``1920x1080``."""
+        text = super().to_internal_value(data)
+        match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text, re.ASCII)
+        if match is None:
+            refuse("bad_format", "Use WIDTHxHEIGHT in pixels, for example 1920x1080.")
+        width, height = int(match[1]), int(match[2])
+        for name, size, (least, most) in (
+            ("width", width, self.width),
+            ("height", height, self.height),
+        ):
+            if not least <= size <= most:
+                refuse("out_of_range", f"The {name} must be from {least} to {most} pixels.")
+        if self.is_even and (width % 2 or height % 2):
+            refuse("bad_format", "Width and height must be even.")
+        if width * height > self.MOST_PIXELS:
+            refuse("out_of_range", f"At most {self.MOST_PIXELS} pixels in all.")
+        return text
+
+
+class Items(serializers.ListField):
+    """A list with at most ``most`` items."""
+
+    def __init__(self, *, most: int, **kw: Any) -> None:
+        self.most = most
+        super().__init__(**kw)
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        """Return the validated items."""
+        if not isinstance(data, list):
+            refuse("bad_type", "Must be a list.")
+        if len(data) > self.most:
+            refuse("too_long", f"At most {self.most} items.")
+        return list(super().to_internal_value(data))
+
+
+class FreeObject(serializers.Field[Any, Any, Any, Any]):
+    """An object with any members."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return the object."""
+        if not isinstance(data, dict):
+            refuse("bad_type", "Must be an object.")
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        """Return the value as it is."""
+        return value
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """An object without unknown keys; every error of every field is reported at once.
+
+    An instance keeps no state while it validates, so one per class serves all requests.
+    """
+
+    default_error_messages = {"invalid": "Must be an object.", "null": "Must be an object."}
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return the validated members.
+
+        Raises:
+            ValidationError: with the errors of all fields, unknown keys among them.
+        """
+        if not isinstance(data, Mapping):
+            refuse("bad_type", "Must be an object.")
+        errors: dict[str, Any] = self._unknown(data)
+        values: dict[str, Any] = {}
+        for name, field in self.fields.items():
+            try:
+                values[name] = field.run_validation(data.get(name, serializers.empty))
+            except ValidationError as error:
+                errors[name] = error.detail
+            except serializers.SkipField:
+                pass
+        self.check(values, data, errors)
+        if errors:
+            raise ValidationError(errors)
+        return values
+
+    def check(self, values: Members, data: Given, errors: Members) -> None:
+        """Check what concerns several fields and fill in defaults that depend on others.
+
+        ``values`` lacks what is missing or wrong; new faults go into ``errors``.
+        """
+
+    def _unknown(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        known = list(self.fields)
+        errors: Members = {}
+        for name in data:
+            if name not in self.fields:
+                hint = did_you_mean(name[:100], known)
+                message = f"There is no such field.{hint}"
+                errors[name] = [ErrorDetail(message, "unknown_field")]
+        return errors

@@ -1,0 +1,227 @@
+"""Which bytes are a JSON document for us, and how do we write one?
+
+Stricter than the standard library on purpose: a document that two parsers could read in two
+ways, or that the database cannot store, is refused as a whole with 400. Faults that belong to a
+field are not found here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from json import decoder
+from typing import IO, Any
+
+import orjson
+from django.conf import settings
+from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+
+from webhooks_app.problems import ApiProblem
+
+MAX_DEPTH = 32
+MAX_INTEGER = 2**53  # beyond, a reader that keeps numbers as doubles sees another number
+# The standard library's own pieces, which its stubs do not know.
+_WHITESPACE: Any = vars(decoder)["WHITESPACE"]
+_scan_string: Any = vars(decoder)["scanstring"]
+_UTF8 = frozenset({"", "utf-8", "utf8"})
+# A string (possessive, so that hostile input is read once, and closed or not) or a bracket.
+_STRUCTURE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+# Only through these escapes can a NUL or half of a surrogate pair get into a decoded string.
+_SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
+
+class JsonObject(dict[str, Any]):
+    """A top-level object that remembers the exact text of each of its values."""
+
+    raw: dict[str, str]
+
+
+def parse(text: str) -> Any:
+    """Read one document.
+
+    Raises:
+        ValueError: with a sentence that says why it is not one.
+    """
+    _check_depth(text)
+    start = _skip(text, 0)
+    value = _parse_members(text, start) if text[start : start + 1] == "{" else _DECODER.decode(text)
+    if _SUSPECT.search(text):
+        _check_strings(value)
+    return value
+
+
+def _check_depth(text: str) -> None:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for token in _STRUCTURE.finditer(text):
+        sign = token[0][0]
+        depth += (sign in "[{") - (sign in "]}")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"The document is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _parse_members(text: str, at: int) -> JsonObject:
+    """Read the top-level object member by member, to keep each value's own text."""
+    pairs: list[tuple[str, Any]] = []
+    raw: dict[str, str] = {}
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != "}":
+        if pairs:
+            at = _expect(text, at, ",")
+        if text[at : at + 1] != '"':
+            raise json.JSONDecodeError("Expecting property name enclosed in quotes", text, at)
+        name, at = _scan_string(text, at + 1, True)
+        start = _expect(text, _skip(text, at), ":")
+        value, at = _DECODER.raw_decode(text, start)
+        pairs.append((name, value))
+        raw[name] = text[start:at]
+        at = _skip(text, at)
+    if _skip(text, at + 1) != len(text):
+        raise json.JSONDecodeError("Extra data", text, at + 1)
+    document = JsonObject(_unique(pairs))
+    document.raw = raw
+    return document
+
+
+def _skip(text: str, at: int) -> int:
+    return int(_WHITESPACE.match(text, at).end())
+
+
+def _expect(text: str, at: int, sign: str) -> int:
+    if text[at : at + 1] != sign:
+        raise json.JSONDecodeError(f"Expecting {sign!r}", text, at)
+    return _skip(text, at + 1)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("A key stands twice in one object.")
+    return members
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 17 or abs(int(digits)) > MAX_INTEGER:
+        raise ValueError("An integer is beyond 2^53.")
+    return int(digits)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError("A number is too large.")
+    return number
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON.")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_integer, parse_float=_float, parse_constant=_constant
+)
+
+
+def _check_strings(value: Any) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError("A string holds a NUL character.")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError("A string holds half of a surrogate pair.")
+    elif isinstance(value, Mapping):
+        for name, member in value.items():
+            _check_strings(name)
+            _check_strings(member)
+    elif isinstance(value, list):
+        for item in value:
+            _check_strings(item)
+
+
+class StrictJSONParser(BaseParser):
+    """Read a request body as `parse` does; refuse other media types, charsets and encodings."""
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return the document.
+
+        Raises:
+            ParseError: 400. UnsupportedMediaType: 415. ApiProblem: 413.
+        """
+        _check_content_type(media_type or "", parser_context or {})
+        body = _read(stream, parser_context or {})
+        try:
+            return parse(body.decode("utf-8"))
+        except RecursionError:
+            raise ParseError("The document is nested too deeply.") from None
+        except UnicodeDecodeError:
+            raise ParseError("The body is not UTF-8.") from None
+        except ValueError as error:
+            raise ParseError(f"Not a JSON document: {error}") from None
+
+
+def _check_content_type(media_type: str, context: Mapping[str, Any]) -> None:
+    for parameter in media_type.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        charset = value.strip().strip('"').lower()
+        if name.strip().lower() == "charset" and charset not in _UTF8:
+            raise UnsupportedMediaType(media_type, "Send the body as UTF-8.")
+    encoding = context["request"].META.get("HTTP_CONTENT_ENCODING", "") if context else ""
+    if encoding.lower() not in ("", "identity"):
+        raise UnsupportedMediaType(media_type, "Send the body without Content-Encoding.")
+
+
+def _read(stream: IO[bytes], context: Mapping[str, Any]) -> bytes:
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    declared = context["request"].META.get("CONTENT_LENGTH") if context else None
+    body = b""
+    if not (declared and int(declared) > limit):
+        body = stream.read(limit + 1)
+        if len(body) <= limit:
+            return body
+    raise ApiProblem(413, "too_large", f"A request body may have at most {limit} bytes.")
+
+
+def _plain(value: Any) -> Any:
+    """Return what orjson does not know as something it does."""
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, (bytes, memoryview)):
+        return bytes(value).decode("utf-8", "replace")
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, str):  # lazy and marked strings
+        return str.__str__(value)
+    return str(value)
+
+
+OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+
+
+class JSONRenderer(BaseRenderer):
+    """Write an answer; `orjson.Fragment` members come out as they came in."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = None
+
+    def render(
+        self,
+        data: Any,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """Return the bytes of the body; nothing for an answer without one."""
+        if data is None:
+            return b""
+        return orjson.dumps(data, default=_plain, option=OPTIONS)

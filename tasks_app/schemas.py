@@ -1,0 +1,361 @@
+"""What may stand in ``task_data``? One class per task type; the docs and the API page show them.
+
+A flat ``prompt`` is short for the type's own place for it. What is valid comes back with the
+defaults filled in, so that a provider never has to know them. A provider's narrower limits are
+its own business (`Provider.validate`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import orjson
+from rest_framework.exceptions import ErrorDetail, ValidationError
+
+from tasks_app import providers
+from tasks_app.fields import (
+    Choice,
+    Flag,
+    FreeObject,
+    Given,
+    Items,
+    Members,
+    Number,
+    Resolution,
+    StrictSerializer,
+    Text,
+    Whole,
+    refuse,
+)
+from tasks_app.task_types import TASK_TYPES
+from webhooks_app.egress import EgressDenied, check_url
+from webhooks_app.problems import FieldProblem, field_problems
+
+MAX_TASK_DATA_BYTES = 65_536
+MAX_OPTIONS_BYTES = 8_192
+MAX_DIALOGUE_CHARACTERS = 1_000
+_SLATE = r"[A-Za-z0-9_.-]{1,32}"
+_SLATE_SHAPE = "Use 1 to 32 letters, digits, '_', '.' or '-'."
+#: A language tag as far as anybody uses them: language, script, region.
+_LANGUAGE = r"[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?"
+_MEDIA_ID = r"[0-9a-f]{16,32}"
+
+
+def _missing(errors: Members, *path: str) -> None:
+    """Report a required field, unless something else is wrong on the way to it."""
+    for name in path[:-1]:
+        inner = errors.setdefault(name, {})
+        if not isinstance(inner, dict):
+            return
+        errors = inner
+    errors.setdefault(path[-1], [ErrorDetail("This field is required.", "required")])
+
+
+def _not_here(errors: Members, name: str, message: str) -> None:
+    errors.setdefault(name, [ErrorDetail(message, "not_allowed")])
+
+
+class Reference(Text):
+    """An image to go by: an https URL that we may dial, or the id of a media file of ours."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the reference."""
+        text = super().to_internal_value(data)
+        if re.fullmatch(_MEDIA_ID, text):
+            return text
+        if not text.startswith("https://"):
+            refuse("bad_format", "Use an https URL or the id of a media file.")
+        try:
+            check_url(text)
+        except EgressDenied as denied:
+            refuse(denied.code, denied.message)
+        return text
+
+
+class CommonTaskData(StrictSerializer):
+    """What every type takes."""
+
+    prompt = Text(
+        max_length=4000, is_long=True, required=False, help_text="Short for the prompt below."
+    )
+    provider = Text(
+        max_length=100, required=False, help_text="The provider; the configured one if left out."
+    )
+    model = Text(max_length=200, required=False, help_text="One of the provider's models.")
+    seed = Whole(0, 2**32 - 1, required=False, help_text="By default made from the prompt.")
+    options = FreeObject(required=False, help_text="Passed to the provider; at most 8 KiB.")
+
+    def check(self, values: Members, data: Given, errors: Members) -> None:
+        """Bound the options."""
+        if len(orjson.dumps(values.get("options", {}))) > MAX_OPTIONS_BYTES:
+            errors["options"] = [ErrorDetail("At most 8 KiB.", "too_long")]
+
+    def place_prompt(self, section: str, values: Members, data: Given, errors: Members) -> None:
+        """Move the flat prompt to its place, or report that there is none."""
+        inner = values.get(section)
+        flat = values.pop("prompt", None)
+        has_flat = isinstance(data, Mapping) and "prompt" in data
+        given = data.get(section) if isinstance(data.get(section), Mapping) else {}
+        if has_flat and given and "prompt" in given:
+            _not_here(errors, "prompt", f"Give the prompt once: here or in {section}.")
+        elif flat is not None:
+            values[section] = {"prompt": flat, **(inner or {})}
+        elif not has_flat and not (given and "prompt" in given):
+            _missing(errors, section, "prompt")
+
+
+class DialogueLine(StrictSerializer):
+    """One spoken line of a scene."""
+
+    character = Text(max_length=80)
+    text = Text(max_length=500, is_long=True)
+    start_s = Number(0, 30, unit="seconds", required=False)
+
+
+class SceneData(StrictSerializer):
+    """What happens in the shot."""
+
+    prompt = Text(max_length=4000, is_long=True, required=False)
+    negative_prompt = Text(max_length=2000, is_long=True, allow_blank=True, default="")
+    scene = Text(pattern=_SLATE, shape=_SLATE_SHAPE, default="SC01")
+    shot = Text(pattern=_SLATE, shape=_SLATE_SHAPE, default="SH010")
+    dialogue = Items(child=DialogueLine(), most=10, default=list)
+    reference_images = Items(child=Reference(max_length=2048), most=4, default=list)
+
+    def check(self, values: Members, data: Given, errors: Members) -> None:
+        """Bound all lines together."""
+        spoken = sum(len(line["text"]) for line in values.get("dialogue", []))
+        if spoken > MAX_DIALOGUE_CHARACTERS:
+            message = f"At most {MAX_DIALOGUE_CHARACTERS} characters in all lines together."
+            errors["dialogue"] = [ErrorDetail(message, "too_long")]
+
+
+class VideoParams(StrictSerializer):
+    """How the clip is made."""
+
+    resolution = Resolution(width=(256, 3840), height=(144, 2160), default="1920x1080")
+    duration_s = Number(1, 30, unit="seconds", default=7)
+    fps = Choice([12, 24, 25, 30], default=24)
+    camera = Choice(
+        ["auto", "static", "push_in", "pull_out", "pan_left", "pan_right", "crane_up"],
+        default="auto",
+    )
+    style = Choice(["auto", "noir", "color", "storyboard"], default="auto")  # type: ignore[assignment]
+    format = Choice(["mp4"], default="mp4", help_text="H.264 and AAC, ready for streaming.")
+    overlay = Flag(required=False, help_text="Slate, timecode and the mark of the previz.")
+
+
+class SceneAudioParams(StrictSerializer):
+    """What is heard in the clip."""
+
+    voice_over = Flag(required=False, help_text="By default when there is dialogue.")
+    music = Flag(default=True)
+    ambience = Flag(default=True)
+
+
+class VideoTaskData(CommonTaskData):
+    """``task_data`` of a video_generation."""
+
+    scene_data = SceneData(required=False)
+    video_params = VideoParams(required=False)
+    audio_params = SceneAudioParams(required=False)
+
+    def check(self, values: Members, data: Given, errors: Members) -> None:
+        """Place the prompt, fill in the sections that were left out, and date the dialogue."""
+        super().check(values, data, errors)
+        self.place_prompt("scene_data", values, data, errors)
+        if errors:
+            return
+        values["scene_data"] = defaults(SceneData) | values["scene_data"]
+        params = values.setdefault("video_params", defaults(VideoParams))
+        sound = values.setdefault("audio_params", defaults(SceneAudioParams))
+        sound.setdefault("voice_over", bool(values["scene_data"]["dialogue"]))
+        late = [
+            {"start_s": [ErrorDetail("Must lie within the clip.", "out_of_range")]}
+            if line.get("start_s", 0) > params["duration_s"]
+            else {}
+            for line in values["scene_data"]["dialogue"]
+        ]
+        if any(late):
+            errors["scene_data"] = {"dialogue": late}
+
+
+class ImageCharacter(StrictSerializer):
+    """Whom a character design shows."""
+
+    name = Text(max_length=80, required=False)
+    description = Text(max_length=1000, is_long=True, required=False)
+
+
+class ImageData(StrictSerializer):
+    """What the picture shows."""
+
+    prompt = Text(max_length=4000, is_long=True, required=False)
+    purpose = Choice(["character_design", "concept_art", "storyboard_frame"], default="concept_art")
+    character = ImageCharacter(required=False)
+
+
+class ImageParams(StrictSerializer):
+    """How the picture is made."""
+
+    resolution = Resolution(width=(256, 4096), height=(256, 4096), is_even=False, required=False)
+    count = Whole(1, 4, default=1)
+    panels = Whole(1, 12, required=False, help_text="For storyboard frames.")
+    format = Choice(["png", "jpeg", "webp"], default="png")
+    quality = Whole(1, 100, default=90)
+    style = Choice(["auto", "color", "noir", "pencil", "painted"], default="auto")  # type: ignore[assignment]
+
+
+class ImageTaskData(CommonTaskData):
+    """``task_data`` of an image_generation."""
+
+    image_data = ImageData(required=False)
+    image_params = ImageParams(required=False)
+
+    def check(self, values: Members, data: Given, errors: Members) -> None:
+        """Place the prompt, and choose the size that suits the purpose."""
+        super().check(values, data, errors)
+        self.place_prompt("image_data", values, data, errors)
+        if errors:
+            return
+        values["image_data"] = defaults(ImageData) | values["image_data"]
+        params = values.setdefault("image_params", defaults(ImageParams))
+        purpose = values["image_data"]["purpose"]
+        tall = purpose == "character_design"
+        params.setdefault("resolution", "1024x1536" if tall else "1920x1080")
+        if purpose != "storyboard_frame" and "panels" in params:
+            message = "Only a storyboard_frame has panels."
+            errors["image_params"] = {"panels": [ErrorDetail(message, "not_allowed")]}
+
+
+class AudioData(StrictSerializer):
+    """What is heard."""
+
+    kind = Choice(["voice", "music", "ambience", "scene"], required=False)
+    text = Text(max_length=5000, is_long=True, required=False, help_text="What a voice says.")
+    prompt = Text(max_length=2000, is_long=True, required=False)
+    voice = Text(
+        max_length=100,
+        default="narrator_female",
+        help_text="narrator_female, lower_female, male, deep_male, old, or one of the provider's.",
+    )
+    language = Text(
+        pattern=_LANGUAGE, shape="Use a language tag, for example en or en-GB.", default="en"
+    )
+
+
+class AudioParams(StrictSerializer):
+    """How the sound is made."""
+
+    speed = Number(0.5, 2.0, default=1.0)
+    pitch_semitones = Number(-12, 12, default=0)
+    duration_s = Number(1, 120, unit="seconds", required=False)
+    format = Choice(["wav", "mp3", "m4a", "ogg", "flac"], default="wav")
+    sample_rate_hz = Choice([22050, 24000, 44100, 48000], default=48000)
+    channels = Choice([1, 2], required=False)
+    loudness_lufs = Number(-31, -9, default=-16)
+
+
+class AudioTaskData(CommonTaskData):
+    """``task_data`` of an audio_generation."""
+
+    prompt = Text(
+        max_length=2000, is_long=True, required=False, help_text="Short for the prompt below."
+    )
+    audio_data = AudioData(required=False)
+    audio_params = AudioParams(required=False)
+
+    def check(self, values: Members, data: Given, errors: Members) -> None:
+        """Tell a voice, which has a text, from sound, which has a prompt and a length."""
+        super().check(values, data, errors)
+        given = data.get("audio_data")
+        given = given if isinstance(given, Mapping) else {}
+        kind = given.get("kind") or ("voice" if "text" in given else "scene")
+        if kind == "voice":
+            self._check_voice(values, given, data, errors)
+        else:
+            self.place_prompt("audio_data", values, data, errors)
+            if "text" in given:
+                _not_here(errors.setdefault("audio_data", {}), "text", "Only a voice has a text.")
+        if not errors:
+            self._fill(values, kind)
+
+    @staticmethod
+    def _check_voice(
+        values: Members,
+        given: Given,
+        data: Given,
+        errors: Members,
+    ) -> None:
+        if "prompt" in data:
+            _not_here(errors, "prompt", "A voice takes audio_data.text.")
+        if "text" not in given:
+            _missing(errors, "audio_data", "text")
+        if "duration_s" in values.get("audio_params", {}):
+            inner = errors.setdefault("audio_params", {})
+            _not_here(inner, "duration_s", "A voice takes as long as its text.")
+
+    @staticmethod
+    def _fill(values: dict[str, Any], kind: str) -> None:
+        values["audio_data"] = defaults(AudioData) | values["audio_data"] | {"kind": kind}
+        params = values.setdefault("audio_params", defaults(AudioParams))
+        params.setdefault("channels", 1 if kind == "voice" else 2)
+        if kind != "voice":
+            params.setdefault("duration_s", 10)
+
+
+@cache
+def serializer_for(schema: str) -> StrictSerializer:
+    """Return the one instance of a schema, by class name."""
+    found = globals()[schema]()
+    assert isinstance(found, StrictSerializer)
+    return found
+
+
+def defaults(section: type[StrictSerializer]) -> dict[str, Any]:
+    """Return what a section holds when nothing was said."""
+    filled: dict[str, Any] = serializer_for(section.__name__).run_validation({})
+    return filled
+
+
+def check_task_data(
+    task_type: str, task_data: Any, raw: str = ""
+) -> tuple[dict[str, Any], list[FieldProblem]]:
+    """Validate against the type's schema, then against its provider's own limits.
+
+    Args:
+        raw: the text that the client sent, for its size.
+    Returns: the data with its defaults, and the problems with pointers from the body's root.
+    """
+    root = "/task_data"
+    if len(raw.encode()) > MAX_TASK_DATA_BYTES:
+        message = f"At most {MAX_TASK_DATA_BYTES} bytes."
+        return {}, [{"pointer": root, "code": "too_long", "message": message}]
+    serializer = serializer_for(TASK_TYPES[task_type].schema)
+    try:
+        clean: dict[str, Any] = serializer.run_validation(task_data)
+    except ValidationError as error:
+        return {}, field_problems(error.detail, root)
+    return clean, _provider_problems(task_type, clean, root)
+
+
+def _provider_problems(task_type: str, task_data: dict[str, Any], root: str) -> list[FieldProblem]:
+    try:
+        provider = providers.get_provider(task_type)
+    except providers.UnknownProvider as error:
+        return [{"pointer": "/task_type", "code": "unsupported_by_provider", "message": str(error)}]
+    named = task_data.get("provider")
+    if named is not None and named != provider.name:
+        message = f'The provider of {task_type} is "{provider.name}".'
+        return [{"pointer": f"{root}/provider", "code": "not_allowed", "message": message}]
+    return [
+        {
+            "pointer": fault.pointer if fault.pointer.startswith(root) else root + fault.pointer,
+            "code": fault.code,
+            "message": fault.message,
+        }
+        for fault in provider.validate(task_type, task_data)
+    ]
