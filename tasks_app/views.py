@@ -1,0 +1,213 @@
+"""What does each address of the task API do? Thin: read the request, call `lifecycle`, answer."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import orjson
+from django.conf import settings
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tasks_app import estimates, lifecycle, queries
+from tasks_app.authentication import access_of, scoped
+from tasks_app.json_format import JsonObject
+from tasks_app.models import Task, TaskStatus
+from tasks_app.serializers import PROJECT_ID, read_submit, task_body
+from webhooks_app.problems import ApiProblem, invalid, not_found
+
+#: Seconds after which a full queue is worth another try.
+QUEUE_RETRY_SECONDS = 10
+_IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+def request_id_of(request: Request) -> str:
+    """Return the id under which the log knows this request."""
+    return str(getattr(request._request, "request_id", ""))
+
+
+class SubmitView(APIView):
+    """Take a task."""
+
+    actions = {"POST": "submit"}
+
+    def post(self, request: Request) -> Response:
+        """Validate everything, store one row, send one ticket."""
+        document = request.data
+        if not isinstance(document, JsonObject):
+            raise ParseError("Send a JSON object.")
+        access = access_of(request)
+        values, problems = read_submit(document, document.raw, access.key.callback_hosts)
+        key = _idempotency_key(request, problems)
+        if problems:
+            raise invalid(problems)
+        if access.scope not in (None, values["project_id"]):
+            raise ApiProblem(403, "other_project", "This key may not submit to that project.")
+        metadata = document.raw["metadata"] if "metadata" in document else None
+        submission = self._submit(
+            lifecycle.Submit(
+                **{**values, "metadata": metadata},
+                api_key=access.key,
+                idempotency_key=key,
+                fingerprint=_fingerprint(request, document) if key else "",
+                request_id=request_id_of(request),
+            )
+        )
+        headers = {"Location": f"/api/v1/tasks/{submission.response['task_id']}"}
+        if submission.is_replayed:
+            headers["Idempotent-Replayed"] = "true"
+        return Response(submission.response, 201, headers=headers)
+
+    @staticmethod
+    def _submit(submit: lifecycle.Submit) -> lifecycle.Submission:
+        try:
+            return lifecycle.submit(submit)
+        except lifecycle.IdempotencyConflict:
+            raise ApiProblem(
+                422, "idempotency_conflict", "This Idempotency-Key stands for another request."
+            ) from None
+        except lifecycle.QueueFull as full:
+            raise queue_full(full) from None
+
+
+def queue_full(full: lifecycle.QueueFull) -> ApiProblem:
+    """Return the 429 of a project that has its quota of queued tasks."""
+    detail = f"This project already has {full.limit} queued tasks, which is its quota."
+    headers = {"Retry-After": str(QUEUE_RETRY_SECONDS)}
+    return ApiProblem(429, "queue_full", detail, headers=headers)
+
+
+def _idempotency_key(request: Request, problems: list[Any]) -> str | None:
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        message = "Use 1 to 255 printable ASCII characters."
+        problems.append(
+            {
+                "pointer": "",
+                "code": "bad_format",
+                "message": message,
+                "parameter": "Idempotency-Key",
+            }
+        )
+        return None
+    return str(key) if key is not None else None
+
+
+def _fingerprint(request: Request, document: JsonObject) -> str:
+    """Return what makes two requests the same: method, path and the canonical body."""
+    body = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    head = f"{request.method} {request.path}\n".encode()
+    return hashlib.sha256(head + body).hexdigest()
+
+
+def answer(task: Task) -> dict[str, Any]:
+    """Return the body of one task, with what only a single look is worth computing."""
+    is_queued = task.status == TaskStatus.QUEUED
+    summary = queries.webhook_summaries([task])[str(task.id)]
+    retries = task.retries.order_by("created_at").values_list("id", flat=True)
+    return task_body(
+        task,
+        summary,
+        queue_position=estimates.queue_position(task) if is_queued else None,
+        estimated_duration=estimates.estimated_duration(task.task_type),
+        retried_by=[str(task_id) for task_id in retries],
+    )
+
+
+class TaskListView(APIView):
+    """List tasks, newest first."""
+
+    def get(self, request: Request) -> Response:
+        """Return one page of what the key may see."""
+        page = queries.read_page(request.query_params)
+        return _list(request, scoped(Task.objects.all(), access_of(request)), page)
+
+
+class ProjectTaskListView(APIView):
+    """List the tasks of one project, newest first."""
+
+    def get(self, request: Request, project_id: str) -> Response:
+        """Return one page."""
+        page = queries.read_page(request.query_params, is_of_project=True)
+        if not re.fullmatch(PROJECT_ID, project_id):
+            raise not_found()
+        if access_of(request).scope not in (None, project_id):
+            raise not_found()
+        return _list(request, Task.objects.filter(project_id=project_id), page)
+
+
+def _list(request: Request, queryset: Any, page: queries.Page) -> Response:
+    tasks, cursor = queries.read_tasks(queryset, page)
+    summaries = queries.webhook_summaries(tasks)
+    following = None
+    if cursor is not None:
+        query = request.query_params.copy()
+        query["cursor"] = cursor
+        following = f"{settings.PUBLIC_URL}{request.path}?{query.urlencode()}"
+    results = [task_body(task, summaries[str(task.id)]) for task in tasks]
+    return Response({"results": results, "next_cursor": cursor, "next": following})
+
+
+class TaskView(APIView):
+    """One task."""
+
+    def get(self, request: Request, task_id: str) -> Response:
+        """Return the task."""
+        return Response(answer(queries.find_task(access_of(request), task_id)))
+
+    def delete(self, request: Request, task_id: str) -> Response:
+        """Cancel the task."""
+        return cancel(request, task_id)
+
+
+class TaskStatusView(APIView):
+    """One task, under the address that clients poll."""
+
+    def get(self, request: Request, task_id: str) -> Response:
+        """Return the task."""
+        return Response(answer(queries.find_task(access_of(request), task_id)))
+
+
+class CancelView(APIView):
+    """Cancel a task, for clients that cannot send DELETE."""
+
+    def post(self, request: Request, task_id: str) -> Response:
+        """Cancel the task."""
+        return cancel(request, task_id)
+
+
+def cancel(request: Request, task_id: str) -> Response:
+    """Cancel a task that has not ended; its event is written in the same transaction."""
+    task = queries.find_task(access_of(request), task_id)
+    try:
+        return Response(answer(lifecycle.cancel(task.id)))
+    except lifecycle.AlreadyEnded as ended:
+        raise _conflict("already_ended", str(ended), ended.task) from None
+
+
+class RetryView(APIView):
+    """Do a failed or cancelled task again, as a new task."""
+
+    def post(self, request: Request, task_id: str) -> Response:
+        """Submit the same input once more."""
+        task = queries.find_task(access_of(request), task_id)
+        request_id = request_id_of(request)
+        try:
+            submission = lifecycle.retry(
+                task, api_key=access_of(request).key, request_id=request_id
+            )
+        except lifecycle.NotRetryable as refused:
+            raise _conflict("not_retryable", str(refused), refused.task) from None
+        except lifecycle.QueueFull as full:
+            raise queue_full(full) from None
+        body = {**submission.response, "retry_of": str(task.id)}
+        headers = {"Location": f"/api/v1/tasks/{body['task_id']}"}
+        return Response(body, 201, headers=headers)
+
+
+def _conflict(code: str, detail: str, task: Task) -> ApiProblem:
+    return ApiProblem(409, code, detail, extra={"state": task.status, "task_id": str(task.id)})

@@ -1,0 +1,140 @@
+"""Is the service alive and ready, and how do the tasks do in figures?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, connection
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tasks_app import wake
+from tasks_app.authentication import Access, ApiKeyAuthentication, access_of
+from tasks_app.models import Task
+from tasks_app.task_types import TASK_TYPES
+from webhooks_app.problems import ApiProblem
+
+OVERDUE = """
+SELECT greatest(0, extract(epoch FROM now() - min(available_at))) FROM tasks_app_task
+WHERE status = 'queued' AND available_at <= now()
+"""
+OVERDUE_WEBHOOKS = """
+SELECT greatest(0, extract(epoch FROM now() - min(next_attempt_at)))
+FROM webhooks_app_webhookmessage WHERE status = 'pending' AND next_attempt_at <= now()
+"""
+
+
+class LiveView(APIView):
+    """Whether this process answers at all."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+
+    def get(self, request: Request) -> Response:
+        """Say so."""
+        return Response({"status": "ok"})
+
+
+class ReadyView(APIView):
+    """Whether the service can take a task now; why not, for those with a key."""
+
+    authentication_classes = []  # asked by hand: without its database a key cannot be checked
+    permission_classes = [AllowAny]
+    throttle_classes = []
+
+    def get(self, request: Request) -> Response:
+        """Ask the database, Redis and the workers."""
+        try:
+            found = ApiKeyAuthentication().authenticate(request)
+            details = _details()
+        except (DatabaseError, InterfaceError):
+            detail = "The database is out of reach."
+            headers = {"Retry-After": "2"}
+            raise ApiProblem(503, "not_ready", detail, headers=headers) from None
+        status = "ok" if details["redis"] == "ok" else "degraded"
+        access: Access | None = found[1] if found else None
+        return Response({"status": status, **(details if access else {})})
+
+
+def _details() -> dict[str, Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(OVERDUE)
+        oldest_task = cursor.fetchone()[0]
+        cursor.execute(OVERDUE_WEBHOOKS)
+        oldest_webhook = cursor.fetchone()[0]
+    is_redis_there = wake.gate.call(lambda: bool(wake.client().ping()))
+    return {
+        "database": "ok",
+        "redis": "ok" if is_redis_there else "unreachable",
+        "workers_alive": wake.gate.call(workers_alive),
+        "oldest_due_seconds": float(oldest_task or 0),
+        "oldest_due_webhook_seconds": float(oldest_webhook or 0),
+    }
+
+
+def workers_alive() -> int:
+    """Return how many worker processes gave a sign of life lately."""
+    return 0
+
+
+_FIGURES = """
+SELECT task_type, status, count(*) FROM tasks_app_task
+WHERE %s::text IS NULL OR project_id = %s GROUP BY 1, 2
+"""
+_DURATIONS = """
+SELECT task_type, count(*), avg(seconds),
+       percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds)
+FROM (
+  SELECT task_type, extract(epoch FROM finished_at - started_at)::float8 AS seconds
+  FROM tasks_app_task
+  WHERE status = 'completed' AND started_at IS NOT NULL
+    AND (%s::text IS NULL OR project_id = %s) AND task_type = ANY(%s)
+    AND finished_at > now() - interval '7 days'
+) done GROUP BY 1
+"""
+
+
+class MetricsView(APIView):
+    """Counts, success rate and durations, by type."""
+
+    def get(self, request: Request) -> Response:
+        """Return the figures of what the key may see."""
+        scope = access_of(request).scope
+        types = {name: _empty() for name in TASK_TYPES}
+        with connection.cursor() as cursor:
+            cursor.execute(_FIGURES, [scope, scope])
+            for task_type, status, count in cursor.fetchall():
+                types.setdefault(task_type, _empty())["counts"][status] = count
+            cursor.execute(_DURATIONS, [scope, scope, list(types)])
+            for task_type, count, mean, (median, p95) in cursor.fetchall():
+                types[task_type]["duration_seconds"] = {
+                    "measured": count,
+                    "mean": round(mean, 3),
+                    "p50": round(median, 3),
+                    "p95": round(p95, 3),
+                }
+        for figures in types.values():
+            figures["success_rate"] = _success_rate(figures["counts"])
+        totals = {
+            status: sum(figures["counts"][status] for figures in types.values())
+            for status in _empty()["counts"]
+        }
+        body = {"counts": totals, "success_rate": _success_rate(totals), "by_type": types}
+        return Response({"project_id": scope, **body})
+
+
+def _empty() -> dict[str, Any]:
+    statuses = Task._meta.get_field("status").choices or []
+    return {
+        "counts": {str(value): 0 for value, _ in statuses},
+        "success_rate": None,
+        "duration_seconds": None,
+    }
+
+
+def _success_rate(counts: dict[str, int]) -> float | None:
+    """Return completed / (completed + failed); None while neither happened."""
+    ended = counts["completed"] + counts["failed"]
+    return round(counts["completed"] / ended, 4) if ended else None

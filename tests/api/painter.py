@@ -1,0 +1,30 @@
+"""A provider with one limit of its own, for tests of what a submit asks a provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks_app.providers.base import CancelOutcome, Context, FieldError, Job, Result
+
+
+class Painter:
+    """Paints everything but 4000 pixels wide."""
+
+    name = "painter"
+    task_types = frozenset({"video_generation", "image_generation", "audio_generation"})
+
+    def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
+        """Refuse one width, wherever it stands."""
+        params = task_data.get("image_params", {})
+        if params.get("resolution", "").startswith("4000x"):
+            pointer = "/task_data/image_params/resolution"
+            return [FieldError(pointer, "unsupported_by_provider", "Not 4000 wide.")]
+        return []
+
+    def generate(self, job: Job, context: Context) -> Result:
+        """Never asked: no worker runs in these tests."""
+        raise NotImplementedError
+
+    def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
+        """Nothing is remote."""
+        return CancelOutcome.UNSUPPORTED
