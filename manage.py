@@ -11,6 +11,10 @@ def main() -> None:
         from django.core.management import execute_from_command_line
     except ImportError:
         sys.exit("Django is not installed in this Python. Use `make run`, or .venv/bin/python.")
+    if sys.argv[1:2] == ["deliver_webhooks"]:  # web and workers do it where they boot
+        from moviesvc import lifeline
+
+        lifeline.watch_if_asked()
     execute_from_command_line(sys.argv)
 
 

@@ -25,6 +25,7 @@ def _use_test_servers() -> None:
     os.environ |= {
         "DATABASE_URL": embedded.postgres(VAR),
         "REDIS_URL": embedded.redis(VAR, db=_process_index() + 1),
+        "VAR_DIR": str(VAR),  # beside a running service of the same checkout
         "EMBEDDED": "off",  # for child processes: the URLs are all they need
         "ENVIRONMENT": "development",
         "SECRET_KEY": "a key that only the tests use",

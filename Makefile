@@ -1,0 +1,82 @@
+# Everything a fresh machine with Python 3.11+ and make needs. `make` alone lists the targets.
+# The same without make: python -m venv .venv && .venv/bin/pip install --require-hashes -r
+# requirements-dev.txt, then .venv/bin/python manage.py run (or demo), .venv/bin/pytest.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test demo bench chaos lint lock clean
+.NOTPARALLEL:
+
+# PYTHON chooses the interpreter that .venv is made from: the first that is new enough.
+CANDIDATES := python3 python3.11 python3.12 python3.13
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+	$$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+READY := .venv/.installed-from-lock
+# With apt-get and root, a missing system package is installed; otherwise the line to type is shown.
+CAN_INSTALL := command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]
+APT_INSTALL := apt-get install -y --no-install-recommends
+SKIA_NEEDS := libgl1 libegl1 libexpat1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+run: $(READY) ## start everything (PORT=8001); Ctrl-C stops it
+	@$(BIN)/python manage.py run
+
+test: $(READY) ## run the whole test suite (ARGS="-k name" for a part)
+	@$(BIN)/pytest $(ARGS)
+
+demo: $(READY) ## three real tasks, three verified webhooks
+	@$(BIN)/python manage.py demo
+
+bench: $(READY) ## measure (ONLY=name, QUICK=1)
+	@ONLY="$(ONLY)" QUICK="$(QUICK)" $(BIN)/python -m tests.bench
+
+chaos: $(READY) ## break things and check the promises (ONLY=name, QUICK=1)
+	@ONLY="$(ONLY)" QUICK="$(QUICK)" $(BIN)/python -m tests.chaos
+
+lint: $(READY) ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@EMBEDDED=off $(BIN)/mypy moviesvc tasks_app webhooks_app
+
+lock: ## write the locks anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --extra s3 --extra embedded \
+		pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --all-extras \
+		pyproject.toml -o requirements-dev.txt
+
+clean: ## stop the embedded servers; remove var/, .venv and caches
+	@[ ! -x $(BIN)/python ] || for var in var var/test; do \
+		$(BIN)/python -m moviesvc.embedded stop $$var; done
+	rm -rf var .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements-dev.txt
+	@[ -n "$(PYTHON)" ] && $(PYTHON) -c '$(IS_NEW_ENOUGH)' || { \
+		echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11 ..."; \
+		exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		if $(CAN_INSTALL); then \
+			echo "Installing python3-venv with apt-get"; \
+			apt-get update -q && $(APT_INSTALL) python3-venv; \
+		else \
+			echo "Python's venv module is missing. Type: sudo apt-get install python3-venv"; \
+			exit 1; \
+		fi; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -c 'import skia' 2>/dev/null || { \
+		if $(CAN_INSTALL); then \
+			echo "Skia needs OpenGL's libraries: installing $(SKIA_NEEDS) with apt-get"; \
+			apt-get update -q && $(APT_INSTALL) $(SKIA_NEEDS); \
+		else \
+			echo "Skia needs OpenGL's libraries. Type: sudo apt-get install $(SKIA_NEEDS)"; \
+			exit 1; \
+		fi; }
+	@$(BIN)/python -c 'import skia'
+	@touch $@

@@ -1,0 +1,125 @@
+"""How is everything started? One command: servers, migrations, a login, then all processes.
+
+It ends when it is told to (Ctrl-C, SIGTERM) and leaves nothing behind but `var/`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+
+from moviesvc import embedded, lifeline, service
+from moviesvc.daemons import EmbeddedError
+from moviesvc.supervisor import Supervisor
+
+UNTIL_READY_SECONDS = 0.1
+WATCH_SECONDS = 1.0
+
+
+class Command(BaseCommand):
+    help = "Run the whole service: web, workers and delivery, with embedded servers if need be."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the supervisor listens
+        var = Path(settings.VAR_DIR).resolve()
+        details = {"pid": os.getpid(), "url": settings.PUBLIC_URL}
+        try:
+            with lifeline.hold(var, details):
+                Service(var).run()
+        except (lifeline.AlreadyRunning, TimeoutError, EmbeddedError) as problem:
+            raise CommandError(str(problem)) from None
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+class Service:
+    """The running service, from the first migration to the last process."""
+
+    def __init__(self, var: Path) -> None:
+        self.var = var
+        self.run_file = service.RunFile(var)
+        self.login: dict[str, str | None] = {}
+        self.is_ready = False
+
+    def run(self) -> None:
+        self.run_file.remove()  # of one that was killed
+        complaint = service.check_port()
+        if complaint:
+            raise CommandError(complaint)
+        self._prepare()
+        environment = service.child_environment(self.var)
+        supervisor = Supervisor(
+            service.programs(environment), on_tick=self._tick, grace_seconds=service.GRACE_SECONDS
+        )
+        try:
+            supervisor.run()
+        finally:
+            self.run_file.remove()
+
+    def _prepare(self) -> None:
+        """Bring the database and the static files up to date."""
+        call_command("migrate", interactive=False, verbosity=0)
+        call_command("collectstatic", interactive=False, verbosity=0)
+        self.login = {"api_key": None, "admin_user": None, "admin_password": None}
+        if not settings.IS_PRODUCTION:
+            from tasks_app.development import ensure_development_login
+
+            self.login = dict(zip(self.login, ensure_development_login(), strict=True))
+        connections.close_all()
+
+    def _tick(self, supervisor: Supervisor) -> float:
+        """Repair, describe and announce; answer the seconds until the next time."""
+        self._repair_servers(supervisor)
+        pids = service.pids_by_role(supervisor, self.var)
+        if not self.is_ready:
+            if not (all(pids.values()) and service.web_answers()):
+                return UNTIL_READY_SECONDS
+            self.is_ready = True
+            supervisor.say(self._banner())
+        self.run_file.write(
+            {"url": settings.PUBLIC_URL, **self.login, **pids, "pids": pids}
+            | {"supervisor": os.getpid()}
+        )
+        return WATCH_SECONDS
+
+    def _repair_servers(self, supervisor: Supervisor) -> None:
+        try:
+            if not os.environ.get("DATABASE_URL"):
+                embedded.postgres(self.var)
+            if not os.environ.get("REDIS_URL"):
+                embedded.redis(self.var)
+        except EmbeddedError as problem:
+            supervisor.say(str(problem))  # and try again in a second
+
+    def _banner(self) -> str:
+        url = settings.PUBLIC_URL
+        if settings.IS_PRODUCTION:
+            return f"\nAI Movie Task Service is ready at {url}\n"
+        key = self.login["api_key"]
+        body = (
+            '{"project_id": "test_project", "task_type": "image_generation",'
+            ' "task_data": {"prompt": "A lighthouse at dusk"}}'
+        )
+        return f"""
+AI Movie Task Service is ready.
+
+  address   {url}   (API documentation: {url}/api/v1/docs)
+  API key   {key}
+  admin     {url}/admin/   user {self.login["admin_user"]}, password {self.login["admin_password"]}
+
+Try it:
+
+  curl -sS {url}/api/v1/tasks/submit -H 'X-API-Key: {key}' \\
+    -H 'Content-Type: application/json' -d '{body}'
+
+DEVELOPMENT MODE: callbacks may use plain http and may reach this machine (loopback).
+In production they go over https to public addresses only. Ctrl-C stops everything.
+"""

@@ -1,0 +1,168 @@
+"""Which processes make up the service, and how does a script find a running one?
+
+The command `run` starts these programs under the supervisor and describes them in `run.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from moviesvc import embedded, lifeline
+from moviesvc.supervisor import Program, Supervisor
+
+MANAGE = str(settings.BASE_DIR / "manage.py")
+# What a task may take to be put back at a stop; the middleware's own deadlines lie below it.
+WORKER_SHUTDOWN_MS = 15_000
+# Above a worker's 35 s, so that only a stuck process is ever ended by force.
+GRACE_SECONDS = 45.0
+
+
+def _number(name: str, default: int) -> str:
+    return str(int(os.environ.get(name) or default))
+
+
+def host() -> str:
+    """Answer HOST: the address to listen on; a development machine's is its own business."""
+    return os.environ.get("HOST") or ("0.0.0.0" if settings.IS_PRODUCTION else "127.0.0.1")  # noqa: S104
+
+
+def child_environment(var: Path) -> dict[str, str]:
+    """Answer the environment of every program: all URLs said, so that none starts a server."""
+    added = {
+        "DATABASE_URL": os.environ.get("DATABASE_URL") or embedded.postgres(var),
+        "REDIS_URL": os.environ.get("REDIS_URL") or embedded.redis(var),
+        "EMBEDDED": "off",
+        "ENVIRONMENT": settings.ENVIRONMENT,
+        "PORT": str(settings.PORT),
+        "PUBLIC_URL": settings.PUBLIC_URL,
+        "VAR_DIR": str(var),
+        "PYTHONUNBUFFERED": "1",
+        "DJANGO_SETTINGS_MODULE": "moviesvc.settings",
+        lifeline.STATE_VARIABLE: str(var),
+    }
+    tuning = {"dramatiq_queue_prefetch": "1", "dramatiq_worker_timeout": "200"}
+    return tuning | dict(os.environ) | added
+
+
+def programs(environment: dict[str, str]) -> list[Program]:
+    """List what to run: web, workers and, where the engine is dedicated, delivery."""
+    found = [_program("web", _web_command(), environment)]
+    worker = [sys.executable, MANAGE, "rundramatiq", "--skip-logging"]
+    worker += ["-p", _number("WORKER_PROCESSES", 1)]
+    # A thread more than cores, so that polling a remote provider never waits for a render.
+    worker += ["-t", _number("WORKER_THREADS", (os.cpu_count() or 1) + 1)]
+    worker += ["--worker-shutdown-timeout", str(WORKER_SHUTDOWN_MS)]
+    found.append(_program("worker", worker, environment))
+    if is_delivery_dedicated():
+        deliver = [sys.executable, MANAGE, "deliver_webhooks"]
+        for number in range(int(_number("DELIVERY_PROCESSES", 1))):
+            found.append(_program("delivery", deliver, environment, str(number + 1)))
+    return found
+
+
+def _program(
+    role: str, command: list[str], environment: dict[str, str], suffix: str = ""
+) -> Program:
+    return Program(
+        name=f"{role}{suffix}",
+        role=role,
+        command=command,
+        environment=environment | {lifeline.ROLE_VARIABLE: role},
+    )
+
+
+def _web_command() -> list[str]:
+    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws"]
+    command += ["--host", host(), "--port", str(settings.PORT), "--log-level", "warning"]
+    command += ["--workers", _number("WEB_PROCESSES", 2)]
+    # Said explicitly: the default is 512 threads, each with a database connection.
+    command += ["--blocking-threads", _number("WEB_THREADS", 16)]
+    command += ["--blocking-threads-idle-timeout", "600", "--backpressure", "64"]
+    command += ["--respawn-failed-workers", "--respawn-interval", "0.5"]
+    # Open event streams would never end by themselves.
+    command += ["--workers-kill-timeout", "8"]
+    return [*command, "moviesvc.wsgi:application"]
+
+
+def is_delivery_dedicated() -> bool:
+    return bool(settings.WEBHOOKS["ENGINE"] == "dedicated")
+
+
+def check_port() -> str:
+    """Answer a complaint when something else listens on the port; else nothing."""
+    family = socket.AF_INET6 if ":" in host() else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host(), settings.PORT))
+        except OSError as problem:
+            return (
+                f"Cannot listen on {host()}:{settings.PORT} ({problem.strerror})."
+                " Choose another port, for example PORT=8002."
+            )
+    return ""
+
+
+def web_answers() -> bool:
+    """Whether the web server answers a request, whatever it says."""
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host(), host())  # noqa: S104
+    connection = http.client.HTTPConnection(address, settings.PORT, timeout=1.0)
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", "/api/v1/health")
+            return bool(connection.getresponse().status)
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+def pids_by_role(supervisor: Supervisor, var: Path) -> dict[str, list[int]]:
+    """List the processes that do the work (not those that only start them), by role.
+
+    `delivery` are those that host an engine: the workers, unless the engine is dedicated.
+    """
+    pids: dict[str, list[int]] = {"web": [], "worker": [], "delivery": []}
+    for child in supervisor.children:
+        if child.process:
+            role = child.program.role
+            pids[role] += lifeline.announced(var, role, child.process.pid)
+    if not is_delivery_dedicated():
+        pids["delivery"] = list(pids["worker"])
+    return pids
+
+
+class RunFile:
+    """`run.json`: what a script needs to use the running service; it holds secrets, so 0600."""
+
+    def __init__(self, var: Path) -> None:
+        self.path = var / "run.json"
+        self._content: dict[str, Any] = {}
+
+    def write(self, content: dict[str, Any]) -> None:
+        if content == self._content:
+            return
+        new = self.path.with_suffix(".new")
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(content, file, indent=2)
+        new.rename(self.path)
+        self._content = content
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def read(self) -> dict[str, Any]:
+        """Answer the content, or nothing where no supervisor is alive."""
+        try:
+            content = dict(json.loads(self.path.read_text()))
+            os.kill(content["supervisor"], 0)
+        except (OSError, ValueError, KeyError):
+            return {}
+        return content
