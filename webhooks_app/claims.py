@@ -273,3 +273,25 @@ async def seconds_to_next(connection: Connection) -> float | None:
 async def observe(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write what this engine saw of its destinations, and how long each is to be held back."""
     await connection.execute(_OBSERVED, [orjson.dumps(rows).decode()])
+
+
+async def disable_endpoint(connection: Connection, scope: str, url: str) -> None:
+    """Disable the registered endpoint that answered 410 Gone."""
+    await connection.execute(
+        "UPDATE webhooks_app_webhookendpoint SET is_enabled = false,"
+        " disabled_reason = 'answered 410 Gone' WHERE scope = %s AND url = %s",
+        [scope, url],
+    )
+
+
+async def operator_settings(
+    connection: Connection, destination_ids: Sequence[int]
+) -> list[tuple[int, int | None, bool]]:
+    """Return (id, max_in_flight, has no hold) of destinations, as operators left them."""
+    async with connection.cursor() as cursor:
+        await cursor.execute(
+            "SELECT id, max_in_flight, held_until IS NULL FROM webhooks_app_webhookdestination"
+            " WHERE id = ANY(%s)",
+            [list(destination_ids)],
+        )
+        return list(await cursor.fetchall())

@@ -1,0 +1,120 @@
+"""What is written about one attempt: its row for `claims.record`, and its log line.
+
+The three log texts are fixed; operators grep for them.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from webhooks_app.claims import Claimed
+from webhooks_app.egress import safe_url
+from webhooks_app.models import DeliveryOutcome, MessageStatus
+from webhooks_app.retry import AttemptResult, Dead, Decision, Delivered, RetryAt
+
+logger = structlog.get_logger(__name__)
+
+
+def attempt_row(
+    message: Claimed,
+    token: uuid.UUID,
+    headers: Mapping[str, str],
+    result: AttemptResult,
+    decision: Decision,
+) -> dict[str, Any]:
+    """Return the record of an attempt that came to an end."""
+    return {
+        "delivery_id": message.delivery_id,
+        "message_id": message.message_id,
+        "token": str(token),
+        "outcome": DeliveryOutcome.FAILED if result.error_code else DeliveryOutcome.SUCCEEDED,
+        "remote_address": result.remote_address,
+        "request_headers": headers,
+        "duration_ms": round(result.duration_ms, 3),
+        "phases": result.phases,
+        "response_status": result.status,
+        "response_headers": dict(result.response_headers),
+        "response_body": base64.b64encode(result.response_body).decode(),
+        "is_truncated": result.truncated,
+        "reconnected": result.reconnected,
+        "error_code": str(result.error_code),
+        "error": result.error[:500],
+        **_next_state(message, decision),
+    }
+
+
+def _next_state(message: Claimed, decision: Decision) -> dict[str, Any]:
+    if isinstance(decision, RetryAt):
+        return {
+            "status": MessageStatus.PENDING,
+            "wait": decision.delay,
+            "retry_step": decision.step,
+        }
+    is_delivered = isinstance(decision, Delivered)
+    return {
+        "status": MessageStatus.DELIVERED if is_delivered else MessageStatus.DEAD,
+        "wait": None,
+        "retry_step": message.retry_step,
+        "is_endpoint_gone": isinstance(decision, Dead) and decision.is_endpoint_gone,
+        "scope": message.scope,
+        "url": message.url,
+        "sequence": message.sequence,
+    }
+
+
+def interrupted_row(message: Claimed, token: uuid.UUID) -> dict[str, Any]:
+    """Return the record of an attempt this engine gave up: no retry used, due at once."""
+    return {
+        "delivery_id": message.delivery_id,
+        "message_id": message.message_id,
+        "token": str(token),
+        "outcome": DeliveryOutcome.INTERRUPTED,
+        "remote_address": "",
+        "request_headers": {},
+        "phases": {},
+        "response_headers": {},
+        "response_body": "",
+        "is_truncated": False,
+        "reconnected": False,
+        "error_code": "",
+        "error": "",
+        "status": MessageStatus.PENDING,
+        "wait": 0,
+        "retry_step": message.retry_step,
+    }
+
+
+def log_attempt(message: Claimed, result: AttemptResult, *, is_last: bool) -> None:
+    """Write the line, or the two lines, of one attempt."""
+    callback_url = safe_url(message.url)
+    more = {"message_id": message.event_id}
+    if not result.error_code:
+        logger.info(
+            "Webhook sent successfully",
+            callback_url=callback_url,
+            status_code=result.status,
+            task_id=message.subject,
+            attempt=message.attempt_number,
+            **more,
+        )
+        return
+    logger.warning(
+        "Webhook request failed",
+        callback_url=callback_url,
+        error=result.error or result.error_code,
+        attempt=message.attempt_number,
+        task_id=message.subject,
+        **more,
+    )
+    if is_last:
+        logger.error(
+            "Failed to send webhook after all retries",
+            callback_url=callback_url,
+            task_id=message.subject,
+            **more,
+        )

@@ -1,0 +1,104 @@
+"""How much may this engine send to each destination, and what did it see of them?
+
+Holds one `pacing.Pacer` per destination that was used lately. What it knows is lost at a
+restart on purpose; holds that must bind every engine are written to the destination.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from webhooks_app.claims import Claimed
+from webhooks_app.conf import webhook_settings
+from webhooks_app.pacing import BreakerState, Pacer, PacerLimits, ResultKind, result_kind
+from webhooks_app.retry import AttemptResult
+
+FORGET_SECONDS = 300.0
+
+
+class DestinationPaces:
+    """The pacers of one engine, by destination id."""
+
+    def __init__(self) -> None:
+        self._pacers: dict[int, Pacer] = {}
+        self._used_at: dict[int, float] = {}
+        self._seen: dict[int, dict[str, Any]] = {}
+
+    def seats(self) -> dict[int, int]:
+        """Return the free seats of every destination where they are not the default."""
+        now = time.monotonic()
+        default = webhook_settings.DESTINATION_START_WINDOW
+        free = {key: pacer.seats(now) for key, pacer in self._pacers.items()}
+        return {key: seats for key, seats in free.items() if seats != default}
+
+    def started(self, message: Claimed) -> None:
+        """Note that a request is about to start."""
+        self._pacer(message.destination_id).started(str(message.message_id))
+
+    def finished(self, message: Claimed, result: AttemptResult, hold: float | None) -> None:
+        """Note how a request ended; ``hold`` is what Retry-After asks of the whole origin."""
+        now = time.monotonic()
+        pacer = self._pacer(message.destination_id)
+        kind = result_kind(result)
+        pacer.finished(str(message.message_id), kind, now)
+        if hold:
+            pacer.hold(hold, now)
+        self._note(message.destination_id, pacer, kind, is_held=bool(hold))
+
+    def interrupted(self, message: Claimed) -> None:
+        """Note that a request came to nothing through no fault of the destination."""
+        pacer = self._pacer(message.destination_id)
+        pacer.finished(str(message.message_id), ResultKind.NEUTRAL, time.monotonic())
+
+    def _pacer(self, destination_id: int) -> Pacer:
+        self._used_at[destination_id] = time.monotonic()
+        pacer = self._pacers.get(destination_id)
+        if pacer is None:
+            pacer = self._pacers[destination_id] = Pacer()
+        return pacer
+
+    def _note(self, destination_id: int, pacer: Pacer, kind: ResultKind, *, is_held: bool) -> None:
+        seen = self._seen.setdefault(
+            destination_id, {"id": destination_id, "succeeded": False, "failed": False}
+        )
+        is_success = kind in (ResultKind.FAST, ResultKind.SLOW)
+        seen["succeeded" if is_success else "failed"] = True
+        if is_held:
+            seen["reason"] = "retry_after"
+        elif pacer.state is BreakerState.OPEN:
+            seen["reason"] = "breaker"
+
+    def take_observations(self) -> list[dict[str, Any]]:
+        """Return what changed since the last call, as rows for `claims.observe`."""
+        now = time.monotonic()
+        seen, self._seen = self._seen, {}
+        rows = []
+        for destination_id, row in seen.items():
+            pacer = self._pacers[destination_id]
+            pacer.seats(now)  # brings the state up to date
+            until = pacer.held_until
+            hold = None if until is None else max(0.0, until - now)
+            rows.append(
+                {"reason": "", **row, "hold": hold, "state": pacer.state, "failing": pacer.failing}
+            )
+        return rows
+
+    def known(self) -> list[int]:
+        """Return the ids of the destinations in use, after forgetting those not used lately."""
+        old = time.monotonic() - FORGET_SECONDS
+        for key in [key for key, used in self._used_at.items() if used < old]:
+            if self._pacers[key].is_idle and key not in self._seen:
+                del self._pacers[key], self._used_at[key]
+        return list(self._pacers)
+
+    def heed_operator(self, rows: Iterable[tuple[int, int | None, bool]]) -> None:
+        """Take over what operators set: (id, max_in_flight, was its hold lifted)."""
+        for destination_id, max_in_flight, is_lifted in rows:
+            pacer = self._pacers.get(destination_id)
+            if pacer is None:
+                continue
+            pacer.set_limits(PacerLimits.from_settings(max_in_flight))
+            if is_lifted and pacer.held_until is not None and destination_id not in self._seen:
+                pacer.resume()

@@ -1,0 +1,223 @@
+"""How does a message that is due become a POST, and the answer a row?
+
+One asyncio loop: free seats -> claim -> send -> record. The three overlap; nothing waits
+for a batch. No transaction is open while a request is under way, and only this module
+reads the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+import structlog
+from django.db import DatabaseError, InterfaceError
+
+from webhooks_app import claims, signing
+from webhooks_app.attempt_rows import attempt_row, interrupted_row, log_attempt
+from webhooks_app.claims import Claimed
+from webhooks_app.conf import webhook_settings
+from webhooks_app.database import connect
+from webhooks_app.destination_paces import DestinationPaces
+from webhooks_app.faults import faultpoint
+from webhooks_app.housekeeping import Housekeeping
+from webhooks_app.outbox import CHANNEL
+from webhooks_app.recorder import Recorder
+from webhooks_app.retry import Policy, RetryAt, decide
+from webhooks_app.secret_cache import SecretCache
+from webhooks_app.transport import Transport
+
+logger = structlog.get_logger(__name__)
+
+#: Without a wake-up the engine looks at least this often.
+IDLE_SECONDS = 1.0
+#: No send starts with less than the time-out and this much left on its lease.
+LEASE_RESERVE_SECONDS = 2.0
+DRAIN_SECONDS = 10.0
+RECONNECT_SECONDS = 0.5
+#: A claim asks for at most so many, so that sending starts early.
+CLAIM_LIMIT = 200
+
+
+class Engine:
+    """One delivery engine. `run` returns after `stop`, with nothing left under its leases."""
+
+    def __init__(self, transport: Transport | None = None) -> None:
+        self._transport = transport or Transport()
+        self._paces = DestinationPaces()
+        self._recorder = Recorder(self._paces)
+        self._secrets = SecretCache()
+        self._random = random.Random()  # noqa: S311 - jitter, not a secret
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._sends: dict[asyncio.Task[None], Claimed] = {}
+        self.is_ready = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way, over all destinations."""
+        return len(self._sends)
+
+    def wake(self) -> None:
+        """Look for due messages now. Call it on the engine's own loop."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Claim nothing more, drain, and let `run` return. Call it on the engine's own loop."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Deliver until `stop`."""
+        async with self._transport:
+            keeper = Housekeeping(self._paces)
+            helpers = [
+                asyncio.create_task(work)
+                for work in (
+                    self._recorder.run(),
+                    self._reconnecting("listen", self._listen),
+                    self._reconnecting("housekeeping", keeper.run),
+                )
+            ]
+            await self._reconnecting("claim", self._claim_until_stopped)
+            await self._drain()
+            await self._recorder.flush_all()
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    async def _reconnecting(self, name: str, work: Any) -> None:
+        """Run ``work(connection)`` with a connection of its own, again after each loss."""
+        while not self._stopping.is_set():
+            try:
+                connection = await connect(f"webhook-{name}")
+                async with connection:
+                    await work(connection)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                logger.warning("Engine lost its database", part=name, error=type(error).__name__)
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen(self, connection: claims.Connection) -> None:
+        await connection.execute(f"LISTEN {CHANNEL}")
+        self._wake.set()  # what was notified before we listened
+        async for _ in connection.notifies():
+            self._wake.set()
+
+    # -- claim ------------------------------------------------------------------------
+
+    async def _claim_until_stopped(self, connection: claims.Connection) -> None:
+        self.is_ready = True
+        while not self._stopping.is_set():
+            self._wake.clear()
+            free = webhook_settings.MAX_IN_FLIGHT - len(self._sends)
+            claimed = await self._claim(connection, min(free, CLAIM_LIMIT)) if free else []
+            if not claimed:
+                await self._sleep(connection)
+
+    async def _claim(self, connection: claims.Connection, limit: int) -> Sequence[Claimed]:
+        token = uuid.uuid4()
+        lease = webhook_settings.lease_seconds
+        asked_at = time.monotonic()
+        claimed = await claims.claim(
+            connection,
+            token=token,
+            limit=limit,
+            default_seats=webhook_settings.DESTINATION_START_WINDOW,
+            known_seats=self._paces.seats(),
+            lease_seconds=lease,
+        )
+        faultpoint("engine.after_claim")
+        for message in claimed:
+            self._paces.started(message)
+            send = asyncio.create_task(self._deliver(message, token, asked_at + lease))
+            self._sends[send] = message
+            send.add_done_callback(self._sent)
+        return claimed
+
+    def _sent(self, send: asyncio.Task[None]) -> None:
+        del self._sends[send]
+        # A seat is free: there may be more for it.
+        self._wake.set()
+        if not send.cancelled() and (error := send.exception()):
+            logger.error("Delivery crashed the engine's task", exc_info=error)
+
+    async def _sleep(self, connection: claims.Connection) -> None:
+        """Sleep until the next message is due, at most a second, or until woken."""
+        if self._wake.is_set():
+            return
+        due = await claims.seconds_to_next(connection)
+        timeout = IDLE_SECONDS if due is None else min(IDLE_SECONDS, max(0.0, due))
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    # -- send and decide ----------------------------------------------------------------
+
+    async def _deliver(self, message: Claimed, token: uuid.UUID, lease_ends: float) -> None:
+        try:
+            headers = await self._headers(message)
+            timeout = webhook_settings.TIMEOUT_SECONDS
+            if lease_ends - time.monotonic() < timeout + LEASE_RESERVE_SECONDS:
+                self._interrupt(message, token)
+                return
+            result = await self._transport.send(message.url, headers, message.body, timeout)
+        except asyncio.CancelledError:
+            self._interrupt(message, token)
+            raise
+        except (DatabaseError, InterfaceError) as error:  # the secret could not be read
+            logger.warning("Delivery put off", error=type(error).__name__)
+            self._interrupt(message, token)
+            return
+        faultpoint("engine.after_send")
+        decision = decide(
+            result,
+            policy=Policy(tuple(message.waits), message.jitter),
+            step=message.retry_step,
+            now=time.time(),
+            rng=self._random,
+        )
+        self._paces.finished(message, result, getattr(decision, "hold_seconds", None))
+        log_attempt(message, result, is_last=not isinstance(decision, RetryAt))
+        self._recorder.put(attempt_row(message, token, headers, result, decision))
+
+    async def _headers(self, message: Claimed) -> dict[str, str]:
+        secrets = await self._secrets.get(message.scope, message.endpoint_id)
+        timestamp = int(time.time())
+        return {
+            "content-type": "application/json",
+            "webhook-id": message.event_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signing.signature_header(
+                secrets,
+                message.event_id,
+                timestamp,
+                message.body,
+                webhook_settings.ED25519_PRIVATE_KEY,
+            ),
+            "webhook-attempt": str(message.attempt_number),
+            "webhook-event": message.event_type,
+        }
+
+    def _interrupt(self, message: Claimed, token: uuid.UUID) -> None:
+        """Hand a message back: no retry used, due again at once."""
+        self._paces.interrupted(message)
+        self._recorder.put(interrupted_row(message, token))
+
+    # -- shutdown -----------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """Give requests in flight their grace, then hand the rest back."""
+        sends = list(self._sends)
+        if not sends:
+            return
+        await asyncio.wait(sends, timeout=DRAIN_SECONDS)
+        for send in list(self._sends):
+            send.cancel()
+        await asyncio.gather(*sends, return_exceptions=True)

@@ -1,0 +1,98 @@
+"""What does an engine do every second beside delivering?
+
+It takes back messages whose engine died, gives up on those that waited behind a hold for
+too long, exchanges what it and the operator know of destinations, and moves bulk replays on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from django.db import DatabaseError, InterfaceError, close_old_connections
+
+from webhooks_app import claims
+from webhooks_app.conf import webhook_settings
+from webhooks_app.destination_paces import DestinationPaces
+from webhooks_app.retry import Dead, Policy, decide_interrupted
+
+logger = structlog.get_logger(__name__)
+
+INTERVAL_SECONDS = 1.0
+
+
+class Housekeeping:
+    """The engine's chores; safe to run in any number of engines at once."""
+
+    def __init__(self, paces: DestinationPaces) -> None:
+        self._paces = paces
+        self._random = random.Random()  # noqa: S311 - jitter, not a secret
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replay")
+
+    async def run(self, connection: claims.Connection) -> None:
+        """Do the chores every second until cancelled."""
+        while True:
+            await self.recover(connection)
+            await self._expire(connection)
+            await self._exchange(connection)
+            await self._advance_replays()
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def recover(self, connection: claims.Connection) -> int:
+        """Put messages whose lease ran out back, and return how many there were."""
+        async with connection.transaction():
+            expired = await claims.expired_leases(connection)
+            rows = [self._recovered(*row) for row in expired]
+            if rows:
+                await claims.recover(connection, rows)
+                logger.warning("Webhook attempts were interrupted", count=len(rows))
+        return len(rows)
+
+    def _recovered(
+        self, message_id: int, waits: list[float], jitter: float, step: int, in_a_row: int
+    ) -> dict[str, object]:
+        decision = decide_interrupted(
+            in_a_row,
+            policy=Policy(tuple(waits), jitter),
+            step=step,
+            now=time.time(),
+            rng=self._random,
+        )
+        if isinstance(decision, Dead):
+            return {"id": message_id, "wait": 0, "step": step, "is_dead": True}
+        return {
+            "id": message_id,
+            "wait": decision.delay,
+            "step": decision.step,
+            "is_dead": False,
+        }
+
+    async def _expire(self, connection: claims.Connection) -> None:
+        expired = await claims.expire_held(connection, webhook_settings.MESSAGE_MAX_WAIT)
+        if expired:
+            logger.error("Webhook messages waited too long", count=len(expired))
+
+    async def _exchange(self, connection: claims.Connection) -> None:
+        observed = self._paces.take_observations()
+        if observed:
+            await claims.observe(connection, observed)
+        known = self._paces.known()
+        if known:
+            self._paces.heed_operator(await claims.operator_settings(connection, known))
+
+    async def _advance_replays(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, _advance_replays)
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("Replays wait for the database", error=type(error).__name__)
+
+
+def _advance_replays() -> None:
+    from webhooks_app.replay import advance_running_jobs
+
+    close_old_connections()
+    advance_running_jobs()

@@ -1,0 +1,42 @@
+"""A delivery process of its own, for WEBHOOK_ENGINE=dedicated or a machine that only delivers."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+import uvloop
+from django.core.management.base import BaseCommand
+
+from webhooks_app.engine import Engine
+from webhooks_app.engine_thread import tune_garbage_collector
+
+
+class Command(BaseCommand):
+    """Deliver webhooks until SIGTERM."""
+
+    help = (
+        "Deliver webhooks until SIGTERM or Ctrl-C. Any number of these may run, on any machine "
+        "that reaches the database. On SIGTERM it claims nothing more, gives requests in flight "
+        "10 seconds and hands the rest back at once; a second signal ends it immediately."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run one engine in this process."""
+        tune_garbage_collector()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._deliver())
+
+    async def _deliver(self) -> None:
+        engine = Engine()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, engine, loop)
+        self.stderr.write("delivering webhooks; SIGTERM stops")
+        await engine.run()
+
+    def _stop(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        engine.stop()

@@ -1,0 +1,98 @@
+"""How do outcomes reach the database without a request waiting for them?
+
+Results gather while a write is under way and go out together with the next one. A result
+is kept until the database took it: an outage delays it, only a crash loses it, and then
+the lease runs out and the attempt is called interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import psycopg
+import structlog
+
+from webhooks_app import claims
+from webhooks_app.database import connect
+from webhooks_app.destination_paces import DestinationPaces
+from webhooks_app.faults import faultpoint
+from webhooks_app.models import MessageStatus
+
+logger = structlog.get_logger(__name__)
+
+BATCH = 500
+RETRY_SECONDS = 0.5
+
+
+class Recorder:
+    """Write outcomes in batches; `run` until cancelled, then `flush_all`."""
+
+    def __init__(self, paces: DestinationPaces) -> None:
+        self._paces = paces
+        self._rows: deque[dict[str, Any]] = deque()
+        self._has_rows = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._connection: claims.Connection | None = None
+
+    def put(self, row: dict[str, Any]) -> None:
+        """Take one outcome for the next batch."""
+        self._rows.append(row)
+        self._has_rows.set()
+
+    async def run(self) -> None:
+        """Write batch after batch, the next as soon as the last has ended."""
+        while True:
+            await self._has_rows.wait()
+            if not await self._flush_once():
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def flush_all(self, tries: int = 10) -> None:
+        """Write everything that is left, giving up after a few failures."""
+        while self._rows and tries:
+            if not await self._flush_once():
+                tries -= 1
+                await asyncio.sleep(RETRY_SECONDS)
+        if self._connection:
+            await self._connection.close()
+
+    async def _flush_once(self) -> bool:
+        async with self._lock:
+            batch = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
+            if not self._rows:
+                self._has_rows.clear()
+            try:
+                await self._write(batch)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                self._rows.extendleft(reversed(batch))
+                self._has_rows.set()
+                self._connection = None
+                logger.warning("Outcomes wait for the database", error=type(error).__name__)
+                return False
+        return True
+
+    async def _write(self, batch: list[dict[str, Any]]) -> None:
+        if not batch:
+            return
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect("webhook-record")
+        faultpoint("engine.before_record")
+        moved = await claims.record(self._connection, batch)
+        faultpoint("engine.after_record")
+        await self._follow_up(batch, moved)
+
+    async def _follow_up(self, batch: list[dict[str, Any]], moved: set[int]) -> None:
+        """Do what some outcomes entail beyond their own rows."""
+        assert self._connection is not None
+        newest = [
+            row["message_id"]
+            for row in batch
+            # Only where earlier events of the same subject exist.
+            if row["status"] == MessageStatus.DELIVERED and row.get("sequence", 1) > 1
+        ]
+        if newest:
+            await claims.supersede_older(self._connection, newest)
+        for row in batch:
+            if row.get("is_endpoint_gone") and row["message_id"] in moved:
+                await claims.disable_endpoint(self._connection, row["scope"], row["url"])
