@@ -101,9 +101,8 @@ def _run(task: Task, provider: Provider) -> None:
             logger.warning("Database is out of reach, the task is left to its lease")
         except Exception as error:
             logger.exception("Task crashed the runner")
-            _failed(
-                task, ProviderError("internal_error", retryable=True, traceback_text=failures.own_frames(error))
-            )
+            frames = failures.own_frames(error)
+            _failed(task, ProviderError("internal_error", retryable=True, traceback_text=frames))
         finally:
             shutil.rmtree(work_dir, ignore_errors=True)
 

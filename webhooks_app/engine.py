@@ -56,6 +56,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._sends: dict[asyncio.Task[None], Claimed] = {}
+        self._failure: BaseException | None = None
         self.is_ready = False
 
     @property
@@ -84,12 +85,22 @@ class Engine:
                     self._reconnecting("housekeeping", keeper.run),
                 )
             ]
+            for helper in helpers:
+                helper.add_done_callback(self._helper_ended)
             await self._reconnecting("claim", self._claim_until_stopped)
             await self._drain()
             await self._recorder.flush_all()
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+        if self._failure:
+            raise self._failure
+
+    def _helper_ended(self, helper: asyncio.Task[None]) -> None:
+        """Let an engine that lost a part end whole, so that its host starts a new one."""
+        if not helper.cancelled() and (error := helper.exception()):
+            self._failure = error
+            self.stop()
 
     async def _reconnecting(self, name: str, work: Any) -> None:
         """Run ``work(connection)`` with a connection of its own, again after each loss."""

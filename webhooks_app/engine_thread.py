@@ -15,6 +15,7 @@ logger = structlog.get_logger(__name__)
 
 #: The engine's drain, its last writes, and a little more.
 STOP_SECONDS = 15.0
+RESTART_SECONDS = 1.0
 
 
 def tune_garbage_collector() -> None:
@@ -28,6 +29,7 @@ class EngineThread:
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhook-engine", daemon=True)
 
     def start(self) -> None:
@@ -40,6 +42,7 @@ class EngineThread:
 
     def stop(self) -> None:
         """Drain the engine and wait for its end."""
+        self._is_stopping.set()
         self._call("stop")
         self._thread.join(timeout=STOP_SECONDS)
 
@@ -50,8 +53,13 @@ class EngineThread:
 
     def _run(self) -> None:
         tune_garbage_collector()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._main())
+        while not self._is_stopping.is_set():
+            try:
+                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                    runner.run(self._main())
+            except Exception:  # the loop's edge: a bug must not end delivery for good
+                logger.exception("Webhook engine crashed, starting a new one")
+                self._is_stopping.wait(RESTART_SECONDS)
 
     async def _main(self) -> None:
         self._engine = Engine()

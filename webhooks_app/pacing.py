@@ -102,6 +102,11 @@ class Pacer:
         return int(self._window)
 
     @property
+    def failing(self) -> int:
+        """How many distinct messages failed since the last success, up to the threshold."""
+        return len(self._failing)
+
+    @property
     def is_idle(self) -> bool:
         """Whether this pacer knows nothing that a new one would not, so that it can be dropped."""
         return not (self._in_flight or self._failing or self._opened_until or self._held_until)
