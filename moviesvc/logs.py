@@ -26,7 +26,13 @@ def _renderer(log_format: str) -> Any:
     if log_format == "json":
         return structlog.processors.JSONRenderer()
     is_terminal = sys.stderr.isatty()
-    return structlog.dev.ConsoleRenderer(colors=is_terminal, pad_event_to=0, sort_keys=False)
+    return structlog.dev.ConsoleRenderer(
+        colors=is_terminal,
+        pad_event_to=0,
+        sort_keys=False,
+        # The default prints the local variables of every frame, secrets included.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
 
 
 def logging_config(log_format: str, level: str) -> None:

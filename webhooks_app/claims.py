@@ -52,7 +52,7 @@ WITH RECURSIVE waiting AS (
   LIMIT %(limit)s
 ), leased AS (
   UPDATE webhooks_app_webhookmessage message SET
-    lease_token = %(token)s, attempt_count = attempt_count + 1,
+    lease_token = %(token)s, attempt_count = message.attempt_count + 1,
     lease_expires_at = now() + make_interval(secs => %(lease)s),
     next_attempt_at = now() + make_interval(secs => %(lease)s)
   FROM picked JOIN webhooks_app_webhookmessage old ON old.id = picked.id
@@ -95,7 +95,8 @@ WITH result AS (
 )
 UPDATE webhooks_app_webhookmessage message SET
   status = result.status, retry_step = result.retry_step,
-  interrupted_count = CASE WHEN result.outcome = 'interrupted' THEN interrupted_count ELSE 0 END,
+  interrupted_count = CASE WHEN result.outcome = 'interrupted'
+    THEN message.interrupted_count ELSE 0 END,
   next_attempt_at = CASE WHEN result.status = 'pending'
     THEN now() + make_interval(secs => coalesce(result.wait, 0)) END,
   lease_token = NULL, lease_expires_at = NULL,
@@ -135,7 +136,7 @@ WITH recovered AS (
   FROM recovered WHERE delivery.message_id = recovered.id AND delivery.outcome = 'pending'
 )
 UPDATE webhooks_app_webhookmessage message SET
-  lease_token = NULL, lease_expires_at = NULL, interrupted_count = interrupted_count + 1,
+  lease_token = NULL, lease_expires_at = NULL, interrupted_count = message.interrupted_count + 1,
   retry_step = recovered.step,
   status = CASE WHEN recovered.is_dead THEN 'dead' ELSE 'pending' END,
   next_attempt_at = CASE WHEN recovered.is_dead THEN NULL

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import psycopg
-from django.db import connections
+from django.db import close_old_connections, connection, connections
+
+T = TypeVar("T")
 
 #: Django's synchronous cursor class and type adapters, and its pool, mean nothing here.
 _DJANGO_ONLY = ("cursor_factory", "context", "pool")
@@ -23,3 +28,25 @@ async def connect(application_name: str) -> psycopg.AsyncConnection[Any]:
     return await psycopg.AsyncConnection.connect(
         **parameters, autocommit=True, application_name=application_name
     )
+
+
+class DatabaseThread:
+    """One thread with a Django connection, for the ORM calls of asyncio code."""
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        """Run ``function`` in the thread, with a connection that was checked before."""
+
+        def run() -> T:
+            close_old_connections()
+            return function(*arguments)
+
+        return asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+    async def close(self) -> None:
+        """Close the thread's connection and end the thread."""
+        # Looked up inside the thread: `connection` means the calling thread's own.
+        await asyncio.get_running_loop().run_in_executor(self._executor, lambda: connection.close())
+        self._executor.shutdown(wait=False)

@@ -93,6 +93,8 @@ class Engine:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+            await keeper.close()
+            await self._secrets.close()
         if self._failure:
             raise self._failure
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import structlog
-from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db import DatabaseError, InterfaceError
 
 from webhooks_app import claims
 from webhooks_app.conf import webhook_settings
+from webhooks_app.database import DatabaseThread
 from webhooks_app.destination_paces import DestinationPaces
 from webhooks_app.retry import Dead, Policy, decide_interrupted
 
@@ -30,7 +30,7 @@ class Housekeeping:
     def __init__(self, paces: DestinationPaces) -> None:
         self._paces = paces
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replay")
+        self._thread = DatabaseThread("replay")
 
     async def run(self, connection: claims.Connection) -> None:
         """Do the chores every second until cancelled."""
@@ -40,6 +40,10 @@ class Housekeeping:
             await self._exchange(connection)
             await self._advance_replays()
             await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def close(self) -> None:
+        """Give the database connection back."""
+        await self._thread.close()
 
     async def recover(self, connection: claims.Connection) -> int:
         """Put messages whose lease ran out back, and return how many there were."""
@@ -84,9 +88,8 @@ class Housekeeping:
             self._paces.heed_operator(await claims.operator_settings(connection, known))
 
     async def _advance_replays(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._thread, _advance_replays)
+            await self._thread.call(_advance_replays)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("Replays wait for the database", error=type(error).__name__)
 
@@ -94,5 +97,4 @@ class Housekeeping:
 def _advance_replays() -> None:
     from webhooks_app.replay import advance_running_jobs
 
-    close_old_connections()
     advance_running_jobs()

@@ -6,12 +6,14 @@ wakes it after every message. This is the only module of the app that knows Dram
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dramatiq
 
 from webhooks_app.conf import webhook_settings
-from webhooks_app.engine_thread import EngineThread
+
+if TYPE_CHECKING:
+    from webhooks_app.engine_thread import EngineThread
 
 
 class WebhookMiddleware(dramatiq.Middleware):
@@ -22,6 +24,9 @@ class WebhookMiddleware(dramatiq.Middleware):
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Start the engine, unless dedicated processes have that job."""
+        # Here, since Dramatiq's middleware is loaded before any model exists.
+        from webhooks_app.engine_thread import EngineThread
+
         if webhook_settings.ENGINE == "worker":
             self._engine = EngineThread()
             self._engine.start()

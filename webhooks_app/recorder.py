@@ -50,10 +50,10 @@ class Recorder:
 
     async def flush_all(self, tries: int = 10) -> None:
         """Write everything that is left, giving up after a few failures."""
-        while self._rows and tries:
-            if not await self._flush_once():
-                tries -= 1
-                await asyncio.sleep(RETRY_SECONDS)
+        # The lock inside also waits for a batch that `run` has under way.
+        while not (await self._flush_once() and not self._rows) and tries:
+            tries -= 1
+            await asyncio.sleep(RETRY_SECONDS)
         if self._connection:
             await self._connection.close()
 

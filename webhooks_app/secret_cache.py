@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 
-from django.db import close_old_connections
+from webhooks_app.database import DatabaseThread
 
 FRESH_SECONDS = 5.0
 
@@ -23,7 +22,7 @@ class SecretCache:
     def __init__(self) -> None:
         self._found: dict[_Key, tuple[float, list[str]]] = {}
         self._asking: dict[_Key, asyncio.Future[list[str]]] = {}
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="secrets")
+        self._thread = DatabaseThread("secrets")
 
     async def get(self, scope: str, endpoint_id: uuid.UUID | None) -> list[str]:
         """Return the secrets that sign now, newest first; the first is made on first use."""
@@ -32,17 +31,19 @@ class SecretCache:
         if found and time.monotonic() - found[0] < FRESH_SECONDS:
             return found[1]
         if key not in self._asking:
-            loop = asyncio.get_running_loop()
-            asking = loop.run_in_executor(self._thread, _read, scope, endpoint_id)
+            asking = self._thread.call(_read, scope, endpoint_id)
             self._asking[key] = asking
             asking.add_done_callback(lambda done: self._asking.pop(key, None))
         secrets = await asyncio.shield(self._asking[key])
         self._found[key] = (time.monotonic(), secrets)
         return secrets
 
+    async def close(self) -> None:
+        """Give the database connection back."""
+        await self._thread.close()
+
 
 def _read(scope: str, endpoint_id: uuid.UUID | None) -> list[str]:
     from webhooks_app.stored_secrets import current_secrets
 
-    close_old_connections()
     return current_secrets(scope, endpoint_id)
