@@ -50,10 +50,10 @@ class Engine:
     def __init__(self, transport: Transport | None = None) -> None:
         self._transport = transport or Transport()
         self._paces = DestinationPaces()
-        self._recorder = Recorder(self._paces)
         self._secrets = SecretCache()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._wake = asyncio.Event()
+        self._recorder = Recorder(on_retry=self._wake.set)
         self._stopping = asyncio.Event()
         self._sends: dict[asyncio.Task[None], Claimed] = {}
         self._failure: BaseException | None = None

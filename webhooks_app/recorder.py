@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -16,7 +17,6 @@ import structlog
 
 from webhooks_app import claims
 from webhooks_app.database import connect
-from webhooks_app.destination_paces import DestinationPaces
 from webhooks_app.faults import faultpoint
 from webhooks_app.models import MessageStatus
 
@@ -27,10 +27,13 @@ RETRY_SECONDS = 0.5
 
 
 class Recorder:
-    """Write outcomes in batches; `run` until cancelled, then `flush_all`."""
+    """Write outcomes in batches; `run` until cancelled, then `flush_all`.
 
-    def __init__(self, paces: DestinationPaces) -> None:
-        self._paces = paces
+    ``on_retry`` is called when messages were put back, whose due time may be the next one.
+    """
+
+    def __init__(self, on_retry: Callable[[], None]) -> None:
+        self._on_retry = on_retry
         self._rows: deque[dict[str, Any]] = deque()
         self._has_rows = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -85,6 +88,8 @@ class Recorder:
     async def _follow_up(self, batch: list[dict[str, Any]], moved: set[int]) -> None:
         """Do what some outcomes entail beyond their own rows."""
         assert self._connection is not None
+        if any(row["status"] == MessageStatus.PENDING for row in batch):
+            self._on_retry()
         newest = [
             row["message_id"]
             for row in batch

@@ -91,7 +91,7 @@ def test_failing_receiver_gets_policy_then_success(
     receiver.answer(500, 503, 202)
     event = publish(receiver.url, policy=[0.2, 0.4, 0.8])
     wait_until(lambda: status_of(event) == "delivered")
-    times = [r.at for r in receiver.requests]
+    times = [r.received_at for r in receiver.requests]
     assert times[1] - times[0] == pytest.approx(0.2, abs=0.15)
     assert times[2] - times[1] == pytest.approx(0.4, abs=0.15)
     assert len({(r.headers["webhook-id"], r.body) for r in receiver.requests}) == 1
