@@ -61,6 +61,7 @@ class Receiver:
     Args:
         answers: the script; numbers stand for plain answers with that status.
         secret: verifies each request's signature with the ``standardwebhooks`` package.
+        port: 0 takes a free one; the attribute ``port`` is the real one.
         tls: the server side of TLS (see tests.certificates), or "hang" or "reset" in place of a
             handshake.
         idle_seconds: close a connection that was idle so long, as front ends do.
@@ -85,7 +86,7 @@ class Receiver:
         self._script = list(answers)
         self._verifier = Webhook(secret) if secret else None
         self._tls = tls
-        self._port = port
+        self.port = port
         self._idle_seconds = idle_seconds
         self._drops_reused = drops_reused
         self._on_request = on_request
@@ -98,6 +99,7 @@ class Receiver:
         started = threading.Event()
         self._loop.call_soon(started.set)
         self._server = self._loop.run_until_complete(self._listen())
+        self.port = self._server.sockets[0].getsockname()[1]
         self._thread.start()
         started.wait(5)
         return self
@@ -107,11 +109,6 @@ class Receiver:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return int(self._server.sockets[0].getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -136,14 +133,17 @@ class Receiver:
     async def _listen(self) -> asyncio.Server:
         context = self._tls if isinstance(self._tls, ssl.SSLContext) else None
         return await asyncio.start_server(
-            self._serve, "127.0.0.1", self._port, ssl=context, limit=2**22, backlog=512
+            self._serve, "127.0.0.1", self.port, ssl=context, limit=2**22, backlog=512
         )
 
     async def _stop(self) -> None:
         self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        deadline = self._loop.time() + 2
+        # A connection may have been accepted and not begun: it must begin, to be closed properly.
+        while len(asyncio.all_tasks(self._loop)) > 1 and self._loop.time() < deadline:
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.sleep(0.001)
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
