@@ -44,10 +44,12 @@ class SweepMiddleware(dramatiq.Middleware):
             self._thread.join(timeout=5)
 
     def _loop(self) -> None:
+        from tasks_app import wake
         from tasks_app.sweep import sweep
 
         while True:
             try:
+                wake.report_alive()
                 close_old_connections()
                 sweep()
             except (DatabaseError, InterfaceError) as error:

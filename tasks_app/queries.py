@@ -19,7 +19,7 @@ from django.utils.dateparse import parse_datetime
 from tasks_app.authentication import Access, scoped
 from tasks_app.fields import did_you_mean
 from tasks_app.models import Task, TaskStatus
-from tasks_app.serializers import PROJECT_ID, moment
+from tasks_app.serializers import is_project_id, moment
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.problems import FieldProblem, invalid, not_found
@@ -122,7 +122,7 @@ def read_page(given: QueryDict, *, is_of_project: bool = False) -> Page:
         if (value := query.one_of(name, known)) is not None:
             filters &= Q(**{name: value})
     if not is_of_project and (project := given.get("project_id")) is not None:
-        if not re.fullmatch(PROJECT_ID, project):
+        if not is_project_id(project):
             query.fault("project_id", "bad_format", "Use letters, digits, '_' or '-'.")
         filters &= Q(project_id=project)
     if (after := query.time("created_after")) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
@@ -35,6 +36,11 @@ MAX_METADATA_BYTES = 16_384
 LONGEST_TIMEOUT = max(task_type.max_timeout_seconds for task_type in TASK_TYPES.values())
 _PRIORITIES = {label: value for value, label in Priority.choices}
 PROJECT_ID = r"[A-Za-z0-9_-]{1,100}"
+
+
+def is_project_id(text: str) -> bool:
+    """Tell whether a text can name a project."""
+    return re.fullmatch(PROJECT_ID, text) is not None
 
 
 class CallbackUrl(Text):

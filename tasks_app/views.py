@@ -17,7 +17,7 @@ from tasks_app import estimates, lifecycle, queries
 from tasks_app.authentication import access_of, scoped
 from tasks_app.json_format import JsonObject
 from tasks_app.models import Task, TaskStatus
-from tasks_app.serializers import PROJECT_ID, read_submit, task_body
+from tasks_app.serializers import is_project_id, read_submit, task_body
 from webhooks_app.problems import ApiProblem, invalid, not_found
 
 #: Seconds after which a full queue is worth another try.
@@ -133,9 +133,7 @@ class ProjectTaskListView(APIView):
     def get(self, request: Request, project_id: str) -> Response:
         """Return one page."""
         page = queries.read_page(request.query_params, is_of_project=True)
-        if not re.fullmatch(PROJECT_ID, project_id):
-            raise not_found()
-        if access_of(request).scope not in (None, project_id):
+        if not is_project_id(project_id) or access_of(request).scope not in (None, project_id):
             raise not_found()
         return _list(request, Task.objects.filter(project_id=project_id), page)
 

@@ -6,9 +6,11 @@ the next calls are spared for a while, and the sweep sends tickets later.
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import dramatiq
 import redis
@@ -66,6 +68,23 @@ def send_ticket(task_type: str, task_id: str) -> bool:
     from tasks_app.actors import ACTORS
 
     return gate.call(lambda: ACTORS[task_type].send(task_id)) is not None
+
+
+_WORKERS = "workers"  # worker processes by the time of their last sign of life
+
+
+def report_alive() -> None:
+    """Leave a sign of life of this worker process."""
+    name, now = f"{socket.gethostname()}:{os.getpid()}", time.time()
+    forgotten = now - 20 * settings.SWEEP_INTERVAL_SECONDS
+    gate.call(lambda: client().zadd(_WORKERS, {name: now}))
+    gate.call(lambda: client().zremrangebyscore(_WORKERS, 0, forgotten))
+
+
+def workers_alive() -> int | None:
+    """Return how many worker processes gave a sign of life lately, None if Redis is away."""
+    since = time.time() - 3 * settings.SWEEP_INTERVAL_SECONDS - 2
+    return cast("int | None", gate.call(lambda: client().zcount(_WORKERS, since, "+inf")))
 
 
 def waiting_tickets(queue: str) -> int | None:

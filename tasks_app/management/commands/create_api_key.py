@@ -1,0 +1,80 @@
+"""How does an operator without the admin make, list and revoke API keys?"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from tasks_app.models import ALL_SCOPES, ApiKey
+from tasks_app.serializers import PROJECT_ID, is_project_id
+
+
+class Command(BaseCommand):
+    """Make a key and print it once; with --list or --revoke, look after those there are."""
+
+    help = "Create an API key and print it (once); or --list keys, or --revoke one."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument("name", nargs="?", default="", help="What the key is for.")
+        parser.add_argument("--project", help="The one project the key may touch; default: all.")
+        parser.add_argument("--scopes", default=",".join(ALL_SCOPES), help="Comma-separated.")
+        parser.add_argument("--expires-in-days", type=float, help="Default: never.")
+        parser.add_argument("--rate-limit", type=int, help="Requests a minute.")
+        parser.add_argument("--list", action="store_true", help="List all keys.")
+        parser.add_argument("--revoke", metavar="PREFIX", help="Revoke the key with this prefix.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do what was asked."""
+        if options["list"]:
+            self._list()
+        elif options["revoke"]:
+            self._revoke(options["revoke"])
+        else:
+            self.stdout.write(self._create(options))
+
+    def _create(self, options: dict[str, Any]) -> str:
+        name = options["name"]
+        if not 1 <= len(name) <= 50:
+            raise CommandError("Say what the key is for: a name of 1 to 50 characters.")
+        project = options["project"]
+        if project is not None and not is_project_id(project):
+            raise CommandError(f"A project id matches {PROJECT_ID}.")
+        days = options["expires_in_days"]
+        _, clear = ApiKey.objects.create_key(
+            name=name,
+            project_id=project,
+            scopes=_scopes(options["scopes"]),
+            rate_limit_per_minute=options["rate_limit"],
+            expiry_date=timezone.now() + timedelta(days=days) if days is not None else None,
+        )
+        return str(clear)
+
+    def _list(self) -> None:
+        for key in ApiKey.objects.order_by("created"):
+            state = "revoked" if key.revoked else "expired" if key.has_expired else "active"
+            used = key.last_used_at.isoformat(timespec="seconds") if key.last_used_at else "never"
+            scopes = ",".join(key.scopes)
+            self.stdout.write(
+                f"{key.prefix}  {state:8}  {key.project_id or '(all projects)'}  {scopes}"
+                f"  used {used}  {key.name}"
+            )
+
+    def _revoke(self, prefix: str) -> None:
+        # One conditional update: the model's own save() would rewrite the whole row.
+        if not ApiKey.objects.filter(prefix=prefix, revoked=False).update(revoked=True):
+            raise CommandError(f"There is no active key with the prefix {prefix}.")
+        self.stdout.write(f"Revoked {prefix}.")
+
+
+def _scopes(text: str) -> list[str]:
+    scopes = [scope.strip() for scope in text.split(",") if scope.strip()]
+    unknown = [scope for scope in scopes if scope not in ALL_SCOPES]
+    if unknown or not scopes:
+        raise CommandError(
+            f"Scopes are {', '.join(ALL_SCOPES)}; not {', '.join(unknown) or 'none'}."
+        )
+    return scopes
