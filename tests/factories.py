@@ -144,7 +144,6 @@ def make_message(status: str = "pending", *, url: str = URL, **fields: Any) -> W
         "policy": [1.0, 2.0, 4.0],
         "retry_step": 3 if status == "dead" else 0,
         "next_attempt_at": now if is_pending else None,
-        "expires_at": now + timedelta(days=1),
         "created_at": event.created_at,
         "delivered_at": now if status == "delivered" else None,
         "finished_at": None if is_pending else now,

@@ -1,6 +1,328 @@
-"""How is a message sent again, at whose wish and how fast? (Bulk replays land here.)"""
+"""How are messages sent again? The one service behind the admin, the API and the command.
+
+A replay is a `ReplayJob`, also for one message. It makes messages due again, with the same
+`webhook-id` and the same bytes; the engine sends them on the path of every other message. Bulk
+jobs advance in batches, each one transaction that also notes how far it came: a crash at any
+point continues with the next message, and none goes twice.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Count, Max
+
+from webhooks_app import operator_record, outbox
+from webhooks_app.egress import check_url
+from webhooks_app.message_filters import MessageFilters, messages_of
+from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
+from webhooks_app.replay_batches import replay_messages, replay_messages_to
+from webhooks_app.replay_progress import Progress, progress
+
+__all__ = [  # progress belongs to the service, whatever file it lies in
+    "DestinationDisabled",
+    "InFlight",
+    "NotRunning",
+    "Preview",
+    "Progress",
+    "ReplayRefused",
+    "advance",
+    "advance_running_jobs",
+    "cancel",
+    "preview",
+    "progress",
+    "replay_one",
+    "start",
+    "wait_for",
+]
+
+#: Messages made due in one transaction: some ten milliseconds of row locks.
+BATCH = 500
+#: A count stops here, so that looking at a filter never walks a whole history.
+COUNT_LIMIT = 10_000
+SAMPLE = 10
+MAX_RATE = 10_000.0
+#: How far a job that was not looked at in time may catch up on its rate.
+CATCH_UP_SECONDS = 1.0
 
 
-def advance_running_jobs() -> int:
-    """Move running replays on; returns the messages set going."""
-    return 0
+class ReplayRefused(Exception):
+    """A replay cannot be done. ``code`` is a documented word."""
+
+    code = "refused"
+
+
+class InFlight(ReplayRefused):
+    """An attempt of the message is under way."""
+
+    code = "in_flight"
+
+
+class DestinationDisabled(ReplayRefused):
+    """The message's destination is disabled; nothing leaves for it until it is enabled."""
+
+    code = "destination_disabled"
+
+
+class NotRunning(ReplayRefused):
+    """The replay has ended already."""
+
+    code = "not_running"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a replay would do: how many messages (exact below ``COUNT_LIMIT``), and the first."""
+
+    count: int
+    is_exact: bool
+    sample: list[WebhookMessage]
+
+
+def preview(filters: MessageFilters, scope: str | None = None) -> Preview:
+    """Count what a replay with these filters would send again, and show the oldest few."""
+    found = messages_of(filters.for_replay(), scope)
+    count = found.values("id")[: COUNT_LIMIT + 1].count()
+    sample = found.select_related("event", "destination").order_by("id")[:SAMPLE]
+    return Preview(min(count, COUNT_LIMIT), count <= COUNT_LIMIT, list(sample))
+
+
+def start(
+    filters: MessageFilters,
+    *,
+    scope: str | None = None,
+    to_url: str = "",
+    rate: float | None = None,
+    reason: str = "",
+    requested_by: str,
+    source: str,
+) -> ReplayJob:
+    """Put a bulk replay on its way; the engine advances it, or `advance` does.
+
+    Messages that are written later are not part of it.
+
+    Args:
+        scope: the only project whose messages may be touched; None for all.
+        to_url: another URL to send the events to.
+        rate: at most so many messages a second; None for as fast as they can be made due.
+        source: the door: admin, api or command.
+
+    Raises:
+        EgressDenied: ``to_url`` may not be called.
+        ValueError: the rate is out of range.
+    """
+    if to_url:
+        check_url(to_url)
+    if rate is not None and not 0 < rate <= MAX_RATE:
+        raise ValueError(f"the rate is more than 0 and at most {MAX_RATE:g} messages a second")
+    filters = filters.for_replay()
+    with transaction.atomic():
+        owed = Count("event_id", distinct=True) if to_url else Count("id")
+        meant = messages_of(filters, scope).aggregate(count=owed, highest=Max("id"))
+        job = ReplayJob.objects.create(
+            scope=scope or filters.project or None,
+            filters=filters.as_json(),
+            target_url=to_url,
+            rate_per_second=rate,
+            reason=reason[:500],
+            requested_by=requested_by[:150],
+            source=source,
+            total=meant["count"],
+            highest_message_id=meant["highest"] or 0,
+            next_batch_at=_now(),
+        )
+        target = f"replay {job.id}: {filters.describe()}" + (f" to {to_url}" if to_url else "")
+        operator_record.note(requested_by, "replay.start", target, reason)
+        outbox.wake()
+    return job
+
+
+def replay_one(
+    message: WebhookMessage,
+    *,
+    to_url: str = "",
+    reason: str = "",
+    requested_by: str,
+    source: str,
+) -> ReplayJob:
+    """Send one message again now, also a delivered one.
+
+    A message that is pending and due already goes anyway: the job then counts it as skipped.
+
+    Raises:
+        InFlight: an attempt is under way.
+        DestinationDisabled: nothing may leave for its destination.
+        EgressDenied: ``to_url`` may not be called.
+    """
+    if to_url:
+        check_url(to_url)
+    with transaction.atomic():
+        message = _locked(message.pk, to_url)
+        filters = MessageFilters(ids=(message.pk,)).for_replay()
+        job = ReplayJob.objects.create(
+            scope=message.event.scope,
+            filters=filters.as_json(),
+            target_url=to_url,
+            reason=reason[:500],
+            requested_by=requested_by[:150],
+            source=source,
+            total=1,
+            highest_message_id=message.pk,
+        )
+        target = f"message {message.pk}" + (f" to {to_url}" if to_url else "")
+        operator_record.note(requested_by, "replay.start", target, reason)
+        _run_batch(job, [message.pk])
+        _finish(job, ReplayState.FINISHED)
+    return job
+
+
+def cancel(job: ReplayJob, *, requested_by: str, reason: str = "") -> ReplayJob:
+    """Stop a running replay: what is due stays due, the rest is left alone.
+
+    Raises:
+        NotRunning: it has ended already.
+    """
+    with transaction.atomic():
+        job = ReplayJob.objects.select_for_update().get(pk=job.pk)
+        if job.state != ReplayState.RUNNING:
+            raise NotRunning(f"this replay is {job.state}")
+        _finish(job, ReplayState.CANCELLED)
+        operator_record.note(requested_by, "replay.cancel", f"replay {job.id}", reason)
+    return job
+
+
+def advance_running_jobs(budget_seconds: float = 0.5) -> int:
+    """Advance every running replay whose next batch is due; return the messages made due.
+
+    Safe in any number of processes: a job that another one advances is passed over. Returns
+    after about ``budget_seconds``, with the rest left for the next call.
+    """
+    deadline = time.monotonic() + budget_seconds
+    made_due = 0
+    while time.monotonic() < deadline:
+        jobs = _due_jobs()
+        for job_id in jobs:
+            made_due += advance(job_id) or 0
+        if not jobs:
+            break
+    return made_due
+
+
+def advance(job_id: UUID) -> int | None:
+    """Do the next batch of one replay.
+
+    Returns: the messages made due; None when the job is not running, not due yet, or advanced
+        by another process at this moment.
+    """
+    with transaction.atomic():
+        rows = ReplayJob.objects.select_for_update(skip_locked=True)
+        job = rows.filter(pk=job_id, state=ReplayState.RUNNING, next_batch_at__lte=_now()).first()
+        if job is None:
+            return None
+        size = BATCH if job.rate_per_second is None else min(BATCH, math.ceil(job.rate_per_second))
+        ids = _next_ids(job, size)
+        started = _run_batch(job, ids)
+        if len(ids) < size:
+            _finish(job, ReplayState.FINISHED)
+        elif job.rate_per_second is not None:
+            job.next_batch_at = _after(job, started / job.rate_per_second)
+            job.save(update_fields=["next_batch_at"])
+    return started
+
+
+def wait_for(job: ReplayJob, on_progress: Callable[[Progress], None], timeout: float) -> Progress:
+    """Advance one replay and watch it until nothing of it is still to be sent.
+
+    Args:
+        on_progress: is called a few times a second.
+        timeout: seconds; what is known then is returned.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        while advance(job.pk) is not None:
+            pass
+        job.refresh_from_db()
+        seen = progress(job)
+        on_progress(seen)
+        if seen.is_settled or time.monotonic() >= deadline:
+            return seen
+        time.sleep(0.2)
+
+
+def _due_jobs() -> list[UUID]:
+    running = ReplayJob.objects.filter(state=ReplayState.RUNNING, next_batch_at__lte=_now())
+    return list(running.order_by("next_batch_at").values_list("id", flat=True)[:20])
+
+
+def _next_ids(job: ReplayJob, size: int) -> list[int]:
+    meant = messages_of(MessageFilters.of(job.filters), job.scope)
+    window = meant.filter(id__gt=job.last_message_id, id__lte=job.highest_message_id)
+    return list(window.order_by("id").values_list("id", flat=True)[:size])
+
+
+def _run_batch(job: ReplayJob, ids: list[int]) -> int:
+    if not ids:
+        return 0
+    if job.target_url:
+        # Several messages of one event are one there, so what was left out shows in the end.
+        started = replay_messages_to(job.pk, ids, job.target_url)
+    else:
+        started = replay_messages(job.pk, ids)
+        job.skipped_count += len(ids) - len(started)
+    job.last_message_id = ids[-1]
+    job.started_count += len(started)
+    job.save(update_fields=["last_message_id", "started_count", "skipped_count"])
+    if started:
+        outbox.wake()
+    return len(started)
+
+
+def _finish(job: ReplayJob, state: ReplayState) -> None:
+    """End a job. What changed its status meanwhile was skipped too, so that the sum is right."""
+    job.state = state
+    job.finished_at = _now()
+    job.next_batch_at = None
+    if state == ReplayState.FINISHED:
+        job.skipped_count = max(job.skipped_count, job.total - job.started_count)
+    job.save(update_fields=["state", "finished_at", "next_batch_at", "skipped_count"])
+
+
+def _after(job: ReplayJob, seconds: float) -> datetime:
+    """Return when the next batch is due, counted from when this one was, against drift."""
+    now = _now()
+    due = job.next_batch_at or now
+    return max(due, now - timedelta(seconds=CATCH_UP_SECONDS)) + timedelta(seconds=seconds)
+
+
+def _locked(message_id: int, to_url: str) -> WebhookMessage:
+    """Lock one message and say why it cannot go, where it cannot."""
+    rows = WebhookMessage.objects.select_related("event", "destination")
+    message = rows.select_for_update(of=("self",)).get(pk=message_id)
+    target: WebhookMessage | None = message
+    if to_url:
+        twins = WebhookMessage.objects.select_for_update().filter(url=to_url)
+        target = twins.filter(event_id=message.event_id).first()
+    lease_end = target.lease_expires_at if target and target.lease_token else None
+    if lease_end and lease_end > _now():
+        raise InFlight("an attempt of this message is under way")
+    if to_url:
+        _, is_disabled = outbox.destination_of(message.event.scope, to_url)
+    else:
+        is_disabled = message.destination.disabled_at is not None
+    if is_disabled:
+        raise DestinationDisabled("the destination is disabled; enable it first")
+    return message
+
+
+def _now() -> datetime:
+    """Return the database's clock, the one clock of leases and due times."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT now()")
+        now: datetime = cursor.fetchone()[0]
+    return now

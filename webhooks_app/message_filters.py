@@ -1,0 +1,135 @@
+"""Which messages does somebody mean? The one set of filters of lists and replays.
+
+What an operator looked at and what is then replayed is found by the same conditions, whichever
+door they came through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from webhooks_app.models import MessageStatus, WebhookMessage
+
+ANY_STATUS = "any"
+
+
+class InvalidFilter(ValueError):
+    """A filter has a value that no message can have. ``name`` is the filter's."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+        self.name = name
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFilters:
+    """Conditions that must all hold; an empty one asks nothing.
+
+    ``status`` is a message's status or "any". Empty, it means dead letters, or any status where
+    ``ids`` name the messages. ``task`` is the event's subject, ``project`` its scope; ``since``
+    (inclusive) and ``until`` (exclusive) bound the time at which the message was written.
+    """
+
+    status: str = ""
+    task: str = ""
+    project: str = ""
+    host: str = ""
+    event: str = ""
+    status_code: int | None = None
+    error_code: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    ids: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> MessageFilters:
+        """Build filters from what a request, a command or a stored replay holds.
+
+        Raises:
+            InvalidFilter: for a status that does not exist, a time that cannot be read.
+        """
+        given = {name: value for name, value in values.items() if value not in (None, "", [])}
+        status = given.get("status", "")
+        if status not in ("", ANY_STATUS, *MessageStatus.values):
+            known = ", ".join([*MessageStatus.values, ANY_STATUS])
+            raise InvalidFilter("status", f"must be one of: {known}")
+        for name in ("since", "until"):
+            if name in given:
+                given[name] = _time(name, given[name])
+        if "ids" in given:
+            given["ids"] = tuple(int(value) for value in given["ids"])
+        return cls(**given)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the filters that are set, in a form that JSON can hold and ``of`` reads."""
+        values = {
+            name: value for name, value in asdict(self).items() if value not in (None, "", ())
+        }
+        for name in ("since", "until"):
+            if name in values:
+                values[name] = values[name].isoformat()
+        if "ids" in values:
+            values["ids"] = list(values["ids"])
+        return values
+
+    def for_replay(self) -> MessageFilters:
+        """Return the filters with the status that an empty one means for a replay."""
+        if self.status:
+            return self
+        return replace(self, status=ANY_STATUS if self.ids else str(MessageStatus.DEAD))
+
+    def describe(self) -> str:
+        """Return the filters in one line, for the record."""
+        values = self.as_json()
+        if len(self.ids) > 5:
+            values["ids"] = f"{len(self.ids)} messages"
+        return " ".join(f"{name}={value}" for name, value in values.items()) or "everything"
+
+
+def _time(name: str, value: Any) -> datetime:
+    try:
+        time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        raise InvalidFilter(name, "use RFC 3339, for example 2025-01-15T10:35:30Z") from None
+    try:  # without a zone it is UTC; years at the edge do not survive every zone
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        raise InvalidFilter(name, "is out of range") from None
+
+
+def messages_of(filters: MessageFilters, scope: str | None = None) -> QuerySet[WebhookMessage]:
+    """Return the messages that the filters mean, unordered.
+
+    Args:
+        scope: the only project whose messages may be found; None for all.
+    """
+    condition = Q()
+    for lookup, value in _lookups(filters, scope):
+        condition &= Q(**{lookup: value})
+    return WebhookMessage.objects.filter(condition)
+
+
+def _lookups(filters: MessageFilters, scope: str | None) -> list[tuple[str, Any]]:
+    status = "" if filters.status == ANY_STATUS else filters.status
+    asked: list[tuple[str, Any]] = [
+        ("event__scope", scope),
+        ("event__scope", filters.project),
+        ("event__subject", filters.task),
+        ("event__event_type", filters.event),
+        ("destination__host", filters.host.lower().strip("[]")),
+        # The scope is on both tables; the planner may start from whichever is smaller.
+        ("destination__scope", scope or filters.project),
+        ("status", status),
+        ("last_status_code", filters.status_code),
+        ("last_error_code", filters.error_code),
+        ("created_at__gte", filters.since),
+        ("created_at__lt", filters.until),
+        ("id__in", filters.ids),
+    ]
+    return [(lookup, value) for lookup, value in asked if value not in (None, "", ())]

@@ -1,0 +1,22 @@
+"""Who did what to the outbox, when and why? Every door writes the same lines."""
+
+from __future__ import annotations
+
+import structlog
+
+from webhooks_app.models import OperatorAction
+
+logger = structlog.get_logger(__name__)
+
+
+def note(actor: str, action: str, target: str, reason: str = "") -> OperatorAction:
+    """Put one line on record, in the transaction of what it tells of.
+
+    Args:
+        actor: who: a user name, ``key <prefix>`` or ``command <login>``.
+        action: what, as a dotted word, for example ``destination.pause``.
+    """
+    logger.info("Operator action", actor=actor, action=action, target=target, reason=reason)
+    return OperatorAction.objects.create(
+        actor=actor[:150], action=action, target=target[:300], reason=reason[:500]
+    )

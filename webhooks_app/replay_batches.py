@@ -1,0 +1,123 @@
+"""How does one batch of a replay become due messages? The SQL of `replay`.
+
+A message under a living lease is left alone, one that is pending and due already is not
+doubled, one whose destination is disabled could never leave. Rows are locked in the order of
+their ids and never waited for: what another statement holds right now is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from webhooks_app import outbox
+from webhooks_app.models import WebhookMessage
+
+_TO_GO = """
+  NOT (message.lease_token IS NOT NULL AND message.lease_expires_at > now())
+  AND NOT (message.status = 'pending' AND message.next_attempt_at <= now())
+"""
+
+_RESET = """
+  status = 'pending', next_attempt_at = now(), retry_step = 0, interrupted_count = 0,
+  finished_at = NULL, lease_token = NULL, lease_expires_at = NULL
+"""
+
+_LOCK = f"""
+SELECT message.id, message.lease_token IS NOT NULL FROM webhooks_app_webhookmessage message
+JOIN webhooks_app_webhookdestination destination ON destination.id = message.destination_id
+WHERE message.id = ANY(%(ids)s) AND destination.disabled_at IS NULL AND {_TO_GO}
+ORDER BY message.id FOR UPDATE OF message SKIP LOCKED
+"""  # noqa: S608 - built from constants of this module
+
+_REPLAY = f"""
+UPDATE webhooks_app_webhookmessage SET {_RESET}, replay_id = %(job)s WHERE id = ANY(%(ids)s)
+"""  # noqa: S608
+
+# A late answer to an attempt whose lease ran out may still close its row with the truth.
+_INTERRUPT = """
+UPDATE webhooks_app_webhookdelivery SET outcome = 'interrupted'
+WHERE message_id = ANY(%s) AND outcome = 'pending'
+"""
+
+_LOCK_TWINS = """
+SELECT message.event_id FROM webhooks_app_webhookmessage message
+WHERE message.url = %(url)s AND message.event_id = ANY(%(events)s)
+ORDER BY message.id FOR UPDATE SKIP LOCKED
+"""
+
+_REPLAY_TO = f"""
+INSERT INTO webhooks_app_webhookmessage AS message
+  (event_id, url, destination_id, status, policy, jitter, retry_step, interrupted_count,
+   attempt_count, next_attempt_at, last_error_code, created_at, replay_id)
+SELECT DISTINCT ON (source.event_id) source.event_id, %(url)s, destination.id, 'pending',
+  source.policy, source.jitter, 0, 0, 0, now(), '', now(), %(job)s
+FROM webhooks_app_webhookmessage source
+JOIN webhooks_app_webhookevent event ON event.id = source.event_id
+JOIN unnest(%(scopes)s::text[], %(destinations)s::bigint[]) AS destination(scope, id)
+  ON destination.scope = event.scope
+WHERE source.id = ANY(%(ids)s) AND source.event_id <> ALL(%(busy)s)
+ORDER BY source.event_id, source.id
+ON CONFLICT (event_id, url) DO UPDATE SET {_RESET}, replay_id = excluded.replay_id
+  WHERE message.replay_id IS DISTINCT FROM excluded.replay_id AND {_TO_GO}
+RETURNING id
+"""  # noqa: S608
+
+
+def replay_messages(job_id: UUID, ids: Sequence[int]) -> list[int]:
+    """Make these messages due again; return the ids of those that now are."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, {"ids": list(ids)})
+        locked = cursor.fetchall()
+        started = [row[0] for row in locked]
+        cursor.execute(_REPLAY, {"job": job_id, "ids": started})
+        _interrupt([row[0] for row in locked if row[1]])
+    return started
+
+
+def replay_messages_to(job_id: UUID, ids: Sequence[int], url: str) -> list[int]:
+    """Owe the events of these messages to another URL; return the ids of the messages there.
+
+    Each event goes there once per replay, however many of its messages were meant.
+    """
+    events = dict(WebhookMessage.objects.filter(id__in=ids).values_list("event_id", "event__scope"))
+    destinations = _open_destinations(sorted(set(events.values())), url)
+    with connection.cursor() as cursor:
+        parameters: dict[str, Any] = {
+            "job": job_id,
+            "ids": list(ids),
+            "url": url,
+            "scopes": list(destinations),
+            "destinations": list(destinations.values()),
+            "busy": _busy_twins(list(events), url),
+        }
+        cursor.execute(_REPLAY_TO, parameters)
+        started = [row[0] for row in cursor.fetchall()]
+        _interrupt(started)
+    return started
+
+
+def _interrupt(ids: list[int]) -> None:
+    """Close the attempts that died with their process before these messages were replayed."""
+    if ids:
+        with connection.cursor() as cursor:
+            cursor.execute(_INTERRUPT, [ids])
+
+
+def _busy_twins(event_ids: list[int], url: str) -> list[int]:
+    """Lock the messages that these events already have there; return the events of the rest."""
+    existing = WebhookMessage.objects.filter(url=url, event_id__in=event_ids)
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_TWINS, {"url": url, "events": event_ids})
+        locked = {row[0] for row in cursor.fetchall()}
+    return [event for event in existing.values_list("event_id", flat=True) if event not in locked]
+
+
+def _open_destinations(scopes: Sequence[str], url: str) -> dict[str, int]:
+    found = {scope: outbox.destination_of(scope, url) for scope in scopes}
+    return {
+        scope: destination for scope, (destination, is_disabled) in found.items() if not is_disabled
+    }
