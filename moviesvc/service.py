@@ -82,7 +82,7 @@ def _program(
 
 def _web_command() -> list[str]:
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws"]
-    command += ["--host", host(), "--port", str(settings.PORT), "--log-level", "warning"]
+    command += ["--host", host(), "--port", str(settings.PORT), "--log-level", "error"]
     command += ["--workers", _number("WEB_PROCESSES", 2)]
     # Said explicitly: the default is 512 threads, each with a database connection.
     command += ["--blocking-threads", _number("WEB_THREADS", 16)]
