@@ -1,0 +1,149 @@
+"""Does the runner see a claimed task through, whatever the provider does?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.files.storage import default_storage
+
+from tasks_app import lifecycle, runner
+from tasks_app.models import MediaFile, Task
+from tasks_app.shutdown import stopping
+from webhooks_app.models import WebhookEvent
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _not_stopping() -> Iterator[None]:
+    """Leave the process-wide flag as it was."""
+    yield
+    stopping.clear()
+
+
+def use(settings: Any, **options: Any) -> None:
+    """Configure the scripted provider."""
+    settings.GENERATION_PROVIDERS = {
+        "image_generation": {"provider": "tests.providers.StillProvider", "options": options}
+    }
+
+
+def submit(**fields: Any) -> Task:
+    """Submit an image task."""
+    request = lifecycle.Submit("p", "image_generation", {"prompt": "x"}, **fields)
+    return lifecycle.submit(request).task
+
+
+def test_completed_task_has_stored_probed_files(settings: Any) -> None:
+    """The result names a stored file with its real size and hash."""
+    use(settings)
+    task = submit()
+    runner.run_next("image_generation")
+    task.refresh_from_db()
+    assert task.status == "completed"
+    file = MediaFile.objects.get()
+    assert default_storage.size(file.path) == file.size_bytes == task.result["size_bytes"]
+    assert task.result["payload_media_id"] == file.id
+    assert task.result["provider"] == "still"
+    assert file.link_token in task.result["media_url"]
+
+
+def test_retryable_failure_is_tried_three_times(settings: Any) -> None:
+    """Three attempts, then one failed event, whose text carries nothing of the exception."""
+    settings.TASK_RETRY_WAITS = [0.0, 0.0]
+    use(settings, fail_code="render_failed")
+    task = submit()
+    for _ in range(4):
+        runner.run_next("image_generation")
+    task.refresh_from_db()
+    assert (task.status, task.attempts, task.error_code) == ("failed", 3, "render_failed")
+    assert "secret-canary-text" not in task.error + task.traceback
+    assert 'File "tests/providers.py"' in task.traceback
+    assert WebhookEvent.objects.count() == 1
+
+
+def test_second_attempt_may_succeed(settings: Any) -> None:
+    """A failure that goes away costs an attempt, not the task."""
+    settings.TASK_RETRY_WAITS = [0.0, 0.0]
+    use(settings, fail_code="render_failed", failures=1)
+    task = submit()
+    runner.run_next("image_generation")
+    runner.run_next("image_generation")
+    task.refresh_from_db()
+    assert (task.status, task.attempts) == ("completed", 1)
+
+
+def test_permanent_failure_ends_at_once(settings: Any) -> None:
+    """A refusal is not tried again."""
+    use(settings, fail_code="content_refused")
+    task = submit()
+    runner.run_next("image_generation")
+    task.refresh_from_db()
+    assert (task.status, task.attempts) == ("failed", 1)
+
+
+def test_deadline_ends_in_timed_out(settings: Any) -> None:
+    """Work that takes longer than timeout_seconds fails for good, without a retry."""
+    use(settings, seconds=30)
+    task = submit(timeout_seconds=1)
+    runner.run_next("image_generation")
+    task.refresh_from_db()
+    assert (task.status, task.error_code, task.attempts) == ("failed", "timed_out", 1)
+
+
+def test_shutdown_hands_the_task_back(settings: Any) -> None:
+    """A stopping worker gives its task back uncharged and claims nothing more."""
+    use(settings, seconds=30)
+    task = submit()
+    claimed = lifecycle.claim_next("image_generation")
+    assert claimed is not None
+    stopping.set()
+    runner._run(claimed, runner.get_provider("image_generation"))
+    runner.run_next("image_generation")
+    task.refresh_from_db()
+    assert (task.status, task.attempts, task.lost_count) == ("queued", 0, 0)
+
+
+def test_cancelled_task_stops_its_work_within_two_seconds(settings: Any) -> None:
+    """Cancel is noticed by the watch, the work stops and its files are discarded."""
+    import threading
+    import time
+
+    from django.db import connections
+
+    use(settings, seconds=30)
+    task = submit()
+
+    def work() -> None:
+        try:
+            runner.run_next("image_generation")
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    from tests.waiting import wait_until
+
+    wait_until(lambda: Task.objects.get(pk=task.pk).status == "processing")
+    lifecycle.cancel(task.id)
+    cancelled_at = time.monotonic()
+    thread.join(timeout=10)
+    assert time.monotonic() - cancelled_at < 2
+    assert not MediaFile.objects.exists()
+
+
+def test_no_slot_is_a_no_op(settings: Any) -> None:
+    """With every render seat taken a ticket does nothing and the task stays queued."""
+    use(settings)
+    task = submit()
+    taken = [runner._slots.acquire(blocking=False) for _ in range(settings.RENDER_SLOTS)]
+    try:
+        assert all(taken)
+        runner.run_next("image_generation")
+    finally:
+        for _ in taken:
+            runner._slots.release()
+    task.refresh_from_db()
+    assert task.status == "queued"
