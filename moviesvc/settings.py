@@ -292,9 +292,6 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "POSTPROCESSING_HOOKS": ["tasks_app.openapi.complete"],
-    "WEBHOOKS": "tasks_app.openapi.WEBHOOKS",
 }
 # Bodies above this are answered with 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
@@ -340,7 +337,18 @@ from moviesvc.logs import logging_config  # noqa: E402 - needs nothing but the t
 LOGGING_CONFIG = None
 logging_config(LOG_FORMAT, LOG_LEVEL)
 
-UNFOLD: dict[str, Any] = {"SITE_TITLE": "AI Movie Task Service", "SITE_HEADER": "AI Movie Tasks"}
+# WEBHOOK_SUBJECT_ADMIN: the admin page of an event's subject, for links from a message.
+WEBHOOK_SUBJECT_ADMIN = "admin:tasks_app_task_change"
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "AI Movie Task Service",
+    "SITE_HEADER": "AI Movie Tasks",
+    "SITE_SYMBOL": "movie",
+    "DASHBOARD_CALLBACK": "moviesvc.dashboard.dashboard",
+    "STYLES": [f"{STATIC_URL}webhooks_app/admin.css"],
+    "SHOW_HISTORY": False,
+    "ENVIRONMENT": "moviesvc.dashboard.environment",
+    "SIDEBAR": {"show_search": False, "navigation": "moviesvc.dashboard.navigation"},
+}
 
 if IS_PRODUCTION and os.environ.get("FAULT_INJECTION"):
     raise ImproperlyConfigured("FAULT_INJECTION is for tests; unset it in production.")

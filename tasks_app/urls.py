@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tasks_app import openapi, views, views_events, views_health
+from tasks_app import views, views_events, views_health
 
 urlpatterns = [
     path("tasks", views.TaskListView.as_view()),
@@ -16,6 +16,4 @@ urlpatterns = [
     path("projects/<str:project_id>/tasks", views.ProjectTaskListView.as_view()),
     path("health", views_health.LiveView.as_view()),
     path("health/ready", views_health.ReadyView.as_view()),
-    path("schema", openapi.schema),
-    path("docs", openapi.DocsView.as_view()),
 ]

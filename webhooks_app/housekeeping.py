@@ -89,15 +89,12 @@ class Housekeeping:
 
     async def _advance_replays(self) -> None:
         try:
-            await self._thread.call(_work_off)
+            await self._thread.call(_advance_replays)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("Replays wait for the database", error=type(error).__name__)
 
 
-def _work_off() -> None:
-    """Bury what was published while its destination was being disabled; advance replays."""
-    from webhooks_app.destinations import bury_disabled
+def _advance_replays() -> None:
     from webhooks_app.replay import advance_running_jobs
 
-    bury_disabled()
     advance_running_jobs()

@@ -1,0 +1,71 @@
+"""What does the admin's first page show, and what its sidebar? Tasks and webhooks together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import reverse_lazy
+from django.utils import timezone
+
+from tasks_app.dashboard import task_charts
+from webhooks_app.dashboard import RANGES, range_of, webhook_charts
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Add the charts; unfold calls this for the index page."""
+    chosen, now = range_of(request.GET.get("range")), timezone.now()
+    webhooks, tasks = webhook_charts(chosen, now), task_charts(chosen, now)
+    context |= {
+        "webhooks": webhooks,
+        "tasks": tasks,
+        "cards": webhooks["cards"] + tasks["cards"],
+        "ranges": list(RANGES),
+        "chosen": chosen.name,
+        "may_see": request.user.has_perm("webhooks_app.view_webhookmessage"),
+    }
+    return context
+
+
+def environment(request: HttpRequest) -> list[str]:
+    """Return the label beside the title, so that nobody takes one machine for another."""
+    return ["Production", "danger"] if settings.IS_PRODUCTION else ["Development", "info"]
+
+
+def _item(title: str, icon: str, model: str) -> dict[str, Any]:
+    app, name = model.split(".")
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{name}_changelist"),
+        "permission": lambda request: request.user.has_perm(f"{app}.view_{name}"),
+    }
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the sidebar, in the order an operator needs it."""
+    home = {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")}
+    return [
+        {"items": [home]},
+        {"title": "Tasks", "items": [_item("Tasks", "movie", "tasks_app.task")]},
+        {
+            "title": "Webhooks",
+            "items": [
+                _item("Messages", "outbox", "webhooks_app.webhookmessage"),
+                _item("Deliveries", "local_shipping", "webhooks_app.webhookdelivery"),
+                _item("Destinations", "dns", "webhooks_app.webhookdestination"),
+                _item("Endpoints", "webhook", "webhooks_app.webhookendpoint"),
+                _item("Replays", "replay", "webhooks_app.replayjob"),
+            ],
+        },
+        {
+            "title": "Access",
+            "items": [
+                _item("API keys", "key", "tasks_app.apikey"),
+                _item("Operators", "person", "auth.user"),
+                _item("Groups", "group", "auth.group"),
+                _item("Operators' record", "history_edu", "webhooks_app.operatoraction"),
+            ],
+        },
+    ]

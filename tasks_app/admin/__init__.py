@@ -1,0 +1,17 @@
+"""What does an operator see and do about tasks and keys? One module per page."""
+
+from contextlib import suppress
+
+from django.contrib import admin
+from django.contrib.admin.exceptions import NotRegistered
+from django_dramatiq.models import Task as DramatiqTask
+from rest_framework_api_key.models import APIKey as LibraryApiKey
+
+from tasks_app.admin import api_keys, operators, tasks
+
+__all__ = ["api_keys", "operators", "tasks"]
+
+# Two more "Tasks" and "API keys" beside ours would only mislead: both tables stay empty.
+for _unused in (DramatiqTask, LibraryApiKey):
+    with suppress(NotRegistered):
+        admin.site.unregister(_unused)

@@ -1,0 +1,154 @@
+"""How does an operator make, look through and revoke API keys? A key is shown once, never again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils.html import format_html
+from unfold.decorators import display
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSplitDateTimeWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from tasks_app.models import ALL_SCOPES, ApiKey
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action
+
+_PROJECT = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+
+class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Ask what a new key may do."""
+
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope, scope) for scope in ALL_SCOPES],
+        initial=list(ALL_SCOPES),
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="read; submit (also cancel, retry, acknowledge); admin (secrets, replay).",
+    )
+    callback_hosts = forms.CharField(
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Hosts that callbacks may go to, separated by spaces; empty: any allowed one.",
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = [
+            "name",
+            "project_id",
+            "scopes",
+            "rate_limit_per_minute",
+            "callback_hosts",
+            "expiry_date",
+        ]
+        field_classes = {"expiry_date": forms.SplitDateTimeField}
+        widgets = {
+            "name": UnfoldAdminTextInputWidget,
+            "project_id": UnfoldAdminTextInputWidget,
+            "rate_limit_per_minute": UnfoldAdminIntegerFieldWidget,
+            "expiry_date": UnfoldAdminSplitDateTimeWidget,
+        }
+
+    def clean_project_id(self) -> str | None:
+        """Accept a project's name, or nothing for all projects."""
+        value = self.cleaned_data["project_id"]
+        if value and not _PROJECT.fullmatch(value):
+            raise forms.ValidationError("Letters, digits, _ and - only, at most 100.")
+        return value or None
+
+    def clean_callback_hosts(self) -> list[str]:
+        """Return the hosts as a list."""
+        return str(self.cleaned_data["callback_hosts"]).lower().replace(",", " ").split()
+
+
+def _revoke(request: HttpRequest, row: ApiKey, cleaned: dict[str, Any]) -> str:
+    row.revoked = True
+    row.save(update_fields=["revoked"])
+    record_action(request, "api_key.revoke", str(row), cleaned["reason"])
+    return f"{row} is revoked; requests with it are refused from now on."
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ReadOnlyAdmin):
+    """Keys can be made and revoked; nothing else about them can change."""
+
+    form = KeyForm
+    page_template = "tasks_app/api_key.html"
+    list_display = ["name", "prefix", "project", "may", "shown_state", "last_used_at", "created"]
+    list_filter = ["revoked"]
+    search_fields = ["prefix__exact", "name__istartswith", "project_id__exact"]
+    search_help_text = "Prefix, beginning of the name, or project"
+    ordering = ["-created"]
+    operations = (
+        Operation(
+            "revoke",
+            "Revoke",
+            "tasks_app.change_apikey",
+            "Requests with this key are refused at once. A revoked key cannot be brought back.",
+            _revoke,
+            is_offered=lambda row: not row.revoked,
+            icon="block",
+            is_dangerous=True,
+        ),
+    )
+
+    def __init__(self, model: type[ApiKey], site: admin.AdminSite) -> None:
+        super().__init__(model, site)
+        self.change_form_template = None  # a form makes a key; a page shows one
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Let those make keys who have the permission to add them."""
+        return bool(request.user.has_perm("tasks_app.add_apikey"))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Return the fields of the form that makes a key."""
+        return [(None, {"fields": KeyForm.Meta.fields})] if obj is None else []
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        """Make the key and show its clear text, this once."""
+        with transaction.atomic():
+            clear = ApiKey.objects.assign_key(obj)
+            obj.save()
+            record_action(request, "api_key.create", str(obj), "made in the admin")
+        messages.warning(
+            request,
+            format_html(
+                "The key of “{}” is shown only now, copy it: <code class=mv-key>{}</code>",
+                obj.name,
+                clear,
+            ),
+        )
+
+    def page_context(self, request: HttpRequest, row: ApiKey) -> dict[str, Any]:
+        """Return the state as a badge."""
+        tone, words = self.shown_state(row)
+        return {"title": row.name, "tone": tone, "words": words, "may": self.may(row)}
+
+    def log_addition(self, *args: Any, **kwargs: Any) -> Any:
+        """Write no LogEntry: `OperatorAction` is the record."""
+
+    @display(description="project")
+    def project(self, row: ApiKey) -> str:
+        """Show the project it is bound to."""
+        return row.project_id or "all"
+
+    @display(description="may")
+    def may(self, row: ApiKey) -> str:
+        """Show its scopes."""
+        return ", ".join(row.scopes)
+
+    @display(description="state", label={"success": "success", "danger": "danger"})
+    def shown_state(self, row: ApiKey) -> Sequence[str]:
+        """Show whether it works."""
+        if row.revoked:
+            return "danger", "revoked"
+        return ("danger", "expired") if row.has_expired else ("success", "active")

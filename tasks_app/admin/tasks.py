@@ -1,0 +1,219 @@
+"""How does an operator find a task, watch it run, and look at what it made?"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, JsonResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from unfold.decorators import display
+
+from tasks_app import lifecycle
+from tasks_app.admin.media import previews
+from tasks_app.models import Task, TaskStatus
+from tasks_app.task_types import TASK_TYPES
+from webhooks_app.admin.base import KnownValuesFilter, Operation, ReadOnlyAdmin, record_action
+from webhooks_app.admin.messages import STATUS_TONES as MESSAGE_TONES
+from webhooks_app.explain import seconds_text, visible
+from webhooks_app.models import WebhookMessage
+from webhooks_app.url_grammar import safe_url
+
+STATUS_TONES = {
+    "queued": "base",
+    "processing": "info",
+    "completed": "success",
+    "failed": "danger",
+    "cancelled": "warning",
+}
+SHOWN_MESSAGES = 50
+
+
+class StatusFilter(KnownValuesFilter):
+    """By state."""
+
+    title = "state"
+    parameter_name = column = "status"
+    values = TaskStatus.choices
+
+
+class TypeFilter(KnownValuesFilter):
+    """By type."""
+
+    title = "type"
+    parameter_name = column = "task_type"
+    values = [(name, name.replace("_", " ")) for name in TASK_TYPES]
+
+
+def took(row: Task) -> str:
+    """Return how long the last run took, or takes so far."""
+    if row.started_at is None:
+        return "-"
+    return seconds_text(((row.finished_at or timezone.now()) - row.started_at).total_seconds())
+
+
+def live(row: Task) -> dict[str, Any]:
+    """Return what a task's page polls for while the task is not over."""
+    return {
+        "state": row.status,
+        "percent": round(100 * row.progress, 1),
+        "text": visible(row.current_step) or row.get_status_display(),
+        "took": took(row),
+        "version": row.version,
+        "is_over": row.is_terminal,
+    }
+
+
+def _cancel(request: HttpRequest, row: Task, cleaned: dict[str, Any]) -> str:
+    try:
+        lifecycle.cancel(row.pk)
+    except lifecycle.AlreadyEnded as error:
+        raise ValueError(str(error)) from error
+    record_action(request, "task.cancel", str(row.pk), cleaned["reason"])
+    return "The task is cancelled; its render ends within two seconds."
+
+
+def _retry(request: HttpRequest, row: Task, cleaned: dict[str, Any]) -> str:
+    try:
+        submission = lifecycle.retry(row)
+    except (lifecycle.NotRetryable, lifecycle.QueueFull) as error:
+        raise ValueError(str(error)) from error
+    target = f"{row.pk} as {submission.task.pk}"
+    record_action(request, "task.retry", target, cleaned["reason"])
+    return f"A new task with the same input is queued: {submission.task.pk}."
+
+
+@admin.register(Task)
+class TaskAdmin(ReadOnlyAdmin):
+    """Tasks, newest first."""
+
+    page_template = "tasks_app/task.html"
+    list_display = [
+        "short_id",
+        "task_type",
+        "project_id",
+        "shown_status",
+        "bar",
+        "took",
+        "created_at",
+    ]
+    list_display_links = ["short_id"]
+    list_filter = [StatusFilter, TypeFilter, "created_at"]
+    search_fields = ["id"]
+    search_help_text = "Task id, or exactly a project"
+    ordering = ["-created_at", "-id"]
+    operations = (
+        Operation(
+            "cancel",
+            "Cancel task",
+            "tasks_app.change_task",
+            "The task ends as cancelled, and its webhook says so.",
+            _cancel,
+            is_offered=lambda row: not row.is_terminal,
+            icon="stop",
+            is_dangerous=True,
+        ),
+        Operation(
+            "retry",
+            "Run again",
+            "tasks_app.change_task",
+            "Queues a new task with the same input. This one stays as it is.",
+            _retry,
+            is_offered=lambda row: row.status in ("failed", "cancelled"),
+            icon="replay",
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        """Leave out what a list does not show."""
+        return super().get_queryset(request).defer("task_data", "result", "traceback", "metadata")
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        """Fetch a task with what its page names."""
+        try:
+            task_id = uuid.UUID(object_id)
+        except ValueError:
+            return None
+        return Task.objects.select_related("api_key").filter(pk=task_id).first()
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search by id or exactly by project: both have an index."""
+        term = search_term.strip().replace("\x00", "")
+        try:
+            return queryset.filter(pk=uuid.UUID(term)), False
+        except ValueError:
+            return (queryset.filter(project_id=term) if term else queryset), False
+
+    def page_context(self, request: HttpRequest, row: Task) -> dict[str, Any]:
+        """Return progress, files, webhooks and the input."""
+        messages = WebhookMessage.objects.filter(event__subject=str(row.pk))
+        shown = messages.select_related("event").defer("event__body").order_by("id")
+        return {
+            "title": f"{row.get_task_type_display().capitalize()}",
+            "subtitle": str(row.pk),
+            "tone": STATUS_TONES[row.status],
+            "live": live(row),
+            "live_url": reverse("admin:tasks_app_task_live", args=[row.pk]),
+            "previews": previews(row),
+            "messages_of_it": [
+                (message, safe_url(message.url), MESSAGE_TONES[message.status])
+                for message in shown[:SHOWN_MESSAGES]
+            ],
+            "callback": safe_url(row.callback_url) if row.callback_url else "none",
+            "task_data": _pretty(row.task_data),
+            "result": _pretty(row.result) if row.result is not None else "",
+            "metadata": visible(row.metadata or ""),
+            "error": visible(row.error),
+            "traceback": visible(row.traceback),
+            "retries": list(row.retries.values_list("pk", flat=True)[:10]),
+            "took": took(row),
+        }
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address that the page polls."""
+        view = self.admin_site.admin_view(self.live_view)
+        return [
+            path("<uuid:object_id>/live.json", view, name="tasks_app_task_live"),
+            *super().get_urls(),
+        ]
+
+    def live_view(self, request: HttpRequest, object_id: uuid.UUID) -> JsonResponse:
+        """Answer how far the task is."""
+        if not self.has_view_permission(request):
+            return JsonResponse({}, status=403)
+        return JsonResponse(live(self.find(request, str(object_id))))
+
+    @display(description="task")
+    def short_id(self, row: Task) -> str:
+        """Show the beginning of the id."""
+        return format_html('<code title="{}">{}</code>', row.pk, str(row.pk)[:13])
+
+    @display(description="state", label=STATUS_TONES)
+    def shown_status(self, row: Task) -> Sequence[str]:
+        """Show the state as a badge."""
+        return row.status, row.get_status_display()
+
+    @display(description="progress")
+    def bar(self, row: Task) -> str:
+        """Show a small bar."""
+        return format_html(
+            '<progress class="mv-progress" max="100" value="{}"></progress>',
+            round(100 * row.progress),
+        )
+
+    @display(description="took")
+    def took(self, row: Task) -> str:
+        """Show the duration."""
+        return took(row)
+
+
+def _pretty(value: Any) -> str:
+    return visible(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,113 @@
+"""How are the tasks doing? The task half of the dashboard: SQL and charts.
+
+The same rules as in `webhooks_app.dashboard`: a fixed number of statements, on indexes, cached.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.urls import reverse
+
+from tasks_app.task_types import TASK_TYPES
+from webhooks_app.charts import Row, row
+from webhooks_app.dashboard import COUNT_LIMIT, Range, bounded, cached, rows_of
+from webhooks_app.explain import seconds_text
+
+_QUEUE = """
+SELECT kind.name, state.name,
+       (SELECT count(*) FROM (SELECT 1 FROM tasks_app_task AS task
+          WHERE task.status = state.name AND task.task_type = kind.name
+            AND task.status IN ('queued', 'processing') LIMIT %(limit)s) AS counted)
+  FROM unnest(%(kinds)s::text[]) AS kind(name),
+       unnest(ARRAY['queued', 'processing']) AS state(name)"""
+
+_OLDEST = (
+    "SELECT extract(epoch FROM now() - min(created_at)) FROM tasks_app_task WHERE status = 'queued'"
+)
+
+_DURATIONS = """
+SELECT task_type, count(*),
+       percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP
+         (ORDER BY extract(epoch FROM finished_at - started_at)::float8)
+  FROM tasks_app_task
+ WHERE status = 'completed' AND task_type = ANY(%s) AND finished_at >= %s
+ GROUP BY task_type"""
+
+
+def task_charts(chosen: Range, now: datetime) -> dict[str, Any]:
+    """Return the cards and charts about tasks."""
+    return cached(f"dashboard:tasks:{chosen.name}", lambda: _compute(chosen, now))
+
+
+def _compute(chosen: Range, now: datetime) -> dict[str, Any]:
+    kinds = list(TASK_TYPES)
+    depth = rows_of(_QUEUE, {"limit": COUNT_LIMIT + 1, "kinds": kinds})
+    oldest = rows_of(_OLDEST, None)[0][0]
+    durations = rows_of(_DURATIONS, [kinds, chosen.since(now)])
+    return {
+        "cards": _cards(depth, oldest),
+        "queue": _queue(kinds, depth),
+        "slowest": _slowest(durations),
+    }
+
+
+def _cards(depth: list[tuple[Any, ...]], oldest: float | None) -> list[dict[str, str]]:
+    queued = sum(count for _, state, count in depth if state == "queued")
+    running = sum(count for _, state, count in depth if state == "processing")
+    page = reverse("admin:tasks_app_task_changelist")
+    waiting = f", oldest {seconds_text(float(oldest))}" if oldest is not None else ""
+    return [
+        {
+            "name": f"Queued tasks{waiting}",
+            "value": bounded(queued),
+            "tone": "",
+            "link": f"{page}?status=queued",
+        },
+        {
+            "name": "Running tasks",
+            "value": bounded(running),
+            "tone": "",
+            "link": f"{page}?status=processing",
+        },
+    ]
+
+
+def _queue(kinds: list[str], depth: list[tuple[Any, ...]]) -> list[Row]:
+    counts = {(kind, state): count for kind, state, count in depth}
+    longest = max((counts[k, "queued"] + counts[k, "processing"] for k in kinds), default=0)
+    if not longest:
+        return []
+    return [
+        _queue_row(kind, counts[kind, "processing"], counts[kind, "queued"], longest)
+        for kind in kinds
+    ]
+
+
+def _queue_row(kind: str, running: int, queued: int, longest: int) -> Row:
+    return row(
+        kind.replace("_", " "),
+        f"{bounded(running)} running, {bounded(queued)} queued",
+        [("info", running, f"{running:,} running"), ("base", queued, f"{queued:,} queued")],
+        longest,
+        link=f"{reverse('admin:tasks_app_task_changelist')}?task_type={kind}",
+    )
+
+
+def _slowest(durations: list[tuple[Any, ...]]) -> list[Row]:
+    ordered = sorted(durations, key=lambda entry: -(entry[2][1] or 0))
+    longest = max((entry[2][1] or 0 for entry in ordered), default=0)
+    return [_slow_row(kind, count, p[0], p[1], longest) for kind, count, p in ordered]
+
+
+def _slow_row(kind: str, count: int, median: float, slow: float, longest: float) -> Row:
+    return row(
+        kind.replace("_", " "),
+        f"half within {seconds_text(median)}, 95 % within {seconds_text(slow)} ({count:,})",
+        [
+            ("info", median, f"median {seconds_text(median)}"),
+            ("violet", slow - median, f"95th percentile {seconds_text(slow)}"),
+        ],
+        longest,
+    )

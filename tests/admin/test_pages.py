@@ -1,0 +1,248 @@
+"""Does every page of the admin open, with a bounded number of queries, and hide what it must?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from tests import factories
+from webhooks_app.admin import base
+from webhooks_app.models import WebhookMessage
+
+pytestmark = pytest.mark.django_db
+# Session, user, and what unfold asks; then the page's own. None depends on how many rows exist.
+MAX_QUERIES = 12
+LISTS = [
+    "tasks_app_task",
+    "tasks_app_apikey",
+    "webhooks_app_webhookmessage",
+    "webhooks_app_webhookdelivery",
+    "webhooks_app_webhookdestination",
+    "webhooks_app_webhookendpoint",
+    "webhooks_app_replayjob",
+    "webhooks_app_operatoraction",
+    "auth_user",
+    "auth_group",
+]
+
+
+def page(name: str, *args: Any) -> str:
+    """Return the address of an admin page."""
+    return reverse(f"admin:{name}", args=args)
+
+
+def fill(count: int) -> None:
+    """Make rows of every kind."""
+    for number in range(count):
+        task = factories.make_task("failed", error="boom")
+        event = factories.make_event("task.failed", subject=str(task.pk))
+        replay = factories.make_replay(total=4, started_count=2)
+        message = factories.make_dead_letter(
+            event=event, replay=replay, url=f"https://r{number}.example.org/hook"
+        )
+        factories.make_delivery(message, "interrupted")
+        factories.make_endpoint(f"https://e{number}.example.org/hook")
+        factories.make_api_key(f"key {number}")
+        factories.make_operator_action()
+        factories.make_media_file(factories.make_task("completed"))
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_list_opens_with_as_many_queries_for_many_rows_as_for_few(
+    name: str, admin_client: Client, django_assert_max_num_queries: Callable[..., Any]
+) -> None:
+    """Shows that no list asks once per row."""
+    fill(2)
+    with django_assert_max_num_queries(MAX_QUERIES) as few:
+        assert admin_client.get(page(f"{name}_changelist")).status_code == 200
+    fill_more = 6
+    fill(0)
+    for _ in range(fill_more):
+        factories.make_dead_letter(url=f"https://m{_}.example.net/")
+        factories.make_task()
+    with django_assert_max_num_queries(len(few)) as many:
+        assert admin_client.get(page(f"{name}_changelist")).status_code == 200
+    assert len(many) == len(few)
+
+
+def test_list_counts_no_further_than_its_limit(
+    admin_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    django_assert_max_num_queries: Callable[..., Any],
+) -> None:
+    """Shows that a table of millions is not counted, and that the list says so."""
+    for number in range(4):
+        factories.make_message(url=f"https://r{number}.example.org/")
+    monkeypatch.setattr(base, "COUNT_LIMIT", 3)
+    with django_assert_max_num_queries(MAX_QUERIES) as queries:
+        answer = admin_client.get(page("webhooks_app_webhookmessage_changelist"))
+    counts = [q["sql"] for q in queries.captured_queries if "COUNT(" in q["sql"].upper()]
+    assert counts
+    assert all("LIMIT 4" in sql for sql in counts)
+    assert "3+" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: factories.make_task("processing"), "tasks_app_task"),
+        (lambda: factories.make_media_file().task, "tasks_app_task"),
+        (lambda: factories.make_api_key()[0], "tasks_app_apikey"),
+        (factories.make_dead_letter, "webhooks_app_webhookmessage"),
+        (factories.make_message, "webhooks_app_webhookmessage"),
+        (factories.make_destination, "webhooks_app_webhookdestination"),
+        (factories.make_endpoint, "webhooks_app_webhookendpoint"),
+        (factories.make_replay, "webhooks_app_replayjob"),
+        (factories.make_operator_action, "webhooks_app_operatoraction"),
+    ],
+)
+def test_page_of_a_row_opens(
+    make: Callable[[], Any],
+    name: str,
+    admin_client: Client,
+    django_assert_max_num_queries: Callable[..., Any],
+) -> None:
+    """Shows that each kind of row has a page, made with a bounded number of queries."""
+    row = make()
+    with django_assert_max_num_queries(MAX_QUERIES):
+        answer = admin_client.get(page(f"{name}_change", row.pk))
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("name", [n for n in LISTS if not n.startswith("auth")])
+def test_absent_row_is_not_found(name: str, admin_client: Client) -> None:
+    """Shows that any text in the address of a page is harmless."""
+    for key in ("99999999", "x", "%00", "00000000-0000-0000-0000-000000000000"):
+        answer = admin_client.get(page(f"{name}_changelist") + f"{key}/change/")
+        assert answer.status_code in (302, 404)
+
+
+@pytest.mark.parametrize("status", ["pending", "delivered", "dead", "superseded", "cancelled"])
+def test_message_of_every_state_is_explained(status: str, admin_client: Client) -> None:
+    """Shows that the page says why the message stands where it stands."""
+    message = factories.make_message(status)
+    html = admin_client.get(page("webhooks_app_webhookmessage_change", message.pk)).content
+    assert b'id="why"' in html
+
+
+def test_receivers_answer_is_shown_as_text(admin_client: Client) -> None:
+    """Shows that a receiver cannot run a script in an operator's browser or hide characters."""
+    message = factories.make_message("dead")
+    evil = b'<script>alert("x")</script>\x00\x1b[2J\xe2\x80\xaeevil\xff'
+    factories.make_delivery(
+        message,
+        "failed",
+        response_body=evil,
+        response_headers={"x-evil": "<script>alert(1)</script>"},
+        error="<script>alert(2)</script>",
+    )
+    html = admin_client.get(page("webhooks_app_webhookmessage_change", message.pk)).content.decode()
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;␀␛[2J⟨U+202E⟩evil\\xff" in html
+
+
+def test_no_page_shows_a_secret(admin_client: Client) -> None:
+    """Shows that query values, user info and signing secrets of a URL's owner stay hidden."""
+    url = "https://u:CANARY1@receiver.example.org/hook?token=CANARY2"
+    clean = factories.make_destination()
+    message = factories.make_message("dead", url=url, destination=clean)
+    delivery = factories.make_delivery(message, "failed", url=url)
+    endpoint = factories.make_endpoint(url)
+    task = factories.make_task(callback_url=url)
+    event = factories.make_event(subject=str(task.pk))
+    factories.make_message(url=url, event=event, destination=clean)
+    for address in (
+        page("webhooks_app_webhookmessage_changelist"),
+        page("webhooks_app_webhookmessage_change", message.pk),
+        page("webhooks_app_webhookdelivery_changelist"),
+        page("webhooks_app_webhookendpoint_changelist"),
+        page("webhooks_app_webhookendpoint_change", endpoint.pk),
+        page("webhooks_app_webhookdestination_change", clean.pk),
+        page("tasks_app_task_change", task.pk),
+        page("webhooks_app_webhookmessage_replay", message.pk),
+        page("webhooks_app_webhookendpoint_disable", endpoint.pk),
+        reverse("admin:index"),
+    ):
+        answer = admin_client.get(address)
+        assert answer.status_code == 200
+        assert "CANARY" not in answer.content.decode(), address
+    assert delivery.pk
+
+
+@pytest.mark.parametrize(
+    "term",
+    ["{id}", "{event_id}", "{subject}", "receiver.ex", "https://receiver.example.org/x", "scope-1"],
+)
+def test_message_is_found_by_what_an_operator_has(term: str, admin_client: Client) -> None:
+    """Shows that each offered search finds the message and not its neighbour."""
+    event = factories.make_event(scope="scope-1")
+    wanted = factories.make_message(event=event)
+    other = factories.make_message(url="https://other.example.org/")
+    text = term.format(id=wanted.pk, event_id=event.event_id, subject=event.subject)
+    answer = admin_client.get(page("webhooks_app_webhookmessage_changelist"), {"q": text})
+    found = answer.context["cl"].result_list
+    assert [m.pk for m in found] == [wanted.pk]
+    assert other.pk != wanted.pk
+
+
+@pytest.mark.parametrize("term", ["\x00", "9" * 30, "%", "_", "'", "msg_", "a" * 5000])
+@pytest.mark.parametrize(
+    "name", ["webhooks_app_webhookmessage", "webhooks_app_webhookdelivery", "tasks_app_task"]
+)
+def test_odd_search_finds_nothing(name: str, term: str, admin_client: Client) -> None:
+    """Shows that a search never fails and knows no wildcards."""
+    factories.make_delivery()
+    answer = admin_client.get(page(f"{name}_changelist"), {"q": term})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"status": "dead"},
+        {"event_type": "task.completed"},
+        {"last_error_code": "http_status"},
+        {"last_status_code": "500"},
+        {"last_status_code": "nonsense"},
+    ],
+)
+def test_filters_of_messages(query: dict[str, str], admin_client: Client) -> None:
+    """Shows that every filter can be chosen, and that a foreign value is no error page."""
+    dead = factories.make_message("dead")
+    factories.make_message("pending", event=factories.make_event("task.failed"))
+    answer = admin_client.get(page("webhooks_app_webhookmessage_changelist"), query)
+    if "nonsense" in query.values():
+        assert answer.status_code in (200, 302)
+        return
+    assert [m.pk for m in answer.context["cl"].result_list] == [dead.pk]
+
+
+def test_tables_of_libraries_are_not_offered(admin_client: Client) -> None:
+    """Shows that there is one "Tasks" and one "API keys" in the admin."""
+    from django.contrib import admin
+
+    labels = {m._meta.label for m in admin.site._registry}
+    assert "django_dramatiq.Task" not in labels
+    assert "rest_framework_api_key.APIKey" not in labels
+
+
+def test_nothing_can_be_edited(admin_client: Client) -> None:
+    """Shows that a forged form changes nothing."""
+    message = factories.make_message("dead")
+    address = page("webhooks_app_webhookmessage_change", message.pk)
+    admin_client.post(address, {"status": "delivered", "url": "https://evil.example.org/"})
+    assert WebhookMessage.objects.get().status == "dead"
+    delete = page("webhooks_app_webhookmessage_delete", message.pk)
+    assert admin_client.post(delete, {"post": "yes"}).status_code == 403
+
+
+def test_admin_asks_for_a_login(client: Client) -> None:
+    """Shows that nobody reads anything without a staff login."""
+    message = factories.make_message("dead")
+    answer = client.get(page("webhooks_app_webhookmessage_change", message.pk))
+    assert answer.status_code == 302
+    assert "/admin/login/" in answer["Location"]

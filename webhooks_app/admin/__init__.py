@@ -1,0 +1,10 @@
+"""What does an operator see and do about webhooks? One module per page."""
+
+from django.contrib import admin
+
+from webhooks_app.admin import deliveries, destinations, endpoints, messages, records, replays
+
+__all__ = ["deliveries", "destinations", "endpoints", "messages", "records", "replays"]
+
+admin.site.index_template = "webhooks_app/dashboard.html"
+admin.site.index_title = "Dashboard"

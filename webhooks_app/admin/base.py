@@ -1,0 +1,280 @@
+"""How does the admin stay fast on millions of rows, and how is every action confirmed and recorded?
+
+Pages are read-only; whatever changes something is an `Operation`: a button that leads to a page
+which says what will happen and asks why, and a POST that does it. A GET never changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.functional import cached_property
+from unfold.admin import ModelAdmin
+from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminSplitDateTimeWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from webhooks_app import operator_record
+
+# A page beyond this is reached by a filter or a search: OFFSET walks over every row before it.
+COUNT_LIMIT = 10_000
+
+text_widget = UnfoldAdminTextInputWidget
+whole_number_widget = UnfoldAdminIntegerFieldWidget
+number_widget = UnfoldAdminDecimalFieldWidget
+select_widget = UnfoldAdminSelectWidget
+time_widget = UnfoldAdminSplitDateTimeWidget
+
+
+class BoundedCount(int):
+    """A count that stopped at its limit and says so when shown."""
+
+    def __str__(self) -> str:
+        return f"{int(self):,}+"
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts no further than `COUNT_LIMIT` rows, so that a list of millions opens at once."""
+
+    @cached_property
+    def count(self) -> int:
+        """Return the number of rows, at most the limit."""
+        rows: Any = self.object_list
+        counted = rows[: COUNT_LIMIT + 1].count()
+        return BoundedCount(COUNT_LIMIT) if counted > COUNT_LIMIT else int(counted)
+
+
+class ReasonForm(forms.Form):
+    """Ask why; the answer goes into the operators' record."""
+
+    reason = forms.CharField(
+        max_length=500,
+        widget=text_widget(attrs={"autocomplete": "off"}),
+        help_text="Kept with your name in the operators' record.",
+    )
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something an operator may do to one row.
+
+    ``perform(request, row, cleaned)`` does it and returns the sentence to show; it raises
+    ValueError with a sentence when it cannot be done. ``permission``: a full permission name.
+    """
+
+    name: str
+    label: str
+    permission: str
+    explain: str
+    perform: Callable[[HttpRequest, Any, dict[str, Any]], str]
+    form: type[forms.Form] = ReasonForm
+    is_offered: Callable[[Any], bool] = lambda row: True
+    icon: str = "play_arrow"
+    is_dangerous: bool = False
+
+
+def actor(request: HttpRequest) -> str:
+    """Return the name under which an operator's actions are recorded."""
+    return request.user.get_username()
+
+
+def record_action(request: HttpRequest, action: str, target: str, reason: str) -> None:
+    """Put an operator's action on record."""
+    operator_record.note(actor(request), action, target, reason)
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """A list and a page to read, with `Operation` buttons; no field can be edited."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    list_per_page = 50
+    list_disable_select_all = True
+    list_fullwidth = True
+    sortable_by: Sequence[str] = ()
+    operations: tuple[Operation, ...] = ()
+    page_template = ""
+    change_form_template: str | None = None
+
+    def __init__(self, model: type[Model], site: admin.AdminSite) -> None:
+        super().__init__(model, site)
+        if self.page_template:
+            self.change_form_template = self.page_template
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds rows by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody edits fields."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes; retention does."""
+        return False
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Build no form where a template of ours shows the row."""
+        return [] if self.page_template else list(super().get_fieldsets(request, obj))
+
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Return what ``page_template`` needs beside ``row``."""
+        return {}
+
+    def offered(self, request: HttpRequest, row: Any) -> list[Operation]:
+        """Return the operations this operator may do to this row now."""
+        may = request.user.has_perm
+        return [o for o in self.operations if may(o.permission) and o.is_offered(row)]
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Show one row by the page's template."""
+        if not self.page_template or object_id is None:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        row = self.find(request, object_id)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "row": row,
+            "title": str(row),
+            "offered": self.offered(request, row),
+            "is_popup": False,
+            **self.page_context(request, row),
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, self.page_template, context)
+
+    def find(self, request: HttpRequest, object_id: str) -> Any:
+        """Return the row, or raise Http404."""
+        row = None if "\x00" in object_id else self.get_object(request, object_id)
+        if row is None:
+            raise Http404
+        return row
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add one address per operation."""
+        opts = self.opts
+        return [
+            path(
+                f"<path:object_id>/do/{operation.name}/",
+                self.admin_site.admin_view(partial(self.operate, operation=operation)),
+                name=f"{opts.app_label}_{opts.model_name}_{operation.name}",
+            )
+            for operation in self.operations
+        ] + list(super().get_urls())
+
+    def operate(
+        self, request: HttpRequest, object_id: str, *, operation: Operation
+    ) -> HttpResponse:
+        """Ask (GET), then do it (POST)."""
+        if not request.user.has_perm(operation.permission):
+            raise PermissionDenied
+        row = self.find(request, object_id)
+        form = operation.form(request.POST if request.method == "POST" else None)
+        if request.method == "POST" and form.is_valid():
+            return self._perform(request, row, operation, form.cleaned_data)
+        return confirm(
+            request,
+            self,
+            title=operation.label,
+            explain=operation.explain,
+            lines=[self.name_of(row)],
+            form=form,
+            back=self.page_url(row),
+            is_dangerous=operation.is_dangerous,
+        )
+
+    def _perform(
+        self, request: HttpRequest, row: Any, operation: Operation, cleaned: dict[str, Any]
+    ) -> HttpResponse:
+        try:
+            if not operation.is_offered(row):
+                raise ValueError("That is not possible any more; this is how it stands now.")
+            messages.success(request, operation.perform(request, row, cleaned))
+        except ValueError as error:
+            messages.error(request, str(error))
+        return HttpResponseRedirect(self.page_url(row))
+
+    def name_of(self, row: Any) -> str:
+        """Return the row's name, fit to be shown."""
+        return str(row)
+
+    def page_url(self, row: Any) -> str:
+        """Return the address of a row's page."""
+        opts = self.opts
+        return reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[row.pk])
+
+    def log_change(self, *args: Any, **kwargs: Any) -> Any:
+        """Write no LogEntry: `OperatorAction` is the record."""
+
+
+def confirm(
+    request: HttpRequest,
+    model_admin: ModelAdmin,
+    *,
+    title: str,
+    explain: str,
+    lines: Sequence[str],
+    form: forms.Form,
+    back: str,
+    hidden: Sequence[tuple[str, str]] = (),
+    is_dangerous: bool = False,
+    submit: str = "",
+) -> HttpResponse:
+    """Show what is about to happen, and ask for the reason.
+
+    ``hidden``: names and values to post along.
+    """
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": title,
+        "explain": explain,
+        "lines": lines,
+        "form": form,
+        "back": back,
+        "hidden": hidden,
+        "is_dangerous": is_dangerous,
+        "submit": submit or title,
+    }
+    return TemplateResponse(request, "webhooks_app/confirm.html", context)
+
+
+class KnownValuesFilter(admin.SimpleListFilter):
+    """A filter over an indexed column with values known without asking the table."""
+
+    values: Sequence[tuple[str, str]] = ()
+    column = ""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+        """Return the choices."""
+        return self.values
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Apply the choice."""
+        chosen = self.value()
+        if chosen is None or chosen not in {str(value) for value, _ in self.values}:
+            return queryset
+        return queryset.filter(**{self.column: chosen})

@@ -1,0 +1,119 @@
+"""How does an operator look through single attempts?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from unfold.decorators import display
+
+from webhooks_app.admin.base import KnownValuesFilter, ReadOnlyAdmin
+from webhooks_app.explain import WHAT_THE_CODE_MEANS, seconds_text, summary
+from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
+from webhooks_app.search import search_deliveries
+from webhooks_app.url_grammar import safe_url
+
+OUTCOME_TONES = {
+    "pending": "info",
+    "succeeded": "success",
+    "failed": "danger",
+    "interrupted": "warning",
+}
+
+
+class OutcomeFilter(KnownValuesFilter):
+    """By what became of the attempt."""
+
+    title = "outcome"
+    parameter_name = column = "outcome"
+    values = DeliveryOutcome.choices
+
+
+class TriggerFilter(KnownValuesFilter):
+    """By why it was made; the scheduled ones are nearly all, so they are no choice."""
+
+    title = "trigger"
+    parameter_name = column = "trigger"
+    values = [choice for choice in DeliveryTrigger.choices if choice[0] != "scheduled"]
+
+
+class DeliveryErrorFilter(KnownValuesFilter):
+    """By error code."""
+
+    title = "error code"
+    parameter_name = column = "error_code"
+    values = [(code, code) for code in WHAT_THE_CODE_MEANS]
+
+
+@admin.register(WebhookDelivery)
+class DeliveryAdmin(ReadOnlyAdmin):
+    """Every attempt; its page is its place in the message's timeline."""
+
+    list_display = ["number", "shown_outcome", "status", "receiver", "event", "took", "started_at"]
+    list_filter = [OutcomeFilter, TriggerFilter, DeliveryErrorFilter, "started_at"]
+    list_select_related = ["message__event"]
+    search_fields = ["id"]
+    search_help_text = "Attempt or task id, msg_…, or the beginning of a host name"
+    ordering = ["-id"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:
+        """Leave out what a list does not show: up to 64 KiB a row."""
+        return (
+            super()
+            .get_queryset(request)
+            .defer("response_body", "response_headers", "request_headers", "message__event__body")
+        )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search by what an index answers, and by nothing else."""
+        return search_deliveries(queryset, search_term), False
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Lead to the attempt in its message's timeline."""
+        delivery = self.find(request, object_id or "")
+        page = reverse("admin:webhooks_app_webhookmessage_change", args=[delivery.message_id])
+        return HttpResponseRedirect(f"{page}#attempt-{delivery.attempt_number}")
+
+    @display(description="attempt")
+    def number(self, row: WebhookDelivery) -> str:
+        """Show which attempt of which message."""
+        return f"{row.message_id} #{row.attempt_number}"
+
+    @display(description="outcome", label=OUTCOME_TONES)
+    def shown_outcome(self, row: WebhookDelivery) -> Sequence[str]:
+        """Show the outcome as a badge."""
+        return row.outcome, row.get_outcome_display()
+
+    @display(description="answer")
+    def status(self, row: WebhookDelivery) -> str:
+        """Show the status, or why there is none."""
+        text = str(row.response_status or row.error_code or "-")
+        return format_html('<span title="{}">{}</span>', summary(row), text)
+
+    @display(description="receiver")
+    def receiver(self, row: WebhookDelivery) -> str:
+        """Show the URL without what may be secret."""
+        return format_html('<span class="mv-clip">{}</span>', safe_url(row.url))
+
+    @display(description="event")
+    def event(self, row: WebhookDelivery) -> str:
+        """Show the event's type."""
+        return row.message.event.event_type
+
+    @display(description="took")
+    def took(self, row: WebhookDelivery) -> str:
+        """Show the duration."""
+        return "-" if row.duration_ms is None else seconds_text(row.duration_ms / 1000)

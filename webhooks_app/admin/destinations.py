@@ -1,0 +1,204 @@
+"""How does an operator see which receivers are in trouble, and hold, stop or free them?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from unfold.decorators import display
+
+from webhooks_app import destinations
+from webhooks_app.admin.base import (
+    KnownValuesFilter,
+    Operation,
+    ReadOnlyAdmin,
+    ReasonForm,
+    actor,
+    whole_number_widget,
+)
+from webhooks_app.explain import seconds_text, visible
+from webhooks_app.models import OperatorAction, WebhookDestination, WebhookMessage
+
+CHANGE = "webhooks_app.change_webhookdestination"
+# Counting the backlog of a destination stops here.
+BACKLOG_LIMIT = 10_000
+
+
+class PauseForm(ReasonForm):
+    """Ask for how long, and why."""
+
+    minutes = forms.IntegerField(
+        min_value=1, max_value=1440, initial=30, widget=whole_number_widget(), help_text="1 to 1440"
+    )
+    field_order = ["minutes", "reason"]
+
+
+class LimitForm(ReasonForm):
+    """Ask for the limit, and why."""
+
+    limit = forms.IntegerField(
+        min_value=1,
+        max_value=1000,
+        required=False,
+        widget=whole_number_widget(),
+        help_text="Requests that one engine may have open there; empty: adaptive.",
+    )
+    field_order = ["limit", "reason"]
+
+
+def _pause(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
+    seconds = 60 * cleaned["minutes"]
+    destinations.pause(row, seconds, actor=actor(request), reason=cleaned["reason"])
+    return f"{row.origin} is paused for {cleaned['minutes']} minutes."
+
+
+def _resume(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
+    destinations.resume(row, actor=actor(request), reason=cleaned["reason"])
+    return f"{row.origin} is held back no longer."
+
+
+def _disable(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
+    count = destinations.disable(row, actor=actor(request), reason=cleaned["reason"])
+    return f"{row.origin} is disabled; {count:,} waiting messages are dead letters now."
+
+
+def _enable(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
+    destinations.enable(row, actor=actor(request), reason=cleaned["reason"])
+    return f"{row.origin} is enabled. Its dead letters wait for a replay."
+
+
+def _limit(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
+    destinations.limit_in_flight(
+        row, cleaned["limit"], actor=actor(request), reason=cleaned["reason"]
+    )
+    return f"The limit of {row.origin} is {cleaned['limit'] or 'adaptive'} now."
+
+
+def state(row: WebhookDestination) -> tuple[str, str]:
+    """Return the tone and the words for how a destination stands."""
+    if row.disabled_at:
+        return "danger", "disabled"
+    if row.held_until and row.held_until > timezone.now():
+        is_breaker = row.breaker_state != "closed"
+        return "warning", "breaker open" if is_breaker else row.hold_reason or "paused"
+    if row.failing_messages:
+        return "warning", "failing"
+    return "success", "healthy"
+
+
+def _is_held(row: WebhookDestination) -> bool:
+    return bool(row.held_until and row.held_until > timezone.now() and not row.disabled_at)
+
+
+class HealthFilter(KnownValuesFilter):
+    """By how it stands."""
+
+    title = "health"
+    parameter_name = "health"
+    values = [("disabled", "disabled"), ("held", "held back"), ("failing", "failing")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Apply the choice."""
+        conditions: dict[str | None, dict[str, Any]] = {
+            "disabled": {"disabled_at__isnull": False},
+            "held": {"held_until__gt": timezone.now()},
+            "failing": {"failing_messages__gt": 0},
+        }
+        return queryset.filter(**conditions.get(self.value(), {}))
+
+
+@admin.register(WebhookDestination)
+class DestinationAdmin(ReadOnlyAdmin):
+    """One row per origin and project."""
+
+    page_template = "webhooks_app/destination.html"
+    list_display = ["origin", "scope", "health", "failing_messages", "held", "last_success_at"]
+    list_filter = [HealthFilter]
+    search_fields = ["host__startswith", "scope__exact"]
+    search_help_text = "Beginning of a host name, or a project"
+    ordering = ["-id"]
+    operations = (
+        Operation(
+            "pause",
+            "Pause",
+            CHANGE,
+            "Messages wait and lose no retry; after 24 hours of waiting they are dead letters.",
+            _pause,
+            PauseForm,
+            lambda row: not row.disabled_at,
+            "pause",
+        ),
+        Operation(
+            "resume",
+            "Resume now",
+            CHANGE,
+            "Ends the pause, or lets the breaker try again at once.",
+            _resume,
+            is_offered=_is_held,
+            icon="play_arrow",
+        ),
+        Operation(
+            "disable",
+            "Disable",
+            CHANGE,
+            "Nothing is sent there until somebody enables it. Waiting and new messages become "
+            "dead letters, which can be replayed afterwards.",
+            _disable,
+            is_offered=lambda row: not row.disabled_at,
+            icon="block",
+            is_dangerous=True,
+        ),
+        Operation(
+            "enable",
+            "Enable",
+            CHANGE,
+            "New messages go there again. Dead letters stay dead until they are replayed.",
+            _enable,
+            is_offered=lambda row: bool(row.disabled_at),
+            icon="check",
+        ),
+        Operation(
+            "limit",
+            "Limit requests",
+            CHANGE,
+            "How many requests one engine may have open to this destination.",
+            _limit,
+            LimitForm,
+            icon="speed",
+        ),
+    )
+
+    def page_context(self, request: HttpRequest, row: WebhookDestination) -> dict[str, Any]:
+        """Return the backlog, the latest messages and what operators did."""
+        of_it = WebhookMessage.objects.filter(destination=row)
+        latest = of_it.select_related("event").defer("event__body").order_by("-id")
+        actions = OperatorAction.objects.filter(target__startswith=str(row)[:300])
+        tone, words = state(row)
+        return {
+            "title": row.origin,
+            "tone": tone,
+            "words": words,
+            "hold_reason": visible(row.hold_reason),
+            "waiting": of_it.filter(status="pending")[: BACKLOG_LIMIT + 1].count(),
+            "latest": latest[:15],
+            "actions": actions.order_by("-at")[:10],
+        }
+
+    @display(
+        description="health", label={"danger": "danger", "warning": "warning", "success": "success"}
+    )
+    def health(self, row: WebhookDestination) -> Sequence[str]:
+        """Show how it stands as a badge."""
+        return state(row)
+
+    @display(description="held for")
+    def held(self, row: WebhookDestination) -> str:
+        """Show how long nothing goes there."""
+        if not _is_held(row) or row.held_until is None:
+            return "-"
+        return seconds_text((row.held_until - timezone.now()).total_seconds())

@@ -1,0 +1,110 @@
+"""How does an operator see who subscribed to what?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.db.models.functions import Now
+from django.http import HttpRequest
+from django.utils.html import format_html
+from unfold.decorators import display
+
+from webhooks_app.admin.base import (
+    KnownValuesFilter,
+    Operation,
+    ReadOnlyAdmin,
+    record_action,
+)
+from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
+from webhooks_app.url_grammar import safe_url
+
+CHANGE = "webhooks_app.change_webhookendpoint"
+
+
+def _switch(is_enabled: bool) -> Any:
+    def perform(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -> str:
+        reason = "" if is_enabled else cleaned["reason"][:300]
+        WebhookEndpoint.objects.filter(pk=row.pk).update(
+            is_enabled=is_enabled, disabled_reason=reason
+        )
+        word = "enable" if is_enabled else "disable"
+        target = f"{safe_url(row.url)} ({row.scope})"
+        record_action(request, f"endpoint.{word}", target, cleaned["reason"])
+        return f"The endpoint is {word}d."
+
+    return perform
+
+
+class EnabledFilter(KnownValuesFilter):
+    """By whether it receives."""
+
+    title = "state"
+    parameter_name = column = "is_enabled"
+    values = [("True", "enabled"), ("False", "disabled")]
+
+
+@admin.register(WebhookEndpoint)
+class EndpointAdmin(ReadOnlyAdmin):
+    """Subscriptions. They are made through the API; their secrets are never shown here."""
+
+    page_template = "webhooks_app/endpoint.html"
+    list_display = ["receiver", "scope", "types", "shown_state", "created_at"]
+    list_filter = [EnabledFilter]
+    search_fields = ["scope__exact", "url__startswith"]
+    search_help_text = "A project, or the beginning of a URL"
+    ordering = ["-created_at"]
+    operations = (
+        Operation(
+            "disable",
+            "Disable",
+            CHANGE,
+            "New events are not sent there. What is already in the outbox goes out.",
+            _switch(False),
+            is_offered=lambda row: row.is_enabled,
+            icon="block",
+            is_dangerous=True,
+        ),
+        Operation(
+            "enable",
+            "Enable",
+            CHANGE,
+            "Events from now on are sent there again.",
+            _switch(True),
+            is_offered=lambda row: not row.is_enabled,
+            icon="check",
+        ),
+    )
+
+    def page_context(self, request: HttpRequest, row: WebhookEndpoint) -> dict[str, Any]:
+        """Return the latest messages, and how old the secrets are."""
+        latest = WebhookMessage.objects.filter(endpoint=row).select_related("event")
+        secrets = SigningSecret.objects.filter(endpoint=row).defer("ciphertext")
+        return {
+            "title": safe_url(row.url),
+            "url": safe_url(row.url),
+            "types": ", ".join(row.event_types) or "all",
+            "latest": latest.defer("event__body").order_by("-id")[:15],
+            "secrets": secrets.exclude(expires_at__lt=Now()).order_by("-created_at")[:5],
+        }
+
+    def name_of(self, row: WebhookEndpoint) -> str:
+        """Leave out what may be secret in the URL."""
+        return f"{safe_url(row.url)} ({row.scope})"
+
+    @display(description="receiver")
+    def receiver(self, row: WebhookEndpoint) -> str:
+        """Show the URL without what may be secret."""
+        return format_html('<span class="mv-clip">{}</span>', safe_url(row.url))
+
+    @display(description="events")
+    def types(self, row: WebhookEndpoint) -> str:
+        """Show the event types."""
+        return ", ".join(row.event_types) or "all"
+
+    @display(description="state", label={"enabled": "success", "disabled": "danger"})
+    def shown_state(self, row: WebhookEndpoint) -> Sequence[str]:
+        """Show whether it receives."""
+        word = "enabled" if row.is_enabled else "disabled"
+        return word, word

@@ -1,0 +1,243 @@
+"""How does an operator find a message, read what happened to it, and replay it?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from unfold.decorators import action, display
+
+from webhooks_app.admin import replaying
+from webhooks_app.admin.base import KnownValuesFilter, Operation, ReadOnlyAdmin
+from webhooks_app.explain import (
+    WHAT_THE_CODE_MEANS,
+    attempts,
+    body_text,
+    curl,
+    explain,
+    policy_text,
+)
+from webhooks_app.models import MessageStatus, WebhookMessage
+from webhooks_app.search import search_messages
+from webhooks_app.url_grammar import safe_url
+
+STATUS_TONES = {
+    "pending": "info",
+    "delivered": "success",
+    "dead": "danger",
+    "superseded": "base",
+    "cancelled": "warning",
+}
+FAILING_ANSWERS: tuple[str, ...] = (
+    "301",
+    "302",
+    "400",
+    "401",
+    "403",
+    "404",
+    "408",
+    "410",
+    "413",
+    "422",
+    "429",
+)
+FAILING_ANSWERS += ("500", "502", "503", "504")
+# A message replayed without end keeps its page short: the newest attempts.
+SHOWN_ATTEMPTS = 100
+
+
+class StatusFilter(KnownValuesFilter):
+    """By state."""
+
+    title = "state"
+    parameter_name = column = "status"
+    values = MessageStatus.choices
+
+
+class EventTypeFilter(KnownValuesFilter):
+    """By event type."""
+
+    title = "event"
+    parameter_name = "event_type"
+    column = "event__event_type"
+    values = [(name, name) for name in replaying.EVENT_TYPES]
+
+
+class ErrorFilter(KnownValuesFilter):
+    """By the error code of the last attempt."""
+
+    title = "last error"
+    parameter_name = column = "last_error_code"
+    values = [(code, code) for code in WHAT_THE_CODE_MEANS]
+
+
+class AnswerFilter(KnownValuesFilter):
+    """By the status of the last failed attempt."""
+
+    title = "last failing answer"
+    parameter_name = column = "last_status_code"
+    values = [
+        (c, c)
+        for c in [
+            "301",
+            "302",
+            "400",
+            "401",
+            "403",
+            "404",
+            "408",
+            "410",
+            "413",
+            "422",
+            "429",
+            "500",
+            "502",
+            "503",
+            "504",
+        ]
+    ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Apply the choice; the second condition is the one of the partial index."""
+        chosen = super().queryset(request, queryset)
+        return queryset if chosen is queryset else chosen.exclude(last_error_code="")
+
+
+@admin.register(WebhookMessage)
+class MessageAdmin(ReadOnlyAdmin):
+    """The outbox: one row per event and URL."""
+
+    page_template = "webhooks_app/message.html"
+    list_display = ["id", "shown_status", "event_type", "receiver", "tries", "last", "created_at"]
+    list_display_links = ["id", "shown_status"]
+    list_filter = [StatusFilter, EventTypeFilter, ErrorFilter, AnswerFilter, "created_at"]
+    list_select_related = ["event", "destination"]
+    search_fields = ["id"]
+    search_help_text = "Message or task id, msg_…, project, or the beginning of a host name"
+    ordering = ["-id"]
+    actions = ["replay_selected"]
+    actions_list = ["replay_with_filter"]
+    operations = (
+        Operation(
+            name="replay",
+            label="Replay",
+            permission=replaying.PERMISSION,
+            explain=(
+                "The message is sent again under the same webhook-id, with a fresh signature and "
+                "a full set of retries. A receiver that keeps to the guide ignores a second copy."
+            ),
+            perform=replaying.replay_row,
+            form=replaying.ReplayForm,
+            is_offered=lambda row: True,
+            icon="replay",
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookMessage]:
+        """Leave the bodies in the database; the page fetches its own."""
+        return super().get_queryset(request).defer("event__body")
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        """Fetch a message with all that its page names."""
+        if not object_id.isascii() or not object_id.isdigit() or len(object_id) > 18:
+            return None
+        related = WebhookMessage.objects.select_related(
+            "event", "destination", "endpoint", "replay"
+        )
+        return related.filter(pk=int(object_id)).first()
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search by what an index answers, and by nothing else."""
+        return search_messages(queryset, search_term), False
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        """Tell whether this operator may replay."""
+        return bool(request.user.has_perm("webhooks_app.replay_webhooks"))
+
+    def page_context(self, request: HttpRequest, row: WebhookMessage) -> dict[str, Any]:
+        """Return the timeline and the explanation."""
+        newest = list(row.deliveries.order_by("-attempt_number")[:SHOWN_ATTEMPTS])
+        body = bytes(row.event.body)
+        return {
+            "title": f"Message {row.pk}",
+            "explanation": explain(row, timezone.now()),
+            "attempts": attempts(newest[::-1]),
+            "hidden_attempts": max(0, row.attempt_count - len(newest)),
+            "url": safe_url(row.url),
+            "policy": policy_text(row),
+            "body": body_text(body),
+            "body_size": len(body),
+            "body_sha256": hashlib.sha256(body).hexdigest(),
+            "curl": curl(row),
+            "task_page": self.task_page(row),
+            "tone": STATUS_TONES[row.status],
+        }
+
+    def name_of(self, row: WebhookMessage) -> str:
+        """Say which event goes where."""
+        return f"Message {row.pk}: {row.event.event_type} to {safe_url(row.url)}"
+
+    def task_page(self, row: WebhookMessage) -> str:
+        """Return the page of the subject, where the project names a pattern for it."""
+        pattern = getattr(settings, "WEBHOOK_SUBJECT_ADMIN", "")
+        is_ping = row.event.event_type == "webhook.ping"
+        return reverse(pattern, args=[row.event.subject]) if pattern and not is_ping else ""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address of "Replay with filter"."""
+        view = self.admin_site.admin_view(self.replay_with_filter_view)
+        name = "webhooks_app_webhookmessage_replay_with_filter_form"
+        return [path("replay/", view, name=name), *super().get_urls()]
+
+    @admin.action(description="Replay selected", permissions=["replay"])
+    def replay_selected(
+        self, request: HttpRequest, queryset: QuerySet[WebhookMessage]
+    ) -> HttpResponse | None:
+        """Replay what was ticked, after asking why."""
+        return replaying.replay_selected(self, request, queryset)
+
+    @action(description="Replay with filter", permissions=["replay"], icon="replay")
+    def replay_with_filter(self, request: HttpRequest) -> HttpResponse:
+        """Lead to the form; nothing is changed here."""
+        return replaying.to_filter_form(request)
+
+    def replay_with_filter_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask for a filter, show what it matches, then start the replay."""
+        return replaying.replay_with_filter(self, request)
+
+    @display(description="state", label=STATUS_TONES)
+    def shown_status(self, row: WebhookMessage) -> Sequence[str]:
+        """Show the state as a badge."""
+        return row.status, row.get_status_display()
+
+    @display(description="event")
+    def event_type(self, row: WebhookMessage) -> str:
+        """Show the event's type and project."""
+        return format_html(
+            '{}<br><span class="mv-faint">{}</span>', row.event.event_type, row.event.scope
+        )
+
+    @display(description="receiver")
+    def receiver(self, row: WebhookMessage) -> str:
+        """Show the URL without what may be secret."""
+        return format_html('<span class="mv-clip">{}</span>', safe_url(row.url))
+
+    @display(description="attempts")
+    def tries(self, row: WebhookMessage) -> int:
+        """Show how often it was tried."""
+        return row.attempt_count
+
+    @display(description="last answer")
+    def last(self, row: WebhookMessage) -> str:
+        """Show the last status or error code."""
+        return " ".join(str(v) for v in (row.last_status_code, row.last_error_code) if v) or "-"

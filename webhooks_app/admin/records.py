@@ -1,0 +1,18 @@
+"""Who did what to the outbox, when, and why?"""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from webhooks_app.admin.base import ReadOnlyAdmin
+from webhooks_app.models import OperatorAction
+
+
+@admin.register(OperatorAction)
+class RecordAdmin(ReadOnlyAdmin):
+    """The operators' record; written by the admin, the API and the commands alike."""
+
+    list_display = ["at", "actor", "action", "target", "reason"]
+    list_filter = ["at"]
+    ordering = ["-id"]
+    fields = ["at", "actor", "action", "target", "reason"]

@@ -1,0 +1,229 @@
+"""How does the admin lead to a replay? Forms and steps; the work is `webhooks_app.replay`'s."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from webhooks_app import replay
+from webhooks_app.admin.base import (
+    ReasonForm,
+    actor,
+    confirm,
+    number_widget,
+    select_widget,
+    text_widget,
+    time_widget,
+    whole_number_widget,
+)
+from webhooks_app.egress import EgressDenied
+from webhooks_app.explain import WHAT_THE_CODE_MEANS, visible
+from webhooks_app.message_filters import ANY_STATUS, InvalidFilter, MessageFilters
+from webhooks_app.models import MessageStatus, ReplayJob, WebhookMessage
+from webhooks_app.url_grammar import safe_url
+
+if TYPE_CHECKING:
+    from webhooks_app.admin.messages import MessageAdmin
+
+PERMISSION = "webhooks_app.replay_webhooks"
+EVENT_TYPES = (
+    "task.completed",
+    "task.failed",
+    "task.cancelled",
+    "task.started",
+    "task.progress",
+    "webhook.ping",
+)
+LIST = "admin:webhooks_app_webhookmessage_changelist"
+
+
+class ReplayForm(ReasonForm):
+    """Ask why, and where else to."""
+
+    target_url = forms.CharField(
+        required=False,
+        max_length=2048,
+        label="Send to another URL",
+        widget=text_widget(attrs={"autocomplete": "off", "placeholder": "https://…"}),
+        help_text="Empty: where it was sent before.",
+    )
+    field_order = ["reason", "target_url"]
+
+
+def _choices(first: str, names: Any) -> list[tuple[str, str]]:
+    return [("", first), *((name, name) for name in names)]
+
+
+class FilterForm(ReplayForm):
+    """Ask which messages, how fast, why, and where else to. Empty fields ask nothing."""
+
+    status = forms.ChoiceField(
+        choices=[("dead", "dead letters"), *MessageStatus.choices, (ANY_STATUS, "any state")],
+        initial="dead",
+        label="State",
+        widget=select_widget,
+    )
+    since = forms.SplitDateTimeField(
+        required=False, label="Written since (UTC)", widget=time_widget
+    )
+    until = forms.SplitDateTimeField(
+        required=False, label="Written before (UTC)", widget=time_widget
+    )
+    host = forms.CharField(required=False, max_length=253, widget=text_widget)
+    project = forms.CharField(required=False, max_length=100, widget=text_widget)
+    event = forms.ChoiceField(
+        required=False, choices=_choices("any", EVENT_TYPES), widget=select_widget
+    )
+    error_code = forms.ChoiceField(
+        required=False, choices=_choices("any", WHAT_THE_CODE_MEANS), widget=select_widget
+    )
+    status_code = forms.IntegerField(
+        required=False, min_value=100, max_value=599, widget=whole_number_widget
+    )
+    rate = forms.FloatField(
+        required=False,
+        min_value=0.01,
+        max_value=replay.MAX_RATE,
+        widget=number_widget(attrs={"step": "any"}),
+        label="Messages a second, at most",
+        help_text="Empty: as fast as the receivers take them.",
+    )
+    field_order = [
+        "status", "since", "until", "host", "project", "event", "error_code", "status_code",
+        "rate", "target_url", "reason",
+    ]  # fmt: skip
+
+    def filters(self) -> MessageFilters:
+        """Return the filters that were chosen."""
+        names = ("status", "since", "until", "host", "project", "event", "error_code")
+        chosen = {name: self.cleaned_data[name] for name in (*names, "status_code")}
+        return MessageFilters.of(chosen)
+
+
+def _where(cleaned: dict[str, Any]) -> str:
+    return str(cleaned.get("target_url") or "").strip()
+
+
+def replay_row(request: HttpRequest, row: WebhookMessage, cleaned: dict[str, Any]) -> str:
+    """Replay one message; raise ValueError with a sentence when it cannot be."""
+    try:
+        replay.replay_one(
+            row,
+            to_url=_where(cleaned),
+            reason=cleaned["reason"],
+            requested_by=actor(request),
+            source="admin",
+        )
+    except (replay.ReplayRefused, EgressDenied) as error:
+        raise ValueError(f"Not replayed: {error}") from error
+    return f"Message {row.pk} is on its way again."
+
+
+def cancel_replay(request: HttpRequest, row: ReplayJob, cleaned: dict[str, Any]) -> str:
+    """Cancel a running replay."""
+    try:
+        replay.cancel(row, requested_by=actor(request), reason=cleaned["reason"])
+    except replay.NotRunning as error:
+        raise ValueError(str(error)) from error
+    return "The replay is cancelled."
+
+
+def _start(request: HttpRequest, filters: MessageFilters, cleaned: dict[str, Any]) -> HttpResponse:
+    job = replay.start(
+        filters,
+        to_url=_where(cleaned),
+        rate=cleaned.get("rate"),
+        reason=cleaned["reason"],
+        requested_by=actor(request),
+        source="admin",
+    )
+    replay.advance(job.pk)  # the first batch at once; the engine does the rest
+    messages.success(request, f"The replay of {job.total:,} messages has begun.")
+    return HttpResponseRedirect(reverse("admin:webhooks_app_replayjob_change", args=[job.pk]))
+
+
+def replay_selected(
+    page: MessageAdmin, request: HttpRequest, queryset: QuerySet[WebhookMessage]
+) -> HttpResponse:
+    """Ask why, then replay the ticked messages (the list shows no more than a page of them)."""
+    ids = tuple(queryset.order_by("pk").values_list("pk", flat=True)[: page.list_per_page])
+    form = ReplayForm(request.POST if "confirmed" in request.POST else None)
+    if form.is_bound and form.is_valid():
+        try:
+            return _start(request, MessageFilters(ids=ids), form.cleaned_data)
+        except (EgressDenied, ValueError) as error:
+            form.add_error(None, str(error))
+    hidden = [(ACTION_CHECKBOX_NAME, str(pk)) for pk in ids]
+    hidden += [("action", "replay_selected"), ("confirmed", "1")]
+    return confirm(
+        request,
+        page,
+        title=f"Replay {len(ids)} message{'s' * (len(ids) != 1)}",
+        explain="They are sent again under the same webhook-id, with a full set of retries. "
+        "A message with an attempt under way is left alone.",
+        lines=_lines(queryset.select_related("event")),
+        form=form,
+        back=reverse(LIST),
+        hidden=hidden,
+    )
+
+
+def _lines(queryset: QuerySet[WebhookMessage] | list[WebhookMessage]) -> list[str]:
+    shown = queryset[: replay.SAMPLE]
+    return [
+        f"{m.pk}: {m.event.event_type} to {visible(safe_url(m.url))} ({m.get_status_display()})"
+        for m in shown
+    ]
+
+
+def to_filter_form(request: HttpRequest) -> HttpResponse:
+    """Lead to the form."""
+    return HttpResponseRedirect(
+        reverse("admin:webhooks_app_webhookmessage_replay_with_filter_form")
+    )
+
+
+def replay_with_filter(page: MessageAdmin, request: HttpRequest) -> HttpResponse:
+    """Ask for the filter, then show what it matches, then begin."""
+    if not request.user.has_perm(PERMISSION):
+        raise PermissionDenied
+    form = FilterForm(request.POST if request.method == "POST" else None)
+    found: replay.Preview | None = None
+    if form.is_bound and form.is_valid():
+        try:
+            filters = form.filters()
+            if "confirmed" in request.POST:
+                return _start(request, filters, form.cleaned_data)
+            found = replay.preview(filters)
+        except (EgressDenied, InvalidFilter, ValueError) as error:
+            form.add_error(None, str(error))
+    return confirm(
+        request,
+        page,
+        title="Replay with filter",
+        explain=_explain(found),
+        lines=_lines(found.sample) if found else [],
+        form=form,
+        back=reverse(LIST),
+        hidden=[("confirmed", "1")] if found and found.count else [],
+        submit=f"Replay {_count(found)}" if found and found.count else "Show what it matches",
+    )
+
+
+def _count(found: replay.Preview) -> str:
+    return f"{found.count:,}{'' if found.is_exact else ' or more'} messages"
+
+
+def _explain(found: replay.Preview | None) -> str:
+    if found is None:
+        return "Which messages are to be sent again? Nothing is sent before you have seen them."
+    if not found.count:
+        return "No message matches. Change the filter and look again."
+    return f"This replays {_count(found)}. The first ones:"

@@ -1,0 +1,108 @@
+"""How far are the replays, who started them, and how is one stopped?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, JsonResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from unfold.decorators import display
+
+from webhooks_app.admin import replaying
+from webhooks_app.admin.base import KnownValuesFilter, Operation, ReadOnlyAdmin
+from webhooks_app.explain import visible
+from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
+from webhooks_app.url_grammar import safe_url
+
+STATE_TONES = {"running": "info", "finished": "success", "cancelled": "warning"}
+
+
+class StateFilter(KnownValuesFilter):
+    """By how far it is."""
+
+    title = "state"
+    parameter_name = column = "state"
+    values = ReplayState.choices
+
+
+def percent(row: ReplayJob) -> float:
+    """Return how much of a replay was gone through, 0..100."""
+    if row.state == "finished":
+        return 100.0
+    done = row.started_count + row.skipped_count
+    return min(100.0, 100 * done / row.total) if row.total else 0.0
+
+
+def progress(row: ReplayJob) -> dict[str, Any]:
+    """Return what the page polls for."""
+    return {
+        "state": row.state,
+        "percent": round(percent(row), 1),
+        "text": f"{row.started_count:,} sent on, {row.skipped_count:,} skipped, of {row.total:,}",
+        "is_over": row.state != "running",
+    }
+
+
+@admin.register(ReplayJob)
+class ReplayAdmin(ReadOnlyAdmin):
+    """Every replay, also of one message."""
+
+    page_template = "webhooks_app/replay.html"
+    list_display = ["created_at", "requested_by", "source", "shown_state", "bar", "reason"]
+    list_filter = [StateFilter]
+    ordering = ["-created_at"]
+    operations = (
+        Operation(
+            "cancel",
+            "Cancel this replay",
+            "webhooks_app.replay_webhooks",
+            "Messages it has not reached stay as they are; those it set going go on.",
+            replaying.cancel_replay,
+            is_offered=lambda row: row.state == "running",
+            icon="stop",
+            is_dangerous=True,
+        ),
+    )
+
+    def page_context(self, request: HttpRequest, row: ReplayJob) -> dict[str, Any]:
+        """Return the progress and the messages it set going."""
+        messages = WebhookMessage.objects.filter(replay=row).select_related("event")
+        return {
+            "title": f"Replay by {row.requested_by}",
+            "filters": visible(json.dumps(row.filters, indent=2, ensure_ascii=False)),
+            "target": safe_url(row.target_url) if row.target_url else "",
+            "progress": progress(row),
+            "tone": STATE_TONES[row.state],
+            "started": messages.defer("event__body")[:25],
+        }
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address that the page polls."""
+        live = self.admin_site.admin_view(self.live)
+        name = "webhooks_app_replayjob_live"
+        return [path("<path:object_id>/live.json", live, name=name), *super().get_urls()]
+
+    def live(self, request: HttpRequest, object_id: str) -> JsonResponse:
+        """Answer how far it is."""
+        if not self.has_view_permission(request):
+            return JsonResponse({}, status=403)
+        return JsonResponse(progress(self.find(request, object_id)))
+
+    @display(description="state", label=STATE_TONES)
+    def shown_state(self, row: ReplayJob) -> Sequence[str]:
+        """Show the state as a badge."""
+        return row.state, row.get_state_display()
+
+    @display(description="progress")
+    def bar(self, row: ReplayJob) -> str:
+        """Show a small bar."""
+        return format_html(
+            '<progress class="mv-progress" max="100" value="{}"></progress> {} / {}',
+            round(percent(row)),
+            row.started_count + row.skipped_count,
+            row.total,
+        )

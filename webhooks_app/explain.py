@@ -1,0 +1,297 @@
+"""Why does a message stand where it stands, and what happened to it, in words an operator reads?
+
+Pure: rows in, sentences and shapes out; ``now`` is an argument. Everything a receiver sent is
+made harmless to look at by `visible`; HTML escaping is the template's.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from webhooks_app.models import WebhookDelivery, WebhookMessage
+from webhooks_app.url_grammar import safe_url
+
+PHASES = (("dns_ms", "DNS"), ("connect_ms", "connect"), ("first_byte_ms", "first byte"))
+_SHOWN_AS_THEY_ARE = "\n\t"
+_SIGNATURE = "webhook-signature"
+
+_UNITS = ((1, "ms", 1e-3), (120, "s", 1), (7200, "min", 60), (172_800, "h", 3600))
+
+WHAT_THE_CODE_MEANS = {
+    "dns": "the host name could not be resolved",
+    "connect": "no connection could be made",
+    "tls": "the TLS handshake or the certificate failed",
+    "timeout": "no answer came within the time-out",
+    "reset": "the connection was cut",
+    "protocol": "the answer was not valid HTTP",
+    "http_status": "the receiver answered with a status that does not count as delivered",
+    "redirect_refused": "the receiver answered with a redirect, which is never followed",
+    "blocked_address": "the egress policy does not let this address be dialled",
+    "invalid_url": "the URL is not one the egress policy accepts",
+    "destination_disabled": "an operator disabled the destination",
+    "expired": "it waited behind a pause or an open breaker for longer than is allowed",
+}
+
+
+def visible(data: bytes | str | memoryview | None) -> str:
+    """Return text in which nothing hides: control and formatting characters become pictures.
+
+    Bytes that are not UTF-8 are shown as ``\\xNN``; NUL as ``␀``; others as ``⟨U+202E⟩``.
+    """
+    if data is None:
+        return ""
+    text = data if isinstance(data, str) else bytes(data).decode("utf-8", "backslashreplace")
+    return "".join(map(_picture, text))
+
+
+def _picture(character: str) -> str:
+    code = ord(character)
+    if character in _SHOWN_AS_THEY_ARE or (31 < code < 127):
+        return character
+    if code < 32:
+        return chr(0x2400 + code)
+    if code == 127:
+        return "\u2421"
+    # Cc, Cf (bidirectional overrides, zero widths), Cs, Co, Cn; and the line separators.
+    if unicodedata.category(character)[0] == "C" or character in "\u2028\u2029":
+        return f"⟨U+{code:04X}⟩"
+    return character
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a duration as people say it: ``350 ms``, ``2.0 s``, ``4 min``, ``3.5 h``."""
+    for limit, unit, scale in (
+        (1, "ms", 1e-3),
+        (120, "s", 1),
+        (7200, "min", 60),
+        (172_800, "h", 3600),
+    ):
+        if seconds < limit:
+            value = seconds / scale
+            return f"{value:.0f} {unit}" if value >= 10 or unit == "ms" else f"{value:.1f} {unit}"
+    return f"{seconds / 86_400:.1f} days"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One bar of the waterfall; positions in percent of the longest attempt."""
+
+    name: str
+    css: str
+    start: float
+    width: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt as the timeline shows it."""
+
+    delivery: WebhookDelivery
+    url: str
+    tone: str
+    summary: str
+    gap: str
+    duration: str
+    phases: list[Phase] = field(default_factory=list)
+    request_headers: list[tuple[str, str]] = field(default_factory=list)
+    response_headers: list[tuple[str, str]] = field(default_factory=list)
+    body: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the head of a message's page says. ``tone``: success, danger, warning, info or base."""
+
+    headline: str
+    text: str
+    tone: str
+
+
+def attempts(deliveries: Sequence[WebhookDelivery]) -> list[Attempt]:
+    """Return the timeline, oldest first."""
+    longest = max((d.duration_ms or 0 for d in deliveries), default=0) or 1
+    ends: list[datetime | None] = [None, *(_end(d) for d in deliveries)]
+    return [_attempt(d, ended, longest) for d, ended in zip(deliveries, ends, strict=False)]
+
+
+def _end(delivery: WebhookDelivery) -> datetime | None:
+    if delivery.duration_ms is None:
+        return None
+    return datetime.fromtimestamp(
+        delivery.started_at.timestamp() + delivery.duration_ms / 1000, tz=delivery.started_at.tzinfo
+    )
+
+
+def _attempt(delivery: WebhookDelivery, before: datetime | None, longest: float) -> Attempt:
+    waited = max(0.0, (delivery.started_at - before).total_seconds()) if before else None
+    duration = delivery.duration_ms
+    return Attempt(
+        delivery=delivery,
+        url=safe_url(delivery.url),
+        tone={"succeeded": "success", "failed": "danger", "interrupted": "warning"}.get(
+            delivery.outcome, "info"
+        ),
+        summary=summary(delivery),
+        gap="" if waited is None else f"{seconds_text(waited)} later",
+        duration="" if duration is None else seconds_text(duration / 1000),
+        phases=_phases(delivery, longest),
+        request_headers=_headers(delivery.request_headers),
+        response_headers=_headers(delivery.response_headers),
+        body=visible(delivery.response_body),
+    )
+
+
+def summary(delivery: WebhookDelivery) -> str:
+    """Return in one sentence what became of an attempt."""
+    if delivery.outcome == "pending":
+        return "Under way, or its process died and nobody has found out yet."
+    if delivery.outcome == "interrupted":
+        return "The process that made it ended before the answer was recorded."
+    if delivery.outcome == "succeeded":
+        return f"Delivered: the receiver answered {delivery.response_status}."
+    meaning = WHAT_THE_CODE_MEANS.get(delivery.error_code, delivery.error_code or "it failed")
+    status = f" ({delivery.response_status})" if delivery.response_status else ""
+    return f"Failed: {meaning}{status}."
+
+
+def _phases(delivery: WebhookDelivery, longest: float) -> list[Phase]:
+    """Lay the measured phases end to end; what is left over is reading the answer."""
+    bars, at = [], 0.0
+    for key, name in PHASES:
+        if (milliseconds := delivery.phases.get(key)) is not None:
+            bars.append((name, key, at, float(milliseconds)))
+            at += float(milliseconds)
+    rest = (delivery.duration_ms or 0) - at
+    if rest > 0.005 * longest:
+        bars.append(("reading" if bars else "in all", "rest_ms", at, rest))
+    scale = 100 / longest
+    return [
+        Phase(name, key, min(start * scale, 99.5), max(ms * scale, 0.4), f"{name} {ms:.1f} ms")
+        for name, key, start, ms in bars
+    ]
+
+
+def _headers(headers: Any) -> list[tuple[str, str]]:
+    pairs = headers.items() if isinstance(headers, dict) else (headers or ())
+    return [(visible(str(name)), visible(str(value))) for name, value in pairs]
+
+
+def explain(message: WebhookMessage, now: datetime) -> Explanation:
+    """Say why the message stands where it stands, and when something happens next."""
+    if message.status == "pending":
+        return _explain_pending(message, now)
+    if message.status == "delivered":
+        return Explanation(
+            f"Delivered on attempt {message.attempt_count}",
+            f"The receiver answered {message.last_status_code or 'with success'}. "
+            "Nothing more is sent unless somebody replays it.",
+            "success",
+        )
+    if message.status == "dead":
+        return _explain_dead(message)
+    if message.status == "superseded":
+        text = "A newer event of the same task made it pointless, so it is not sent."
+        return Explanation("Superseded", text, "base")
+    text = "The client acknowledged the event through the pull feed, or it was called off."
+    return Explanation("Cancelled", text, "base")
+
+
+def _explain_pending(message: WebhookMessage, now: datetime) -> Explanation:
+    if message.lease_token and message.lease_expires_at and message.lease_expires_at > now:
+        left = seconds_text((message.lease_expires_at - now).total_seconds())
+        text = f"If its process dies, another one takes over when the lease ends, in {left}."
+        return Explanation("An attempt is under way", text, "info")
+    held = message.destination.held_until
+    if held and held > now:
+        reason = visible(message.destination.hold_reason) or "pause"
+        left = seconds_text((held - now).total_seconds())
+        text = (
+            f"The destination is held back ({reason}) for {left} more. "
+            "Waiting costs no retry; after 24 hours of it the message is dead (expired)."
+        )
+        return Explanation("Waiting for its destination", text, "warning")
+    return _explain_due(message, now)
+
+
+def _explain_due(message: WebhookMessage, now: datetime) -> Explanation:
+    number = message.attempt_count + 1
+    due = message.next_attempt_at or now
+    wait = (due - now).total_seconds()
+    when = f"in {seconds_text(wait)}" if wait > 0 else f"due since {seconds_text(-wait)}"
+    left = max(0, len(message.policy) - message.retry_step)
+    text = f"Retries left after it: {left} of {len(message.policy)} ({policy_text(message)})."
+    if wait < -10:
+        text += " It should have gone out: see whether a delivery engine is alive."
+    if message.last_error_code:
+        text = f"The last attempt failed: {_last_failure(message)}. {text}"
+    return Explanation(
+        f"Attempt {number} {when}", text, "warning" if message.last_error_code else "info"
+    )
+
+
+def _last_failure(message: WebhookMessage) -> str:
+    meaning = WHAT_THE_CODE_MEANS.get(message.last_error_code, message.last_error_code)
+    return f"{meaning} ({message.last_status_code})" if message.last_status_code else meaning
+
+
+def _explain_dead(message: WebhookMessage) -> Explanation:
+    code, replay = message.last_error_code, "It is kept whole and can be replayed."
+    if message.last_status_code == 410 and code == "http_status":
+        text = f"The receiver answered 410 Gone, which means: never again. {replay}"
+    elif code in ("blocked_address", "invalid_url"):
+        text = f"Not retried, since {WHAT_THE_CODE_MEANS[code]}. {replay}"
+    elif code in ("destination_disabled", "expired"):
+        text = f"Not sent, since {WHAT_THE_CODE_MEANS[code]}. {replay}"
+    else:
+        count = len(message.policy)
+        tried = (
+            f"all {count} retries ({policy_text(message)}) were used up"
+            if count
+            else "its policy has no retries"
+        )
+        text = (
+            f"It will not be retried: {tried}. The last failure: {_last_failure(message)}. {replay}"
+        )
+    return Explanation("Dead letter", text, "danger")
+
+
+def policy_text(message: WebhookMessage) -> str:
+    """Return the waits of the message's policy: ``1.0 s, 2.0 s, 4.0 s``."""
+    waits = ", ".join(seconds_text(wait) for wait in message.policy) or "none"
+    return f"{waits}, ±{message.jitter:.0%}" if message.jitter else waits
+
+
+def body_text(body: bytes | memoryview) -> str:
+    """Return a JSON body indented for reading; anything else as it is."""
+    raw = bytes(body)
+    try:
+        return visible(json.dumps(json.loads(raw), indent=2, ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return visible(raw)
+
+
+def curl(message: WebhookMessage) -> str:
+    """Return a command that sends the same request without a valid signature.
+
+    The signature is left out on purpose: a copied command must not be a usable credential.
+    """
+    event = message.event
+    headers = [
+        ("content-type", "application/json"),
+        ("webhook-id", event.event_id),
+        ("webhook-event", event.event_type),
+        ("webhook-timestamp", "$(date +%s)"),
+        (_SIGNATURE, "v1,MASKED"),
+    ]
+    lines = [f"curl -i -X POST {shlex.quote(safe_url(message.url))}"]
+    # Double quotes, so that the shell fills in the time; none of the values holds a quote.
+    lines += [f'  -H "{name}: {value}"' for name, value in headers]
+    lines.append(f"  --data-binary {shlex.quote(bytes(event.body).decode('utf-8', 'replace'))}")
+    return " \\\n".join(lines)
