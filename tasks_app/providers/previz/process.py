@@ -1,0 +1,145 @@
+"""How does the parent run a render, watch it, and make sure that nothing of it is left?
+
+Safe to use from several threads at once: no code runs between fork and exec, and
+every limit is set by the child on itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from tasks_app.providers.base import Cancelled, Context, ProviderError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
+POLL_SECONDS = 0.1
+KILL_AFTER_SECONDS = 2.0
+LOG_TAIL_BYTES = 4000
+#: What the child may know of our environment: no database address, no key.
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+
+
+class RenderProcess:
+    """One child process, from start to certain end (use as a context manager)."""
+
+    def __init__(self, request: dict[str, Any], work_dir: Path) -> None:
+        self._log = work_dir / "render.log"
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        with self._log.open("wb") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "tasks_app.providers.previz"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=work_dir,
+                env=_environment(),
+                start_new_session=True,
+            )
+        threading.Thread(target=self._read, daemon=True).start()
+        self._write(request)
+
+    def __enter__(self) -> RenderProcess:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Return the child's process id, which is also its group's."""
+        return self._child.pid
+
+    def result(self, context: Context) -> dict[str, Any]:
+        """Wait for the child's result, passing its progress on.
+
+        Raises:
+            Cancelled: the context said so.
+            ProviderError: ``timed_out`` or ``render_failed``.
+        """
+        while True:
+            if context.cancelled():
+                raise Cancelled
+            if context.seconds_left() <= 0:
+                raise ProviderError("timed_out", "The render did not finish in time.")
+            with contextlib.suppress(queue.Empty):
+                message = self._messages.get(timeout=POLL_SECONDS)
+                result = self._handle(message, context)
+                if result is not None:
+                    return result
+
+    def stop(self) -> None:
+        """End the whole process group: ask, then after 2 s insist."""
+        _signal_group(self._child.pid, signal.SIGTERM)
+        try:
+            self._child.wait(KILL_AFTER_SECONDS)
+        except subprocess.TimeoutExpired:
+            _signal_group(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+        if self._child.stdin:
+            with contextlib.suppress(OSError):
+                self._child.stdin.close()
+
+    def _write(self, request: dict[str, Any]) -> None:
+        assert self._child.stdin is not None
+        # A child that died at once shows up as a missing result.
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.write(json.dumps(request).encode() + b"\n")
+            self._child.stdin.flush()
+
+    def _read(self) -> None:
+        assert self._child.stdout is not None
+        with self._child.stdout as lines, contextlib.suppress(ValueError):
+            for line in lines:
+                self._messages.put(json.loads(line))
+        self._messages.put(None)
+
+    def _handle(self, message: dict[str, Any] | None, context: Context) -> dict[str, Any] | None:
+        if message is None:
+            raise self._death()
+        if "progress" in message:
+            fraction, step, detail = message["progress"]
+            context.progress(fraction, step, detail)
+            return None
+        if "error" in message:
+            raise ProviderError(
+                "render_failed",
+                message["error"]["message"],
+                retryable=message["error"]["retryable"],
+                traceback_text=message["error"]["traceback"],
+            )
+        result: dict[str, Any] = message["result"]
+        return result
+
+    def _death(self) -> ProviderError:
+        code = self._child.wait()
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        return ProviderError(
+            "render_failed",
+            f"The render process ended {how}.",
+            retryable=True,
+            traceback_text=self._log_tail(),
+        )
+
+    def _log_tail(self) -> str:
+        text = self._log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+        return text.replace(f"{PROJECT_ROOT}{os.sep}", "")
+
+
+def _signal_group(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def _environment() -> dict[str, str]:
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    # One thread each: renders run side by side, as many as there are cores.
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return {**passed, **threads, "PYTHONPATH": str(PROJECT_ROOT), "PYTHONUNBUFFERED": "1"}

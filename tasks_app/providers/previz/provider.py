@@ -1,0 +1,126 @@
+"""The built-in provider as the runner sees it: limits at submit time, a child per render."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tasks_app import probing
+from tasks_app.providers.base import (
+    CancelOutcome,
+    Context,
+    FieldError,
+    Job,
+    MediaOutput,
+    ProviderError,
+    Result,
+)
+from tasks_app.providers.previz import MODEL, NAME, defaults, limits
+from tasks_app.providers.previz.process import RenderProcess
+
+#: Address space, not resident memory: a render peaks near 400 MB resident.
+MEMORY_BYTES = 6 << 30
+#: Shares of the progress bar: the render, then probing of what it made.
+RENDER_SHARE = 0.96
+
+
+class PrevizProvider:
+    """Draw, score and speak a temporary version of what was asked for.
+
+    Args:
+        quality: ``final`` or ``draft``; a task's ``options.quality`` overrides it.
+        memory_bytes: limit of one render's address space.
+    """
+
+    name = NAME
+    task_types = frozenset({"video_generation", "image_generation", "audio_generation"})
+
+    def __init__(self, quality: str = "final", memory_bytes: int = MEMORY_BYTES) -> None:
+        self._quality = quality
+        self._memory_bytes = memory_bytes
+
+    def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
+        """Return what previz cannot make, pointing into the submitted document."""
+        return limits.problems(task_type, task_data)
+
+    def generate(self, job: Job, context: Context) -> Result:
+        """Render in a child process, then probe every file it left.
+
+        Raises:
+            ProviderError: ``render_failed``, ``timed_out`` or ``output_invalid``.
+            Cancelled: the context asked for it; the child is dead by then.
+        """
+        request = self._request(job, context)
+        with RenderProcess(request, job.work_dir) as child:
+            made = child.result(_Scaled(context))
+        context.progress(RENDER_SHARE, "checking", "")
+        files = _probed(made["files"], job.work_dir, context)
+        return Result(
+            files=files,
+            provider=NAME,
+            model=MODEL,
+            seed=request["task_data"]["seed"],
+            metadata=made["metadata"],
+        )
+
+    def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
+        """Nothing runs elsewhere; a local render stops through its context."""
+        return CancelOutcome.UNSUPPORTED
+
+    def _request(self, job: Job, context: Context) -> dict[str, Any]:
+        task_data = defaults.filled(job.task_type, job.task_data)
+        task_data["options"].setdefault("quality", self._quality)
+        return {
+            "task_id": job.task_id,
+            "task_type": job.task_type,
+            "task_data": task_data,
+            "work_dir": str(job.work_dir.resolve()),
+            "memory_bytes": self._memory_bytes,
+            "cpu_seconds": context.seconds_left() * 2 + 10,
+        }
+
+
+class _Scaled:
+    """The runner's context with the child's 0..1 mapped to its share of the work."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.cancelled = context.cancelled
+        self.save_remote = context.save_remote
+        self.seconds_left = context.seconds_left
+
+    def progress(self, fraction: float, step: str, detail: str = "") -> None:
+        self._context.progress(fraction * RENDER_SHARE, step, detail)
+
+
+def _probed(
+    made: list[dict[str, Any]], work_dir: Path, context: Context
+) -> tuple[MediaOutput, ...]:
+    paths = [work_dir / row["name"] for row in made]
+    if not all(path.is_file() for path in paths):
+        raise ProviderError("output_invalid", "The render left a file out.")
+    wanted = [(path, _expected(row["expected"])) for path, row in zip(paths, made, strict=True)]
+    seconds = max(1.0, min(probing.PROBE_SECONDS, context.seconds_left()))
+    found = probing.probe_all(wanted, timeout_seconds=seconds)
+    rows = zip(made, paths, found, strict=True)
+    return tuple(_output(row["role"], path, file) for row, path, file in rows)
+
+
+def _expected(row: dict[str, Any]) -> probing.Expected:
+    codecs = row.get("codecs")
+    return probing.Expected(**{**row, "codecs": tuple(codecs) if codecs else None})
+
+
+def _output(role: str, path: Path, file: probing.ProbedFile) -> MediaOutput:
+    return MediaOutput(
+        role=role,
+        path=path,
+        media_type=file.media_type,
+        size_bytes=file.size_bytes,
+        sha256=file.sha256,
+        width=file.width,
+        height=file.height,
+        duration=file.duration,
+        fps=file.fps,
+        codecs=file.codecs,
+    )
