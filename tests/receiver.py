@@ -20,11 +20,12 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,13 +96,11 @@ class Receiver:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __enter__(self) -> Receiver:
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
-        started = threading.Event()
-        self._loop.call_soon(started.set)
-        self._server = self._loop.run_until_complete(self._listen())
-        self.port = self._server.sockets[0].getsockname()[1]
         self._thread.start()
-        started.wait(5)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -128,38 +127,52 @@ class Receiver:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        self._loop.add_reader(self._listener, self._accept)
         self._loop.run_forever()
 
-    async def _listen(self) -> asyncio.Server:
-        context = self._tls if isinstance(self._tls, ssl.SSLContext) else None
-        return await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, ssl=context, limit=2**22, backlog=512
-        )
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _accept(self) -> None:
+        # Neither start_server, whose close() on Python 3.11 leaks a transport when a connection is
+        # just being accepted, nor sock_accept, whose cancellation can lose an accepted socket.
+        with contextlib.suppress(BlockingIOError):
+            sock, _ = self._listener.accept()
+            sock.setblocking(False)
+            self.connections += 1
+            self._spawn(self._serve(sock, self.connections))
 
     async def _stop(self) -> None:
-        self._server.close()
-        deadline = self._loop.time() + 2
-        # A connection may have been accepted and not begun: it must begin, to be closed properly.
-        while len(asyncio.all_tasks(self._loop)) > 1 and self._loop.time() < deadline:
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.sleep(0.001)
-        await self._server.wait_closed()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        await asyncio.sleep(0)  # every task begins before it is cancelled, so that it can clean up
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(5):  # aborted transports close their sockets in the next rounds
+            await asyncio.sleep(0)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        connection = Connection(self.connections, reader, writer)
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def _serve(self, sock: socket.socket, number: int) -> None:
+        context = self._tls if isinstance(self._tls, ssl.SSLContext) else None
+        reader = asyncio.StreamReader(limit=2**22)
+        protocol = asyncio.StreamReaderProtocol(reader)
         try:
-            await self._converse(connection)
+            transport, _ = await self._loop.connect_accepted_socket(
+                lambda: protocol, sock, ssl=context
+            )
+        except OSError:
+            return  # no handshake; the transport has closed the socket
+        writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
+        try:
+            await self._converse(Connection(number, reader, writer))
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the client went away; it may
         except asyncio.CancelledError:
-            connection.writer.transport.abort()
+            transport.abort()
         finally:
-            self._tasks.discard(task)
             writer.close()
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()

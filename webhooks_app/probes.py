@@ -153,8 +153,9 @@ def printable(text: str, limit: int = 2048) -> str:
 def shown_headers(raw: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
     """Return raw headers as text that can be stored and shown, without control characters."""
     # latin-1 maps every byte, and never to a surrogate, which PostgreSQL would refuse.
-    pairs = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in raw)
-    if all(value.isascii() and value.isprintable() for _, value in pairs):
+    pairs = tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw])
+    everything = "".join([value for _, value in pairs])
+    if everything.isascii() and everything.isprintable():
         return pairs
     return tuple((printable(name), printable(value, MAX_LINE_BYTES)) for name, value in pairs)
 
