@@ -1,0 +1,168 @@
+"""How do end-to-end tests start the service? With the command that everybody uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What the test run itself set; the service under test finds its own.
+_NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "EMBEDDED", "SECRET_KEY", "ENVIRONMENT", "VAR_DIR")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Service:
+    """`manage.py run` in a process of its own, with its own state directory."""
+
+    def __init__(self, var: Path, **environment: str) -> None:
+        self.var = var
+        self.port = free_port()
+        self.environment = environment
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start everything and wait until it says it is ready."""
+        inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
+        log = open(self.var.parent / "service.log", "ab")  # noqa: SIM115 - the child's
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "run"],
+            cwd=ROOT,
+            env={
+                **inherited,
+                "VAR_DIR": str(self.var),
+                "PORT": str(self.port),
+                "TASK_LEASE_SECONDS": "3",
+                "SWEEP_INTERVAL_SECONDS": "0.5",
+                "WEBHOOK_TIMEOUT_SECONDS": "5",
+                **self.environment,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        wait_until(self._is_ready, timeout=60, message=self.log)
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the service ended: {self.log()}"
+        return (self.var / "run.json").exists() and self.details["pid_of_run"] == self.process.pid
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What run.json says now."""
+        try:
+            found = json.loads((self.var / "run.json").read_text())
+        except (OSError, ValueError):
+            return {"pid_of_run": None}
+        return {**found, "pid_of_run": found.get("supervisor")}
+
+    def log(self) -> str:
+        """Return the end of what the service printed."""
+        return (self.var.parent / "service.log").read_text(errors="replace")[-3000:]
+
+    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Send an API request and return status and JSON."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/api/v1/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"X-API-Key": self.details["api_key"], "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def submit(self, **body: Any) -> str:
+        """Submit a task and return its id."""
+        status, answer = self.call("POST", "tasks/submit", body)
+        assert status == 201, answer
+        return str(answer["task_id"])
+
+    def wait_for_status(self, task_id: str, status: str, timeout: float = 60) -> dict[str, Any]:
+        """Wait until a task has that status and return it."""
+
+        def found() -> Any:
+            task = self.call("GET", f"tasks/{task_id}")[1]
+            return task if task.get("status") == status else None
+
+        return wait_until(found, timeout=timeout, message=f"{task_id} {status}")
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a management command against the running service's servers."""
+        inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env={**inherited, "VAR_DIR": str(self.var), "PORT": str(self.port), **self.environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def everything(self) -> list[psutil.Process]:
+        """Return every process of the service, the embedded servers included."""
+        assert self.process is not None
+        own = [psutil.Process(self.process.pid)] if psutil.pid_exists(self.process.pid) else []
+        children = [child for process in own for child in process.children(recursive=True)]
+        servers = [p for p in psutil.process_iter() if self._is_server(p)]
+        return [*own, *children, *servers]
+
+    def _is_server(self, process: psutil.Process) -> bool:
+        try:
+            place = process.cwd()
+        except psutil.Error:
+            return False
+        return place.startswith(str(self.var))
+
+    def kill_everything(self) -> None:
+        """kill -9 all of it at once."""
+        for process in self.everything():
+            try:
+                process.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+        assert self.process is not None
+        self.process.wait(10)
+
+    def stop(self) -> None:
+        """Stop as Ctrl-C does."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(45)
+
+
+@pytest.fixture
+def still_service(tmp_path: Path) -> Iterator[Service]:
+    """A service whose tasks take a scripted time and make a small picture."""
+    options = {"provider": "tests.providers.StillProvider", "options": {"seconds": 1.5}}
+    types = ("video_generation", "image_generation", "audio_generation")
+    service = Service(
+        tmp_path / "var", GENERATION_PROVIDERS=json.dumps(dict.fromkeys(types, options))
+    )
+    service.start()
+    yield service
+    service.stop()
