@@ -234,16 +234,18 @@ def load(given: Mapping[str, Any]) -> WebhookSettings:
 class _Current:
     """Stands for the current ``WebhookSettings``; reads Django's settings on first use."""
 
-    _loaded: WebhookSettings | None = None
-
     def __getattr__(self, name: str) -> Any:
-        if self._loaded is None:
-            self._loaded = load(getattr(django_settings, "WEBHOOKS", {}))
-        return getattr(self._loaded, name)
+        # Only for what is not in __dict__ yet: the values are copied there, since the engine reads
+        # several of them for every request.
+        loaded = self.__dict__.get("_loaded")
+        if loaded is None:
+            loaded = load(getattr(django_settings, "WEBHOOKS", {}))
+            self.__dict__.update({key: getattr(loaded, key) for key in _NAMES}, _loaded=loaded)
+        return getattr(loaded, name)
 
     def _forget(self, *, setting: str, **kwargs: Any) -> None:
         if setting in ("WEBHOOKS", "DEBUG"):
-            self._loaded = None
+            self.__dict__.clear()
 
 
 _current = _Current()

@@ -100,6 +100,8 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
             headers={"Accept-Encoding": "identity", "User-Agent": webhook_settings.USER_AGENT},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             skip_auto_headers=("Accept", "Content-Type"),
@@ -204,7 +206,7 @@ class Transport:
             async with (
                 asyncio.timeout(timeout),
                 self._pool.request(
-                    method, target.url, headers=headers, data=body, **_REQUEST_OPTIONS
+                    method, target.url, headers=headers, data=body, allow_redirects=False
                 ) as response,
             ):
                 return await store(response, max_bytes, to)
@@ -228,17 +230,10 @@ def fetch_sync(url: str, *, resolver: AbstractResolver | None = None, **how: Any
     return asyncio.run(fetch())
 
 
-_REQUEST_OPTIONS: dict[str, Any] = {
-    "allow_redirects": False,
-    "max_line_size": MAX_LINE_BYTES,
-    "max_field_size": MAX_LINE_BYTES,
-}
-
-
 async def _post(
     session: aiohttp.ClientSession, target: egress.Target, headers: Mapping[str, str], body: bytes
 ) -> aiohttp.ClientResponse:
-    return await session.post(target.url, headers=headers, data=body, **_REQUEST_OPTIONS)
+    return await session.post(target.url, headers=headers, data=body, allow_redirects=False)
 
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
