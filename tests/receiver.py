@@ -65,7 +65,7 @@ class Receiver:
         port: 0 takes a free one; the attribute ``port`` is the real one.
         tls: the server side of TLS (see tests.certificates), or "hang" or "reset" in place of a
             handshake.
-        idle_seconds: close a connection that was idle so long, as front ends do.
+        idle_seconds: close a used connection that was idle so long, as front ends do.
         drops_reused: "fin" or "rst": a second request on a connection finds it closed.
         on_request: called in the receiver's thread before the answer goes out.
     """
@@ -199,8 +199,9 @@ class Receiver:
 
     async def _read_head(self, connection: Connection) -> bytes:
         reading = connection.reader.readuntil(b"\r\n\r\n")
+        idle_seconds = self._idle_seconds if connection.requests else None
         try:
-            return await asyncio.wait_for(reading, self._idle_seconds)
+            return await asyncio.wait_for(reading, idle_seconds)
         except (TimeoutError, asyncio.IncompleteReadError):
             return b""
 
