@@ -265,6 +265,13 @@ WEBHOOKS: dict[str, Any] = {
     "RETENTION_DAYS": env.int("WEBHOOK_RETENTION_DAYS", default=30),
     "PROGRESS_INTERVAL": env.float("WEBHOOK_PROGRESS_INTERVAL", default=5.0),
     "TRACEBACK": env.str("WEBHOOK_TRACEBACK", default="on") != "off",
+    "EVENT_TYPES": [
+        "task.completed",
+        "task.failed",
+        "task.cancelled",
+        "task.started",
+        "task.progress",
+    ],
     # WEBHOOK_SECRET_KEYS: Fernet keys that encrypt stored secrets, newest first.
     "SECRET_KEYS": env.list("WEBHOOK_SECRET_KEYS", default=[]),
     "ED25519_PRIVATE_KEY": env.str("WEBHOOK_ED25519_PRIVATE_KEY", default=""),

@@ -82,6 +82,8 @@ class WebhookSettings:
     USER_AGENT: str = "AI-Movie-Task-Service/1.0"
     # Bytes of a response body that are kept; reading stops there.
     RESPONSE_BODY_LIMIT: int = 65_536
+    # The event types an endpoint may subscribe to; empty: any dotted name.
+    EVENT_TYPES: tuple[str, ...] = ()
     # Added to TIMEOUT_SECONDS for the lease of a message, in seconds.
     LEASE_MARGIN_SECONDS: float = 15.0
     # Fernet keys that encrypt signing secrets at rest, newest first.
@@ -203,6 +205,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "TRACEBACK": _flag,
     "USER_AGENT": _text,
     "RESPONSE_BODY_LIMIT": _whole(0),
+    "EVENT_TYPES": lambda name, value: tuple(str(item) for item in _items(name, value)),
     "LEASE_MARGIN_SECONDS": _number(0),
     "SECRET_KEYS": lambda name, value: tuple(str(key) for key in _items(name, value)),
     "RETRY_AFTER_MAX": _number(0),

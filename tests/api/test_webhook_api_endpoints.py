@@ -1,0 +1,174 @@
+"""Subscriptions, secrets, the pull feed and the public keys over the API."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.test import Client, override_settings
+from django.utils import timezone
+
+from tests import factories
+from tests.factories import PROJECT, make_event, make_message
+from webhooks_app import signing, stored_secrets
+from webhooks_app.models import OperatorAction, WebhookMessage
+
+pytestmark = pytest.mark.django_db
+BASE = "/api/v1/webhooks"
+JSON = {"content_type": "application/json"}
+URL = "https://hooks.example.org/all"
+
+
+@pytest.fixture
+def mine():
+    """A client whose key is bound to the project."""
+    return Client(headers={"x-api-key": factories.make_api_key(project_id=PROJECT)[1]})
+
+
+def create(client, **body):
+    return client.post(f"{BASE}/endpoints", {"url": URL, **body}, **JSON)
+
+
+def test_an_endpoint_is_made_shown_changed_tried_and_deleted(mine):
+    """Proves the life of a subscription over the API, its secret shown with its making."""
+    answer = create(mine, event_types=["task.completed"], retry_policy=[1, 2])
+    assert answer.status_code == 201, answer.content
+    made = answer.json()
+    assert made["secret"] == stored_secrets.current_secrets(PROJECT, uuid.UUID(made["id"]))[0]
+    path = answer["Location"]
+    assert "secret" not in mine.get(path).json()
+    assert mine.get(f"{BASE}/endpoints").json()["results"] == [mine.get(path).json()]
+    changed = mine.patch(path, {"is_enabled": False, "description": "later"}, **JSON).json()
+    assert (changed["is_enabled"], changed["event_types"]) == (False, ["task.completed"])
+    replaced = mine.put(path, {"url": URL + "2"}, **JSON).json()
+    assert (replaced["url"], replaced["event_types"], replaced["is_enabled"]) == (
+        URL + "2",
+        [],
+        True,
+    )
+    ping = mine.post(f"{path}/ping", **JSON)
+    assert (ping.status_code, ping.json()["event_type"]) == (202, "webhook.ping")
+    assert mine.get(ping["Location"]).json()["payload"]["endpoint_id"] == made["id"]
+    assert mine.delete(path).status_code == 204
+    assert mine.get(path).status_code == 404
+    assert OperatorAction.objects.count() == 5
+
+
+def test_what_an_endpoint_may_not_be(mine):
+    """Proves that each wrong member is refused with its pointer, all at once."""
+    body = {
+        "event_types": ["task.complete"],
+        "retry_policy": "sometimes",
+        "is_enabled": 1,
+        "descripton": "x",
+        "url": "https://127.0.0.1:99999/",
+    }
+    answer = create(mine, **body)
+    assert answer.status_code == 422
+    assert sorted(error["pointer"] for error in answer.json()["errors"]) == [
+        "/descripton",
+        "/event_types/0",
+        "/is_enabled",
+        "/retry_policy",
+        "/url",
+    ]
+    assert create(mine).status_code == 201
+    again = create(mine)
+    assert (again.status_code, again.json()["code"]) == (409, "endpoint_exists")
+    assert create(mine, project_id="another").status_code == 404
+
+
+def test_a_key_bound_to_no_project_must_name_one(api):
+    """Proves that a key for all projects never acts on an accidental one."""
+    assert create(api).status_code == 422
+    assert create(api, project_id="another").json()["project_id"] == "another"
+    answer = api.get(f"{BASE}/signing-secret")
+    assert answer.json()["errors"][0]["parameter"] == "project_id"
+    assert api.get(f"{BASE}/signing-secret?project_id=another").status_code == 200
+
+
+def test_the_signing_secret_is_made_shown_and_rotated(mine):
+    """Proves the shape of the answer, the overlap, and that nothing caches a secret."""
+    answer = mine.get(f"{BASE}/signing-secret")
+    first = answer.json()
+    assert answer["Cache-Control"] == "no-store"
+    assert first == {"project_id": PROJECT, "secret": first["secret"], "previous": []}
+    second = mine.post(f"{BASE}/signing-secret/rotate", **JSON).json()
+    assert second["secret"] != first["secret"]
+    (previous,) = second["previous"]
+    assert previous["secret"] == first["secret"]
+    left = timezone.datetime.fromisoformat(previous["expires_at"]) - timezone.now()
+    assert timedelta(hours=23, minutes=59) < left < timedelta(hours=24, minutes=1)
+    assert stored_secrets.current_secrets(PROJECT) == [second["secret"], first["secret"]]
+    body = {"overlap_seconds": 0}
+    third = mine.post(f"{BASE}/signing-secret/rotate", body, **JSON).json()
+    assert third["previous"] == []
+    assert first["secret"] not in str(OperatorAction.objects.values())
+
+
+def test_an_endpoint_has_a_secret_of_its_own(mine):
+    """Proves that endpoint_id shows and rotates that endpoint's secret alone."""
+    made = create(mine).json()
+    project = mine.get(f"{BASE}/signing-secret").json()["secret"]
+    query = f"{BASE}/signing-secret?endpoint_id={made['id']}"
+    assert mine.get(query).json()["secret"] == made["secret"] != project
+    mine.post(f"{BASE}/signing-secret/rotate", {"endpoint_id": made["id"]}, **JSON)
+    assert mine.get(query).json()["secret"] != made["secret"]
+    assert mine.get(f"{BASE}/signing-secret").json()["secret"] == project
+    assert mine.get(f"{BASE}/signing-secret?endpoint_id={uuid.uuid4()}").status_code == 404
+
+
+def test_the_feed_gives_unacknowledged_events_oldest_first(mine):
+    """Proves that pulling needs no callback_url, and that acknowledging takes events off."""
+    events = [make_event() for _ in range(3)]
+    make_event(scope="another")
+    feed = mine.get(f"{BASE}/events?limit=2").json()
+    assert [row["id"] for row in feed["results"]] == [event.event_id for event in events[:2]]
+    assert feed["results"][0]["payload"]["task_id"] == events[0].subject
+    rest = mine.get(f"{BASE}/events?limit=2&cursor={feed['next_cursor']}").json()
+    assert [row["id"] for row in rest["results"]] == [events[2].event_id]
+    assert rest["next_cursor"] is None
+    body = {"ids": [events[0].event_id, events[2].event_id, "msg_unknown"]}
+    assert mine.post(f"{BASE}/events/ack", body, **JSON).json()["acknowledged"] == 2
+    assert mine.post(f"{BASE}/events/ack", body, **JSON).json()["acknowledged"] == 0
+    left = mine.get(f"{BASE}/events").json()["results"]
+    assert [row["id"] for row in left] == [events[1].event_id]
+
+
+def test_acknowledging_ends_what_is_pending_for_the_event(mine):
+    """Proves that what was pulled is not delivered any more, under way or not."""
+    event = make_event()
+    end = timezone.now() + timedelta(seconds=30)
+    token = uuid.uuid4()
+    waiting = make_message(event=event)
+    leased = make_message(
+        event=event, url=URL, lease_token=token, lease_expires_at=end, next_attempt_at=end
+    )
+    delivered = make_message("delivered", event=event, url=URL + "2")
+    bystander = make_message()
+    answer = mine.post(f"{BASE}/events/ack", {"ids": [event.event_id]}, **JSON)
+    assert answer.json() == {"acknowledged": 1, "cancelled_messages": 2}
+    for message in (waiting, leased, delivered, bystander):
+        message.refresh_from_db()
+    assert (waiting.status, waiting.next_attempt_at) == ("cancelled", None)
+    assert (leased.status, leased.lease_token) == ("cancelled", token)
+    assert (delivered.status, bystander.status) == ("delivered", "pending")
+    assert WebhookMessage.objects.filter(finished_at=None).get() == bystander
+
+
+@pytest.mark.parametrize("body", [{}, {"ids": []}, {"ids": "msg_1"}, {"ids": [1]}, {"id": "x"}])
+def test_a_wrong_acknowledgement_is_refused(mine, body):
+    """Proves that an acknowledgement that names nothing is an error, not a success."""
+    assert mine.post(f"{BASE}/events/ack", body, **JSON).status_code == 422
+
+
+def test_public_keys_are_public():
+    """Proves that v1a signatures can be verified with the published key, without an API key."""
+    anybody, path = Client(), "/.well-known/webhooks-jwks.json"
+    assert anybody.get(path).json() == {"keys": []}
+    key = signing.generate_private_key()
+    with override_settings(WEBHOOKS={"ED25519_PRIVATE_KEY": key}):
+        (published,) = anybody.get(path).json()["keys"]
+    assert (published["kty"], published["crv"]) == ("OKP", "Ed25519")
+    assert "d" not in published

@@ -1,0 +1,271 @@
+"""Which requests do the webhook views understand? Bodies and query strings, read strictly.
+
+Values have the types that JSON gives them, unknown names are errors with a suggestion, and all
+faults of a request are reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.request import Request
+
+from webhooks_app.conf import webhook_settings
+from webhooks_app.egress import EgressDenied, check_url
+from webhooks_app.problems import FieldProblem, field_problems, invalid, not_found
+from webhooks_app.retry import resolve_policy
+
+PROJECT_ID = r"[A-Za-z0-9_-]{1,100}"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+BIGGEST_ID = 2**63 - 1
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_INTEGER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+Parsed = TypeVar("Parsed", bound=serializers.Serializer[Any])
+
+
+def refuse(code: str, message: str) -> ValidationError:
+    """Return the error of one field, with a documented code."""
+    return ValidationError(ErrorDetail(message, code))
+
+
+class Text(serializers.CharField):
+    """A string, not something like one; one line without control characters."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text, trimmed."""
+        if not isinstance(data, str):
+            raise refuse("bad_type", "Must be a string.")
+        text = str(super().to_internal_value(data))
+        if _CONTROL.search(text):
+            raise refuse("bad_format", "May not contain control characters.")
+        return text
+
+
+class ProjectId(Text):
+    """The id of a project."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=100, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the id."""
+        text = super().to_internal_value(data)
+        if not re.fullmatch(PROJECT_ID, text):
+            raise refuse("bad_format", "Use 1 to 100 letters, digits, '_' or '-'.")
+        return text
+
+
+class CallbackUrl(serializers.CharField):
+    """A URL that the egress policy lets us call; taken exactly as sent, never trimmed."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trim_whitespace=False, max_length=2048, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the URL."""
+        if not isinstance(data, str):
+            raise refuse("bad_type", "Must be a string.")
+        try:
+            check_url(data)
+        except EgressDenied as denied:
+            raise refuse(str(denied.code), denied.message) from None
+        return data
+
+
+class Whole(serializers.IntegerField):
+    """A whole number; in a query string its digits."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """Return the number."""
+        is_digits = isinstance(data, str) and re.fullmatch(r"-?[0-9]{1,19}", data, re.ASCII)
+        from_query = bool(is_digits) and getattr(self.root, "is_query", False)
+        if not from_query and (isinstance(data, bool) or not isinstance(data, int)):
+            raise refuse("bad_type", "Must be a whole number.")
+        return int(data)
+
+
+class Number(serializers.FloatField):
+    """A number, never a string or a boolean."""
+
+    def to_internal_value(self, data: Any) -> float:
+        """Return the number."""
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            raise refuse("bad_type", "Must be a number.")
+        return float(data)
+
+
+class Flag(serializers.BooleanField):
+    """``true`` or ``false``."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Return the value."""
+        if not isinstance(data, bool):
+            raise refuse("bad_type", "Must be true or false.")
+        return data
+
+
+class Moment(serializers.DateTimeField):
+    """A time as RFC 3339; UTC where it names no zone."""
+
+    def to_internal_value(self, value: Any) -> Any:
+        """Return the time."""
+        if not isinstance(value, str):
+            raise refuse("bad_type", "Must be a string.")
+        try:
+            return super().to_internal_value(value)
+        except (ValidationError, ValueError, OverflowError):
+            message = "Use RFC 3339, for example 2025-01-15T10:35:30Z."
+            raise refuse("bad_format", message) from None
+
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "string"},
+            {
+                "type": "array",
+                "maxItems": 20,
+                "items": {"type": "number", "minimum": 0, "maximum": 86400},
+            },
+            {"type": "null"},
+        ]
+    }
+)
+class RetryPolicy(serializers.Field[Any, Any, Any, Any]):
+    """The name of a policy, or the waits themselves in seconds."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the policy as it was given."""
+        if not isinstance(data, str | list) or data == "":
+            raise refuse("bad_type", "Must be the name of a policy or a list of waits.")
+        try:
+            resolve_policy(data)
+        except ValueError as error:
+            known = ", ".join(sorted(webhook_settings.POLICIES))
+            message = f"Known policies: {known}." if isinstance(data, str) else str(error)
+            raise refuse(
+                "not_allowed" if isinstance(data, str) else "out_of_range", message
+            ) from None
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        """Return the value as it is."""
+        return value
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """An object without unknown names."""
+
+    is_query = False
+    default_error_messages = {"invalid": "Must be an object."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the validated members.
+
+        Raises:
+            ValidationError: with the errors of all fields, unknown names among them.
+        """
+        errors: dict[str, Any] = unknown_names(data, self.fields) if _is_object(data) else {}
+        try:
+            values = super().to_internal_value(data)
+        except ValidationError as error:
+            if not _is_object(data):
+                raise
+            raise ValidationError({**errors, **error.detail}) from None  # type: ignore[dict-item]
+        if errors:
+            raise ValidationError(errors)
+        return values
+
+
+class QuerySerializer(StrictSerializer):
+    """A query string; every parameter is given at most once."""
+
+    is_query = True
+
+
+class PageQuery(QuerySerializer):
+    """What every list understands."""
+
+    cursor = serializers.CharField(
+        required=False, max_length=200, help_text="`next_cursor` of the page before."
+    )
+    limit = Whole(
+        required=False, default=25, min_value=1, max_value=100, help_text="Results in one page."
+    )
+
+
+def _is_object(data: Any) -> bool:
+    return isinstance(data, Mapping)
+
+
+def unknown_names(given: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
+    """Return an error for each name that is not known, with the nearest one that is."""
+    names = list(known)
+    errors: dict[str, Any] = {}
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(str(name)[:100], names, n=1, cutoff=0.6)
+            hint = f' Did you mean "{near[0]}"?' if near else ""
+            errors[name] = [ErrorDetail(f"There is no such field.{hint}", "unknown_field")]
+    return errors
+
+
+def read_body(request: Request, form: type[Parsed], *, partial: bool = False) -> dict[str, Any]:
+    """Validate a JSON body; an empty one counts as an empty object.
+
+    Raises:
+        ValidationError: answered with 422 and every fault.
+    """
+    serializer = form(data=request.data, partial=partial)
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+def read_query(request: Request, form: type[Parsed]) -> dict[str, Any]:
+    """Validate a query string.
+
+    Raises:
+        ApiProblem: 422 that names every wrong parameter.
+    """
+    given = request.query_params
+    serializer = form(data=dict(given.items()))
+    problems: list[FieldProblem] = []
+    for name in given:
+        if len(given.getlist(name)) > 1:
+            problems.append(
+                {"pointer": f"/{name}", "code": "bad_format", "message": "Give it once."}
+            )
+    if not serializer.is_valid():
+        problems += field_problems(serializer.errors)
+    if problems:
+        raise invalid([_as_parameter(problem) for problem in problems])
+    return dict(serializer.validated_data)
+
+
+def _as_parameter(problem: FieldProblem) -> FieldProblem:
+    name = problem["pointer"].removeprefix("/")[:100]
+    return {**problem, "pointer": "", "parameter": name}
+
+
+def read_id(text: str) -> int:
+    """Return a numeric id of an address.
+
+    Raises:
+        ApiProblem: 404 for what cannot be one.
+    """
+    if not _INTEGER.fullmatch(text) or int(text) > BIGGEST_ID:
+        raise not_found()
+    return int(text)
+
+
+def read_uuid(text: str) -> str:
+    """Return a UUID of an address; 404 for what cannot be one."""
+    if not _UUID.fullmatch(text):
+        raise not_found()
+    return text
