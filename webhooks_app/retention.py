@@ -1,0 +1,153 @@
+"""How does history end? In small batches that take only rows nobody holds.
+
+A batch is one short transaction over finished messages that were finished long ago: their
+attempts, the messages, and the events that nothing hangs on any more go together, so that no
+event is ever seen without the message it had. Locked rows are skipped and found by the next
+run; pending messages are never touched, however old.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+
+from webhooks_app.conf import webhook_settings
+from webhooks_app.models import ReplayJob, ReplayState, SigningSecret, WebhookMessage
+
+BATCH = 500
+#: Between two batches the engine has the database to itself for as long as a batch took, at most
+#: this long.
+PAUSE_SECONDS = 0.05
+
+_PICK = """
+SELECT id, event_id, created_at FROM webhooks_app_webhookmessage
+WHERE created_at >= %(after)s AND created_at < %(before)s
+  AND status <> 'pending' AND finished_at < %(before)s
+  AND (lease_expires_at IS NULL OR lease_expires_at < now())
+ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+"""
+
+_DELETE_DELIVERIES = "DELETE FROM webhooks_app_webhookdelivery WHERE message_id = ANY(%s)"
+_DELETE_MESSAGES = "DELETE FROM webhooks_app_webhookmessage WHERE id = ANY(%s)"
+
+_DELETE_EVENTS = """
+DELETE FROM webhooks_app_webhookevent WHERE id IN (
+  SELECT event.id FROM webhooks_app_webhookevent event
+  WHERE event.id = ANY(%s) AND NOT EXISTS (
+    SELECT 1 FROM webhooks_app_webhookmessage message WHERE message.event_id = event.id)
+  FOR UPDATE SKIP LOCKED)
+"""
+
+# Events that were owed to nobody: of tasks without a callback_url.
+_PICK_EVENTS = """
+SELECT event.id, event.created_at FROM webhooks_app_webhookevent event
+WHERE event.created_at >= %(after)s AND event.created_at < %(before)s AND NOT EXISTS (
+  SELECT 1 FROM webhooks_app_webhookmessage message WHERE message.event_id = event.id)
+ORDER BY event.created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+"""
+
+_BEGINNING = "-infinity"
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What a run removed."""
+
+    messages: int = 0
+    deliveries: int = 0
+    events: int = 0
+    replays: int = 0
+    secrets: int = 0
+    is_complete: bool = True
+
+
+def prune(
+    days: float | None = None,
+    *,
+    on_batch: Callable[[Pruned], None] = lambda seen: None,
+    budget_seconds: float = float("inf"),
+) -> Pruned:
+    """Remove what was finished more than ``days`` ago.
+
+    Args:
+        days: the setting RETENTION_DAYS when not given.
+        on_batch: is called after every batch with what is gone so far.
+        budget_seconds: stop after about so long; the next run goes on.
+    """
+    before = _cutoff(webhook_settings.RETENTION_DAYS if days is None else days)
+    deadline = time.monotonic() + budget_seconds
+    pruned = Pruned()
+    for batch in (_prune_messages, _prune_events):
+        after: datetime | str | None = _BEGINNING
+        while after is not None and pruned.is_complete:
+            started = time.monotonic()
+            with transaction.atomic():
+                after = batch(after, before, pruned)
+            on_batch(pruned)
+            pruned.is_complete = after is None or time.monotonic() < deadline
+            time.sleep(min(PAUSE_SECONDS, time.monotonic() - started))
+    _prune_small_tables(before, pruned)
+    return pruned
+
+
+def count_prunable(days: float | None = None) -> int:
+    """Return how many messages a run would remove now; for progress bars and dry runs."""
+    before = _cutoff(webhook_settings.RETENTION_DAYS if days is None else days)
+    finished = WebhookMessage.objects.exclude(status="pending")
+    return finished.filter(created_at__lt=before, finished_at__lt=before).count()
+
+
+def _prune_messages(after: datetime | str, before: datetime, pruned: Pruned) -> datetime | None:
+    rows = _pick(_PICK, after, before)
+    ids = [row[0] for row in rows]
+    with connection.cursor() as cursor:
+        cursor.execute(_DELETE_DELIVERIES, [ids])
+        pruned.deliveries += cursor.rowcount
+        cursor.execute(_DELETE_MESSAGES, [ids])
+        pruned.messages += cursor.rowcount
+        cursor.execute(_DELETE_EVENTS, [[row[1] for row in rows]])
+        pruned.events += cursor.rowcount
+    return _next_place(rows)
+
+
+def _prune_events(after: datetime | str, before: datetime, pruned: Pruned) -> datetime | None:
+    rows = _pick(_PICK_EVENTS, after, before)
+    with connection.cursor() as cursor:
+        cursor.execute(_DELETE_EVENTS, [[row[0] for row in rows]])
+        pruned.events += cursor.rowcount
+    return _next_place(rows)
+
+
+def _prune_small_tables(before: datetime, pruned: Pruned) -> None:
+    """Remove ended replays, and secrets that no longer sign. Who did what is kept for good."""
+    ended = ReplayJob.objects.exclude(state=ReplayState.RUNNING)
+    # Jobs that messages still name stay: their trigger and progress are read from it.
+    ended = ended.filter(finished_at__lt=before, messages=None)
+    pruned.replays += ended.delete()[0]
+    pruned.secrets += SigningSecret.objects.filter(expires_at__lt=before).delete()[0]
+
+
+def _pick(statement: str, after: datetime | str, before: datetime) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {"after": after, "before": before, "limit": BATCH})
+        return list(cursor.fetchall())
+
+
+def _next_place(rows: list[tuple[Any, ...]]) -> datetime | None:
+    """Return where the next batch starts; None after the last."""
+    if len(rows) < BATCH:
+        return None
+    place: datetime = rows[-1][-1]
+    return place
+
+
+def _cutoff(days: float) -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT now()")
+        moment: datetime = cursor.fetchone()[0]
+    return moment - timedelta(days=days)
