@@ -89,12 +89,15 @@ class Housekeeping:
 
     async def _advance_replays(self) -> None:
         try:
-            await self._thread.call(_advance_replays)
+            await self._thread.call(_work_off)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("Replays wait for the database", error=type(error).__name__)
 
 
-def _advance_replays() -> None:
+def _work_off() -> None:
+    """Bury what was published while its destination was being disabled; advance replays."""
+    from webhooks_app.destinations import bury_disabled
     from webhooks_app.replay import advance_running_jobs
 
+    bury_disabled()
     advance_running_jobs()

@@ -81,14 +81,17 @@ def publish(
     body: bytes,
     is_terminal: bool = False,
     targets: Sequence[Target] = (),
+    is_for_endpoints: bool = True,
 ) -> WebhookEvent:
     """Write an event and a message for every target and subscribed endpoint.
 
     Must run inside the transaction of whatever happened, so that both exist or neither.
+    A test event is for its target alone: ``is_for_endpoints=False``.
     """
     event = _insert_event(scope, subject, sequence, event_type, body, is_terminal)
     written: set[str] = set()
-    for target in [*targets, *_subscribed(scope, event_type)]:
+    subscribed = _subscribed(scope, event_type) if is_for_endpoints else []
+    for target in [*targets, *subscribed]:
         # Where an endpoint has the callback's URL the callback, which comes first, wins.
         if target.url not in written:
             written.add(target.url)

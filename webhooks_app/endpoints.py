@@ -1,0 +1,170 @@
+"""How are subscriptions made, changed, tried out and ended?
+
+An endpoint gets every event of its project, filtered by type, signed with a secret of its own.
+`outbox.publish` reads them; this module writes them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from django.db import IntegrityError, connection, transaction
+from django.db.models.functions import Now
+
+from webhooks_app import operator_record, outbox, stored_secrets
+from webhooks_app.egress import check_url
+from webhooks_app.models import (
+    MessageStatus,
+    WebhookEndpoint,
+    WebhookEvent,
+    WebhookMessage,
+)
+from webhooks_app.retry import resolve_policy
+
+PING = "webhook.ping"
+#: Every event is written once per endpoint, so their number is bounded.
+MAX_PER_SCOPE = 50
+_CHANGEABLE = frozenset(
+    {"url", "event_types", "description", "retry_policy", "is_enabled", "disabled_reason"}
+)
+
+
+class EndpointRefused(Exception):
+    """An endpoint cannot be made or changed this way. ``code`` is a documented word."""
+
+    code = "refused"
+
+
+class EndpointExists(EndpointRefused):
+    """The project has an endpoint with this URL already."""
+
+    code = "endpoint_exists"
+
+
+class TooManyEndpoints(EndpointRefused):
+    """The project has as many endpoints as it may have."""
+
+    code = "too_many_endpoints"
+
+
+def create(scope: str, url: str, *, actor: str, **fields: Any) -> WebhookEndpoint:
+    """Subscribe a URL to the events of a project; its signing secret is made with it.
+
+    Args:
+        fields: ``event_types`` (empty: all), ``description``, ``retry_policy``, ``is_enabled``.
+
+    Raises:
+        EgressDenied: the URL may not be called.
+        EndpointExists, TooManyEndpoints: as they say.
+        ValueError: the retry policy is none.
+    """
+    _check(url=url, **fields)
+    with transaction.atomic():
+        _lock(scope)
+        if WebhookEndpoint.objects.filter(scope=scope).count() >= MAX_PER_SCOPE:
+            raise TooManyEndpoints(f"a project may have {MAX_PER_SCOPE} endpoints")
+        endpoint = _saved(WebhookEndpoint(scope=scope, url=url, **fields), is_new=True)
+        stored_secrets.get_or_create(scope, endpoint.pk)
+        operator_record.note(actor, "endpoint.create", _name(endpoint))
+    return endpoint
+
+
+def update(endpoint: WebhookEndpoint, changes: Mapping[str, Any], *, actor: str) -> WebhookEndpoint:
+    """Change an endpoint; messages that exist already keep their URL and policy.
+
+    Raises:
+        EgressDenied, EndpointExists, ValueError: as for `create`.
+    """
+    if unknown := set(changes) - _CHANGEABLE:
+        raise ValueError(f"an endpoint has no {', '.join(sorted(unknown))} to change")
+    _check(**changes)
+    with transaction.atomic():
+        endpoint = WebhookEndpoint.objects.select_for_update().get(pk=endpoint.pk)
+        for name, value in changes.items():
+            setattr(endpoint, name, value)
+        if endpoint.is_enabled:
+            endpoint.disabled_reason = ""
+        endpoint = _saved(endpoint, is_new=False)
+        what = ", ".join(sorted(changes))
+        operator_record.note(actor, "endpoint.update", f"{_name(endpoint)}: {what}")
+    return endpoint
+
+
+def delete(endpoint: WebhookEndpoint, *, actor: str) -> None:
+    """End a subscription and what is pending for it; the history stays, without the link.
+
+    An attempt under way closes its own row and then finds its message cancelled.
+    """
+    with transaction.atomic():
+        owed = WebhookMessage.objects.filter(endpoint=endpoint, status=MessageStatus.PENDING)
+        owed.update(status=MessageStatus.CANCELLED, next_attempt_at=None, finished_at=Now())
+        operator_record.note(actor, "endpoint.delete", _name(endpoint))
+        endpoint.delete()
+
+
+def disable_endpoint(scope: str, url: str, reason: str) -> bool:
+    """Disable the endpoint of a project with this URL, if there is one that is enabled.
+
+    Returns: whether there was. The engine does the same when a receiver answers 410 Gone.
+    """
+    rows = WebhookEndpoint.objects.filter(scope=scope, url=url, is_enabled=True)
+    return bool(rows.update(is_enabled=False, disabled_reason=reason[:300]))
+
+
+def ping(endpoint: WebhookEndpoint, *, actor: str) -> WebhookMessage:
+    """Send a test event to one endpoint, over the path of every other message.
+
+    Also a disabled one, so that a repaired receiver can be tried before it is enabled.
+    """
+    sent_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    payload = {
+        "type": PING,
+        "project_id": endpoint.scope,
+        "endpoint_id": str(endpoint.pk),
+        "sent_at": sent_at,
+    }
+    with transaction.atomic():
+        event = outbox.publish(
+            scope=endpoint.scope,
+            subject=f"ping-{uuid.uuid4()}",
+            sequence=1,
+            event_type=PING,
+            body=orjson.dumps(payload),
+            targets=[outbox.Target(endpoint.url, endpoint.retry_policy, endpoint)],
+            is_for_endpoints=False,
+        )
+        # Nobody who pulls events is waiting for a test.
+        WebhookEvent.objects.filter(pk=event.pk).update(acknowledged_at=Now())
+        operator_record.note(actor, "endpoint.ping", _name(endpoint))
+    return WebhookMessage.objects.select_related("event", "destination").get(event=event)
+
+
+def _check(url: str | None = None, retry_policy: Any = None, **fields: Any) -> None:
+    if url is not None:
+        check_url(url)
+    if retry_policy is not None:
+        resolve_policy(retry_policy)
+
+
+def _saved(endpoint: WebhookEndpoint, *, is_new: bool) -> WebhookEndpoint:
+    try:
+        with transaction.atomic():
+            endpoint.save(force_insert=is_new)
+    except IntegrityError:
+        raise EndpointExists("this project has an endpoint with that URL already") from None
+    return endpoint
+
+
+def _lock(scope: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"webhook endpoints {scope}"]
+        )
+
+
+def _name(endpoint: WebhookEndpoint) -> str:
+    return f"{endpoint.url} of {endpoint.scope}"
