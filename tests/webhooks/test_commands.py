@@ -1,0 +1,208 @@
+"""The commands: what they do, what they print, and what their exit codes mean."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client, override_settings
+from django.utils import timezone
+
+from tests import factories
+from tests.factories import make_event, make_message
+from webhooks_app import replay, stored_secrets
+from webhooks_app.models import OperatorAction, ReplayJob, WebhookMessage
+from webhooks_app.signing import generate_secret, signature_header
+
+pytestmark = pytest.mark.django_db
+
+
+def run(capsys, *arguments):
+    """Run a command; answer its exit code and what it printed."""
+    code = 0
+    try:
+        call_command(*arguments)
+    except SystemExit as ended:
+        code = ended.code
+    except CommandError as refused:
+        return refused.returncode, str(refused)
+    return code, capsys.readouterr().out
+
+
+def advance_all():
+    while replay.advance_running_jobs():
+        pass
+
+
+def rows():
+    """Return what a replay leaves behind, without what differs between two runs."""
+    return list(
+        WebhookMessage.objects.order_by("id").values_list(
+            "status", "retry_step", "interrupted_count", "attempt_count", "finished_at", "url"
+        )
+    )
+
+
+def test_a_dry_run_counts_shows_and_changes_nothing(capsys):
+    """Proves that --dry-run is safe and hides what a URL's query carries."""
+    make_message("dead", url="https://receiver.example.org/x?token=hidden-value")
+    before = rows()
+    code, text = run(capsys, "replay_webhooks", "--dry-run")
+    assert (code, rows(), ReplayJob.objects.count()) == (0, before, 0)
+    assert "1 messages match" in text
+    assert "hidden-value" not in text
+
+
+def test_exit_codes_of_a_replay_are_honest(capsys):
+    """Proves 3 for nothing found, 2 for refusals, 1 for not all delivered, 0 for all."""
+    assert run(capsys, "replay_webhooks", "--yes")[0] == 3
+    message = make_message("dead")
+    assert run(capsys, "replay_webhooks", "--since", "yesterday")[0] == 2
+    assert run(capsys, "replay_webhooks", "--yes", "--to", "https://10.0.0.1/")[0] == 2
+    assert run(capsys, "replay_webhooks", "--yes", "--rate", "-1")[0] == 2
+    assert not ReplayJob.objects.exists()
+    code, text = run(capsys, "replay_webhooks", "--yes", "--wait", "--timeout", "0")
+    assert code == 1
+    assert "1 pending" in text
+    message.refresh_from_db()
+    assert message.status == "pending"
+
+
+def test_a_replay_without_a_terminal_must_be_confirmed(capsys):
+    """Proves that a script cannot replay by forgetting --yes."""
+    make_message("dead")
+    code, text = run(capsys, "replay_webhooks")
+    assert code == 2
+    assert "--yes" in text
+    assert not ReplayJob.objects.exists()
+
+
+def test_waiting_ends_with_0_when_all_were_delivered(capsys, monkeypatch):
+    """Proves that 0 with --wait means that every message has its answer."""
+    make_message("dead")
+    advance = replay.advance
+
+    def advance_and_deliver(job_id):  # stands in for the engine, which is another process
+        made_due = advance(job_id)
+        WebhookMessage.objects.filter(replay_id=job_id).update(
+            status="delivered", next_attempt_at=None, finished_at=timezone.now()
+        )
+        return made_due
+
+    monkeypatch.setattr(replay, "advance", advance_and_deliver)
+    code, text = run(capsys, "replay_webhooks", "--yes", "--wait")
+    assert code == 0
+    assert "1 delivered" in text
+
+
+def test_the_same_case_through_the_api_and_the_command_gives_the_same_rows(capsys):
+    """Proves that both doors lead to one service, down to the record of who and why."""
+    key = factories.make_api_key()[1]
+
+    def through_command():
+        arguments = ("--host", "receiver.example.org", "--reason", "outage", "--yes")
+        assert run(capsys, "replay_webhooks", *arguments)[0] == 0
+
+    def through_api():
+        body = {"filter": {"host": "receiver.example.org"}, "reason": "outage"}
+        api = Client(headers={"x-api-key": key})
+        answer = api.post("/api/v1/webhooks/replays", body, content_type="application/json")
+        assert answer.status_code == 202
+
+    seen = []
+    for door in (through_command, through_api):
+        for model in (WebhookMessage, ReplayJob, OperatorAction):
+            model.objects.all().delete()
+        make_message("dead", interrupted_count=2, attempt_count=4)
+        make_message("dead", url="https://other.example.org/")
+        make_message("delivered", event=make_event("task.failed"))
+        door()
+        advance_all()
+        jobs = ReplayJob.objects.values_list(
+            "filters", "target_url", "reason", "state", "total", "started_count", "skipped_count"
+        )
+        record = OperatorAction.objects.values_list("action", "reason")
+        statuses = [(row[0], *row[1:4], row[4] is None, row[5]) for row in rows()]
+        seen.append((statuses, list(jobs), list(record)))
+    assert seen[0] == seen[1]
+    assert [row[0] for row in seen[0][0]] == ["pending", "dead", "delivered"]
+
+
+def test_simulated_retries_are_those_of_the_engine(capsys):
+    """Proves that the printed schedule is the contract's, and the code tells the outcome."""
+    code, text = run(capsys, "simulate_retries")
+    assert code == 1
+    times = [line.split("+")[1].split()[0] for line in text.splitlines()]
+    assert [float(time) for time in times] == [0, 1, 3, 7]
+    assert "dead: retries_exhausted" in text
+    code, text = run(capsys, "simulate_retries", "429@30", "200")
+    assert code == 0
+    assert "retry in 30.000 s" in text
+    assert run(capsys, "simulate_retries", "--policy", "5,6", "timeout")[1].count("retry in") == 2
+    assert run(capsys, "simulate_retries", "--policy", "sometimes")[0] == 2
+    assert run(capsys, "simulate_retries", "maybe")[0] == 2
+
+
+def test_prune_counts_then_removes(capsys):
+    """Proves that the command is the retention service with a count in front."""
+    then = timezone.now() - timedelta(days=31)
+    make_message("delivered", created_at=then, finished_at=then)
+    assert "1 messages would go" in run(capsys, "prune", "--dry-run")[1]
+    assert WebhookMessage.objects.count() == 1
+    assert run(capsys, "prune", "--days", "40")[1].startswith("removed 0 messages")
+    assert run(capsys, "prune")[1].startswith("removed 1 messages")
+    assert run(capsys, "prune", "--days", "-1")[0] == 2
+
+
+def test_rotate_secret_keys_frees_the_old_key_or_says_why_not(capsys):
+    """Proves that the command re-encrypts all, and fails without the old key."""
+    from cryptography.fernet import Fernet
+
+    secret = stored_secrets.get_or_create("film")
+    new = {"SECRET_KEYS": [Fernet.generate_key().decode()]}
+    with override_settings(WEBHOOKS=new, SECRET_KEY="another"):
+        assert run(capsys, "rotate_secret_keys")[0] == 1
+    with override_settings(WEBHOOKS=new):
+        assert run(capsys, "rotate_secret_keys")[1].startswith("1 secrets")
+    with override_settings(WEBHOOKS=new, SECRET_KEY="another"):
+        assert stored_secrets.current_secrets("film") == [secret]
+
+
+@pytest.mark.parametrize(("is_right", "code"), [(True, 0), (False, 1)])
+def test_listen_prints_and_verifies_over_a_real_socket(is_right, code):
+    """Proves that listen tells a genuine webhook from a forged one, on screen and by its code."""
+    secret = generate_secret()
+    held = secret if is_right else generate_secret()
+    arguments = ["listen", "--port", "0", "--secret", held, "--count", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        url = process.stdout.readline().split()[-1]
+        body = json.dumps({"status": "completed\x1b[2J"}).encode()
+        now = int(timezone.now().timestamp())
+        headers = {
+            "webhook-id": "msg_1",
+            "webhook-timestamp": str(now),
+            "webhook-signature": signature_header([secret], "msg_1", now, body),
+            "webhook-event": "task.completed",
+        }
+        request = urllib.request.Request(url, body, headers)
+        assert urllib.request.urlopen(request, timeout=10).status == 204
+        text = process.communicate(timeout=20)[0]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == code
+    assert ("signature verified" if is_right else "DOES NOT VERIFY") in text
+    assert "task.completed" in text
+    assert "\x1b" not in text

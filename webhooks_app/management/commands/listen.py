@@ -1,0 +1,131 @@
+"""What does a receiver see? A small one for development: it prints and verifies webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from typing import Any
+
+from aiohttp import web
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.text import Text
+
+from webhooks_app import stored_secrets
+from webhooks_app.signing import InvalidSecret, verify
+
+MAX_BODY_BYTES = 4_194_304
+
+
+class Command(BaseCommand):
+    """Print every webhook that arrives and say whether its signature verifies."""
+
+    help = (
+        "Receive webhooks on a local port, print them, and verify their signatures. With "
+        "--project the secrets of this installation verify, with --secret the one given. "
+        "--answer 500 makes it a failing receiver, --delay a slow one. With --count it ends by "
+        "itself: 0 when every webhook verified, 1 when one did not."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument("--port", type=int, default=8002, help="Default 8002; 0: any free.")
+        parser.add_argument("--host", default="127.0.0.1", help="Address to listen on.")
+        parser.add_argument("--project", default="", help="Verify with this project's secrets.")
+        parser.add_argument("--secret", action="append", default=[], help="whsec_... or whpk_...")
+        parser.add_argument("--answer", type=int, default=204, help="Status to answer with.")
+        parser.add_argument("--delay", type=float, default=0.0, help="Seconds before the answer.")
+        parser.add_argument("--count", type=int, default=0, help="End after so many.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Listen until Ctrl-C, SIGTERM, or --count webhooks."""
+        if not 200 <= options["answer"] <= 599:
+            raise CommandError("--answer is a status from 200 to 599.", returncode=2)
+        secrets = list(options["secret"])
+        if options["project"]:
+            secrets += stored_secrets.current_secrets(options["project"])
+        listener = Listener(secrets, options, Console(highlight=False, soft_wrap=True))
+        try:
+            asyncio.run(listener.run())
+        except OSError as error:
+            raise CommandError(f"cannot listen there: {error.strerror}", returncode=2) from None
+        if options["count"] and not listener.is_all_verified:
+            raise SystemExit(1)
+
+
+class Listener:
+    """A receiver of webhooks on one port."""
+
+    def __init__(self, secrets: list[str], options: dict[str, Any], console: Console) -> None:
+        self._secrets = secrets
+        self._options = options
+        self._console = console
+        self._received = 0
+        self._verified = 0
+        self._done = asyncio.Event()
+
+    @property
+    def is_all_verified(self) -> bool:
+        """Tell whether something came and everything that came verified."""
+        return 0 < self._received == self._verified
+
+    async def run(self) -> None:
+        """Serve until told to stop."""
+        application = web.Application(client_max_size=MAX_BODY_BYTES)
+        application.router.add_route("*", "/{path:.*}", self._receive)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, self._options["host"], self._options["port"])
+        try:
+            await site.start()
+            port = runner.addresses[0][1]
+            self._console.print(f"listening on http://{self._options['host']}:{port}/")
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self._done.set)
+            await self._done.wait()
+        finally:
+            await runner.cleanup()
+
+    async def _receive(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        self._print(request, body)
+        await asyncio.sleep(self._options["delay"])
+        if self._options["count"] and self._received >= self._options["count"]:
+            # After the answer has left, not before.
+            asyncio.get_running_loop().call_later(0.2, self._done.set)
+        return web.Response(status=self._options["answer"])
+
+    def _print(self, request: web.Request, body: bytes) -> None:
+        self._received += 1
+        verdict, style = self._verdict(request, body)
+        names = ("webhook-event", "webhook-id", "webhook-attempt")
+        heads = "  ".join(_plain(request.headers.get(name, "-")) for name in names)
+        self._console.print(Text(f"{request.method} {_plain(request.path)}  {heads}"))
+        self._console.print(Text(verdict, style=style))
+        self._console.print(Text(_pretty(body)))
+
+    def _verdict(self, request: web.Request, body: bytes) -> tuple[str, str]:
+        if not self._secrets:
+            return "signature not checked (give --project or --secret)", "yellow"
+        try:
+            is_authentic = verify(self._secrets, dict(request.headers), body)
+        except InvalidSecret as error:
+            return f"the secret given is none: {error}", "red"
+        self._verified += is_authentic
+        if is_authentic:
+            return "signature verified", "green"
+        return "SIGNATURE DOES NOT VERIFY", "bold red"
+
+
+def _pretty(body: bytes) -> str:
+    try:
+        return _plain(json.dumps(json.loads(body), indent=2, ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return _plain(body.decode(errors="replace"))
+
+
+def _plain(text: str) -> str:
+    """Return text that cannot steer a terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)

@@ -1,0 +1,130 @@
+"""How does an operator send webhooks again from the command line?"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from argparse import RawDescriptionHelpFormatter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from webhooks_app import replay
+from webhooks_app.egress import EgressDenied
+from webhooks_app.message_filters import ANY_STATUS, InvalidFilter, MessageFilters
+from webhooks_app.models import MessageStatus, ReplayJob
+from webhooks_app.url_grammar import safe_url
+
+NOT_ALL_DELIVERED = 1
+NOTHING_FOUND = 3
+
+
+class Command(BaseCommand):
+    """Replay what filters mean; with --wait, until the last answer is in."""
+
+    help = """Send webhook messages again: the same webhook-id, the same bytes, a fresh signature.
+
+Without --status it means dead letters (with --id, any status). All filters must hold.
+Messages under way are left alone; what is due already is not doubled.
+
+  manage.py replay_webhooks --since 2025-01-15T14:00 --dry-run
+  manage.py replay_webhooks --host hooks.example.org --rate 20 --reason "outage" --wait
+  manage.py replay_webhooks --id 4711 --status any --to https://backup.example.org/in --yes
+
+Exit codes: 0 all done (with --wait: all delivered), 1 with --wait: not all delivered,
+2 wrong usage or refused, 3 nothing matched."""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Keep the line breaks of the help text."""
+        kwargs["formatter_class"] = RawDescriptionHelpFormatter
+        return super().create_parser(prog_name, subcommand, **kwargs)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        statuses = [*MessageStatus.values, ANY_STATUS]
+        which = parser.add_argument_group("which messages")
+        which.add_argument("--status", default="", choices=statuses)
+        which.add_argument("--task", default="", help="Id of the task they are about.")
+        which.add_argument("--project", default="", help="Their project.")
+        which.add_argument("--host", default="", help="Host name of the receiver.")
+        which.add_argument("--event", default="", help="Event type, such as task.completed.")
+        which.add_argument("--error", default="", help="Error code of the last attempt.")
+        which.add_argument("--since", help="Written at or after (ISO 8601; UTC without a zone).")
+        which.add_argument("--until", help="Written before.")
+        which.add_argument("--id", type=int, action="append", help="Message id; repeatable.")
+        how = parser.add_argument_group("how")
+        how.add_argument("--to", default="", metavar="URL", help="Send the events there instead.")
+        how.add_argument("--rate", type=float, help="At most so many messages a second.")
+        how.add_argument("--reason", default="", help="Why; goes on record.")
+        how.add_argument("--dry-run", action="store_true", help="Only count and show the oldest.")
+        how.add_argument("--yes", action="store_true", help="Do not ask.")
+        how.add_argument("--wait", action="store_true", help="Wait until all have an outcome.")
+        how.add_argument("--timeout", type=float, default=3600.0, help="Of --wait, in seconds.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Preview, ask, start, and wait where asked to."""
+        try:
+            filters = _filters(options)
+            seen = replay.preview(filters)
+            self._show(seen)
+            if not seen.count:
+                sys.exit(NOTHING_FOUND)
+            if options["dry_run"]:
+                return
+            self._confirm(options)
+            job = replay.start(
+                filters,
+                to_url=options["to"],
+                rate=options["rate"],
+                reason=options["reason"],
+                requested_by=f"command {getpass.getuser()}",
+                source="command",
+            )
+        except (InvalidFilter, EgressDenied, ValueError) as refused:
+            raise CommandError(str(refused), returncode=2) from None
+        self.stdout.write(f"replay {job.id} started: {job.total} messages")
+        if options["wait"]:
+            sys.exit(self._wait(job, options["timeout"]))
+
+    def _show(self, seen: replay.Preview) -> None:
+        count = f"{seen.count}" if seen.is_exact else f"more than {seen.count}"
+        self.stdout.write(f"{count} messages match")
+        for message in seen.sample:
+            self.stdout.write(
+                f"  {message.pk}  {message.status:10}  {message.event.event_type:15}"
+                f"  {message.last_error_code or '-':12}  {safe_url(message.url)}"
+            )
+        if seen.count > len(seen.sample):
+            self.stdout.write("  ...")
+
+    def _confirm(self, options: dict[str, Any]) -> None:
+        if options["yes"]:
+            return
+        if not sys.stdin.isatty():
+            raise CommandError("Nobody to ask here: give --yes (or --dry-run).", returncode=2)
+        if input("Send them again? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise CommandError("Nothing was sent.", returncode=2)
+
+    def _wait(self, job: ReplayJob, timeout: float) -> int:
+        columns = (TextColumn("delivered"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            line = bar.add_task("", total=job.total)
+            last = replay.wait_for(
+                job,
+                lambda seen: bar.update(line, completed=seen.delivered),
+                timeout,
+            )
+        self.stdout.write(
+            f"{last.delivered} delivered, {last.dead} dead, {last.pending} pending, "
+            f"{last.ended_otherwise} ended otherwise, {last.skipped} left alone, "
+            f"{last.left} not reached"
+        )
+        return 0 if last.is_all_delivered else NOT_ALL_DELIVERED
+
+
+def _filters(options: dict[str, Any]) -> MessageFilters:
+    names = ("status", "task", "project", "host", "event", "since", "until")
+    values = {name: options[name] for name in names}
+    return MessageFilters.of({**values, "error_code": options["error"], "ids": options["id"]})

@@ -1,0 +1,88 @@
+"""When would a message be tried, given a policy and a receiver that answers like this?"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from webhooks_app.conf import webhook_settings
+from webhooks_app.retry import (
+    AttemptResult,
+    Dead,
+    Delivered,
+    ErrorCode,
+    Policy,
+    RetryAt,
+    SimulatedAttempt,
+    resolve_policy,
+    simulate,
+    status_error_code,
+)
+
+
+class Command(BaseCommand):
+    """Print the exact attempt times; nothing is sent and nothing is stored."""
+
+    help = (
+        "Print when a message would be attempted and what becomes of it, by the very code that "
+        "the engine decides with. ANSWERS: status codes or error codes (timeout, dns, ...), the "
+        "last one repeats; 429@30 is a 429 with Retry-After: 30. Exits 0 when the message would "
+        "be delivered, 1 when it would be dead."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument("answers", nargs="*", default=["500"], help="Default: 500 for ever.")
+        parser.add_argument("--policy", help="A policy's name, or waits such as 1,2,4.")
+        parser.add_argument("--duration", type=float, default=0.0, help="Seconds an answer takes.")
+        parser.add_argument("--seed", type=int, help="For the jitter; the same each time.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print one line for each attempt."""
+        try:
+            policy = _policy(options["policy"])
+            answers = [_answer(text, options["duration"]) for text in options["answers"]]
+        except ValueError as error:
+            raise CommandError(str(error), returncode=2) from None
+        rng = random.Random(options["seed"])  # noqa: S311 - jitter, not a secret
+        attempts = simulate(policy, answers, 0.0, rng)
+        for attempt in attempts:
+            self.stdout.write(_line(attempt))
+        if not isinstance(attempts[-1].decision, Delivered):
+            raise SystemExit(1)
+
+
+def _policy(text: str | None) -> Policy:
+    if text and text[0].isdigit():
+        return resolve_policy([float(wait) for wait in text.split(",")])
+    return resolve_policy(text)
+
+
+def _answer(text: str, duration_seconds: float) -> AttemptResult:
+    code, _, retry_after = text.partition("@")
+    asked = float(retry_after) if retry_after else None
+    duration_ms = duration_seconds * 1000
+    if code in {error.value for error in ErrorCode if error}:
+        return AttemptResult(error_code=code, duration_ms=duration_ms, retry_after=asked)
+    if not (code.isascii() and code.isdigit() and len(code) == 3):
+        known = ", ".join(error.value for error in ErrorCode if error)
+        raise ValueError(f"{code!r} is neither a status code nor one of: {known}")
+    status = int(code)
+    error = status_error_code(status, webhook_settings.SUCCESS_STATUSES)
+    return AttemptResult(
+        status=status, error_code=error, duration_ms=duration_ms, retry_after=asked
+    )
+
+
+def _line(attempt: SimulatedAttempt) -> str:
+    answer = attempt.result.status or attempt.result.error_code
+    return f"{attempt.attempt_number:3}  +{attempt.at:12.3f} s  {answer!s:16}  {_verdict(attempt)}"
+
+
+def _verdict(attempt: SimulatedAttempt) -> str:
+    decision = attempt.decision
+    if isinstance(decision, RetryAt):
+        return f"retry in {decision.delay:.3f} s"
+    return f"dead: {decision.reason}" if isinstance(decision, Dead) else "delivered"
