@@ -7,6 +7,8 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.db import connection
 from django.db.models import F
 from django.test import override_settings
@@ -113,6 +115,8 @@ def test_a_wrong_key_is_refused_with_what_to_do():
         found = checks.run_checks(tags=[checks.Tags.database], databases=["default"])
         assert [message.id for message in found] == ["webhooks.E004"]
         assert secret not in str(found)
+        with pytest.raises(SystemCheckError, match="WEBHOOK_SECRET_KEYS"):
+            call_command("migrate", skip_checks=False, verbosity=0)
 
 
 def test_new_key_in_front_reads_the_old_and_reencryption_frees_it():
