@@ -314,6 +314,8 @@ USE_TZ = True
 TIME_ZONE = "UTC"  # Django's default would write another zone's time into every log
 LANGUAGE_CODE = "en-gb"
 USE_I18N = False
+# The admin shows times as the log does, to the second and in UTC.
+FORMAT_MODULE_PATH = "moviesvc.formats"
 APPEND_SLASH = False
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _is_https
@@ -352,6 +354,9 @@ UNFOLD: dict[str, Any] = {
     "SITE_SYMBOL": "movie",
     "DASHBOARD_CALLBACK": "moviesvc.dashboard.dashboard",
     "STYLES": [f"{STATIC_URL}webhooks_app/admin.css"],
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}webhooks_app/icon.svg"}
+    ],
     "SHOW_HISTORY": False,
     "ENVIRONMENT": "moviesvc.dashboard.environment",
     "SIDEBAR": {"show_search": False, "navigation": "moviesvc.dashboard.navigation"},

@@ -57,10 +57,11 @@ def _cards(depth: list[tuple[Any, ...]], oldest: float | None) -> list[dict[str,
     queued = sum(count for _, state, count in depth if state == "queued")
     running = sum(count for _, state, count in depth if state == "processing")
     page = reverse("admin:tasks_app_task_changelist")
-    waiting = f", oldest {seconds_text(float(oldest))}" if oldest is not None else ""
+    waiting = f"oldest: {seconds_text(float(oldest))}" if oldest is not None else ""
     return [
         {
-            "name": f"Queued tasks{waiting}",
+            "name": "Queued tasks",
+            "note": waiting,
             "value": bounded(queued),
             "tone": "",
             "link": f"{page}?status=queued",

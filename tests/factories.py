@@ -10,7 +10,7 @@ import itertools
 import json
 import secrets
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -170,7 +170,7 @@ def make_delivery(
     defaults: dict[str, Any] = {
         "url": message.url,
         "remote_address": "203.0.113.7:443",
-        "request_headers": _request_headers(message, number),
+        "request_headers": request_headers(message, number),
         "started_at": timezone.now(),
         "duration_ms": 42.5 if has_ended else None,
         "phases": {"dns_ms": 3.0, "connect_ms": 12.0, "first_byte_ms": 25.0} if has_ended else {},
@@ -186,12 +186,15 @@ def make_delivery(
     )
 
 
-def _request_headers(message: WebhookMessage, number: int) -> dict[str, str]:
+def request_headers(
+    message: WebhookMessage, number: int, at: datetime | None = None
+) -> dict[str, str]:
+    """Return the headers of one attempt; the signature has the right form only."""
     return {
         "content-type": "application/json",
         "user-agent": "AI-Movie-Task-Service/1.0",
         "webhook-id": message.event.event_id,
-        "webhook-timestamp": str(int(timezone.now().timestamp())),
+        "webhook-timestamp": str(int((at or timezone.now()).timestamp())),
         "webhook-signature": "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
         "webhook-attempt": str(number),
         "webhook-event": message.event.event_type,

@@ -97,17 +97,27 @@ class _Frame:
 
     def __init__(self, width: int, height: int, buckets: int, top_value: float) -> None:
         self.width, self.height, self.top_value = width, height, top_value
+        self.bottom_value = 0.0  # above zero: the scale is logarithmic
         self.step = (width - LEFT - RIGHT) / max(1, buckets)
         self.floor = height - BOTTOM
 
     def y(self, value: float) -> float:
-        return round(self.floor - (self.floor - TOP) * min(1.0, value / self.top_value), 2)
+        return round(self.floor - (self.floor - TOP) * self._share(value), 2)
+
+    def _share(self, value: float) -> float:
+        if not self.bottom_value:
+            return min(1.0, value / self.top_value)
+        span = math.log10(self.top_value / self.bottom_value)
+        return max(0.0, min(1.0, math.log10(max(value, 1e-9) / self.bottom_value) / span))
 
     def x(self, bucket: float) -> float:
         return round(LEFT + bucket * self.step, 2)
 
     def grid(self, text: Format) -> list[Mark]:
         values = [self.top_value * i / GRID_LINES for i in range(GRID_LINES + 1)]
+        if self.bottom_value:
+            decades = round(math.log10(self.top_value / self.bottom_value))
+            values = [self.bottom_value * 10**i for i in range(decades + 1)]
         return [Mark(LEFT - 8, self.y(value), text(value)) for value in values]
 
     def ticks(self, labels: Sequence[str]) -> list[Mark]:
@@ -137,7 +147,7 @@ def _tip(label: str, index: int, series: Sequence[Series], text: Format) -> str:
 
 
 def stacked_bars(
-    labels: Sequence[str], series: Sequence[Series], *, width: int = 640, height: int = 200
+    labels: Sequence[str], series: Sequence[Series], *, width: int = 560, height: int = 200
 ) -> Chart:
     """Draw counts per bucket, one colour upon the other."""
     totals = [sum(s.values[i] or 0 for s in series) for i in range(len(labels))]
@@ -172,15 +182,22 @@ def lines(
     series: Sequence[Series],
     text: Format,
     *,
-    width: int = 640,
+    width: int = 560,
     height: int = 200,
     top_value: float | None = None,
+    is_logarithmic: bool = False,
 ) -> Chart:
-    """Draw one line per series; it breaks where a bucket has no value."""
+    """Draw one line per series; it breaks where a bucket has no value.
+
+    ``is_logarithmic``: one grid line per power of ten, for values that span several.
+    """
     values = [v for s in series for v in s.values if v is not None]
     if not values:
         return Chart(width, height, True, list(series))
     frame = _Frame(width, height, len(labels), top_value or nice_ceiling(max(values)))
+    if is_logarithmic:
+        frame.bottom_value = 10.0 ** math.floor(math.log10(max(min(values), 1e-6)))
+        frame.top_value = 10.0 ** math.ceil(math.log10(max(*values, 10 * frame.bottom_value)))
     drawn = [Line(s.css, points) for s in series for points in _pieces(frame, s.values)]
     return Chart(
         width,

@@ -182,7 +182,7 @@ def _outcomes(labels: list[str], found: list[tuple[Any, ...]]) -> Chart:
         Series("failed", "danger", _column(labels, found, 2)),
         Series("interrupted", "warning", _column(labels, found, 3)),
     ]
-    return stacked_bars(labels, series, width=1280, height=220)
+    return stacked_bars(labels, series, width=1140, height=220)
 
 
 def _success(labels: list[str], found: list[tuple[Any, ...]]) -> Chart:
@@ -200,7 +200,7 @@ def _latency(labels: list[str], found: list[tuple[Any, ...]]) -> Chart:
             if 0 <= entry[0] < len(values) and entry[4] and entry[4][index] is not None:
                 values[entry[0]] = entry[4][index] / 1000
         series.append(Series(name, css, values))
-    return lines(labels, series, seconds_text)
+    return lines(labels, series, seconds_text, is_logarithmic=True)
 
 
 def _failing(since: datetime) -> list[Row]:

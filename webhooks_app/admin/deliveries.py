@@ -58,7 +58,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     list_filter = [OutcomeFilter, TriggerFilter, DeliveryErrorFilter, "started_at"]
     list_select_related = ["message__event"]
     search_fields = ["id"]
-    search_help_text = "Attempt or task id, msg_…, or the beginning of a host name"
+    search_help_text = "Number, task id, msg_…, project or host"
     ordering = ["-id"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:

@@ -121,7 +121,7 @@ class MessageAdmin(ReadOnlyAdmin):
     list_filter = [StatusFilter, EventTypeFilter, ErrorFilter, AnswerFilter, "created_at"]
     list_select_related = ["event", "destination"]
     search_fields = ["id"]
-    search_help_text = "Message or task id, msg_…, project, or the beginning of a host name"
+    search_help_text = "Number, task id, msg_…, project or host"
     ordering = ["-id"]
     actions = ["replay_selected"]
     actions_list = ["replay_with_filter"]

@@ -65,15 +65,10 @@ class Breakdown:
         }
 
 
-def break_down(
-    prompt: str, *, camera: str = "auto", style: str = "auto", is_seen: bool = True
-) -> Breakdown:
-    """Read ``prompt`` word by word; explicit ``camera`` and ``style`` win over words.
-
-    For a picture (``is_seen``), words that name a set which cannot be drawn count as ignored.
-    """
+def break_down(prompt: str, *, camera: str = "auto", style: str = "auto") -> Breakdown:
+    """Read ``prompt`` word by word; explicit ``camera`` and ``style`` win over words."""
     found: dict[str, list[str]] = {kind: [] for kind in lexicon.TABLES}
-    understood, ignored = _sort_words(prompt, found, is_seen=is_seen)
+    understood, ignored = _sort_words(prompt, found)
     setting = _setting(found)
     time = _first(found["time"], DEFAULT_TIME.get(setting, "day"))
     return Breakdown(
@@ -99,13 +94,11 @@ def _words(prompt: str) -> list[str]:
     return WORD.findall(text)
 
 
-def _sort_words(
-    prompt: str, found: dict[str, list[str]], *, is_seen: bool
-) -> tuple[list[str], list[str]]:
+def _sort_words(prompt: str, found: dict[str, list[str]]) -> tuple[list[str], list[str]]:
     understood: dict[str, None] = {}
     ignored: dict[str, None] = {}
     for word in _words(prompt):
-        kinds = [kind for kind in _meanings(word) if not is_seen or _is_drawn(*kind)]
+        kinds = _meanings(word)
         for kind, value in kinds:
             found[kind].append(value)
         if kinds:
@@ -121,10 +114,6 @@ def _meanings(word: str) -> list[tuple[str, str]]:
         if kinds:
             return kinds
     return []
-
-
-def _is_drawn(kind: str, value: str) -> bool:
-    return kind != "setting" or value in lexicon.DRAWN
 
 
 def _first(values: list[str], default: str) -> str:

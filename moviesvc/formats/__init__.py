@@ -1,0 +1,1 @@
+"""How are dates written in the admin?"""
