@@ -1,0 +1,56 @@
+"""Guarded downloads: whole or not at all, and under the same policy as a webhook."""
+
+from pathlib import Path
+
+import pytest
+from django.test import override_settings
+
+from tests import answers
+from tests.answers import Answer
+from tests.receiver import Receiver
+from webhooks_app.transport import fetch_sync
+
+
+@pytest.fixture(autouse=True)
+def _loopback_allowed():
+    """Plain http to 127.0.0.1."""
+    with override_settings(WEBHOOKS={"REQUIRE_HTTPS": False, "ALLOW_NETWORKS": ["127.0.0.1/32"]}):
+        yield
+
+
+def test_download_is_kept_in_memory_or_written_to_a_file(tmp_path):
+    """Proves both ways of a guarded download."""
+    with Receiver([Answer(body=b"media" * 1000)]) as receiver:
+        kept = fetch_sync(receiver.url, max_bytes=10_000, timeout=1)
+        path = tmp_path / "media.bin"
+        stored = fetch_sync(receiver.url, max_bytes=10_000, timeout=1, to=path)
+    assert (kept.status, kept.body, kept.size) == (200, b"media" * 1000, 5000)
+    assert kept.headers["content-length"] == "5000"
+    assert (stored.body, path.read_bytes()) == (b"", kept.body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (answers.endless_body(), "too_large"),
+        (answers.drip_body(), "timeout"),
+        (answers.length_lie(), "protocol"),
+        (answers.reset(), "reset"),
+    ],
+)
+def test_incomplete_download_leaves_no_file(answer, code, tmp_path):
+    """Proves that a file exists only when all of it came."""
+    path: Path = tmp_path / "media.bin"
+    with Receiver([answer]) as receiver:
+        result = fetch_sync(receiver.url, max_bytes=100_000, timeout=0.4, to=path)
+    assert result.error_code == code
+    assert not path.exists()
+
+
+def test_download_from_a_denied_address_is_refused():
+    """Proves that a download obeys the same policy, redirects included."""
+    with Receiver() as inner, Receiver([answers.redirect(inner.url)]) as receiver:
+        assert fetch_sync(receiver.url, max_bytes=9, timeout=1).status == 302
+        with override_settings(WEBHOOKS={"REQUIRE_HTTPS": False}):
+            result = fetch_sync(receiver.url, max_bytes=9, timeout=1)
+        assert (result.error_code, inner.connections) == ("blocked_address", 0)
