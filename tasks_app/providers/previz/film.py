@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ def write_film(
     finish: Callable[[Any, int], None],
     sound: Array,
     *,
+    size: tuple[int, int],
     fps: int,
     quality: str,
     tags: dict[str, str],
 ) -> None:
-    """Encode BGRA ``frames`` (height, width, 4) and ``sound`` (samples, 2) float.
+    """Encode BGRA ``frames`` (scaled to ``size``) and ``sound`` (samples, 2) float.
 
     Drawing holds the interpreter's lock and encoding does not, so the encoder runs in a
     thread of its own a few frames behind. ``finish`` grades each YUV frame in place.
@@ -39,22 +41,22 @@ def write_film(
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         container.metadata.update(tags)
         first = next(frames)
-        video = _video_stream(container, first.shape, fps, quality)
+        video = _video_stream(container, size, fps, quality)
         audio = _audio_stream(container)
         encoder = _Encoder(container, video)
-        reformatter = VideoReformatter()
-        encoder.put(_converted(reformatter, first, 0, finish))
+        convert = partial(_converted, VideoReformatter(), size, finish)
+        encoder.put(convert(first, 0))
         for number, pixels in enumerate(frames, start=1):
-            encoder.put(_converted(reformatter, pixels, number, finish))
+            encoder.put(convert(pixels, number))
         encoder.close()
         _write_sound(container, audio, sound)
 
 
-def _video_stream(container: Any, shape: tuple[int, ...], fps: int, quality: str) -> Any:
+def _video_stream(container: Any, size: tuple[int, int], fps: int, quality: str) -> Any:
     preset, crf = PRESETS[quality]
     options = {"preset": preset, "crf": crf, "profile": "high", "threads": "1"}
     stream = container.add_stream("libx264", rate=fps, options=options)
-    stream.width, stream.height = shape[1], shape[0]
+    stream.width, stream.height = size
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
     context.thread_count = 1
@@ -70,10 +72,14 @@ def _audio_stream(container: Any) -> Any:
 
 
 def _converted(
-    reformatter: VideoReformatter, pixels: Array, number: int, finish: Callable[[Any, int], None]
+    reformatter: VideoReformatter,
+    size: tuple[int, int],
+    finish: Callable[[Any, int], None],
+    pixels: Array,
+    number: int,
 ) -> av.VideoFrame:
     source = av.VideoFrame.from_numpy_buffer(pixels, format="bgra")
-    frame = reformatter.reformat(source, format="yuv420p", dst_colorspace=Colorspace.ITU709)
+    frame = reformatter.reformat(source, *size, format="yuv420p", dst_colorspace=Colorspace.ITU709)
     finish(frame, number)
     frame.pts = number
     return frame

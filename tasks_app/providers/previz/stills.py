@@ -46,10 +46,11 @@ def save(picture: Image.Image, path: Path, kind: str, quality: int, title: str) 
     picture.save(path, kind.upper(), quality=quality, exif=exif, **more)
 
 
-def save_posters(pixels: Array, style: str, work_dir: Path) -> None:
-    """Write poster.jpg and thumbnail.jpg of one frame."""
+def save_posters(pixels: Array, style: str, work_dir: Path, size: tuple[int, int]) -> None:
+    """Write poster.jpg, of the film's ``size``, and thumbnail.jpg of one frame."""
     picture = as_picture(pixels, style)
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
     save(picture, work_dir / "poster.jpg", "jpeg", 90, NOTE)
-    size = within(*picture.size, 640)
-    small = picture.resize(size, Image.Resampling.LANCZOS)
+    small = picture.resize(within(*size, 640), Image.Resampling.LANCZOS)
     save(small, work_dir / "thumbnail.jpg", "jpeg", 85, NOTE)

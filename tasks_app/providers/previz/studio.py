@@ -82,10 +82,13 @@ def _shoot(
     params, scene, quality = data["video_params"], data["scene_data"], data["options"]["quality"]
     width, height = _size(params["resolution"])
     rows = shot.picture_rows(width, height, with_bars=params["overlay"])
+    # A draft is drawn at half the size and enlarged: drawing is the larger half of the work.
+    part = 2 if quality == "draft" else 1
+    drawn = slice(rows.start // part, rows.stop // part)
     slate = None
     if params["overlay"]:
-        slate = shot.slate_for(scene, params["fps"], width, height, rows)
-    staged = shot.Shot(plan, data["seed"], width, height, slate, rows)
+        slate = shot.slate_for(scene, params["fps"], width // part, height // part, drawn)
+    staged = shot.Shot(plan, data["seed"], width // part, height // part, slate, drawn)
     report(0.2, "set built", plan.setting)
     look = grade.Grade(plan.style, width, rows, np.random.default_rng(data["seed"]))
     poster = len(instants) // 2
@@ -94,7 +97,7 @@ def _shoot(
         for at in instants:
             pixels = staged.draw(at, _caption(scene["dialogue"], at.time))
             if at.frame == poster:
-                stills.save_posters(pixels, plan.style, work_dir)
+                stills.save_posters(pixels, plan.style, work_dir, (width, height))
             report(0.2 + 0.78 * at.frame / len(instants), "rendering", f"frame {at.frame + 1}")
             yield pixels
 
@@ -103,6 +106,7 @@ def _shoot(
         frames(),
         look.apply,
         sound,
+        size=(width, height),
         fps=params["fps"],
         quality=quality,
         tags=tags(scene["prompt"]),
