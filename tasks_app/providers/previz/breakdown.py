@@ -65,10 +65,15 @@ class Breakdown:
         }
 
 
-def break_down(prompt: str, *, camera: str = "auto", style: str = "auto") -> Breakdown:
-    """Read ``prompt`` word by word; explicit ``camera`` and ``style`` win over words."""
+def break_down(
+    prompt: str, *, camera: str = "auto", style: str = "auto", is_seen: bool = True
+) -> Breakdown:
+    """Read ``prompt`` word by word; explicit ``camera`` and ``style`` win over words.
+
+    For a picture (``is_seen``), words that name a set which cannot be drawn count as ignored.
+    """
     found: dict[str, list[str]] = {kind: [] for kind in lexicon.TABLES}
-    understood, ignored = _sort_words(prompt, found)
+    understood, ignored = _sort_words(prompt, found, is_seen=is_seen)
     setting = _setting(found)
     time = _first(found["time"], DEFAULT_TIME.get(setting, "day"))
     return Breakdown(
@@ -94,11 +99,13 @@ def _words(prompt: str) -> list[str]:
     return WORD.findall(text)
 
 
-def _sort_words(prompt: str, found: dict[str, list[str]]) -> tuple[list[str], list[str]]:
+def _sort_words(
+    prompt: str, found: dict[str, list[str]], *, is_seen: bool
+) -> tuple[list[str], list[str]]:
     understood: dict[str, None] = {}
     ignored: dict[str, None] = {}
     for word in _words(prompt):
-        kinds = _meanings(word)
+        kinds = [kind for kind in _meanings(word) if not is_seen or _is_drawn(*kind)]
         for kind, value in kinds:
             found[kind].append(value)
         if kinds:
@@ -114,6 +121,10 @@ def _meanings(word: str) -> list[tuple[str, str]]:
         if kinds:
             return kinds
     return []
+
+
+def _is_drawn(kind: str, value: str) -> bool:
+    return kind != "setting" or value in lexicon.DRAWN
 
 
 def _first(values: list[str], default: str) -> str:

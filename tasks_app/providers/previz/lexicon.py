@@ -7,15 +7,15 @@ SETTINGS = {
     "meadow": "meadow field hill countryside farm prairie grassland village plain",
     "desert": "desert dune dunes sahara sand sands wasteland mars martian",
     "snowfield": "arctic tundra glacier antarctic polar",
-    "sea": "sea ocean beach coast shore lake harbor harbour waves island boat ship_at_sea lighthouse",
-    "forest": "forest woods jungle woodland trees tree grove rainforest",
-    "street": "city street streets avenue downtown town boulevard market plaza square road",
+    "sea": "sea ocean beach coast lake harbour harbor wave island boat ship_at_sea lighthouse",
+    "forest": "forest woods jungle woodland tree grove rainforest",
+    "street": "city street avenue downtown town market plaza square road",
     "alley": "alley alleyway backstreet lane passage noir",
     "kitchen": "kitchen diner cafe bakery restaurant",
-    "living_room": "room living lounge house home interior apartment library salon inn tavern bar",
+    "living_room": "room living lounge house home interior apartment library tavern bar",
     "bedroom": "bedroom bed hotel motel",
     "office": "office desk studio classroom laboratory lab boardroom",
-    "hallway": "corridor hallway hall hospital tunnel basement bunker prison dungeon",
+    "hallway": "corridor hallway hall hospital tunnel basement prison",
     "spaceship": "spaceship starship spacecraft bridge airlock cockpit hangar",
     "space": "space planet orbit galaxy star stars moon_orbit asteroid nebula cosmos",
 }
@@ -190,6 +190,8 @@ TABLES = {
     "action": _index(ACTIONS),
     "detail": _index(DETAILS),
 }
+#: Settings that have a set to draw; the others are only heard.
+DRAWN = frozenset({"mountains", "meadow", "desert", "snowfield", "street", "alley"})
 #: Where a prompt names several settings the more particular one wins.
 SETTING_ORDER = [
     "spaceship",

@@ -45,6 +45,8 @@ def _hatching(tone: Array, graphite: Array) -> Array:
 
 
 def _outline(tone: Array, alpha: Array) -> Array:
+    if min(tone.shape) < 2:
+        return np.zeros_like(tone)  # a plate trimmed to one line has no slope across it
     flat = tone * alpha + PAPER * (1 - alpha)
     soft = blurred(flat, 2.0) if min(flat.shape) > 8 else flat
     dy, dx = np.gradient(soft)

@@ -116,7 +116,7 @@ def _composed(data: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
     if audio["kind"] == "voice":
         speech = _spoken(audio, params, seed)
         return speech[:, None], {"voice": audio["voice"], "language": "en"}
-    plan = break_down(str(audio.get("prompt") or ""))
+    plan = break_down(str(audio.get("prompt") or ""), is_seen=False)
     seconds = float(params["duration_s"])
     mix = np.zeros((round(seconds * RATE), 2), np.float32)
     if audio["kind"] in ("music", "scene"):

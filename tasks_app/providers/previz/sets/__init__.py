@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasks_app.providers.previz.sets import landscape
+from tasks_app.providers.previz import people, weather
+from tasks_app.providers.previz.sets import landscape, street
 from tasks_app.providers.previz.stage import Stage
 
 BUILDERS: dict[str, Callable[[Stage], None]] = {
@@ -12,12 +13,16 @@ BUILDERS: dict[str, Callable[[Stage], None]] = {
     "meadow": landscape.build,
     "desert": landscape.build,
     "snowfield": landscape.build,
+    "alley": street.build,
+    "street": street.build,
 }
 #: Height of the horizon (vanishing point), 0 top to 1 bottom; reach of camera moves.
-REACH: dict[str, float] = {}
+REACH = {"alley": 0.85, "street": 0.85, "kitchen": 0.45, "living_room": 0.45, "bedroom": 0.45}
 HORIZONS = {"mountains": 0.58, "meadow": 0.5, "desert": 0.5, "snowfield": 0.55, "sea": 0.56}
 
 
 def build(stage: Stage) -> None:
     """Build the set that the stage's plan names."""
     BUILDERS.get(stage.plan.setting, landscape.build)(stage)
+    people.plant(stage)
+    weather.plant(stage)

@@ -1,0 +1,87 @@
+# mypy: no-warn-return-any
+# (arithmetic on arrays of any element type has the type Any)
+"""How much light reaches a wall? Small light maps, by shadow rays against the boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tasks_app.providers.previz.canvas import Array
+from tasks_app.providers.previz.place import Lamp, Place, Quad
+
+FAINTEST = 0.012  # light from farther lamps is left out
+LIGHT_TEXELS = 2.4  # of a light map, per unit of length
+
+
+def light_map(quad: Quad, place: Place, wide: float, tall: float) -> Array:
+    """Return light arriving at the quad, (rows, columns, 3) linear."""
+    per = LIGHT_TEXELS * quad.texels
+    columns, rows = (int(np.clip(side * per, 3, 26 * quad.texels)) for side in (wide, tall))
+    u, v = np.meshgrid((np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows)
+    across, down = np.array(quad.across), np.array(quad.down)
+    normal = np.cross(across, down)
+    normal = normal / np.linalg.norm(normal)
+    points = np.array(quad.corner) + u[..., None] * across + v[..., None] * down
+    points = points.reshape(-1, 3)
+    if normal @ points.mean(axis=0) > 0:
+        normal = -normal
+    points = points + normal * 0.02
+    total = np.array(place.ambient) * _openness(points, normal, place)[:, None]
+    for lamp in place.lamps:
+        nearest = np.linalg.norm(points - np.array(lamp.at), axis=1).min()
+        if max(lamp.colour) > FAINTEST * (nearest * nearest + 0.15):
+            total = total + _from_lamp(points, normal, lamp, place)
+    if place.sun:
+        total = total + _from_sun(points, normal, place)
+    return total.reshape(rows, columns, 3).astype(np.float32)
+
+
+def _openness(points: Array, normal: Array, place: Place) -> Array:
+    """Return 0..1, how much a point sees beyond what stands close to it."""
+    rng = np.random.default_rng(3)
+    ways = rng.normal(size=(7, 3)) + normal * 1.4
+    free = np.zeros(len(points))
+    for way in ways:
+        way = way / np.linalg.norm(way)
+        free += ~_blocked(points, np.broadcast_to(way, points.shape), 1.6, place)
+    return 0.3 + 0.7 * free / len(ways)
+
+
+def _from_lamp(points: Array, normal: Array, lamp: Lamp, place: Place) -> Array:
+    way = np.array(lamp.at) - points
+    square = (way**2).sum(axis=1)
+    distance = np.sqrt(square)
+    way = way / distance[:, None]
+    facing = np.clip(way @ normal, 0, None)
+    seen = ~_blocked(points, way, np.maximum(distance - lamp.radius, 0.05), place)
+    power = facing * seen / (square + lamp.radius**2 + 0.15)
+    return power[:, None] * np.array(lamp.colour)
+
+
+def _from_sun(points: Array, normal: Array, place: Place) -> Array:
+    assert place.sun is not None
+    direction, colour = (np.array(part) for part in place.sun)
+    direction = direction / np.linalg.norm(direction)
+    facing = max(0.0, float(direction @ normal))
+    if facing == 0:
+        return np.zeros_like(points)
+    seen = ~_blocked(points, np.broadcast_to(direction, points.shape), 60.0, place)
+    return (facing * seen)[:, None] * colour
+
+
+def _blocked(points: Array, ways: Array, reach: Array | float, place: Place) -> Array:
+    """Tell for each ray whether a block stands within ``reach`` (slab test)."""
+    hit = np.zeros(len(points), bool)
+    ends = points + ways * np.minimum(np.asarray(reach).reshape(-1, 1), 60)
+    low, high = np.minimum(points, ends).min(axis=0), np.maximum(points, ends).max(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = 1 / ways
+        for block in place.blocks:
+            if (np.array(block[:3]) > high).any() or (np.array(block[3:]) < low).any():
+                continue
+            near = (np.array(block[:3]) - points) * inverse
+            far = (np.array(block[3:]) - points) * inverse
+            first = np.minimum(near, far).max(axis=1)
+            last = np.maximum(near, far).min(axis=1)
+            hit |= (last > np.maximum(first, 1e-3)) & (first < reach) & (first > -0.01)
+    return hit

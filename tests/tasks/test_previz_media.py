@@ -1,0 +1,126 @@
+"""The built-in renderer makes real, whole media of every kind it promises."""
+
+import pytest
+
+from tasks_app.providers.previz.breakdown import break_down
+from tasks_app.providers.previz.provider import PrevizProvider
+from tests.tasks.previz_runs import RecordingContext, job, video
+
+
+def generate(work_dir, task_type, task_data):
+    work_dir.mkdir(exist_ok=True)
+    return PrevizProvider().generate(job(work_dir, task_type, task_data), RecordingContext())
+
+
+def test_film_is_as_long_and_large_as_asked(tmp_path):
+    """Proves that the probed film, not the request, has the asked size, length and codecs."""
+    context = RecordingContext()
+    result = PrevizProvider().generate(job(tmp_path, "video_generation", video(1.5)), context)
+    film = result.primary
+    assert (film.media_type, film.codecs) == ("video/mp4", ("h264", "aac"))
+    assert (film.width, film.height, film.fps) == (320, 180, 24.0)
+    assert film.duration == pytest.approx(1.5, abs=1 / 24)
+    assert {output.role for output in result.files} == {"primary", "thumbnail", "poster"}
+    fractions = [fraction for fraction, _ in context.steps]
+    assert fractions == sorted(fractions)
+
+
+def test_film_starts_before_it_is_downloaded(tmp_path):
+    """Proves that the index (moov) lies before the media (mdat)."""
+    film = generate(tmp_path, "video_generation", video(1.0)).primary.path.read_bytes()
+    assert 0 < film.index(b"moov") < film.index(b"mdat")
+
+
+def test_same_seed_gives_the_same_bytes(tmp_path):
+    """Proves that a seed decides everything on one machine, and that it is echoed."""
+    task_data = {**video(1.0), "seed": 7}
+    first = generate(tmp_path / "a", "video_generation", task_data)
+    again = generate(tmp_path / "b", "video_generation", task_data)
+    assert first.seed == 7
+    assert first.primary.sha256 == again.primary.sha256
+
+
+def test_dialogue_and_monochrome_style_are_rendered(tmp_path):
+    """Proves that a portrait noir film with a spoken line comes out whole."""
+    task_data = video(1.0, "180x320", style="noir", camera="pan_left")
+    task_data["scene_data"]["dialogue"] = [{"character": "Old man", "text": "Wait.", "start_s": 0}]
+    result = generate(tmp_path, "video_generation", task_data)
+    assert result.metadata["sound"]["voices"][0]["voice"] == "old"
+
+
+@pytest.mark.parametrize(
+    ("kind", "purpose", "media_type"),
+    [
+        ("png", "concept_art", "image/png"),
+        ("jpeg", "character_design", "image/jpeg"),
+        ("webp", "storyboard_frame", "image/webp"),
+    ],
+)
+def test_pictures_of_every_format_are_whole(tmp_path, kind, purpose, media_type):
+    """Proves that each format and purpose gives as many sound pictures as asked."""
+    task_data = {
+        "image_data": {"prompt": "a man in a desert", "purpose": purpose},
+        "image_params": {"resolution": "320x256", "format": kind, "count": 2},
+    }
+    result = generate(tmp_path, "image_generation", task_data)
+    assert [output.role for output in result.files] == ["primary", "primary_2"]
+    assert {output.media_type for output in result.files} == {media_type}
+    assert {(output.width, output.height) for output in result.files} == {(320, 256)}
+
+
+@pytest.mark.parametrize("kind", ["wav", "mp3", "m4a", "ogg", "flac"])
+@pytest.mark.parametrize("rate", [22050, 48000])
+def test_sound_of_every_format_lasts_as_asked(tmp_path, kind, rate):
+    """Proves that a scene's sound has the asked length in each container."""
+    task_data = {
+        "audio_data": {"prompt": "rain in a forest"},
+        "audio_params": {"format": kind, "sample_rate_hz": rate, "duration_s": 1.5},
+    }
+    result = generate(tmp_path, "audio_generation", task_data)
+    assert result.primary.duration == pytest.approx(1.5, abs=0.06)
+    assert {output.role for output in result.files} == {"primary", "waveform"}
+
+
+@pytest.mark.parametrize("voice", ["narrator_female", "deep_male", "old"])
+def test_voice_speaks_at_the_asked_loudness(tmp_path, voice):
+    """Proves that speech comes out audible and within a unit of the target."""
+    task_data = {"audio_data": {"text": "Nobody leaves this room.", "voice": voice}}
+    result = generate(tmp_path, "audio_generation", task_data)
+    assert result.primary.duration > 0.8
+    assert result.metadata["loudness_lufs"] == pytest.approx(-16, abs=1)
+
+
+def test_breakdown_says_what_it_ignored():
+    """Proves that a word without a picture is named, and so is a set that has no drawing."""
+    plan = break_down("A detective juggles in a kitchen at night")
+    assert set(plan.ignored) == {"juggles", "kitchen"}
+    assert set(plan.understood) == {"detective", "night"}
+
+
+@pytest.mark.parametrize(
+    ("task_type", "task_data", "pointer", "code"),
+    [
+        (
+            "video_generation",
+            {"video_params": {"resolution": "3840x2160"}},
+            "/task_data/video_params/resolution",
+            "unsupported_by_provider",
+        ),
+        (
+            "video_generation",
+            {"video_params": {"duration_s": 16}},
+            "/task_data/video_params/duration_s",
+            "unsupported_by_provider",
+        ),
+        (
+            "audio_generation",
+            {"audio_data": {"text": "Hallo", "language": "de-DE"}},
+            "/task_data/audio_data/language",
+            "unsupported_language",
+        ),
+    ],
+)
+def test_limits_are_told_at_submit_time(task_type, task_data, pointer, code):
+    """Proves that what previz cannot make is refused with a pointer, before any render."""
+    (error,) = PrevizProvider().validate(task_type, task_data)
+    assert (error.pointer, error.code) == (pointer, code)

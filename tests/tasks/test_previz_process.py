@@ -1,0 +1,122 @@
+"""A render is a process that can be stopped, may die, and never outlives its worker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks_app.providers.base import Cancelled, ProviderError
+from tasks_app.providers.previz.process import RenderProcess
+from tasks_app.providers.previz.provider import PrevizProvider
+from tests.tasks.previz_runs import RecordingContext, job, video
+from tests.waiting import wait_until
+
+LONG = video(15, "640x360")
+
+
+def children_of(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in listed for child in path.read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def request(work_dir) -> dict:
+    return PrevizProvider()._request(job(work_dir, "video_generation", LONG), RecordingContext())
+
+
+class Render(threading.Thread):
+    """A long render in a thread; keeps what `generate` raised."""
+
+    def __init__(self, work_dir) -> None:
+        super().__init__()
+        self.context, self.work_dir = RecordingContext(), work_dir
+        self.raised: BaseException | None = None
+
+    def run(self) -> None:
+        before = job(self.work_dir, "video_generation", LONG)
+        try:
+            PrevizProvider().generate(before, self.context)
+        except (Cancelled, ProviderError) as error:
+            self.raised = error
+
+
+def test_cancelled_render_is_gone_within_two_seconds(tmp_path):
+    """Proves that a cancel stops the process group at once and raises Cancelled."""
+    others = set(children_of(os.getpid()))
+    render = Render(tmp_path)
+    render.start()
+    wait_until(lambda: render.context.steps, 20)
+    (child,) = set(children_of(os.getpid())) - others
+    asked = time.monotonic()
+    render.context.is_cancelled = True
+    render.join(10)
+    assert time.monotonic() - asked < 2
+    assert isinstance(render.raised, Cancelled)
+    assert not is_alive(child)
+
+
+def test_killed_render_is_a_retryable_failure(tmp_path):
+    """Proves that a render lost to kill -9 (as by the memory killer) may be tried again."""
+    context = RecordingContext()
+    with RenderProcess(request(tmp_path), tmp_path) as child:
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(ProviderError) as caught:
+            child.result(context)
+    assert (caught.value.code, caught.value.retryable) == ("render_failed", True)
+    assert "signal 9" in caught.value.message
+
+
+def test_deadline_stops_the_render(tmp_path):
+    """Proves that a render past its deadline is killed and reported as timed_out."""
+    with pytest.raises(ProviderError) as caught:
+        PrevizProvider().generate(job(tmp_path, "video_generation", LONG), RecordingContext(0.5))
+    assert caught.value.code == "timed_out"
+
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen(
+    [sys.executable, "-m", "tasks_app.providers.previz"],
+    stdin=subprocess.PIPE, stdout=open(sys.argv[2], "w"), start_new_session=True,
+)
+child.stdin.write(sys.argv[1].encode() + b"\\n")
+child.stdin.flush()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_render_dies_with_its_killed_worker(tmp_path):
+    """Proves that kill -9 of a worker leaves no render, even one that never writes to a pipe."""
+    output = tmp_path / "output"
+    document = json.dumps(request(tmp_path))
+    arguments = [sys.executable, "-c", PARENT, document, str(output)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        wait_until(lambda: "progress" in output.read_text(), 20)
+        assert is_alive(child)
+        parent.kill()
+        parent.wait()
+    wait_until(lambda: not is_alive(child), 2)
+
+
+def test_failure_carries_our_own_frames(tmp_path):
+    """Proves that an error inside the render names project-relative frames for operators."""
+    broken = request(tmp_path)
+    broken["task_data"]["video_params"]["resolution"] = "wide"
+    with RenderProcess(broken, tmp_path) as child, pytest.raises(ProviderError) as caught:
+        child.result(RecordingContext())
+    assert "tasks_app/providers/previz/studio.py" in caught.value.traceback_text
+    assert str(Path(__file__).parents[2]) not in caught.value.traceback_text

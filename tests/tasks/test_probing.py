@@ -1,0 +1,88 @@
+"""Probing believes content only: not names, not headers, not requests."""
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks_app import probing
+from tasks_app.providers.base import ProviderError
+from tasks_app.providers.previz import soundfile
+
+
+@pytest.fixture
+def film(tmp_path):
+    """A real one-second film of 64x48 at 24 frames a second."""
+    path = tmp_path / "film.bin"
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        rng = np.random.default_rng(1)
+        for _ in range(24):
+            pixels = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_film_is_described_by_its_content(film):
+    """Proves that type, size, length and codec come from decoding, whatever the name says."""
+    found = probing.probe(film)
+    assert (found.media_type, found.extension, found.codecs) == ("video/mp4", "mp4", ("h264",))
+    assert (found.width, found.height, found.fps) == (64, 48, 24.0)
+    assert found.duration == pytest.approx(1.0, abs=1 / 24)
+    assert (found.size_bytes, len(found.sha256)) == (film.stat().st_size, 64)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.8])
+def test_truncated_film_is_refused(film, kept):
+    """Proves that a download cut short never counts as media, and may be tried again."""
+    whole = film.read_bytes()
+    film.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(ProviderError) as caught:
+        probing.probe(film)
+    assert (caught.value.code, caught.value.retryable) == ("output_invalid", True)
+
+
+def test_truncated_sound_is_refused(tmp_path):
+    """Proves that a sound shorter than its own header says is refused though all of it decodes."""
+    path = tmp_path / "sound.flac"
+    samples = np.random.default_rng(1).normal(0, 0.2, (48000, 1)).astype(np.float32)
+    soundfile.write(path, samples, 48000, "flac", {})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ProviderError, match="output_invalid"):
+        probing.probe(path)
+
+
+def test_truncated_picture_is_refused(tmp_path):
+    """Proves that half a PNG is refused although its header is whole."""
+    path = tmp_path / "picture.png"
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:6000])
+    with pytest.raises(ProviderError):
+        probing.probe(path)
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        probing.Expected(codecs=("hevc",)),
+        probing.Expected(duration=1.5),
+        probing.Expected(width=66),
+        probing.Expected(media_type="audio/mp4"),
+    ],
+)
+def test_other_than_expected_is_refused(film, expected):
+    """Proves that a whole file of the wrong codec, length, size or type is refused."""
+    with pytest.raises(ProviderError, match="output_invalid"):
+        probing.probe(film, expected)
+
+
+def test_text_and_playlists_are_no_media(tmp_path):
+    """Proves that a playlist is refused, so that no file it names is ever opened."""
+    path = tmp_path / "list.mp4"
+    path.write_text("#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:1,\nfile:///etc/hostname\n")
+    with pytest.raises(ProviderError):
+        probing.probe(path)
