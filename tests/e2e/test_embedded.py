@@ -1,5 +1,6 @@
 """Do the embedded servers start, survive everything and stop, for any number of users?"""
 
+import contextlib
 import os
 import signal
 import socket
@@ -51,7 +52,9 @@ def redis_pid(var: Path) -> int:
 
 def is_running(pid: int) -> bool:
     """Whether the process exists and is no zombie."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def kill(pid: int) -> None:

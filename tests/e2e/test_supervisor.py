@@ -1,5 +1,6 @@
 """Does the supervisor keep programs running, and end all of them in every way it can end?"""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -97,14 +98,17 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     for each in runs:
         if each.process.poll() is None:
             for child in psutil.Process(each.process.pid).children(recursive=True):
-                child.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
             each.process.kill()
         each.process.wait()
         each.close()
 
 
 def is_running(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_output_is_merged_and_a_dead_program_starts_again(run: Callable[..., Run]) -> None:
