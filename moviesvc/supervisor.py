@@ -133,6 +133,11 @@ class Supervisor:
     def say(self, text: str) -> None:
         self._print(OWN_NAME, text)
 
+    def show(self, text: str) -> None:
+        """Print without a name in front, for lines that are meant to be copied."""
+        with contextlib.suppress(OSError):
+            print(text, file=self._output, flush=True)
+
     def stop(self) -> None:
         """Begin the graceful stop, as a signal would."""
         self.is_stopping = True

@@ -85,7 +85,7 @@ class Service:
             if not (all(pids.values()) and service.web_answers()):
                 return UNTIL_READY_SECONDS
             self.is_ready = True
-            supervisor.say(self._banner())
+            supervisor.show(self._banner())
         self.run_file.write(
             {"url": settings.PUBLIC_URL, **self.login, **pids, "pids": pids}
             | {"supervisor": os.getpid()}
