@@ -299,6 +299,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": ["tasks_app.openapi.complete"],
+    "WEBHOOKS": "tasks_app.openapi.WEBHOOKS",
 }
 # Bodies above this are answered with 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576

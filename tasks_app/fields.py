@@ -34,7 +34,15 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f' Did you mean "{near[0]}"?' if near else ""
 
 
-class Text(serializers.CharField):
+class Described:
+    """A field that knows its own JSON Schema, since its base class would tell another."""
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        raise NotImplementedError
+
+
+class Text(Described, serializers.CharField):
     """A string: trimmed, NFC, without control characters; line breaks only where ``is_long``."""
 
     default_error_messages = {
@@ -49,6 +57,17 @@ class Text(serializers.CharField):
         # Lengths are counted here, after normalisation; the schema is told of them as well.
         self.longest: int | None = kw.get("max_length")
         super().__init__(**kw)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema of the text before it is normalised."""
+        found: dict[str, Any] = {"type": "string"}
+        if not self.allow_blank:
+            found["minLength"] = 1
+        if self.longest is not None:
+            found["maxLength"] = self.longest
+        if self.pattern:
+            found["pattern"] = f"^{self.pattern}$"
+        return found
 
     def to_internal_value(self, data: Any) -> str:
         """Return the normalised text."""
@@ -71,7 +90,7 @@ class Text(serializers.CharField):
         return super().run_validation(data)
 
 
-class Number(serializers.Field[Any, Any, Any, Any]):
+class Number(Described, serializers.Field[Any, Any, Any, Any]):
     """A number from ``least`` to ``most``; whole if ``is_whole``. Never a boolean or a string."""
 
     def __init__(
@@ -79,6 +98,11 @@ class Number(serializers.Field[Any, Any, Any, Any]):
     ) -> None:
         self.least, self.most, self.unit, self.is_whole = least, most, unit, is_whole
         super().__init__(**kw)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the type and the bounds."""
+        kind = "integer" if self.is_whole else "number"
+        return {"type": kind, "minimum": self.least, "maximum": self.most}
 
     def to_internal_value(self, data: Any) -> float:
         """Return the number; a whole one as an int."""
@@ -121,8 +145,12 @@ class Flag(serializers.BooleanField):
         return super().run_validation(data)
 
 
-class Choice(serializers.ChoiceField):
+class Choice(Described, serializers.ChoiceField):
     """One of a few values, told apart by type: "1" is not 1, nor is true."""
+
+    def schema(self) -> dict[str, Any]:
+        """Return the values."""
+        return {"enum": list(self.choices)}
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the value, or say which ones there are."""
@@ -149,6 +177,10 @@ class Resolution(Text):
 
     MOST_PIXELS = 8_294_400
 
+    def schema(self) -> dict[str, Any]:
+        """Return the form."""
+        return {"type": "string", "pattern": "^[1-9][0-9]{2,3}x[1-9][0-9]{2,3}$"}
+
     def to_internal_value(self, data: Any) -> str:
         """Return the text, for example ``1920x1080``."""
         text = super().to_internal_value(data)
@@ -174,7 +206,8 @@ class Items(serializers.ListField):
 
     def __init__(self, *, most: int, **kw: Any) -> None:
         self.most = most
-        super().__init__(**kw)
+        # For the schema; the validator that DRF adds is never reached.
+        super().__init__(max_length=most, **kw)
 
     def to_internal_value(self, data: Any) -> list[Any]:
         """Return the validated items."""
@@ -185,8 +218,12 @@ class Items(serializers.ListField):
         return list(super().to_internal_value(data))
 
 
-class FreeObject(serializers.Field[Any, Any, Any, Any]):
+class FreeObject(Described, serializers.Field[Any, Any, Any, Any]):
     """An object with any members."""
+
+    def schema(self) -> dict[str, Any]:
+        """Return the type."""
+        return {"type": "object", "additionalProperties": True}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the object."""

@@ -13,9 +13,8 @@ from functools import cache
 from typing import Any
 
 import orjson
-from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.exceptions import ErrorDetail
 
-from tasks_app import providers
 from tasks_app.fields import (
     Choice,
     Flag,
@@ -30,11 +29,8 @@ from tasks_app.fields import (
     Whole,
     refuse,
 )
-from tasks_app.task_types import TASK_TYPES
 from webhooks_app.egress import EgressDenied, check_url
-from webhooks_app.problems import FieldProblem, field_problems
 
-MAX_TASK_DATA_BYTES = 65_536
 MAX_OPTIONS_BYTES = 8_192
 MAX_DIALOGUE_CHARACTERS = 1_000
 _SLATE = r"[A-Za-z0-9_.-]{1,32}"
@@ -73,6 +69,12 @@ class Reference(Text):
         except EgressDenied as denied:
             refuse(denied.code, denied.message)
         return text
+
+
+def one_prompt(section: str) -> dict[str, Any]:
+    """Return the schema's way to say: the prompt either flat or in its section, not both."""
+    inside = {"required": [section], "properties": {section: {"required": ["prompt"]}}}
+    return {"oneOf": [{"required": ["prompt"]}, inside]}
 
 
 class CommonTaskData(StrictSerializer):
@@ -159,6 +161,8 @@ class SceneAudioParams(StrictSerializer):
 class VideoTaskData(CommonTaskData):
     """``task_data`` of a video_generation."""
 
+    schema = one_prompt("scene_data")
+
     scene_data = SceneData(required=False)
     video_params = VideoParams(required=False)
     audio_params = SceneAudioParams(required=False)
@@ -211,6 +215,8 @@ class ImageParams(StrictSerializer):
 
 class ImageTaskData(CommonTaskData):
     """``task_data`` of an image_generation."""
+
+    schema = one_prompt("image_data")
 
     image_data = ImageData(required=False)
     image_params = ImageParams(required=False)
@@ -319,43 +325,3 @@ def defaults(section: type[StrictSerializer]) -> dict[str, Any]:
     """Return what a section holds when nothing was said."""
     filled: dict[str, Any] = serializer_for(section.__name__).run_validation({})
     return filled
-
-
-def check_task_data(
-    task_type: str, task_data: Any, raw: str = ""
-) -> tuple[dict[str, Any], list[FieldProblem]]:
-    """Validate against the type's schema, then against its provider's own limits.
-
-    Args:
-        raw: the text that the client sent, for its size.
-    Returns: the data with its defaults, and the problems with pointers from the body's root.
-    """
-    root = "/task_data"
-    if len(raw.encode()) > MAX_TASK_DATA_BYTES:
-        message = f"At most {MAX_TASK_DATA_BYTES} bytes."
-        return {}, [{"pointer": root, "code": "too_long", "message": message}]
-    serializer = serializer_for(TASK_TYPES[task_type].schema)
-    try:
-        clean: dict[str, Any] = serializer.run_validation(task_data)
-    except ValidationError as error:
-        return {}, field_problems(error.detail, root)
-    return clean, _provider_problems(task_type, clean, root)
-
-
-def _provider_problems(task_type: str, task_data: dict[str, Any], root: str) -> list[FieldProblem]:
-    try:
-        provider = providers.get_provider(task_type)
-    except providers.UnknownProvider as error:
-        return [{"pointer": "/task_type", "code": "unsupported_by_provider", "message": str(error)}]
-    named = task_data.get("provider")
-    if named is not None and named != provider.name:
-        message = f'The provider of {task_type} is "{provider.name}".'
-        return [{"pointer": f"{root}/provider", "code": "not_allowed", "message": message}]
-    return [
-        {
-            "pointer": fault.pointer if fault.pointer.startswith(root) else root + fault.pointer,
-            "code": fault.code,
-            "message": fault.message,
-        }
-        for fault in provider.validate(task_type, task_data)
-    ]

@@ -13,9 +13,10 @@ import orjson
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
-from tasks_app import events, schemas
+from tasks_app import events, providers, schemas
 from tasks_app.fields import (
     Choice,
+    Described,
     FreeObject,
     Given,
     Items,
@@ -30,9 +31,10 @@ from tasks_app.task_types import TASK_TYPES
 from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import EgressDenied, check_url
 from webhooks_app.problems import FieldProblem, field_problems
-from webhooks_app.retry import resolve_policy
+from webhooks_app.retry import MAX_WAIT_SECONDS, MAX_WAITS, resolve_policy
 
 MAX_METADATA_BYTES = 16_384
+MAX_TASK_DATA_BYTES = 65_536
 LONGEST_TIMEOUT = max(task_type.max_timeout_seconds for task_type in TASK_TYPES.values())
 _PRIORITIES = {label: value for value, label in Priority.choices}
 PROJECT_ID = r"[A-Za-z0-9_-]{1,100}"
@@ -45,6 +47,10 @@ def is_project_id(text: str) -> bool:
 
 class CallbackUrl(Text):
     """A URL that the egress policy lets us call; taken exactly as sent, never trimmed."""
+
+    def schema(self) -> dict[str, Any]:
+        """Return the format."""
+        return {"type": "string", "format": "uri", "maxLength": 2048}
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
         """Return the URL."""
@@ -68,8 +74,14 @@ class PriorityField(Choice):
         return _PRIORITIES.get(value, value)
 
 
-class RetryPolicyField(serializers.Field[Any, Any, Any, Any]):
+class RetryPolicyField(Described, serializers.Field[Any, Any, Any, Any]):
     """The name of a policy, or the waits themselves."""
+
+    def schema(self) -> dict[str, Any]:
+        """Return both forms."""
+        wait = {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS}
+        waits = {"type": "array", "items": wait, "maxItems": MAX_WAITS}
+        return {"anyOf": [{"enum": sorted(webhook_settings.POLICIES)}, waits]}
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the policy as it was given."""
@@ -146,12 +158,52 @@ def read_submit(
     if isinstance(known_type, str) and known_type in TASK_TYPES:
         task_data = document.get("task_data")
         if isinstance(task_data, Mapping):
-            values["task_data"], more = schemas.check_task_data(
+            values["task_data"], more = check_task_data(
                 known_type, task_data, raw.get("task_data", "")
             )
             problems += more
     problems += _metadata_problems(document, raw) + _host_problems(values, callback_hosts)
     return values, problems
+
+
+def check_task_data(
+    task_type: str, task_data: Any, raw: str = ""
+) -> tuple[dict[str, Any], list[FieldProblem]]:
+    """Validate against the type's schema, then against its provider's own limits.
+
+    Args:
+        raw: the text that the client sent, for its size.
+    Returns: the data with its defaults, and the problems with pointers from the body's root.
+    """
+    root = "/task_data"
+    if len(raw.encode()) > MAX_TASK_DATA_BYTES:
+        message = f"At most {MAX_TASK_DATA_BYTES} bytes."
+        return {}, [{"pointer": root, "code": "too_long", "message": message}]
+    serializer = schemas.serializer_for(TASK_TYPES[task_type].schema)
+    try:
+        clean: dict[str, Any] = serializer.run_validation(task_data)
+    except ValidationError as error:
+        return {}, field_problems(error.detail, root)
+    return clean, _provider_problems(task_type, clean, root)
+
+
+def _provider_problems(task_type: str, task_data: dict[str, Any], root: str) -> list[FieldProblem]:
+    try:
+        provider = providers.get_provider(task_type)
+    except providers.UnknownProvider as error:
+        return [{"pointer": "/task_type", "code": "unsupported_by_provider", "message": str(error)}]
+    named = task_data.get("provider")
+    if named is not None and named != provider.name:
+        message = f'The provider of {task_type} is "{provider.name}".'
+        return [{"pointer": f"{root}/provider", "code": "not_allowed", "message": message}]
+    return [
+        {
+            "pointer": fault.pointer if fault.pointer.startswith(root) else root + fault.pointer,
+            "code": fault.code,
+            "message": fault.message,
+        }
+        for fault in provider.validate(task_type, task_data)
+    ]
 
 
 def _metadata_problems(document: Any, raw: Mapping[str, str]) -> list[FieldProblem]:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tasks_app import views, views_events, views_health, views_webhooks
+from tasks_app import openapi, views, views_events, views_health, views_webhooks
 
 urlpatterns = [
     path("tasks", views.TaskListView.as_view()),
@@ -15,6 +15,8 @@ urlpatterns = [
     path("tasks/<str:task_id>/events", views_events.TaskEventsView.as_view()),
     path("tasks/<str:task_id>/webhooks", views_webhooks.TaskWebhooksView.as_view()),
     path("projects/<str:project_id>/tasks", views.ProjectTaskListView.as_view()),
+    path("schema", openapi.schema),
+    path("docs", openapi.DocsView.as_view()),
     path("health", views_health.LiveView.as_view()),
     path("health/ready", views_health.ReadyView.as_view()),
 ]

@@ -17,6 +17,14 @@ from tasks_app import estimates, lifecycle, queries
 from tasks_app.authentication import access_of, scoped
 from tasks_app.json_format import JsonObject
 from tasks_app.models import Task, TaskStatus
+from tasks_app.openapi import (
+    IDEMPOTENCY_KEY,
+    PAGE_PARAMETERS,
+    PROJECT_PAGE_PARAMETERS,
+    SEED_EXAMPLE,
+    SUBMIT_REQUEST,
+    operation,
+)
 from tasks_app.serializers import is_project_id, read_submit, task_body
 from webhooks_app.problems import ApiProblem, invalid, not_found
 
@@ -35,6 +43,15 @@ class SubmitView(APIView):
 
     actions = {"POST": "submit"}
 
+    @operation(
+        "submitTask",
+        "Submit a task",
+        "Submission",
+        status=201,
+        request=SUBMIT_REQUEST,
+        parameters=[IDEMPOTENCY_KEY],
+        examples=[SEED_EXAMPLE],
+    )
     def post(self, request: Request) -> Response:
         """Validate everything, store one row, send one ticket."""
         document = request.data
@@ -121,6 +138,7 @@ def answer(task: Task) -> dict[str, Any]:
 class TaskListView(APIView):
     """List tasks, newest first."""
 
+    @operation("listTasks", "List tasks, newest first", "TaskPage", parameters=PAGE_PARAMETERS)
     def get(self, request: Request) -> Response:
         """Return one page of what the key may see."""
         page = queries.read_page(request.query_params)
@@ -130,6 +148,12 @@ class TaskListView(APIView):
 class ProjectTaskListView(APIView):
     """List the tasks of one project, newest first."""
 
+    @operation(
+        "listProjectTasks",
+        "List a project's tasks, newest first",
+        "TaskPage",
+        parameters=PROJECT_PAGE_PARAMETERS,
+    )
     def get(self, request: Request, project_id: str) -> Response:
         """Return one page."""
         page = queries.read_page(request.query_params, is_of_project=True)
@@ -153,10 +177,12 @@ def _list(request: Request, queryset: Any, page: queries.Page) -> Response:
 class TaskView(APIView):
     """One task."""
 
+    @operation("getTask", "One task", "Task")
     def get(self, request: Request, task_id: str) -> Response:
         """Return the task."""
         return Response(answer(queries.find_task(access_of(request), task_id)))
 
+    @operation("deleteTask", "Cancel a task", "Task", on_409="Problem")
     def delete(self, request: Request, task_id: str) -> Response:
         """Cancel the task."""
         return cancel(request, task_id)
@@ -165,6 +191,7 @@ class TaskView(APIView):
 class TaskStatusView(APIView):
     """One task, under the address that clients poll."""
 
+    @operation("getTaskStatus", "One task", "Task")
     def get(self, request: Request, task_id: str) -> Response:
         """Return the task."""
         return Response(answer(queries.find_task(access_of(request), task_id)))
@@ -173,6 +200,7 @@ class TaskStatusView(APIView):
 class CancelView(APIView):
     """Cancel a task, for clients that cannot send DELETE."""
 
+    @operation("cancelTask", "Cancel a task", "Task", on_409="Problem")
     def post(self, request: Request, task_id: str) -> Response:
         """Cancel the task."""
         return cancel(request, task_id)
@@ -190,6 +218,7 @@ def cancel(request: Request, task_id: str) -> Response:
 class RetryView(APIView):
     """Do a failed or cancelled task again, as a new task."""
 
+    @operation("retryTask", "Do a task again", "Retry", status=201, on_409="Problem")
     def post(self, request: Request, task_id: str) -> Response:
         """Submit the same input once more."""
         task = queries.find_task(access_of(request), task_id)

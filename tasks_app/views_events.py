@@ -26,6 +26,7 @@ from rest_framework.views import APIView
 from tasks_app import queries
 from tasks_app.authentication import Access, access_of
 from tasks_app.models import ApiKey, Task
+from tasks_app.openapi import EVENTS_OPERATION
 from tasks_app.serializers import moment
 from webhooks_app.problems import ApiProblem
 
@@ -146,7 +147,7 @@ def snapshot(task: Task) -> bytes:
 class AnyAccept(DefaultContentNegotiation):
     """Do not hold ``Accept: text/event-stream`` against a view whose errors are JSON."""
 
-    def select_renderer(  # type: ignore[override]
+    def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         """Return the first renderer."""
@@ -158,6 +159,7 @@ class TaskEventsView(APIView):
 
     content_negotiation_class = AnyAccept
 
+    @EVENTS_OPERATION
     def get(self, request: Request, task_id: str) -> HttpResponseBase:
         """Return the stream, or 204 when there is nothing newer to come."""
         access = access_of(request)

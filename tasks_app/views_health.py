@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from tasks_app import wake
 from tasks_app.authentication import Access, ApiKeyAuthentication, access_of
 from tasks_app.models import Task
+from tasks_app.openapi import operation
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.problems import ApiProblem
 
@@ -32,6 +33,7 @@ class LiveView(APIView):
     authentication_classes = []
     permission_classes = [AllowAny]
 
+    @operation("health", "Whether the service answers", "Health")
     def get(self, request: Request) -> Response:
         """Say so."""
         return Response({"status": "ok"})
@@ -44,6 +46,7 @@ class ReadyView(APIView):
     permission_classes = [AllowAny]
     throttle_classes = []
 
+    @operation("ready", "Whether the service can take tasks", "Readiness", on_503="Problem")
     def get(self, request: Request) -> Response:
         """Ask the database, Redis and the workers."""
         try:
@@ -94,6 +97,7 @@ FROM (
 class MetricsView(APIView):
     """Counts, success rate and durations, by type."""
 
+    @operation("taskMetrics", "Counts, success rate and durations by type", "TaskMetrics")
     def get(self, request: Request) -> Response:
         """Return the figures of what the key may see."""
         scope = access_of(request).scope

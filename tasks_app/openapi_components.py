@@ -1,0 +1,248 @@
+"""What do our answers look like? JSON Schemas for the API page; tests hold the answers to them.
+
+Plain data: nothing is imported, nothing is computed from the code that makes the answers, so a
+change of an answer that nobody meant shows up as a difference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+NUMBER: Schema = {"type": "number", "minimum": 0}
+TIME: Schema = {"type": "string", "format": "date-time"}
+ID: Schema = {"type": "string", "format": "uuid"}
+STATUS: Schema = {"enum": ["queued", "processing", "completed", "failed", "cancelled"]}
+PRIORITY: Schema = {"enum": ["high", "normal", "low"]}
+TASK_TYPE: Schema = {"enum": ["video_generation", "image_generation", "audio_generation"]}
+ANY_OBJECT: Schema = {"type": "object", "additionalProperties": True}
+
+
+def ref(name: str) -> Schema:
+    """Return a reference to one of the components below."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def or_null(schema: Schema) -> Schema:
+    """Return the schema of a value that may be absent."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def exactly(properties: Schema, optional: tuple[str, ...] = (), **more: Any) -> Schema:
+    """Return the schema of an object with these members and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+        **more,
+    }
+
+
+_SUBMISSION: Schema = {
+    "task_id": ID,
+    "project_id": TEXT,
+    "task_type": TASK_TYPE,
+    "status": STATUS,
+    "priority": PRIORITY,
+    "queue_position": {"type": "integer", "minimum": 1, "maximum": 1000},
+    "estimated_duration": COUNT | {"description": "Seconds, from the history of this type."},
+    "created_at": TIME,
+}
+_LISTED_TASK: Schema = {
+    "task_id": ID,
+    "project_id": TEXT,
+    "task_type": TASK_TYPE,
+    "status": STATUS,
+    "priority": PRIORITY,
+    "progress": {"type": "number", "minimum": 0, "maximum": 1},
+    "current_step": TEXT,
+    "result": or_null(ref("Result")),
+    "error": or_null(TEXT),
+    "error_code": or_null(TEXT),
+    "attempts": COUNT,
+    "created_at": TIME,
+    "started_at": or_null(TIME),
+    "finished_at": or_null(TIME),
+    "completed_at": or_null(TIME),
+    "failed_at": or_null(TIME),
+    "cancelled_at": or_null(TIME),
+    "next_attempt_at": or_null(TIME),
+    "processing_time": or_null(COUNT | {"description": "Whole seconds of the last attempt."}),
+    "timeout_seconds": COUNT,
+    "callback_url": or_null(TEXT),
+    "webhook_events": {"type": "array", "items": TEXT},
+    "retry_of": or_null(ID),
+    "webhooks": ref("WebhookSummary"),
+    "metadata": ANY_OBJECT | {"description": "Exactly as sent; absent when none was."},
+}
+_ONE_TASK: Schema = {
+    **_LISTED_TASK,
+    "queue_position": or_null(_SUBMISSION["queue_position"]),
+    "estimated_duration": _SUBMISSION["estimated_duration"],
+    "retried_by": {"type": "array", "items": ID},
+}
+_COUNTS: Schema = exactly({status: COUNT for status in STATUS["enum"]})
+_RATE: Schema = or_null({"type": "number", "minimum": 0, "maximum": 1})
+_DURATIONS: Schema = exactly({"measured": COUNT, "mean": NUMBER, "p50": NUMBER, "p95": NUMBER})
+_FIGURES: Schema = exactly(
+    {"counts": _COUNTS, "success_rate": _RATE, "duration_seconds": or_null(_DURATIONS)}
+)
+_FIELD_PROBLEM: Schema = exactly(
+    {
+        "pointer": TEXT | {"description": "JSON pointer into the body."},
+        "code": TEXT,
+        "message": TEXT,
+        "parameter": TEXT | {"description": "The query parameter or header at fault, if any."},
+    },
+    optional=("parameter",),
+)
+
+COMPONENTS: dict[str, Schema] = {
+    "Submission": exactly(_SUBMISSION),
+    "Retry": exactly({**_SUBMISSION, "retry_of": ID}),
+    "Task": exactly(_ONE_TASK, optional=("metadata",)),
+    "ListedTask": exactly(_LISTED_TASK, optional=("metadata",)),
+    "TaskPage": exactly(
+        {
+            "results": {"type": "array", "items": ref("ListedTask")},
+            "next_cursor": or_null(TEXT),
+            "next": or_null(TEXT | {"description": "The address of the next page."}),
+        }
+    ),
+    "Result": {
+        "type": "object",
+        "properties": {"media_url": TEXT, "payload_media_id": TEXT},
+        "required": ["media_url", "payload_media_id"],
+        "description": "Where the file is, and its receipt: size, sha256, length, codecs, files.",
+    },
+    "WebhookSummary": exactly(
+        {
+            "state": {
+                "enum": ["none", "pending", "dead", "delivered", "cancelled", "superseded"],
+                "description": "Of several messages the one that most needs attention.",
+            },
+            "messages": COUNT,
+            "attempts": COUNT,
+            "last_status_code": or_null(COUNT),
+            "last_error": or_null(TEXT),
+            "next_attempt_at": or_null(TIME),
+            "delivered_at": or_null(TIME),
+        }
+    ),
+    "TaskMetrics": exactly(
+        {
+            "project_id": or_null(TEXT),
+            "counts": _COUNTS,
+            "success_rate": _RATE,
+            "by_type": {"type": "object", "additionalProperties": _FIGURES},
+        }
+    ),
+    "Health": exactly({"status": {"enum": ["ok"]}}),
+    "Readiness": exactly(
+        {
+            "status": {"enum": ["ok", "degraded"]},
+            "database": TEXT,
+            "redis": TEXT,
+            "workers_alive": or_null(COUNT),
+            "oldest_due_seconds": NUMBER,
+            "oldest_due_webhook_seconds": NUMBER,
+        },
+        optional=(
+            "database",
+            "redis",
+            "workers_alive",
+            "oldest_due_seconds",
+            "oldest_due_webhook_seconds",
+        ),
+    ),
+    "Problem": {
+        "type": "object",
+        "description": "An error, after RFC 9457. `code` is for programs, `detail` for people.",
+        "properties": {
+            "type": TEXT,
+            "title": TEXT,
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "code": TEXT,
+            "detail": TEXT,
+            "instance": TEXT,
+            "request_id": TEXT,
+            "errors": {"type": "array", "items": _FIELD_PROBLEM},
+        },
+        "required": [
+            "type",
+            "title",
+            "status",
+            "code",
+            "detail",
+            "instance",
+            "request_id",
+            "errors",
+        ],
+    },
+}
+
+_EVENT: Schema = {"task_id": ID, "project_id": TEXT}
+_BESIDE: Schema = {"task_type": TASK_TYPE, "sequence": COUNT, "metadata": ANY_OBJECT}
+#: Event type -> the members that are its own.
+EVENT_BODIES: dict[str, Schema] = {
+    "task.completed": {
+        "status": {"const": "completed"},
+        "result": ref("Result"),
+        "processing_time": COUNT,
+        "completed_at": TIME,
+    },
+    "task.failed": {
+        "status": {"const": "failed"},
+        "error": TEXT,
+        "traceback": TEXT,
+        "failed_at": TIME,
+        "error_code": TEXT,
+    },
+    "task.cancelled": {"status": {"const": "cancelled"}, "cancelled_at": TIME},
+    "task.started": {"status": {"const": "processing"}, "started_at": TIME},
+    "task.progress": {
+        "status": {"const": "processing"},
+        "progress": {"type": "number", "minimum": 0, "maximum": 1},
+        "current_step": TEXT,
+    },
+}
+_IDS = {"task_id": "abc123-def456-ghi789", "project_id": "test_project"}
+_METADATA = {"userId": "user-123", "testResultId": "result-456"}
+EVENT_EXAMPLES: dict[str, Schema] = {
+    "task.completed": {
+        **_IDS,
+        "status": "completed",
+        "result": {
+            "media_url": "https://media.ft.tc/video.mp4",
+            "payload_media_id": "64f1b2c3a8d9e0f1",
+        },
+        "processing_time": 315,
+        "completed_at": "2025-01-15T10:35:30Z",
+        "metadata": _METADATA,
+    },
+    "task.failed": {
+        **_IDS,
+        "status": "failed",
+        "error": "Task execution failed",
+        "traceback": "Traceback...",
+        "failed_at": "2025-01-15T10:35:30Z",
+        "metadata": _METADATA,
+    },
+    "task.cancelled": {
+        **_IDS,
+        "status": "cancelled",
+        "cancelled_at": "2025-01-15T10:35:30Z",
+        "metadata": _METADATA,
+    },
+}
+
+
+def event_body(event_type: str) -> Schema:
+    """Return the schema of one webhook's body; members may be added, none goes away."""
+    own = EVENT_BODIES[event_type]
+    required = [*_EVENT, *(name for name in own if name not in ("traceback", "error_code"))]
+    return {"type": "object", "properties": {**_EVENT, **own, **_BESIDE}, "required": required}
