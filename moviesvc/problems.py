@@ -165,8 +165,10 @@ def _replace(request: HttpRequest, response: HttpResponseBase) -> HttpResponse:
     code, detail = _FOREIGN.get(status, (f"http_{status}", ""))
     kept = ("Allow", "Retry-After", "WWW-Authenticate")
     headers = {name: response[name] for name in kept if name in response}
-    response.close()
-    return render(request, ApiProblem(status, code, detail, headers=headers))
+    replacement = render(request, ApiProblem(status, code, detail, headers=headers))
+    # Not response.close(): that would end the whole request, database connection included.
+    replacement._resource_closers += response._resource_closers  # type: ignore[attr-defined]
+    return replacement
 
 
 def render(request: HttpRequest, problem: ApiProblem) -> HttpResponse:

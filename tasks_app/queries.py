@@ -154,21 +154,25 @@ def cursor_of(task: Task) -> str:
     return base64.urlsafe_b64encode(place).decode()
 
 
-def read_tasks(queryset: QuerySet[Task], page: Page) -> tuple[list[Task], str | None]:
-    """Return one page, newest first, and the cursor of the next one.
-
-    A page is found by its place in the index, so page 10,000 costs what page 1 does, and tasks
-    that arrive meanwhile shift nothing.
-    """
+def page_query(queryset: QuerySet[Task], page: Page) -> QuerySet[Task]:
+    """Return the tasks from a page's place on."""
     queryset = queryset.filter(page.filters).order_by("-created_at", "-id")
-    queryset = queryset.defer("task_data", "traceback", "remote_state")
     if page.after is not None:
         created_at, task_id = page.after
         # The first condition is implied by the second and is what the index can use.
         queryset = queryset.filter(created_at__lte=created_at).exclude(
             created_at=created_at, id__gte=task_id
         )
-    tasks = list(queryset[: page.size + 1])
+    return queryset.defer("task_data", "traceback", "remote_state")
+
+
+def read_tasks(queryset: QuerySet[Task], page: Page) -> tuple[list[Task], str | None]:
+    """Return one page, newest first, and the cursor of the next one.
+
+    A page is found by its place in the index, so page 10,000 costs what page 1 does, and tasks
+    that arrive meanwhile shift nothing.
+    """
+    tasks = list(page_query(queryset, page)[: page.size + 1])
     if len(tasks) <= page.size:
         return tasks, None
     tasks = tasks[: page.size]

@@ -1,0 +1,208 @@
+"""Does a key see and touch its own project only, on every route and with every method?
+
+The routes come from the URL resolver. A new route with a parameter that is not in `PARAMETERS`,
+or a public one that is not in `PUBLIC`, fails here until somebody thought about it.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from tasks_app.models import ApiKey
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+OWN, OTHER = "own_project", "other_project"
+PUBLIC = {"api/v1/health", "api/v1/health/ready", "api/v1/schema", "api/v1/docs"}
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+def routes(resolver: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every route under api/v1 and its view."""
+    for entry in (resolver or get_resolver()).url_patterns:
+        route = prefix + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            yield from routes(entry, route)
+        elif isinstance(entry, URLPattern) and route.startswith("api/v1/"):
+            yield route, entry.callback
+
+
+def cases() -> list[tuple[str, str]]:
+    """Every route with every method that its view has."""
+    found = []
+    for route, view in routes():
+        if route not in PUBLIC:
+            found += [(route, method) for method in METHODS if hasattr(view.cls, method)]
+    return found
+
+
+class World:
+    """One object of each kind in a project, by the names that routes give their parameters."""
+
+    def __init__(self, project: str) -> None:
+        task = factories.make_task("failed", project_id=project)
+        event = factories.make_event("task.failed", scope=project, subject=str(task.id))
+        message = factories.make_message("dead", event=event)
+        url = f"https://receiver.example.org/{message.pk}"
+        self.ids = {
+            "task_id": str(task.id),
+            "project_id": project,
+            "subject": str(task.id),
+            "message_id": str(message.pk),
+            "event_id": event.event_id,
+            "replay_id": str(factories.make_replay(scope=project).pk),
+            "endpoint_id": str(factories.make_endpoint(url, scope=project).pk),
+        }
+
+    def needles(self) -> list[str]:
+        """What an answer to another project must not contain."""
+        names = ("task_id", "project_id", "event_id", "replay_id", "endpoint_id")
+        return [self.ids[name] for name in names]
+
+
+#: Ids that nothing has; of the same form as those that exist.
+ABSENT = {
+    "task_id": str(uuid.uuid4()),
+    "project_id": "absent_project",
+    "subject": str(uuid.uuid4()),
+    "message_id": "999999999",
+    "event_id": "msg_absent",
+    "replay_id": str(uuid.uuid4()),
+    "endpoint_id": str(uuid.uuid4()),
+}
+
+
+def address(route: str, ids: dict[str, str]) -> str:
+    return "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda match: ids[match[1]], route)
+
+
+def client_of(**fields: Any) -> Client:
+    """A client with a new key."""
+    return Client(headers={"x-api-key": factories.make_api_key(**fields)[1]})
+
+
+def ask(client: Client, method: str, path: str) -> Any:
+    return client.generic(method.upper(), path, b"{}", content_type="application/json")
+
+
+def without_names(answer: Any) -> dict[str, Any]:
+    """A problem without what tells one request from another."""
+    return {k: v for k, v in answer.json().items() if k not in ("instance", "request_id")}
+
+
+def test_there_are_routes() -> None:
+    """The walk over the resolver finds the API (otherwise all of this would prove nothing)."""
+    assert ("api/v1/tasks/<str:task_id>", "delete") in cases()
+    assert len(cases()) >= 10
+
+
+@pytest.mark.parametrize(("route", "method"), cases())
+def test_own_other_no_and_revoked_key(route: str, method: str) -> None:
+    """An own key gets past the door; another project's finds nothing; the rest stay outside."""
+    own = World(OWN)
+    path = address(route, own.ids)
+    revoked, clear = factories.make_api_key(project_id=OWN)
+    ApiKey.objects.filter(pk=revoked.pk).update(revoked=True)
+    _, expired = factories.make_api_key(project_id=OWN, expiry_date="2020-01-01T00:00:00Z")
+    for client in (
+        Client(),
+        Client(headers={"x-api-key": clear}),
+        Client(headers={"x-api-key": expired}),
+        Client(headers={"x-api-key": "abcdefgh." + "x" * 32}),
+    ):
+        answer = ask(client, method, path)
+        assert answer.status_code == 401
+        assert answer["Content-Type"] == "application/problem+json"
+    stranger = client_of(project_id=OTHER)
+    foreign = ask(stranger, method, path)
+    if "<" in route:
+        absent = ask(stranger, method, address(route, ABSENT))
+        assert (foreign.status_code, absent.status_code) == (404, 404), foreign.content
+        assert without_names(foreign) == without_names(absent)
+    else:
+        body = b"".join(foreign) if foreign.streaming else foreign.content
+        assert not [needle for needle in own.needles() if needle.encode() in body]
+    answer = ask(client_of(project_id=OWN), method, path)
+    assert answer.status_code not in (401, 403, 404), answer.content
+    assert answer.status_code < 500, answer.content
+    answer.close()
+
+
+def test_a_key_without_project_sees_all(api: Client) -> None:
+    """Both projects' tasks are in the list of a key bound to none; the filter narrows it."""
+    World(OWN), World(OTHER)
+    projects = {task["project_id"] for task in api.get("/api/v1/tasks").json()["results"]}
+    assert projects == {OWN, OTHER}
+    found = api.get(f"/api/v1/tasks?project_id={OWN}").json()["results"]
+    assert {task["project_id"] for task in found} == {OWN}
+
+
+def test_a_cursor_opens_no_other_project() -> None:
+    """A cursor is a place in a list, not a right: another key sees its own tasks from there."""
+    World(OWN), World(OWN), World(OTHER)
+    cursor = client_of(project_id=OWN).get("/api/v1/tasks?limit=1").json()["next_cursor"]
+    found = client_of(project_id=OTHER).get(f"/api/v1/tasks?cursor={cursor}").json()
+    assert {task["project_id"] for task in found["results"]} <= {OTHER}
+    other = client_of(project_id=OTHER).get(f"/api/v1/tasks?project_id={OWN}").json()
+    assert other["results"] == []
+
+
+def test_submitting_to_another_project_is_403() -> None:
+    """The one place where a client names a project that is not its own."""
+    client = client_of(project_id=OTHER)
+    request = {**factories.SEED_REQUEST, "project_id": OWN, "callback_url": "https://a.example.org"}
+    request.pop("callback_url")
+    request["task_data"] = {"prompt": "x"}
+    answer = client.post("/api/v1/tasks/submit", request, "application/json")
+    assert (answer.status_code, answer.json()["code"]) == (403, "other_project")
+
+
+@pytest.mark.parametrize(
+    ("scopes", "method", "path"),
+    [
+        (["submit", "admin"], "get", "tasks"),
+        (["submit", "admin"], "get", "tasks/{task_id}"),
+        (["read", "admin"], "post", "tasks/submit"),
+        (["read", "admin"], "delete", "tasks/{task_id}"),
+        (["read", "admin"], "post", "tasks/{task_id}/cancel"),
+        (["read", "admin"], "post", "tasks/{task_id}/retry"),
+        ([], "get", "tasks/metrics"),
+    ],
+)
+def test_missing_scopes_are_403(scopes: list[str], method: str, path: str) -> None:
+    """What a key was not given, it may not do."""
+    world = World(OWN)
+    answer = ask(client_of(scopes=scopes), method, "/api/v1/" + path.format(**world.ids))
+    assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope")
+
+
+def test_revoking_takes_effect_at_once(api: Client, api_key: str) -> None:
+    """The next request with a revoked key is refused."""
+    assert api.get("/api/v1/tasks").status_code == 200
+    ApiKey.objects.filter(prefix=api_key[:8]).update(revoked=True)
+    assert api.get("/api/v1/tasks").status_code == 401
+
+
+def test_use_of_a_key_is_noted_once_a_minute(
+    api: Client, api_key: str, django_assert_num_queries: Any
+) -> None:
+    """`last_used_at` is written by the first request and then left alone for a minute."""
+    api.get("/api/v1/tasks/metrics")
+    first = ApiKey.objects.get(prefix=api_key[:8]).last_used_at
+    assert first is not None
+    with django_assert_num_queries(3):
+        api.get("/api/v1/tasks/metrics")
+    assert ApiKey.objects.get(prefix=api_key[:8]).last_used_at == first
+
+
+def test_the_database_holds_no_usable_key(api_key: str) -> None:
+    """A dump shows a hash: the clear text is in no column."""
+    row = ApiKey.objects.filter(prefix=api_key[:8]).values().get()
+    assert api_key.partition(".")[2] not in str(row)
