@@ -1,0 +1,1 @@
+"""How fast is it? Programmes that measure, never tests that time: `python -m tests.bench`."""

@@ -1,0 +1,48 @@
+"""Which figures are measured? All, or those that ONLY names; `QUICK=1` measures less of each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from rich.console import Console
+
+from tests.bench import place, report
+
+#: The module and function of each figure; looked up late, since some import Django's models.
+FIGURES = {
+    "P1": "throughput:p1",
+}
+
+
+def _function(name: str) -> Callable[[place.Scale], list[report.Figure]]:
+    module, _, function = FIGURES[name].partition(":")
+    found: Callable[[place.Scale], list[report.Figure]] = getattr(
+        import_module(f"tests.bench.{module}"), function
+    )
+    return found
+
+
+def main() -> int:
+    """Measure, print tables, write ``bench.json``; return the exit code."""
+    wanted = [name for name in os.environ.get("ONLY", "").upper().replace(",", " ").split() if name]
+    unknown = sorted(set(wanted) - set(FIGURES))
+    if unknown:
+        print(f"No such figure: {', '.join(unknown)}. There are {', '.join(FIGURES)}.")
+        return 2
+    scale = place.SCALES[os.environ.get("QUICK", "")]
+    place.prepare()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    machine, commit = place.machine(), place.commit()
+    console.print(f"{machine}, commit {commit}")
+    for name in wanted or FIGURES:
+        figures = _function(name)(scale)
+        report.show(console, figures)
+        report.save(place.var_directory().parent / "bench.json", figures, machine, commit)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
