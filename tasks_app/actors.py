@@ -22,13 +22,13 @@ def _actor(task_type: TaskType) -> dramatiq.Actor[Any, Any]:
     def work(task_id: str) -> None:
         runner.run_next(task_type.name)
 
-    return dramatiq.actor(
-        work,
+    decorate = dramatiq.actor(
         actor_name=task_type.name,
         queue_name=task_type.queue,
         max_retries=0,
         time_limit=BACKSTOP_FACTOR * task_type.max_timeout_seconds * 1000,
     )
+    return decorate(work)
 
 
 ACTORS: dict[str, dramatiq.Actor[Any, Any]] = {

@@ -84,7 +84,7 @@ def _store_one(task: Task, output: MediaOutput) -> MediaFile:
         path = default_storage.save(name, _Rendered(handle, name=str(output.path)))
     return MediaFile(
         task=task,
-        run_token=task.run_token,
+        run_token=task.run_token or "",
         role=output.role,
         path=path,
         media_type=output.media_type,
@@ -186,7 +186,7 @@ def _from_disk(request: HttpRequest, file: MediaFile) -> HttpResponseBase:
     wanted = _range(request, file)
     if wanted is None:
         return FileResponse(handle, content_type=file.media_type)
-    if wanted == ():
+    if not wanted:
         handle.close()
         return HttpResponse(status=416, headers={"Content-Range": f"bytes */{file.size_bytes}"})
     first, last = wanted

@@ -74,7 +74,7 @@ class ApiKey(AbstractAPIKey):
     )
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    objects = ApiKeyManager()
+    objects = ApiKeyManager()  # type: ignore[assignment, misc]  # the library types its own
 
     class Meta(AbstractAPIKey.Meta):
         verbose_name = "API key"

@@ -96,7 +96,7 @@ def lock_quota(project_id: str, limit: int, error: Callable[[int], Exception]) -
 
 def insert(task: Task) -> None:
     """Insert a new task; its times are set from the database's clock."""
-    values = [
+    values: list[Any] = [
         task.id,
         task.project_id,
         task.task_type,
@@ -127,6 +127,7 @@ def insert_idempotency_key(
     scope: str, key: str, fingerprint: str, task_id: uuid.UUID, response: dict[str, Any]
 ) -> bool:
     """Store the key; False when another request holds it (an expired one is replaced)."""
+    parameters: list[Any] = [scope, key, fingerprint, task_id, Jsonb(response)]
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO tasks_app_idempotencykey"
@@ -135,7 +136,7 @@ def insert_idempotency_key(
             " fingerprint = EXCLUDED.fingerprint, task_id = EXCLUDED.task_id,"
             " response = EXCLUDED.response, created_at = now()"
             " WHERE tasks_app_idempotencykey.created_at <= now() - interval '24 hours'",
-            [scope, key, fingerprint, task_id, Jsonb(response)],
+            parameters,
         )
         return bool(cursor.rowcount == 1)
 

@@ -138,9 +138,7 @@ class ReplayJob(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        permissions: ClassVar[list[tuple[str, str]]] = [
-            ("replay_webhooks", "Can replay webhook messages")
-        ]
+        permissions: ClassVar[Any] = [("replay_webhooks", "Can replay webhook messages")]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
                 fields=["next_batch_at"], condition=Q(state="running"), name="replay_running"
