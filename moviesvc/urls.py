@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from moviesvc import pages
+from tasks_app import media
 from webhooks_app.urls import well_known_patterns
 
 handler404 = "moviesvc.problems.page_not_found"
@@ -12,6 +13,7 @@ handler500 = "moviesvc.problems.server_error"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.home),
     path("admin/", admin.site.urls),
+    path("media/<str:media_id>/<str:token>/<str:name>", media.serve),
     path("api/v1/", include("tasks_app.urls")),
     path("api/v1/", include("webhooks_app.urls")),
     path("", include((well_known_patterns, "well_known"))),
