@@ -13,26 +13,40 @@ from typing import Any
 
 import dramatiq
 import structlog
+from structlog.typing import EventDict
+
+
+def _add_context(_logger: Any, _name: str, line: EventDict) -> EventDict:
+    """Add the bound ids behind the line's own keys, whose order operators grep for."""
+    return {**line, **structlog.contextvars.get_contextvars(), **line}
+
+
+def _name_source_last(_logger: Any, _name: str, line: EventDict) -> EventDict:
+    """Move the logger's name to the end; the console prints a `logger` right after the event."""
+    line["source"] = line.pop("logger", "")
+    return line
+
 
 SHARED: list[Any] = [
-    structlog.contextvars.merge_contextvars,
+    _add_context,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
 
-def _renderer(log_format: str) -> Any:
+def _rendering(log_format: str) -> list[Any]:
     if log_format == "json":
-        return structlog.processors.JSONRenderer()
+        return [structlog.processors.JSONRenderer()]
     is_terminal = sys.stderr.isatty()
-    return structlog.dev.ConsoleRenderer(
+    console = structlog.dev.ConsoleRenderer(
         colors=is_terminal,
         pad_event_to=0,
         sort_keys=False,
         # The default prints the local variables of every frame, secrets included.
         exception_formatter=structlog.dev.plain_traceback,
     )
+    return [_name_source_last, console]
 
 
 def logging_config(log_format: str, level: str) -> None:
@@ -58,7 +72,7 @@ def logging_config(log_format: str, level: str) -> None:
                     "()": structlog.stdlib.ProcessorFormatter,
                     "processors": [
                         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                        _renderer(log_format),
+                        *_rendering(log_format),
                     ],
                     "foreign_pre_chain": SHARED,
                 }

@@ -1,0 +1,183 @@
+"""Does the main job work with nothing replaced? Submit, render, signed webhook, every row.
+
+The processes of `manage.py run`, the previz renderer, a receiver on loopback, and the tables read
+with SQL of the test's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from moviesvc import embedded
+from tests.e2e.conftest import Service
+from tests.factories import SEED_REQUEST
+from tests.receiver import Receiver, Request
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+
+_ATTEMPTS = """
+SELECT delivery.attempt_number, delivery.outcome, delivery.response_status, delivery.error_code,
+  delivery.trigger, message.status, event.event_id, event.body
+FROM webhooks_app_webhookdelivery delivery
+JOIN webhooks_app_webhookmessage message ON message.id = delivery.message_id
+JOIN webhooks_app_webhookevent event ON event.id = message.event_id
+WHERE event.subject = %s ORDER BY delivery.attempt_number
+"""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service as `make run` starts it."""
+    service = Service(tmp_path_factory.mktemp("main_job") / "var")
+    service.start()
+    yield service
+    service.stop()
+
+
+def attempts(service: Service, task_id: str) -> list[dict[str, Any]]:
+    """Return the rows of a task's webhook, one for each attempt."""
+    with psycopg.connect(embedded.postgres(service.var), row_factory=dict_row) as connection:
+        rows = connection.execute(_ATTEMPTS, [task_id]).fetchall()
+    embedded.leave(service.var)  # else the servers would outlive the service
+    return rows
+
+
+def submit_picture(service: Service, receiver: Receiver) -> str:
+    """Submit what renders fastest."""
+    return service.submit(
+        project_id="test_project",
+        task_type="image_generation",
+        callback_url=receiver.url,
+        task_data={"prompt": "A lighthouse"},
+    )
+
+
+def secret_of(service: Service) -> str:
+    """Return the signing secret of the project, as its client gets it."""
+    status, answer = service.call("GET", "webhooks/signing-secret?project_id=test_project")
+    assert status == 200, answer
+    return str(answer["secret"])
+
+
+def waits_of(requests: list[Request]) -> list[float]:
+    """Return the seconds between the requests."""
+    times = [request.received_at for request in requests]
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
+
+
+def get(url: str, **headers: str) -> tuple[int, bytes]:
+    """GET a link without a key, as a browser does."""
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as response:
+        return response.status, response.read()
+
+
+def test_seed_request_ends_in_a_signed_webhook_and_a_real_film(service: Service) -> None:
+    """The contract's request makes a 1080p film, one verified webhook and one delivered row."""
+    with Receiver([200], secret=secret_of(service)) as receiver:
+        body = SEED_REQUEST | {"callback_url": receiver.url}
+        task_id = service.submit(**body)
+        service.wait_for_status(task_id, "completed", timeout=120)
+        (request,) = receiver.wait_for(1)
+        wait_until(lambda: [row["outcome"] for row in attempts(service, task_id)] == ["succeeded"])
+    (row,) = attempts(service, task_id)
+    assert request.is_verified
+    assert request.body == bytes(row["body"])
+    assert request.message_id == row["event_id"]
+    assert (row["status"], row["response_status"], row["attempt_number"]) == ("delivered", 200, 1)
+    payload = json.loads(request.body)
+    expected = ["task_id", "project_id", "status", "result", "processing_time", "completed_at"]
+    assert list(payload)[:6] == expected
+    assert payload["metadata"] == SEED_REQUEST["metadata"]
+    _is_a_film(payload["result"])
+
+
+def _is_a_film(result: dict[str, Any]) -> None:
+    status, film = get(result["media_url"])
+    assert (status, hashlib.sha256(film).hexdigest()) == (200, result["sha256"])
+    assert get(result["media_url"], Range="bytes=4-7") == (206, b"ftyp")
+    assert film.index(b"moov") < film.index(b"mdat"), "playable while it loads"
+    with av.open(io.BytesIO(film)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert (video.codec.name, audio.codec.name) == ("h264", "aac")
+        assert (video.width, video.height, video.average_rate) == (1920, 1080, 24)
+        pictures = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    assert len(pictures) == round(result["duration"] * 24)
+    assert abs(pictures[0].astype(int) - pictures[-1]).mean() > 1, "something moves"
+
+
+def test_retries_come_after_one_and_two_seconds_with_the_same_bytes(service: Service) -> None:
+    """A receiver that answers 500, 503, 202 gets three attempts, 1 and 2 s apart, all alike."""
+    with Receiver([500, 503, 202], secret=secret_of(service)) as receiver:
+        task_id = submit_picture(service, receiver)
+        requests = receiver.wait_for(3, timeout=60)
+        wait_until(lambda: len([a for a in attempts(service, task_id) if a["outcome"]]) == 3)
+    first, second = waits_of(requests)
+    assert 1.0 <= first < 1.9
+    assert 2.0 <= second < 2.9
+    assert all(request.is_verified for request in requests)
+    assert len({(request.message_id, request.body) for request in requests}) == 1
+    assert [request.headers["webhook-attempt"] for request in requests] == ["1", "2", "3"]
+    assert [row["response_status"] for row in attempts(service, task_id)] == [500, 503, 202]
+
+
+def test_four_failures_make_a_dead_letter_that_the_command_replays(service: Service) -> None:
+    """Exactly four attempts, a dead letter, three fixed log texts; a replay delivers the same."""
+    with Receiver([500], secret=secret_of(service)) as receiver:
+        task_id = submit_picture(service, receiver)
+        receiver.wait_for(4, timeout=60)
+        dead = ["dead"] * 4
+        wait_until(lambda: [row["status"] for row in attempts(service, task_id)] == dead)
+        assert len(receiver.requests) == 4
+        log = (service.var.parent / "service.log").read_text()
+        _is_logged(log, task_id, receiver.url)
+
+        receiver.answer(204)
+        ended = service.command(
+            *("replay_webhooks", "--task", task_id, "--yes", "--wait", "--reason", "it is mended")
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert len(receiver.requests) == 5
+    assert len({(request.message_id, request.body) for request in receiver.requests}) == 1
+    last = attempts(service, task_id)[-1]
+    assert (last["status"], last["trigger"], last["attempt_number"]) == ("delivered", "replay", 5)
+
+
+def _is_logged(log: str, task_id: str, url: str) -> None:
+    lines = [line for line in log.splitlines() if task_id in line]
+    failed = f"Webhook request failed callback_url={url} error="
+    assert len([line for line in lines if failed in line]) == 4
+    gave_up = f"Failed to send webhook after all retries callback_url={url} task_id={task_id}"
+    assert len([line for line in lines if gave_up in line]) == 1
+
+
+def test_example_of_the_readme_works(service: Service) -> None:
+    """The example client submits, receives and verifies against the running service."""
+    environment = os.environ | {
+        "SERVICE_URL": service.details["url"],
+        "API_KEY": service.details["api_key"],
+    }
+    ended = subprocess.run(
+        [sys.executable, str(Path(__file__).parents[2] / "examples/webhook_example.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "verified webhook msg_" in ended.stdout
