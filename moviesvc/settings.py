@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -307,11 +308,11 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 
 # METRICS_ALLOW_NETWORKS: comma-separated networks that may read /metrics without a key.
-METRICS_ALLOW_NETWORKS = env.list("METRICS_ALLOW_NETWORKS", default=[])
-# PROMETHEUS_MULTIPROC_DIR must be in the environment before prometheus_client is imported.
-METRICS_DIR = env.str("PROMETHEUS_MULTIPROC_DIR", default=str(VAR_DIR / "metrics"))
-os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", METRICS_DIR)
-Path(METRICS_DIR).mkdir(parents=True, exist_ok=True)
+METRICS_ALLOW_NETWORKS = [
+    ip_network(text) for text in env.list("METRICS_ALLOW_NETWORKS", default=[])
+]
+# METRICS_DIR: where the processes of this machine keep their counters; a local disk.
+METRICS_DIR = env.str("METRICS_DIR", default=str(VAR_DIR / "metrics"))
 
 USE_TZ = True
 TIME_ZONE = "UTC"  # Django's default would write another zone's time into every log
@@ -349,6 +350,10 @@ from moviesvc.logs import logging_config  # noqa: E402 - needs nothing but the t
 
 LOGGING_CONFIG = None
 logging_config(LOG_FORMAT, LOG_LEVEL)
+from moviesvc.process_metrics import ProcessMetrics  # noqa: E402 - before the first metric is made
+
+PROCESS_METRICS = ProcessMetrics(Path(METRICS_DIR))
+PROCESS_METRICS.use()
 
 # WEBHOOK_SUBJECT_ADMIN: the admin page of an event's subject, for links from a message.
 WEBHOOK_SUBJECT_ADMIN = "admin:tasks_app_task_change"

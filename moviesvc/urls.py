@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from moviesvc import pages
+from moviesvc import metrics, pages
 from tasks_app import media
 from webhooks_app.urls import well_known_patterns
 
@@ -12,6 +12,7 @@ handler500 = "moviesvc.problems.server_error"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.home),
+    path("metrics", metrics.metrics),
     path("admin/", admin.site.urls),
     path("media/<str:media_id>/<str:token>/<str:name>", media.serve),
     path("api/v1/", include("tasks_app.urls")),

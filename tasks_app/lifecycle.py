@@ -17,7 +17,7 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
-from tasks_app import estimates, events, failures, rows, wake
+from tasks_app import estimates, events, failures, metrics, rows, wake
 from tasks_app.models import ApiKey, IdempotencyKey, MediaFile, Priority, Task, TaskStatus
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app import outbox
@@ -112,6 +112,7 @@ def submit(request: Submit) -> Submission:
         if repeat is None:
             raise
         return repeat
+    metrics.task_submitted(task)
     faultpoint("submit.after_commit")
     wake.send_ticket(task.task_type, str(task.id))
     faultpoint("submit.after_enqueue")
@@ -227,6 +228,7 @@ def cancel(task_id: uuid.UUID | str) -> Task:
             _publish(task, events.CANCELLED)
     if task is None:
         raise AlreadyEnded(Task.objects.get(pk=task_id))
+    metrics.task_ended(task)
     logger.info("Task cancelled", task_id=str(task.id))
     return task
 
@@ -246,6 +248,7 @@ def claim_next(task_type: str) -> Task | None:
             task = rows.next_sequence(task)
             _publish(task, events.STARTED)
     if task is not None:
+        metrics.task_started(task)
         logger.info("Task started", task_id=str(task.id), task_type=task_type)
     return task
 
@@ -346,6 +349,7 @@ def _finish(
         _publish(finished, event_type)
         faultpoint("finish.before_commit")
     faultpoint("finish.after_commit")
+    metrics.task_ended(finished)
     logger.info("Task ended", task_id=str(task.id), status=finished.status)
     return finished
 
@@ -364,6 +368,7 @@ def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:
         [error_code, wait_seconds],
     ):
         raise LostClaim
+    metrics.attempt_failed(task, error_code)
     logger.warning("Task attempt failed", task_id=str(task.id), error_code=error_code)
 
 
@@ -381,6 +386,7 @@ def take_expired_leases() -> int:
     """Give tasks of lost workers back to the queue, or fail them when too many were lost."""
     taken = 0
     for task in rows.requeue_expired(settings.TASK_LOST_LIMIT):
+        metrics.worker_lost(task)
         logger.warning("Worker lost", task_id=str(task.id), lost_count=task.lost_count)
         taken += 1
     for task in rows.expired_for_good(settings.TASK_LOST_LIMIT):

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from webhooks_app import metrics
 from webhooks_app.claims import Claimed
 from webhooks_app.egress import safe_url
 from webhooks_app.models import DeliveryOutcome, MessageStatus
@@ -44,8 +45,16 @@ def attempt_row(
         "reconnected": result.reconnected,
         "error_code": str(result.error_code),
         "error": result.error[:500],
+        "latency": _latency(message, result),
         **_next_state(message, decision),
     }
+
+
+def _latency(message: Claimed, result: AttemptResult) -> float | None:
+    """Return the seconds from the event to its first byte on the wire, of a first attempt only."""
+    if message.attempt_number > 1 or message.replay_id is not None:
+        return None
+    return metrics.first_byte_latency(message.event_created_at.timestamp(), result)
 
 
 def _next_state(message: Claimed, decision: Decision) -> dict[str, Any]:

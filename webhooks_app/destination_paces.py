@@ -26,6 +26,11 @@ class DestinationPaces:
         self._used_at: dict[int, float] = {}
         self._seen: dict[int, dict[str, Any]] = {}
 
+    @property
+    def in_flight(self) -> int:
+        """Requests under way, over all destinations."""
+        return sum(pacer.in_flight for pacer in self._pacers.values())
+
     def seats(self) -> dict[int, int]:
         """Return the free seats of every destination where they are not the default."""
         now = time.monotonic()

@@ -13,7 +13,7 @@ import time
 import structlog
 from django.db import DatabaseError, InterfaceError
 
-from webhooks_app import claims
+from webhooks_app import claims, metrics
 from webhooks_app.conf import webhook_settings
 from webhooks_app.database import DatabaseThread
 from webhooks_app.destination_paces import DestinationPaces
@@ -34,7 +34,9 @@ class Housekeeping:
 
     async def run(self, connection: claims.Connection) -> None:
         """Do the chores every second until cancelled."""
+        metrics.engines().set(1)
         while True:
+            metrics.in_flight().set(self._paces.in_flight)
             await self.recover(connection)
             await self._expire(connection)
             await self._exchange(connection)
@@ -43,6 +45,8 @@ class Housekeeping:
 
     async def close(self) -> None:
         """Give the database connection back."""
+        metrics.engines().set(0)
+        metrics.in_flight().set(0)
         await self._thread.close()
 
     async def recover(self, connection: claims.Connection) -> int:
@@ -53,6 +57,8 @@ class Housekeeping:
             if rows:
                 await claims.recover(connection, rows)
                 logger.warning("Webhook attempts were interrupted", count=len(rows))
+        metrics.attempts.labels("interrupted", "").inc(len(rows))
+        metrics.count_dead(sum(bool(row["is_dead"]) for row in rows))
         return len(rows)
 
     def _recovered(
@@ -76,6 +82,7 @@ class Housekeeping:
 
     async def _expire(self, connection: claims.Connection) -> None:
         expired = await claims.expire_held(connection, webhook_settings.MESSAGE_MAX_WAIT)
+        metrics.count_dead(len(expired))
         if expired:
             logger.error("Webhook messages waited too long", count=len(expired))
 

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from webhooks_app import claims
+from webhooks_app import claims, metrics
 from webhooks_app.database import connect
 from webhooks_app.faults import faultpoint
 from webhooks_app.models import MessageStatus
@@ -82,6 +82,7 @@ class Recorder:
             self._connection = await connect("webhook-record")
         faultpoint("engine.before_record")
         moved = await claims.record(self._connection, batch)
+        metrics.count_attempts(batch, moved)
         faultpoint("engine.after_record")
         await self._follow_up(batch, moved)
 

@@ -1,0 +1,111 @@
+"""What does `/metrics` answer, and whom?
+
+The figures of the processes of this machine, added up, and those of the database, asked at most
+every five seconds. They tell of all projects, so they are not public: a key that is bound to no
+project opens them, or an address in METRICS_ALLOW_NETWORKS.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+import structlog
+from django.conf import settings
+from django.core.cache import cache
+from django.db import DatabaseError, InterfaceError
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from rest_framework.request import Request
+
+from tasks_app import metrics as task_metrics
+from tasks_app import throttling, wake
+from tasks_app.authentication import ApiKeyAuthentication, missing_scope, unauthorized
+from webhooks_app import metrics as webhook_metrics
+from webhooks_app.problems import ApiProblem
+
+logger = structlog.get_logger(__name__)
+
+CACHE_SECONDS = 5.0
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Answer a scrape."""
+    if not _is_allowed_address(request):
+        _check_key(request)
+    task_metrics.prepare()
+    webhook_metrics.prepare()
+    registry = CollectorRegistry()
+    registry.register(settings.PROCESS_METRICS)
+    registry.register(SharedState())
+    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _is_allowed_address(request: HttpRequest) -> bool:
+    try:
+        address = ipaddress.ip_address(throttling.client_address(request))
+    except ValueError:  # a proxy that says what is none
+        return False
+    return any(address in network for network in settings.METRICS_ALLOW_NETWORKS)
+
+
+def _check_key(request: HttpRequest) -> None:
+    """Let the request pass, or say why not.
+
+    Raises:
+        ApiProblem: 401 without a living key, 403 for one that may not read all projects.
+    """
+    # A Prometheus before 2.55 can send no header of its own, but a bearer token.
+    scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() == "bearer":
+        request.META.setdefault("HTTP_X_API_KEY", token)
+    found = ApiKeyAuthentication().authenticate(Request(request))
+    if found is None:
+        raise unauthorized("Send an API key, or list this address in METRICS_ALLOW_NETWORKS.")
+    access = found[1]
+    if not access.allows("read"):
+        raise missing_scope("read")
+    if access.scope is not None:
+        detail = "The figures are of all projects; this key is bound to one."
+        raise ApiProblem(403, "forbidden", detail)
+
+
+class SharedState:
+    """What the database and Redis say: the same from whichever machine it is asked."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the gauges; without the database only that it is away."""
+        yield _gauge("movies_redis_up", "Whether Redis answers.", self._is_redis_up())
+        workers = wake.workers_alive()
+        if workers is not None:
+            yield _gauge("movies_workers_alive", "Worker processes on all machines.", workers)
+        found = self._from_database()
+        is_up = found is not None
+        yield _gauge("movies_database_up", "Whether PostgreSQL answers.", is_up)
+        yield from found or []
+
+    @staticmethod
+    def _is_redis_up() -> bool:
+        return bool(wake.gate.call(lambda: wake.client().ping()))
+
+    @staticmethod
+    def _from_database() -> list[Metric] | None:
+        if (kept := cache.get("metrics:database")) is not None:
+            return list(kept)
+        try:
+            found: list[Metric] = [
+                *task_metrics.database_gauges(),
+                *webhook_metrics.database_gauges(),
+            ]
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("Metrics lack the database's part", error=type(error).__name__)
+            return None
+        cache.set("metrics:database", found, CACHE_SECONDS)
+        return found
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=float(value))

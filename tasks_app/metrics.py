@@ -1,0 +1,140 @@
+"""Which figures do the tasks give to Prometheus?
+
+The same split as in `webhooks_app.metrics`: processes count what they do, the database is asked
+for what is waiting and running, at a cost that does not grow with the history. Labels are task
+types, states and error codes; never a project, a task or a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.db import connection
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+
+from tasks_app.failures import SENTENCES
+from tasks_app.models import TERMINAL_STATUSES, Task, TaskStatus
+from tasks_app.task_types import TASK_TYPES
+from webhooks_app.metrics import COUNT_LIMIT
+
+submitted = Counter("movies_tasks_submitted", "Tasks accepted.", ["task_type"])
+ended = Counter("movies_tasks_ended", "Tasks that ended, by how.", ["task_type", "status"])
+duration_seconds = Histogram(
+    "movies_task_duration_seconds",
+    "From the start of a task's last attempt to its end.",
+    ["task_type", "status"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800),
+)
+wait_seconds = Histogram(
+    "movies_task_wait_seconds",
+    "From when a task fell due to when a worker took it.",
+    ["task_type"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)
+attempts_failed = Counter(
+    "movies_task_attempts_failed",
+    "Attempts at a task that failed, tried again or not.",
+    ["task_type", "error_code"],
+)
+workers_lost = Counter(
+    "movies_task_workers_lost", "Times that a task's worker vanished.", ["task_type"]
+)
+
+
+def prepare() -> None:
+    """Make every series, so that each exists, at zero, before anything happened."""
+    for name in TASK_TYPES:
+        submitted.labels(name)
+        workers_lost.labels(name)
+        wait_seconds.labels(name)
+        for status in TERMINAL_STATUSES:
+            ended.labels(name, status)
+        for status in (TaskStatus.COMPLETED, TaskStatus.FAILED):
+            duration_seconds.labels(name, status)
+        for code in SENTENCES:
+            attempts_failed.labels(name, code)
+
+
+def task_submitted(task: Task) -> None:
+    """Count a task whose row is committed."""
+    submitted.labels(task.task_type).inc()
+
+
+def task_started(task: Task) -> None:
+    """Count the wait of a task that a worker took."""
+    wait_seconds.labels(task.task_type).observe(_between(task.available_at, task.started_at))
+
+
+def task_ended(task: Task) -> None:
+    """Count a task that reached a terminal state, and how long its work took."""
+    ended.labels(task.task_type, task.status).inc()
+    if task.status == TaskStatus.FAILED:
+        attempt_failed(task, task.error_code)
+    if task.status != TaskStatus.CANCELLED:
+        seconds = _between(task.started_at, task.finished_at)
+        duration_seconds.labels(task.task_type, task.status).observe(seconds)
+
+
+def attempt_failed(task: Task, error_code: str) -> None:
+    """Count a failed attempt; a provider's own codes are one, so that labels stay few."""
+    code = error_code if error_code in SENTENCES else "internal_error"
+    attempts_failed.labels(task.task_type, code).inc()
+
+
+def worker_lost(task: Task) -> None:
+    """Count a worker that vanished under a task."""
+    workers_lost.labels(task.task_type).inc()
+
+
+def _between(start: datetime | None, end: datetime | None) -> float:
+    return max(0.0, (end - start).total_seconds()) if start and end else 0.0
+
+
+# -- the database's figures -----------------------------------------------------------------------
+
+_TASKS = """
+SELECT kind.name, state.name, (SELECT count(*) FROM (
+  SELECT 1 FROM tasks_app_task task
+  WHERE task.status = state.name AND task.task_type = kind.name
+    AND task.status IN ('queued', 'processing') LIMIT %s) counted)
+FROM unnest(%s::text[]) AS kind(name), unnest(ARRAY['queued', 'processing']) AS state(name)
+"""
+
+# The first due one by age in each priority: a few rows of one index, however long the queue.
+_OLDEST_DUE = """
+SELECT kind.name, greatest(0, max(extract(epoch FROM now() - first.available_at)))::float8
+FROM unnest(%s::text[]) AS kind(name) CROSS JOIN generate_series(1, 3) AS level(priority)
+LEFT JOIN LATERAL (
+  SELECT available_at FROM tasks_app_task
+  WHERE status = 'queued' AND task_type = kind.name AND priority = level.priority
+    AND available_at <= now()
+  ORDER BY created_at, id LIMIT 1) first ON true
+GROUP BY 1
+"""
+
+
+def database_gauges() -> Iterator[GaugeMetricFamily]:
+    """Ask the database what is waiting and running.
+
+    Raises:
+        django.db.DatabaseError: it cannot be reached.
+    """
+    kinds = list(TASK_TYPES)
+    text = f"Tasks that have not ended, by type and state, each counted up to {COUNT_LIMIT}."
+    tasks = GaugeMetricFamily("movies_tasks", text, labels=["task_type", "status"])
+    oldest = GaugeMetricFamily(
+        "movies_task_oldest_due_seconds",
+        "How long the oldest due task of a type has been waiting for a worker.",
+        labels=["task_type"],
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(_TASKS, [COUNT_LIMIT, kinds])
+        for kind, status, count in cursor.fetchall():
+            tasks.add_metric([kind, status], count)
+        cursor.execute(_OLDEST_DUE, [kinds])
+        for kind, seconds in cursor.fetchall():
+            oldest.add_metric([kind], seconds or 0.0)
+    yield tasks
+    yield oldest

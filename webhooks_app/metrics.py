@@ -1,0 +1,249 @@
+"""Which figures does the webhook app give to Prometheus?
+
+Counters and histograms count what this process does (how several become one is the project's
+business); gauges are asked of the database at each scrape, by statements whose cost does not grow
+with the history. No label holds a URL, a task or a message; origins are shown for a few failing
+destinations only.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from django.db import connection
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+
+from webhooks_app.models import DeliveryOutcome, MessageStatus
+from webhooks_app.pacing import BreakerState
+from webhooks_app.retry import AttemptResult, ErrorCode
+from webhooks_app.url_grammar import safe_url
+
+#: Counting messages of one state stops here, so that a scrape costs the same every day.
+COUNT_LIMIT = 100_000
+#: So many failing destinations are named, those with the most failing messages first.
+NAMED_DESTINATIONS = 20
+
+
+class BatchHistogram(Histogram):
+    """A histogram that takes many values for little more than the price of one."""
+
+    def observe_many(self, amounts: list[float]) -> None:
+        """Observe all of ``amounts``."""
+        tally = Tally(bisect_left(self._upper_bounds, amount) for amount in amounts)
+        for index, count in tally.items():
+            self._buckets[index].inc(count)
+        self._sum.inc(sum(amounts))
+
+
+attempts = Counter(
+    "webhooks_attempts",
+    "Attempts by outcome and error code (empty where there was none).",
+    ["outcome", "error_code"],
+)
+attempt_seconds = BatchHistogram(
+    "webhooks_attempt_duration_seconds",
+    "From the start of an attempt to its end.",
+    ["outcome"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+first_byte_seconds = BatchHistogram(
+    "webhooks_completion_to_first_byte_seconds",
+    "From the end of a task to the first byte of its first webhook request.",
+    ["connection"],
+    buckets=(0.005, 0.01, 0.015, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 3, 10, 60),
+)
+finished = Counter(
+    "webhooks_messages_finished",
+    "Messages that an engine brought to an end, by what they became.",
+    ["status"],
+)
+
+
+@functools.cache
+def in_flight() -> Gauge:
+    """Return the gauge of this process's requests under way; made by those that have an engine."""
+    return Gauge(
+        "webhooks_engine_in_flight",
+        "Requests under way, over all engines of this machine.",
+        multiprocess_mode="livesum",
+    )
+
+
+@functools.cache
+def engines() -> Gauge:
+    """Return the gauge that is 1 in a process whose engine runs."""
+    return Gauge(
+        "webhooks_engines", "Delivery engines of this machine.", multiprocess_mode="livesum"
+    )
+
+
+def prepare() -> None:
+    """Make every series, so that each exists, at zero, before anything happened."""
+    attempts.labels("succeeded", "")
+    attempts.labels("interrupted", "")
+    for code in ErrorCode:
+        if code:
+            attempts.labels("failed", code)
+    for outcome in (DeliveryOutcome.SUCCEEDED, DeliveryOutcome.FAILED):
+        attempt_seconds.labels(outcome)
+    for kind in ("new", "reused"):
+        first_byte_seconds.labels(kind)
+    for status in (MessageStatus.DELIVERED, MessageStatus.DEAD):
+        finished.labels(status)
+    in_flight()
+    engines()
+
+
+def first_byte_latency(created_at: float, result: AttemptResult) -> float | None:
+    """Return the seconds from an event to the first byte sent, None where none was answered.
+
+    Args:
+        created_at: when the event was written, Unix time of the database's clock; the clocks of
+            the machines must agree (NTP).
+    """
+    if result.status is None:
+        return None
+    before = sum(result.phases.get(name) or 0.0 for name in ("dns_ms", "connect_ms"))
+    began = time.time() - result.duration_ms / 1000
+    return max(0.0, began + before / 1000 - created_at)
+
+
+def count_attempts(rows: Iterable[Mapping[str, Any]], moved: set[int]) -> None:
+    """Count a batch of recorded attempts; ``moved`` are the messages that took their outcome."""
+    outcomes: Tally[tuple[str, str]] = Tally()
+    ends: Tally[str] = Tally()
+    durations: dict[str, list[float]] = {}
+    latencies: dict[str, list[float]] = {}
+    for row in rows:
+        outcomes[row["outcome"], row["error_code"]] += 1
+        if "duration_ms" in row:
+            durations.setdefault(row["outcome"], []).append(row["duration_ms"] / 1000)
+        if row.get("latency") is not None:
+            kind = "new" if "connect_ms" in row["phases"] else "reused"
+            latencies.setdefault(kind, []).append(row["latency"])
+        if row["status"] != MessageStatus.PENDING and row["message_id"] in moved:
+            ends[row["status"]] += 1
+    for labels, count in outcomes.items():
+        attempts.labels(*labels).inc(count)
+    for status, count in ends.items():
+        finished.labels(status).inc(count)
+    for outcome, seconds in durations.items():
+        attempt_seconds.labels(outcome).observe_many(seconds)
+    for kind, seconds in latencies.items():
+        first_byte_seconds.labels(kind).observe_many(seconds)
+
+
+def count_dead(count: int) -> None:
+    """Count messages that were given up without an attempt of their own."""
+    finished.labels(MessageStatus.DEAD).inc(count)
+
+
+# -- the database's figures -----------------------------------------------------------------------
+
+_MESSAGES = """
+SELECT state.name, (SELECT count(*) FROM (
+  SELECT 1 FROM webhooks_app_webhookmessage WHERE status = state.name LIMIT %s) counted)
+FROM unnest(%s::text[]) AS state(name)
+"""
+
+# One look per destination that has something waiting, however much it is; as in the claim.
+_OLDEST_DUE = """
+WITH RECURSIVE waiting AS (
+  (SELECT destination_id, next_attempt_at FROM webhooks_app_webhookmessage
+   WHERE status = 'pending' ORDER BY destination_id, next_attempt_at LIMIT 1)
+  UNION ALL
+  SELECT following.destination_id, following.next_attempt_at FROM waiting
+  CROSS JOIN LATERAL (
+    SELECT destination_id, next_attempt_at FROM webhooks_app_webhookmessage
+    WHERE status = 'pending' AND destination_id > waiting.destination_id
+    ORDER BY destination_id, next_attempt_at LIMIT 1
+  ) following
+), limited AS (SELECT * FROM waiting LIMIT 10000)
+SELECT coalesce(destination.held_until > now(), false),
+  greatest(0, extract(epoch FROM now() - min(limited.next_attempt_at)))::float8
+FROM limited JOIN webhooks_app_webhookdestination destination
+  ON destination.id = limited.destination_id
+GROUP BY 1
+"""
+
+_DESTINATIONS = """
+SELECT breaker_state, count(*), count(*) FILTER (WHERE disabled_at IS NOT NULL),
+  count(*) FILTER (WHERE held_until > now())
+FROM webhooks_app_webhookdestination GROUP BY 1
+"""
+
+_FAILING = """
+SELECT scheme, host, port, max(failing_messages) FROM webhooks_app_webhookdestination
+WHERE failing_messages > 0 GROUP BY 1, 2, 3 ORDER BY 4 DESC, 2 LIMIT %s
+"""
+
+_REPLAYS = "SELECT count(*) FROM webhooks_app_replayjob WHERE state = 'running'"
+
+
+def database_gauges() -> Iterator[GaugeMetricFamily]:
+    """Ask the database how the outbox stands.
+
+    Raises:
+        django.db.DatabaseError: it cannot be reached.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_MESSAGES, [COUNT_LIMIT, list(MessageStatus.values)])
+        yield _messages(cursor.fetchall())
+        cursor.execute(_OLDEST_DUE)
+        yield _oldest_due(dict(cursor.fetchall()))
+        cursor.execute(_DESTINATIONS)
+        yield from _destinations(cursor.fetchall())
+        cursor.execute(_FAILING, [NAMED_DESTINATIONS])
+        yield _failing(cursor.fetchall())
+        cursor.execute(_REPLAYS)
+        text = "Bulk replays that are not done."
+        yield GaugeMetricFamily("webhooks_replays_running", text, value=cursor.fetchone()[0])
+
+
+def _messages(rows: list[tuple[str, int]]) -> GaugeMetricFamily:
+    text = f"Messages by state, each counted up to {COUNT_LIMIT}."
+    gauge = GaugeMetricFamily("webhooks_messages", text, labels=["status"])
+    for status, count in rows:
+        gauge.add_metric([status], count)
+    return gauge
+
+
+def _oldest_due(seconds: dict[bool, float]) -> GaugeMetricFamily:
+    text = "How long the oldest due message waits; held: behind a pause or an open breaker."
+    gauge = GaugeMetricFamily("webhooks_oldest_due_seconds", text, labels=["held"])
+    for is_held, name in ((False, "no"), (True, "yes")):
+        gauge.add_metric([name], seconds.get(is_held, 0.0))
+    return gauge
+
+
+def _destinations(rows: list[tuple[str, int, int, int]]) -> Iterator[GaugeMetricFamily]:
+    gauge = GaugeMetricFamily(
+        "webhooks_destinations", "Destinations by the state of their breaker.", labels=["breaker"]
+    )
+    counts = {state: count for state, count, _, _ in rows}
+    for state in BreakerState:
+        gauge.add_metric([state], counts.get(state, 0))
+    yield gauge
+    singles = (
+        ("disabled", "Destinations that an operator disabled.", sum(row[2] for row in rows)),
+        ("held", "Destinations behind a pause or an open breaker.", sum(row[3] for row in rows)),
+    )
+    for name, text, count in singles:
+        yield GaugeMetricFamily(f"webhooks_destinations_{name}", text, value=count)
+
+
+def _failing(rows: list[tuple[str, str, int, int]]) -> GaugeMetricFamily:
+    text = f"Messages failing in a row, of the {NAMED_DESTINATIONS} worst destinations."
+    gauge = GaugeMetricFamily("webhooks_destination_failing_messages", text, labels=["origin"])
+    for scheme, host, port, count in rows:
+        own = {"http": 80, "https": 443}.get(scheme)
+        name = f"[{host}]" if ":" in host else host
+        origin = safe_url(f"{scheme}://{name}" + ("" if port == own else f":{port}"))
+        gauge.add_metric([origin], count)
+    return gauge
