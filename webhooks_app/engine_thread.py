@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 
 import structlog
 import uvloop
@@ -24,9 +25,13 @@ def tune_garbage_collector() -> None:
 
 
 class EngineThread:
-    """Run an `Engine` beside synchronous code. `wake` and `stop` may come from any thread."""
+    """Run an `Engine` beside synchronous code. `wake` and `stop` may come from any thread.
 
-    def __init__(self) -> None:
+    ``make_engine`` is called in the thread, also for the engine that follows a crashed one.
+    """
+
+    def __init__(self, make_engine: Callable[[], Engine] = Engine) -> None:
+        self._make_engine = make_engine
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopping = threading.Event()
@@ -62,7 +67,7 @@ class EngineThread:
                 self._is_stopping.wait(RESTART_SECONDS)
 
     async def _main(self) -> None:
-        self._engine = Engine()
+        self._engine = self._make_engine()
         self._loop = asyncio.get_running_loop()
         await self._engine.run()
 

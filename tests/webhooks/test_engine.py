@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,56 +11,12 @@ from django.db import connection, transaction
 from tests import factories
 from tests.receiver import Receiver
 from tests.waiting import wait_until
+from tests.webhooks.running import SCOPE, attempts_of, publish, status_of
 from webhooks_app import outbox
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookEvent, WebhookMessage
-from webhooks_app.stored_secrets import get_or_create
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-SCOPE = "engine_project"
-
-
-@pytest.fixture
-def engine() -> Iterator[EngineThread]:
-    """An engine in a thread, as a worker process hosts it."""
-    thread = EngineThread()
-    thread.start()
-    yield thread
-    thread.stop()
-    assert not thread.is_alive, "the engine did not stop in time"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """A receiver that verifies with the project's own secret."""
-    with Receiver([200], secret=get_or_create(SCOPE)) as receiver:
-        yield receiver
-
-
-def publish(url: str, *, subject: str = "task-1", sequence: int = 1, **fields: Any) -> WebhookEvent:
-    """Owe one event to ``url``."""
-    policy = fields.pop("policy", [0.05, 0.1, 0.2])
-    return outbox.publish(
-        scope=SCOPE,
-        subject=subject,
-        sequence=sequence,
-        event_type=fields.pop("event_type", "task.completed"),
-        body=fields.pop("body", b'{"n":1}'),
-        is_terminal=fields.pop("is_terminal", True),
-        targets=[outbox.Target(url, policy)],
-        **fields,
-    )
-
-
-def status_of(event: WebhookEvent) -> str:
-    """Return the state of the event's only message."""
-    return str(event.messages.get().status)
-
-
-def attempts_of(event: WebhookEvent) -> list[WebhookDelivery]:
-    """Return the attempts of the event's only message, first first."""
-    return list(event.messages.get().deliveries.order_by("attempt_number"))
 
 
 def test_due_message_is_delivered_once_and_recorded(

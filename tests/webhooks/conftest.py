@@ -1,0 +1,26 @@
+"""Which fixtures do the tests of the engine share? An engine, and a receiver that verifies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.receiver import Receiver
+from tests.webhooks.running import SCOPE, running_engine
+from webhooks_app.engine_thread import EngineThread
+from webhooks_app.stored_secrets import get_or_create
+
+
+@pytest.fixture
+def engine(transactional_db: None) -> Iterator[EngineThread]:
+    """An engine in a thread, as a worker process hosts it."""
+    with running_engine() as thread:
+        yield thread
+
+
+@pytest.fixture
+def receiver(transactional_db: None) -> Iterator[Receiver]:
+    """A receiver that verifies with the project's own secret."""
+    with Receiver([200], secret=get_or_create(SCOPE)) as receiver:
+        yield receiver

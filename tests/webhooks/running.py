@@ -1,0 +1,79 @@
+"""How does a test watch an engine at work? It starts one, owes an event to a URL, reads the rows.
+
+Retry waits are milliseconds here; the code that keeps them is the one that keeps seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from webhooks_app import outbox
+from webhooks_app.engine import Engine
+from webhooks_app.engine_thread import EngineThread
+from webhooks_app.models import WebhookDelivery, WebhookEvent, WebhookMessage
+from webhooks_app.transport import Transport
+
+SCOPE = "engine_project"
+SHORT_POLICY = (0.05, 0.1, 0.2)
+
+
+@contextmanager
+def running_engine(**transport: Any) -> Iterator[EngineThread]:
+    """Run an engine in a thread, as a worker process hosts it, and see that it stops.
+
+    Args:
+        transport: arguments of `Transport`, such as a resolver or a TLS context.
+    """
+    thread = EngineThread(lambda: Engine(Transport(**transport)))
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.stop()
+    assert not thread.is_alive, "the engine did not stop in time"
+
+
+def publish(
+    url: str,
+    *,
+    subject: str = "task-1",
+    sequence: int = 1,
+    scope: str = SCOPE,
+    event_type: str = "task.completed",
+    body: bytes = b'{"n":1}',
+    is_terminal: bool = True,
+    policy: str | Sequence[float] | None = SHORT_POLICY,
+) -> WebhookEvent:
+    """Owe one event to ``url``."""
+    return outbox.publish(
+        scope=scope,
+        subject=subject,
+        sequence=sequence,
+        event_type=event_type,
+        body=body,
+        is_terminal=is_terminal,
+        targets=[outbox.Target(url, policy)],
+    )
+
+
+def publish_many(url: str, count: int, *, prefix: str = "task", **fields: Any) -> None:
+    """Owe ``count`` events of as many tasks to ``url``."""
+    for number in range(count):
+        publish(url, subject=f"{prefix}-{number}", **fields)
+
+
+def status_of(event: WebhookEvent) -> str:
+    """Return the state of the event's only message."""
+    return str(event.messages.get().status)
+
+
+def attempts_of(event: WebhookEvent) -> list[WebhookDelivery]:
+    """Return the attempts of the event's only message, first first."""
+    return list(event.messages.get().deliveries.order_by("attempt_number"))
+
+
+def is_all_ended() -> bool:
+    """Tell whether no message is pending."""
+    return not WebhookMessage.objects.filter(status="pending").exists()
