@@ -8,13 +8,14 @@ production, which refuses to start until everything that matters is said.
 from __future__ import annotations
 
 import os
-import secrets
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+
+from moviesvc import secret_file
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -37,22 +38,10 @@ if _missing:
     )
 
 
-def _development_secret() -> str:
-    """Return a secret kept in ``var/``, so that sessions and stored secrets survive a restart."""
-    path = VAR_DIR / "secret_key"
-    VAR_DIR.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48))
-    return path.read_text()
-
-
 # SECRET_KEY: signs sessions; SECRET_KEY_FALLBACKS: comma-separated older ones.
-SECRET_KEY = env.str("SECRET_KEY", default="") or _development_secret()
+SECRET_KEY = env.str("SECRET_KEY", default="") or secret_file.read_or_create(
+    VAR_DIR / "secret_key"  # kept, so that sessions and stored secrets survive a restart
+)
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 DEBUG = env.bool("DEBUG", default=False)
 # PORT, PUBLIC_URL: where the web server listens, and the base of every absolute link.
