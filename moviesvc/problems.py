@@ -19,6 +19,7 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import is_valid_path
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -181,7 +182,11 @@ def render(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer an address that no pattern matches (``handler404``)."""
-    return render(request, ApiProblem(404, "not_found", "There is nothing here."))
+    detail = _FOREIGN[404][1]
+    without_slash = request.path_info.rstrip("/")
+    if without_slash != request.path_info and is_valid_path(without_slash):
+        detail += f" Leave out the slash at the end: {without_slash}"
+    return render(request, ApiProblem(404, "not_found", detail))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

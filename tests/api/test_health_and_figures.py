@@ -137,3 +137,11 @@ def test_the_command_refuses_nonsense(arguments: list[str]) -> None:
     with pytest.raises(CommandError):
         run(*arguments)
     assert not ApiKey.objects.exists()
+
+
+def test_a_slash_too_much_is_answered_with_the_right_address(api: Client) -> None:
+    """An address with a slash at the end is a 404 that says which one was meant."""
+    answer = api.get("/api/v1/docs/")
+    assert answer.status_code == 404
+    assert answer.json()["detail"].endswith("Leave out the slash at the end: /api/v1/docs")
+    assert api.get("/api/v1/dogs/").json()["detail"] == "There is nothing here."

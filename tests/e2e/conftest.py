@@ -112,15 +112,22 @@ class Service:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a management command against the running service's servers."""
+        command = self.begin(*arguments)
+        output, errors = command.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, command.returncode, output, errors)
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a management command against the running service's servers."""
         inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
-        return subprocess.run(
+        place = {"VAR_DIR": str(self.var), "PORT": str(self.port), "PYTHONUNBUFFERED": "1"}
+        return subprocess.Popen(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
-            env={**inherited, "VAR_DIR": str(self.var), "PORT": str(self.port), **self.environment},
+            env={**inherited, **place, **self.environment},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
         )
 
     def everything(self) -> list[psutil.Process]:

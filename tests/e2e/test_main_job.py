@@ -181,3 +181,19 @@ def test_example_of_the_readme_works(service: Service) -> None:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "verified webhook msg_" in ended.stdout
+
+
+def test_listen_verifies_without_being_told_a_secret(service: Service) -> None:
+    """The receiver of the banner's curl finds the project's secret by itself."""
+    listener = service.begin("listen", "--port", "0", "--count", "1")
+    assert listener.stdout is not None
+    url = listener.stdout.readline().split()[-1]
+    service.submit(
+        project_id="heard",
+        task_type="image_generation",
+        callback_url=url,
+        task_data={"prompt": "A lighthouse"},
+    )
+    output, errors = listener.communicate(timeout=60)
+    assert listener.returncode == 0, output + errors
+    assert "signature verified" in output

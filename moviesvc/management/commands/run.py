@@ -108,6 +108,7 @@ class Service:
         key = self.login["api_key"]
         body = (
             '{"project_id": "test_project", "task_type": "image_generation",'
+            ' "callback_url": "http://localhost:8002/",'
             ' "task_data": {"prompt": "A lighthouse at dusk"}}'
         )
         return f"""
@@ -117,7 +118,7 @@ AI Movie Task Service is ready.
   API key   {key}
   admin     {url}/admin/   user {self.login["admin_user"]}, password {self.login["admin_password"]}
 
-Try it:
+Try it, with a receiver in another terminal ({sys.executable} manage.py listen):
 
   curl -sS {url}/api/v1/tasks/submit -H 'X-API-Key: {key}' \\
     -H 'Content-Type: application/json' -d '{body}'

@@ -9,10 +9,12 @@ from typing import Any
 
 from aiohttp import web
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DataError, connection
 from rich.console import Console
 from rich.text import Text
 
 from webhooks_app import stored_secrets
+from webhooks_app.models import SigningSecret
 from webhooks_app.signing import InvalidSecret, verify
 
 MAX_BODY_BYTES = 4_194_304
@@ -22,8 +24,9 @@ class Command(BaseCommand):
     """Print every webhook that arrives and say whether its signature verifies."""
 
     help = (
-        "Receive webhooks on a local port, print them, and verify their signatures. With "
-        "--project the secrets of this installation verify, with --secret the one given. "
+        "Receive webhooks on a local port, print them, and verify their signatures. The secrets "
+        "of this installation verify: those of --project, else of the project that a webhook "
+        "names; with --secret the one given does. "
         "--answer 500 makes it a failing receiver, --delay a slow one. With --count it ends by "
         "itself: 0 when every webhook verified, 1 when one did not."
     )
@@ -90,33 +93,50 @@ class Listener:
 
     async def _receive(self, request: web.Request) -> web.Response:
         body = await request.read()
-        self._print(request, body)
+        secrets = self._secrets or await asyncio.to_thread(_secrets_of_sender, body)
+        self._print(request, body, secrets)
         await asyncio.sleep(self._options["delay"])
         if self._options["count"] and self._received >= self._options["count"]:
             # After the answer has left, not before.
             asyncio.get_running_loop().call_later(0.2, self._done.set)
         return web.Response(status=self._options["answer"])
 
-    def _print(self, request: web.Request, body: bytes) -> None:
+    def _print(self, request: web.Request, body: bytes, secrets: list[str]) -> None:
         self._received += 1
-        verdict, style = self._verdict(request, body)
+        verdict, style = self._verdict(request, body, secrets)
         names = ("webhook-event", "webhook-id", "webhook-attempt")
         heads = "  ".join(_plain(request.headers.get(name, "-")) for name in names)
         self._console.print(Text(f"{request.method} {_plain(request.path)}  {heads}"))
         self._console.print(Text(verdict, style=style))
         self._console.print(Text(_pretty(body)))
 
-    def _verdict(self, request: web.Request, body: bytes) -> tuple[str, str]:
-        if not self._secrets:
+    def _verdict(self, request: web.Request, body: bytes, secrets: list[str]) -> tuple[str, str]:
+        if not secrets:
             return "signature not checked (give --project or --secret)", "yellow"
         try:
-            is_authentic = verify(self._secrets, dict(request.headers), body)
+            is_authentic = verify(secrets, dict(request.headers), body)
         except InvalidSecret as error:
             return f"the secret given is none: {error}", "red"
         self._verified += is_authentic
         if is_authentic:
             return "signature verified", "green"
         return "SIGNATURE DOES NOT VERIFY", "bold red"
+
+
+def _secrets_of_sender(body: bytes) -> list[str]:
+    """Return the secrets of the project that a body names, none where this place has no such.
+
+    That the body chooses whose secrets it is held against gives nothing away: it must fit them.
+    """
+    try:
+        project = json.loads(body)["project_id"]
+        if SigningSecret.objects.filter(scope=str(project)).exists():
+            return stored_secrets.current_secrets(str(project))
+    except (ValueError, TypeError, KeyError, RecursionError, DataError):
+        pass  # no body of ours
+    finally:
+        connection.close()  # this thread's own
+    return []
 
 
 def _pretty(body: bytes) -> str:
