@@ -73,11 +73,13 @@ def _policy_errors() -> list[CheckMessage]:
     from webhooks_app.retry import resolve_policy
 
     found: list[CheckMessage] = []
-    for name in webhook_settings.POLICIES:
+    default = ("['RETRY_POLICY']", None)
+    named = [(f"['POLICIES'][{name!r}]", name) for name in webhook_settings.POLICIES]
+    for place, policy in [default, *named]:
         try:
-            resolve_policy(name)
+            resolve_policy(policy)
         except (ValueError, TypeError, KeyError) as error:
-            found.append(Error(f"WEBHOOKS['POLICIES'][{name!r}]: {error}", id="webhooks.E006"))
+            found.append(Error(f"WEBHOOKS{place}: {error}", id="webhooks.E006"))
     return found
 
 

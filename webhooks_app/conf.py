@@ -47,8 +47,8 @@ class WebhookSettings:
     TIMEOUT_SECONDS: float = 30.0
     # The answers that count as delivered. Everything else is a failed attempt.
     SUCCESS_STATUSES: frozenset[int] = frozenset({200, 201, 202, 204})
-    # The policy of a message that names none; a key of POLICIES.
-    RETRY_POLICY: str = "standard"
+    # The policy of a message that names none: a key of POLICIES, or a list of waits in seconds.
+    RETRY_POLICY: str | tuple[float, ...] = "standard"
     # name -> list of waits in seconds, or {"waits": [...], "jitter": 0..1}. What a project gives
     # is added to the two built-in policies; the same name replaces one.
     POLICIES: Mapping[str, Any] = field(default_factory=lambda: dict(STANDARD_POLICIES))
@@ -174,6 +174,18 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
+def _policy(name: str, value: Any) -> str | tuple[float, ...]:
+    """Take a policy's name, or a list of waits, which may be text such as ``1,2,4`` or ``[]``."""
+    if isinstance(value, str) and not value.startswith(tuple("[0123456789")):
+        return _text(name, value)
+    waits = _items(name, value.strip("[]") if isinstance(value, str) else value)
+    try:
+        return tuple(float(wait) for wait in waits)
+    except (TypeError, ValueError):
+        text = f"WEBHOOKS['{name}'] must be a policy's name or a list of waits, not {value!r}"
+        raise ImproperlyConfigured(text) from None
+
+
 def _policies(name: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ImproperlyConfigured(f"WEBHOOKS['{name}'] must be a dict")
@@ -188,7 +200,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "ENGINE": _one_of("worker", "dedicated"),
     "TIMEOUT_SECONDS": _number(0.01),
     "SUCCESS_STATUSES": _statuses,
-    "RETRY_POLICY": _text,
+    "RETRY_POLICY": _policy,
     "POLICIES": _policies,
     "MAX_IN_FLIGHT": _whole(1),
     "DESTINATION_START_WINDOW": _whole(1),
@@ -227,7 +239,7 @@ def load(given: Mapping[str, Any]) -> WebhookSettings:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ImproperlyConfigured(f"WEBHOOKS has no key {name!r}{hint}")
     loaded = WebhookSettings(**{name: _CHECKS[name](name, value) for name, value in given.items()})
-    if loaded.RETRY_POLICY not in loaded.POLICIES:
+    if isinstance(loaded.RETRY_POLICY, str) and loaded.RETRY_POLICY not in loaded.POLICIES:
         raise ImproperlyConfigured(
             f"WEBHOOKS['RETRY_POLICY'] names {loaded.RETRY_POLICY!r}, which POLICIES lacks"
         )

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from django.db import connection
 
 from webhooks_app.egress import origin_of
 from webhooks_app.models import WebhookEndpoint, WebhookEvent
 from webhooks_app.retry import Policy, resolve_policy
+
+logger = structlog.get_logger(__name__)
 
 CHANNEL = "webhooks"
 
@@ -127,7 +130,7 @@ def _insert_event(
 def add_message(event: WebhookEvent, target: Target) -> None:
     """Owe ``event`` to one more URL; a no-op where it is owed already."""
     destination_id, is_disabled = destination_of(event.scope, target.url)
-    policy: Policy = resolve_policy(target.policy)
+    policy = _policy_of(target)
     with connection.cursor() as cursor:
         cursor.execute(
             _MESSAGE,
@@ -137,10 +140,23 @@ def add_message(event: WebhookEvent, target: Target) -> None:
                 "destination": destination_id,
                 "endpoint": target.endpoint.pk if target.endpoint else None,
                 "is_disabled": is_disabled,
-                "waits": list(policy.waits),
+                # psycopg refuses a list that mixes int and float, as JSON lists do.
+                "waits": [float(wait) for wait in policy.waits],
                 "jitter": policy.jitter,
             },
         )
+
+
+def _policy_of(target: Target) -> Policy:
+    """Return the target's policy, the default where its name is in the settings no more.
+
+    A task was accepted under that name; what was renamed since must not keep it from ending.
+    """
+    try:
+        return resolve_policy(target.policy)
+    except ValueError as error:
+        logger.error("Retry policy is unusable, the default is used", error=str(error))
+        return resolve_policy(None)
 
 
 def destination_of(scope: str, url: str) -> tuple[int, bool]:
