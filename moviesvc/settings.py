@@ -247,6 +247,8 @@ _dev_hosts = [] if IS_PRODUCTION else ["localhost", "127.0.0.1", "[::1]"]
 WEBHOOKS: dict[str, Any] = {
     "ENGINE": env.str("WEBHOOK_ENGINE", default="worker"),
     "TIMEOUT_SECONDS": env.float("WEBHOOK_TIMEOUT_SECONDS", default=30.0),
+    # What a lease lasts beyond the time-out: how long a dead engine's messages wait at most.
+    "LEASE_MARGIN_SECONDS": env.float("WEBHOOK_LEASE_MARGIN_SECONDS", default=15.0),
     "RETRY_POLICY": env.str("WEBHOOK_RETRY_POLICY", default="standard"),
     "REQUIRE_HTTPS": env.bool("WEBHOOK_REQUIRE_HTTPS", default=IS_PRODUCTION),
     "ALLOW_NETWORKS": env.list("WEBHOOK_ALLOW_NETWORKS", default=_dev_networks),

@@ -46,6 +46,8 @@ class Request:
     received_at: float
     connection: int
     is_verified: bool | None = None
+    #: The status of the answer; None where the script does something else with the connection.
+    answered: int | None = None
 
     @property
     def message_id(self) -> str:
@@ -210,6 +212,7 @@ class Receiver:
         if answer.is_early:
             await connection.send(answer.head() + answer.body)
         request = await self._read_request(connection, head)
+        request.answered = None if answer.behave else answer.status
         self._record(request)
         if answer.is_early:
             return True
