@@ -88,14 +88,14 @@ SELECT destination.id, scheme, host, port, scope, failing_messages, disabled_at 
  LIMIT 8"""
 
 
-def cached(name: str, compute: Callable[[], Numbers]) -> Numbers:
-    """Return what ``compute`` returned lately; slow answers are kept longer."""
+def cached(name: str, compute: Callable[[], Numbers], seconds: float = CACHE_SECONDS) -> Numbers:
+    """Return what ``compute`` returned in the last ``seconds``; slow answers are kept longer."""
     kept = cache.get(name)
     if kept is not None:
         return kept  # type: ignore[no-any-return]
     began = time.monotonic()
     numbers = compute()
-    cache.set(name, numbers, max(CACHE_SECONDS, 10 * (time.monotonic() - began)))
+    cache.set(name, numbers, max(seconds, 10 * (time.monotonic() - began)))
     return numbers
 
 

@@ -1,7 +1,7 @@
 """What may an operator do to a destination, and how is it put on record?
 
-The one place where a destination is paused, disabled and enabled; admin, API and commands call
-it. Each function writes an `OperatorAction` in the same transaction.
+The one place where a destination is paused, disabled, enabled and tried out, whichever door
+somebody came through. Each function writes an `OperatorAction` in the same transaction.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from datetime import timedelta
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from webhooks_app import operator_record, outbox
-from webhooks_app.models import WebhookDestination, WebhookMessage
+from webhooks_app import operator_record, outbox, pings
+from webhooks_app.models import WebhookDestination, WebhookEndpoint, WebhookMessage
 
 MAX_PAUSE_SECONDS = 86_400
+MAX_IN_FLIGHT = 1_000
 BURY_BATCH = 1_000
 
+# The token stays: an attempt under way closes its own row and then finds its message ended.
 _BURY = """
 UPDATE webhooks_app_webhookmessage SET status = 'dead', next_attempt_at = NULL,
   finished_at = now(), last_error_code = 'destination_disabled'
@@ -28,12 +30,16 @@ WHERE id IN (
 """
 
 
+class NothingToPing(ValueError):
+    """Nobody knows a URL of this destination to send a test event to."""
+
+
 @transaction.atomic
 def pause(destination: WebhookDestination, seconds: int, *, actor: str, reason: str) -> None:
     """Hold the destination's messages back; they lose no retry by it.
 
     Raises:
-        ValueError: for a time outside 1 s to 24 h.
+        ValueError: for a time outside 1 s to 24 h, after which what waits is dead anyway.
     """
     if not 1 <= seconds <= MAX_PAUSE_SECONDS:
         raise ValueError(f"a pause is 1 to {MAX_PAUSE_SECONDS} seconds")
@@ -51,24 +57,20 @@ def resume(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     outbox.wake()
 
 
-@transaction.atomic
 def disable(destination: WebhookDestination, *, actor: str, reason: str) -> int:
-    """Send nothing there until somebody enables it; return how many waiting messages are dead now.
+    """Send nothing there until somebody enables it; what waits for it becomes dead letters.
 
-    Their lease tokens stay: an attempt under way still closes its own delivery row.
+    A backlog is buried in batches, outside the transaction that disables, so that a million
+    waiting messages hold no lock for long; a crash in between leaves the rest to the engines.
+
+    Returns: the messages buried by this call; an engine may have buried others meanwhile.
     """
-    WebhookDestination.objects.filter(pk=destination.pk).update(
-        disabled_at=Now(), disabled_reason=reason[:300]
-    )
-    waiting = WebhookMessage.objects.filter(destination=destination, status="pending")
-    count = waiting.update(
-        status="dead",
-        last_error_code="destination_disabled",
-        next_attempt_at=None,
-        finished_at=Now(),
-    )
-    operator_record.note(actor, "destination.disable", str(destination), reason)
-    return count
+    rows = WebhookDestination.objects.filter(pk=destination.pk)
+    with transaction.atomic():
+        # Who disabled it first, and why, stays.
+        rows.filter(disabled_at=None).update(disabled_at=Now(), disabled_reason=reason[:300])
+        operator_record.note(actor, "destination.disable", str(destination), reason)
+    return bury_disabled()
 
 
 @transaction.atomic
@@ -85,19 +87,47 @@ def enable(destination: WebhookDestination, *, actor: str, reason: str) -> None:
 def limit_in_flight(
     destination: WebhookDestination, limit: int | None, *, actor: str, reason: str
 ) -> None:
-    """Set how many requests one engine may have open to it; None for the adaptive limit."""
-    if limit is not None and not 1 <= limit <= 1000:
-        raise ValueError("the limit is 1 to 1000, or empty")
+    """Set how many requests one engine may have open to it; None for the adaptive limit.
+
+    Raises:
+        ValueError: for a limit outside 1 to 1,000 (to stop everything, pause it).
+    """
+    if limit is not None and not 1 <= limit <= MAX_IN_FLIGHT:
+        raise ValueError(f"the limit is 1 to {MAX_IN_FLIGHT}, or empty")
     WebhookDestination.objects.filter(pk=destination.pk).update(max_in_flight=limit)
     target = f"{destination}: {limit or 'adaptive'}"
     operator_record.note(actor, "destination.limit", target, reason)
 
 
+@transaction.atomic
+def ping(destination: WebhookDestination, *, actor: str, reason: str) -> WebhookMessage:
+    """Send a test event, once and without retries, to the URL that was last written to there.
+
+    Raises:
+        NothingToPing: no message and no endpoint of the project names a URL there.
+    """
+    target = _latest_target(destination)
+    message = pings.send(destination.scope, target)
+    operator_record.note(actor, "destination.ping", str(destination), reason)
+    return message
+
+
+def _latest_target(destination: WebhookDestination) -> outbox.Target:
+    rows = WebhookMessage.objects.filter(destination=destination).select_related("endpoint")
+    latest = rows.order_by("-id").first()
+    if latest is not None:
+        return outbox.Target(latest.url, (), latest.endpoint)
+    for endpoint in WebhookEndpoint.objects.filter(scope=destination.scope):
+        if outbox.destination_of(endpoint.scope, endpoint.url)[0] == destination.pk:
+            return outbox.Target(endpoint.url, (), endpoint)
+    raise NothingToPing("No message was ever written to it, so there is no URL to ping.")
+
+
 def bury_disabled() -> int:
     """Make dead letters of what is pending for disabled destinations; return how many.
 
-    `disable` does that at once; this is for what was published while it ran. Rows locked at
-    this moment are left for the next call.
+    Also right for what was published while one was being disabled, so engines call it every
+    second. Rows locked at this moment are left for the next call.
     """
     buried = 0
     while True:

@@ -6,26 +6,18 @@ An endpoint gets every event of its project, filtered by type, signed with a sec
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
-from webhooks_app import operator_record, outbox, stored_secrets
+from webhooks_app import operator_record, outbox, pings, stored_secrets
 from webhooks_app.egress import check_url
-from webhooks_app.models import (
-    MessageStatus,
-    WebhookEndpoint,
-    WebhookEvent,
-    WebhookMessage,
-)
+from webhooks_app.models import MessageStatus, WebhookEndpoint, WebhookMessage
 from webhooks_app.retry import resolve_policy
+from webhooks_app.url_grammar import safe_url
 
-PING = "webhook.ping"
 #: Every event is written once per endpoint, so their number is bounded.
 MAX_PER_SCOPE = 50
 _CHANGEABLE = frozenset(
@@ -73,7 +65,9 @@ def create(scope: str, url: str, *, actor: str, **fields: Any) -> WebhookEndpoin
     return endpoint
 
 
-def update(endpoint: WebhookEndpoint, changes: Mapping[str, Any], *, actor: str) -> WebhookEndpoint:
+def update(
+    endpoint: WebhookEndpoint, changes: Mapping[str, Any], *, actor: str, reason: str = ""
+) -> WebhookEndpoint:
     """Change an endpoint; messages that exist already keep their URL and policy.
 
     Raises:
@@ -90,7 +84,7 @@ def update(endpoint: WebhookEndpoint, changes: Mapping[str, Any], *, actor: str)
             endpoint.disabled_reason = ""
         endpoint = _saved(endpoint, is_new=False)
         what = ", ".join(sorted(changes))
-        operator_record.note(actor, "endpoint.update", f"{_name(endpoint)}: {what}")
+        operator_record.note(actor, "endpoint.update", f"{_name(endpoint)}: {what}", reason)
     return endpoint
 
 
@@ -115,32 +109,16 @@ def disable_endpoint(scope: str, url: str, reason: str) -> bool:
     return bool(rows.update(is_enabled=False, disabled_reason=reason[:300]))
 
 
-def ping(endpoint: WebhookEndpoint, *, actor: str) -> WebhookMessage:
+def ping(endpoint: WebhookEndpoint, *, actor: str, reason: str = "") -> WebhookMessage:
     """Send a test event to one endpoint, over the path of every other message.
 
     Also a disabled one, so that a repaired receiver can be tried before it is enabled.
     """
-    sent_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    payload = {
-        "type": PING,
-        "project_id": endpoint.scope,
-        "endpoint_id": str(endpoint.pk),
-        "sent_at": sent_at,
-    }
+    target = outbox.Target(endpoint.url, endpoint.retry_policy, endpoint)
     with transaction.atomic():
-        event = outbox.publish(
-            scope=endpoint.scope,
-            subject=f"ping-{uuid.uuid4()}",
-            sequence=1,
-            event_type=PING,
-            body=orjson.dumps(payload),
-            targets=[outbox.Target(endpoint.url, endpoint.retry_policy, endpoint)],
-            is_for_endpoints=False,
-        )
-        # Nobody who pulls events is waiting for a test.
-        WebhookEvent.objects.filter(pk=event.pk).update(acknowledged_at=Now())
-        operator_record.note(actor, "endpoint.ping", _name(endpoint))
-    return WebhookMessage.objects.select_related("event", "destination").get(event=event)
+        message = pings.send(endpoint.scope, target, endpoint_id=str(endpoint.pk))
+        operator_record.note(actor, "endpoint.ping", _name(endpoint), reason)
+    return message
 
 
 def _check(url: str | None = None, retry_policy: Any = None, **fields: Any) -> None:
@@ -167,4 +145,4 @@ def _lock(scope: str) -> None:
 
 
 def _name(endpoint: WebhookEndpoint) -> str:
-    return f"{endpoint.url} of {endpoint.scope}"
+    return f"{safe_url(endpoint.url)} of {endpoint.scope}"

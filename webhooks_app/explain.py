@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from webhooks_app.models import WebhookDelivery, WebhookMessage
+from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookMessage
 from webhooks_app.url_grammar import safe_url
 
 PHASES = (("dns_ms", "DNS"), ("connect_ms", "connect"), ("first_byte_ms", "first byte"))
 _SHOWN_AS_THEY_ARE = "\n\t"
 _SIGNATURE = "webhook-signature"
+SHOWN_PLANNED = 10
 
-_UNITS = ((1, "ms", 1e-3), (120, "s", 1), (7200, "min", 60), (172_800, "h", 3600))
+_UNITS = ((1.0, "ms", 1e-3), (120.0, "s", 1.0), (7200.0, "min", 60.0), (172_800.0, "h", 3600.0))
 
 WHAT_THE_CODE_MEANS = {
     "dns": "the host name could not be resolved",
@@ -30,12 +31,18 @@ WHAT_THE_CODE_MEANS = {
     "timeout": "no answer came within the time-out",
     "reset": "the connection was cut",
     "protocol": "the answer was not valid HTTP",
-    "http_status": "the receiver answered with a status that does not count as delivered",
+    "http_status": "the receiver's answer does not count as delivered",
     "redirect_refused": "the receiver answered with a redirect, which is never followed",
     "blocked_address": "the egress policy does not let this address be dialled",
     "invalid_url": "the URL is not one the egress policy accepts",
     "destination_disabled": "an operator disabled the destination",
     "expired": "it waited behind a pause or an open breaker for longer than is allowed",
+}
+
+WHY_HELD = {
+    "paused": "an operator paused it.",
+    "breaker": "its breaker is open, since ten messages in a row failed there.",
+    "retry_after": "it asked to be left alone for so long (Retry-After).",
 }
 
 
@@ -65,16 +72,12 @@ def _picture(character: str) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a duration as people say it: ``350 ms``, ``2.0 s``, ``4 min``, ``3.5 h``."""
-    for limit, unit, scale in (
-        (1, "ms", 1e-3),
-        (120, "s", 1),
-        (7200, "min", 60),
-        (172_800, "h", 3600),
-    ):
+    """Return a duration as people say it: ``350 ms``, ``2.5 s``, ``4 min``, ``3.5 h``."""
+    for limit, unit, scale in _UNITS:
         if seconds < limit:
             value = seconds / scale
-            return f"{value:.0f} {unit}" if value >= 10 or unit == "ms" else f"{value:.1f} {unit}"
+            places = 0 if value >= 10 or unit == "ms" else 1
+            return f"{value:.{places}f}".removesuffix(".0") + f" {unit}"
     return f"{seconds / 86_400:.1f} days"
 
 
@@ -99,6 +102,7 @@ class Attempt:
     summary: str
     gap: str
     duration: str
+    detail: str = ""
     phases: list[Phase] = field(default_factory=list)
     request_headers: list[tuple[str, str]] = field(default_factory=list)
     response_headers: list[tuple[str, str]] = field(default_factory=list)
@@ -141,6 +145,7 @@ def _attempt(delivery: WebhookDelivery, before: datetime | None, longest: float)
         summary=summary(delivery),
         gap="" if waited is None else f"{seconds_text(waited)} later",
         duration="" if duration is None else seconds_text(duration / 1000),
+        detail="" if delivery.error_code == "http_status" else visible(delivery.error),
         phases=_phases(delivery, longest),
         request_headers=_headers(delivery.request_headers),
         response_headers=_headers(delivery.response_headers),
@@ -156,9 +161,14 @@ def summary(delivery: WebhookDelivery) -> str:
         return "The process that made it ended before the answer was recorded."
     if delivery.outcome == "succeeded":
         return f"Delivered: the receiver answered {delivery.response_status}."
-    meaning = WHAT_THE_CODE_MEANS.get(delivery.error_code, delivery.error_code or "it failed")
-    status = f" ({delivery.response_status})" if delivery.response_status else ""
-    return f"Failed: {meaning}{status}."
+    return f"Failed: {_meaning(delivery.error_code, delivery.response_status)}."
+
+
+def _meaning(code: str, status: int | None) -> str:
+    if code == "http_status" and status:
+        return f"the receiver answered {status}, which does not count as delivered"
+    meaning = WHAT_THE_CODE_MEANS.get(code, code or "it failed")
+    return f"{meaning} ({status})" if status else meaning
 
 
 def _phases(delivery: WebhookDelivery, longest: float) -> list[Phase]:
@@ -210,14 +220,18 @@ def _explain_pending(message: WebhookMessage, now: datetime) -> Explanation:
         return Explanation("An attempt is under way", text, "info")
     held = message.destination.held_until
     if held and held > now:
-        reason = visible(message.destination.hold_reason) or "pause"
         left = seconds_text((held - now).total_seconds())
         text = (
-            f"The destination is held back ({reason}) for {left} more. "
+            f"The destination is held back for {left} more: {why_held(message.destination)} "
             "Waiting costs no retry; after 24 hours of it the message is dead (expired)."
         )
         return Explanation("Waiting for its destination", text, "warning")
     return _explain_due(message, now)
+
+
+def why_held(destination: WebhookDestination) -> str:
+    """Return the reason of a hold as the end of a sentence."""
+    return WHY_HELD.get(destination.hold_reason) or f"{visible(destination.hold_reason)}."
 
 
 def _explain_due(message: WebhookMessage, now: datetime) -> Explanation:
@@ -237,8 +251,33 @@ def _explain_due(message: WebhookMessage, now: datetime) -> Explanation:
 
 
 def _last_failure(message: WebhookMessage) -> str:
-    meaning = WHAT_THE_CODE_MEANS.get(message.last_error_code, message.last_error_code)
-    return f"{meaning} ({message.last_status_code})" if message.last_status_code else meaning
+    return _meaning(message.last_error_code, message.last_status_code)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attempt that is still to come."""
+
+    number: int
+    when: str
+
+
+def planned(message: WebhookMessage, now: datetime) -> list[Planned]:
+    """Return the attempts that follow, the first ones of a long policy; none of what has ended."""
+    if message.status != "pending" or message.next_attempt_at is None:
+        return []
+    number = message.attempt_count + 1
+    is_leased = message.lease_token is not None and message.next_attempt_at > now
+    first = [] if is_leased else [Planned(number, _when(message.next_attempt_at, now))]
+    waits = message.policy[message.retry_step :][:SHOWN_PLANNED]
+    later = [f"{seconds_text(wait)} after it, if it fails" for wait in waits]
+    start = number + (0 if is_leased else 1)
+    return first + [Planned(start + i, when) for i, when in enumerate(later)]
+
+
+def _when(due: datetime, now: datetime) -> str:
+    wait = (due - now).total_seconds()
+    return f"{due:%Y-%m-%d %H:%M:%S} UTC" + (f", in {seconds_text(wait)}" if wait > 0 else ", due")
 
 
 def _explain_dead(message: WebhookMessage) -> Explanation:
@@ -263,7 +302,7 @@ def _explain_dead(message: WebhookMessage) -> Explanation:
 
 
 def policy_text(message: WebhookMessage) -> str:
-    """Return the waits of the message's policy: ``1.0 s, 2.0 s, 4.0 s``."""
+    """Return the waits of the message's policy: ``1 s, 2 s, 4 s``."""
     waits = ", ".join(seconds_text(wait) for wait in message.policy) or "none"
     return f"{waits}, ±{message.jitter:.0%}" if message.jitter else waits
 

@@ -24,6 +24,7 @@ from webhooks_app.message_filters import MessageFilters, messages_of
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.replay_batches import replay_messages, replay_messages_to
 from webhooks_app.replay_progress import Progress, progress
+from webhooks_app.url_grammar import safe_url
 
 __all__ = [  # progress belongs to the service, whatever file it lies in
     "DestinationDisabled",
@@ -137,7 +138,9 @@ def start(
             highest_message_id=meant["highest"] or 0,
             next_batch_at=_now(),
         )
-        target = f"replay {job.id}: {filters.describe()}" + (f" to {to_url}" if to_url else "")
+        target = f"replay {job.id}: {filters.describe()}" + (
+            f" to {safe_url(to_url)}" if to_url else ""
+        )
         operator_record.note(requested_by, "replay.start", target, reason)
         outbox.wake()
     return job
@@ -175,7 +178,7 @@ def replay_one(
             total=1,
             highest_message_id=message.pk,
         )
-        target = f"message {message.pk}" + (f" to {to_url}" if to_url else "")
+        target = f"message {message.pk}{_elsewhere(to_url)}"
         operator_record.note(requested_by, "replay.start", target, reason)
         _run_batch(job, [message.pk])
         _finish(job, ReplayState.FINISHED)
@@ -318,6 +321,10 @@ def _locked(message_id: int, to_url: str) -> WebhookMessage:
     if is_disabled:
         raise DestinationDisabled("the destination is disabled; enable it first")
     return message
+
+
+def _elsewhere(to_url: str) -> str:
+    return f" to {safe_url(to_url)}" if to_url else ""
 
 
 def _now() -> datetime:

@@ -20,16 +20,19 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
+from unfold.views import ChangeList
 from unfold.widgets import (
+    INPUT_CLASSES,
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
-    UnfoldAdminSplitDateTimeWidget,
     UnfoldAdminTextInputWidget,
 )
 
 from webhooks_app import operator_record
+from webhooks_app.models import WebhookMessage
 
 # A page beyond this is reached by a filter or a search: OFFSET walks over every row before it.
 COUNT_LIMIT = 10_000
@@ -38,7 +41,12 @@ text_widget = UnfoldAdminTextInputWidget
 whole_number_widget = UnfoldAdminIntegerFieldWidget
 number_widget = UnfoldAdminDecimalFieldWidget
 select_widget = UnfoldAdminSelectWidget
-time_widget = UnfoldAdminSplitDateTimeWidget
+
+
+def time_widget() -> forms.DateTimeInput:
+    """Return the browser's own picker of a date and time; it needs no script."""
+    attrs = {"type": "datetime-local", "step": "1", "class": " ".join(INPUT_CLASSES)}
+    return forms.DateTimeInput(format="%Y-%m-%dT%H:%M:%S", attrs=attrs)
 
 
 class BoundedCount(int):
@@ -57,6 +65,16 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         rows: Any = self.object_list
         counted = rows[: COUNT_LIMIT + 1].count()
         return BoundedCount(COUNT_LIMIT) if counted > COUNT_LIMIT else int(counted)
+
+
+class QuietChangeList(ChangeList):  # type: ignore[misc, type-arg, unused-ignore]
+    """Says how many rows there are only where a filter or a search narrowed them down."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Fetch the page; without a narrowing the count would stand beside "show all"."""
+        super().get_results(request)
+        if not (self.query or self.get_filters_params()):
+            self.full_result_count = self.result_count
 
 
 class ReasonForm(forms.Form):
@@ -93,6 +111,12 @@ def actor(request: HttpRequest) -> str:
     return request.user.get_username()
 
 
+def sent_ping(message: WebhookMessage) -> str:
+    """Return what to say of a ping on its way, with a link to what becomes of it."""
+    page = reverse("admin:webhooks_app_webhookmessage_change", args=[message.pk])
+    return format_html('A ping is on its way: <a href="{}">see what comes back</a>.', page)
+
+
 def record_action(request: HttpRequest, action: str, target: str, reason: str) -> None:
     """Put an operator's action on record."""
     operator_record.note(actor(request), action, target, reason)
@@ -115,6 +139,10 @@ class ReadOnlyAdmin(ModelAdmin):
         super().__init__(model, site)
         if self.page_template:
             self.change_form_template = self.page_template
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the class behind the list."""
+        return QuietChangeList
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody adds rows by hand."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -19,9 +20,10 @@ from webhooks_app.admin.base import (
     ReadOnlyAdmin,
     ReasonForm,
     actor,
+    sent_ping,
     whole_number_widget,
 )
-from webhooks_app.explain import seconds_text, visible
+from webhooks_app.explain import seconds_text, why_held
 from webhooks_app.models import OperatorAction, WebhookDestination, WebhookMessage
 
 CHANGE = "webhooks_app.change_webhookdestination"
@@ -63,8 +65,8 @@ def _resume(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, An
 
 
 def _disable(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
-    count = destinations.disable(row, actor=actor(request), reason=cleaned["reason"])
-    return f"{row.origin} is disabled; {count:,} waiting messages are dead letters now."
+    destinations.disable(row, actor=actor(request), reason=cleaned["reason"])
+    return f"{row.origin} is disabled. What waited for it are dead letters now."
 
 
 def _enable(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
@@ -79,16 +81,26 @@ def _limit(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any
     return f"The limit of {row.origin} is {cleaned['limit'] or 'adaptive'} now."
 
 
+def _ping(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
+    message = destinations.ping(row, actor=actor(request), reason=cleaned["reason"])
+    return sent_ping(message)
+
+
 def state(row: WebhookDestination) -> tuple[str, str]:
     """Return the tone and the words for how a destination stands."""
     if row.disabled_at:
         return "danger", "disabled"
     if row.held_until and row.held_until > timezone.now():
         is_breaker = row.breaker_state != "closed"
-        return "warning", "breaker open" if is_breaker else row.hold_reason or "paused"
+        return "warning", "breaker open" if is_breaker else row.hold_reason.replace("_", "-")
     if row.failing_messages:
         return "warning", "failing"
     return "success", "healthy"
+
+
+def ago(time: datetime | None) -> str:
+    """Return how long ago that was."""
+    return f"{seconds_text((timezone.now() - time).total_seconds())} ago" if time else "never"
 
 
 def _is_held(row: WebhookDestination) -> bool:
@@ -123,6 +135,16 @@ class DestinationAdmin(ReadOnlyAdmin):
     search_help_text = "Beginning of a host name, or a project"
     ordering = ["-id"]
     operations = (
+        Operation(
+            "ping",
+            "Send a ping",
+            CHANGE,
+            "Sends a test event (webhook.ping), once, to the URL that was last written to at this "
+            "destination. It waits like every other message while the destination is held back.",
+            _ping,
+            is_offered=lambda row: not row.disabled_at,
+            icon="network_ping",
+        ),
         Operation(
             "pause",
             "Pause",
@@ -183,8 +205,10 @@ class DestinationAdmin(ReadOnlyAdmin):
             "title": row.origin,
             "tone": tone,
             "words": words,
-            "hold_reason": visible(row.hold_reason),
+            "held_because": why_held(row),
             "waiting": of_it.filter(status="pending")[: BACKLOG_LIMIT + 1].count(),
+            "last_success": ago(row.last_success_at),
+            "last_failure": ago(row.last_failure_at),
             "latest": latest[:15],
             "actions": actions.order_by("-at")[:10],
         }

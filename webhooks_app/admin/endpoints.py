@@ -11,11 +11,13 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from unfold.decorators import display
 
+from webhooks_app import endpoints
 from webhooks_app.admin.base import (
     KnownValuesFilter,
     Operation,
     ReadOnlyAdmin,
-    record_action,
+    actor,
+    sent_ping,
 )
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
 from webhooks_app.url_grammar import safe_url
@@ -25,16 +27,19 @@ CHANGE = "webhooks_app.change_webhookendpoint"
 
 def _switch(is_enabled: bool) -> Any:
     def perform(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -> str:
-        reason = "" if is_enabled else cleaned["reason"][:300]
-        WebhookEndpoint.objects.filter(pk=row.pk).update(
-            is_enabled=is_enabled, disabled_reason=reason
-        )
-        word = "enable" if is_enabled else "disable"
-        target = f"{safe_url(row.url)} ({row.scope})"
-        record_action(request, f"endpoint.{word}", target, cleaned["reason"])
-        return f"The endpoint is {word}d."
+        reason = cleaned["reason"]
+        changes: dict[str, Any] = {"is_enabled": is_enabled}
+        if not is_enabled:
+            changes["disabled_reason"] = reason[:300]
+        endpoints.update(row, changes, actor=actor(request), reason=reason)
+        return f"The endpoint is {'enabled' if is_enabled else 'disabled'}."
 
     return perform
+
+
+def _ping(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -> str:
+    message = endpoints.ping(row, actor=actor(request), reason=cleaned["reason"])
+    return sent_ping(message)
 
 
 class EnabledFilter(KnownValuesFilter):
@@ -56,6 +61,14 @@ class EndpointAdmin(ReadOnlyAdmin):
     search_help_text = "A project, or the beginning of a URL"
     ordering = ["-created_at"]
     operations = (
+        Operation(
+            "ping",
+            "Send a ping",
+            CHANGE,
+            "Sends a test event (webhook.ping) to this endpoint, signed as every other one.",
+            _ping,
+            icon="network_ping",
+        ),
         Operation(
             "disable",
             "Disable",

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -23,6 +23,7 @@ from webhooks_app.explain import (
     body_text,
     curl,
     explain,
+    planned,
     policy_text,
 )
 from webhooks_app.models import MessageStatus, WebhookMessage
@@ -36,22 +37,35 @@ STATUS_TONES = {
     "superseded": "base",
     "cancelled": "warning",
 }
-FAILING_ANSWERS: tuple[str, ...] = (
-    "301",
-    "302",
-    "400",
-    "401",
-    "403",
-    "404",
-    "408",
-    "410",
-    "413",
-    "422",
-    "429",
+FAILING_ANSWERS: tuple[int, ...] = (
+    301,
+    302,
+    307,
+    308,
+    400,
+    401,
+    403,
+    404,
+    405,
+    408,
+    410,
+    413,
+    422,
+    429,
 )
-FAILING_ANSWERS += ("500", "502", "503", "504")
+FAILING_ANSWERS += (500, 502, 503, 504)
 # A message replayed without end keeps its page short: the newest attempts.
 SHOWN_ATTEMPTS = 100
+
+
+def live(row: WebhookMessage) -> dict[str, Any]:
+    """Return what a message's page polls for; a new version makes it load itself again."""
+    is_leased = row.lease_token is not None
+    return {
+        "state": row.status,
+        "version": f"{row.attempt_count}.{row.retry_step}.{row.status}.{is_leased:d}",
+        "is_over": row.status != "pending",
+    }
 
 
 class StatusFilter(KnownValuesFilter):
@@ -84,26 +98,7 @@ class AnswerFilter(KnownValuesFilter):
 
     title = "last failing answer"
     parameter_name = column = "last_status_code"
-    values = [
-        (c, c)
-        for c in [
-            "301",
-            "302",
-            "400",
-            "401",
-            "403",
-            "404",
-            "408",
-            "410",
-            "413",
-            "422",
-            "429",
-            "500",
-            "502",
-            "503",
-            "504",
-        ]
-    ]
+    values = [(str(status), str(status)) for status in FAILING_ANSWERS]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Apply the choice; the second condition is the one of the partial index."""
@@ -167,10 +162,12 @@ class MessageAdmin(ReadOnlyAdmin):
     def page_context(self, request: HttpRequest, row: WebhookMessage) -> dict[str, Any]:
         """Return the timeline and the explanation."""
         newest = list(row.deliveries.order_by("-attempt_number")[:SHOWN_ATTEMPTS])
-        body = bytes(row.event.body)
+        body, now = bytes(row.event.body), timezone.now()
         return {
             "title": f"Message {row.pk}",
-            "explanation": explain(row, timezone.now()),
+            "explanation": explain(row, now),
+            "planned": planned(row, now),
+            "live": live(row),
             "attempts": attempts(newest[::-1]),
             "hidden_attempts": max(0, row.attempt_count - len(newest)),
             "url": safe_url(row.url),
@@ -194,10 +191,20 @@ class MessageAdmin(ReadOnlyAdmin):
         return reverse(pattern, args=[row.event.subject]) if pattern and not is_ping else ""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the address of "Replay with filter"."""
-        view = self.admin_site.admin_view(self.replay_with_filter_view)
-        name = "webhooks_app_webhookmessage_replay_with_filter_form"
-        return [path("replay/", view, name=name), *super().get_urls()]
+        """Add the addresses of "Replay with filter" and of what the page polls."""
+        view, live = map(self.admin_site.admin_view, (self.replay_with_filter_view, self.live))
+        name = "webhooks_app_webhookmessage"
+        return [
+            path("replay/", view, name=f"{name}_replay_with_filter_form"),
+            path("<path:object_id>/live.json", live, name=f"{name}_live"),
+            *super().get_urls(),
+        ]
+
+    def live(self, request: HttpRequest, object_id: str) -> JsonResponse:
+        """Answer where the message stands."""
+        if not self.has_view_permission(request):
+            return JsonResponse({}, status=403)
+        return JsonResponse(live(self.find(request, object_id)))
 
     @admin.action(description="Replay selected", permissions=["replay"])
     def replay_selected(

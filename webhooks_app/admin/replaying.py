@@ -70,12 +70,8 @@ class FilterForm(ReplayForm):
         label="State",
         widget=select_widget,
     )
-    since = forms.SplitDateTimeField(
-        required=False, label="Written since (UTC)", widget=time_widget
-    )
-    until = forms.SplitDateTimeField(
-        required=False, label="Written before (UTC)", widget=time_widget
-    )
+    since = forms.DateTimeField(required=False, label="Written since (UTC)", widget=time_widget())
+    until = forms.DateTimeField(required=False, label="Written before (UTC)", widget=time_widget())
     host = forms.CharField(required=False, max_length=253, widget=text_widget)
     project = forms.CharField(required=False, max_length=100, widget=text_widget)
     event = forms.ChoiceField(
@@ -96,7 +92,7 @@ class FilterForm(ReplayForm):
         help_text="Empty: as fast as the receivers take them.",
     )
     field_order = [
-        "status", "since", "until", "host", "project", "event", "error_code", "status_code",
+        "status", "event", "since", "until", "host", "project", "error_code", "status_code",
         "rate", "target_url", "reason",
     ]  # fmt: skip
 
@@ -196,10 +192,12 @@ def replay_with_filter(page: MessageAdmin, request: HttpRequest) -> HttpResponse
         raise PermissionDenied
     form = FilterForm(request.POST if request.method == "POST" else None)
     found: replay.Preview | None = None
+    filters = MessageFilters()
     if form.is_bound and form.is_valid():
         try:
             filters = form.filters()
-            if "confirmed" in request.POST:
+            # Only what was seen is replayed: with another filter it is shown again first.
+            if request.POST.get("confirmed") == filters.describe():
                 return _start(request, filters, form.cleaned_data)
             found = replay.preview(filters)
         except (EgressDenied, InvalidFilter, ValueError) as error:
@@ -212,13 +210,14 @@ def replay_with_filter(page: MessageAdmin, request: HttpRequest) -> HttpResponse
         lines=_lines(found.sample) if found else [],
         form=form,
         back=reverse(LIST),
-        hidden=[("confirmed", "1")] if found and found.count else [],
+        hidden=[("confirmed", filters.describe())] if found and found.count else [],
         submit=f"Replay {_count(found)}" if found and found.count else "Show what it matches",
     )
 
 
 def _count(found: replay.Preview) -> str:
-    return f"{found.count:,}{'' if found.is_exact else ' or more'} messages"
+    more = "" if found.is_exact else " or more"
+    return f"{found.count:,}{more} message{'s' * (found.count != 1)}"
 
 
 def _explain(found: replay.Preview | None) -> str:

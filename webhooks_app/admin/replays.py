@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +11,18 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from unfold.decorators import display
 
+from webhooks_app import replay
 from webhooks_app.admin import replaying
 from webhooks_app.admin.base import KnownValuesFilter, Operation, ReadOnlyAdmin
+from webhooks_app.dashboard import cached
 from webhooks_app.explain import visible
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.url_grammar import safe_url
 
 STATE_TONES = {"running": "info", "finished": "success", "cancelled": "warning"}
+
+
+SHOWN_MESSAGES = 25
 
 
 class StateFilter(KnownValuesFilter):
@@ -38,12 +42,20 @@ def percent(row: ReplayJob) -> float:
 
 
 def progress(row: ReplayJob) -> dict[str, Any]:
-    """Return what the page polls for."""
+    """Return what the page polls for; it is over when nothing is left to be sent."""
+    # A count over a replay of a million is kept ten times as long as it took.
+    seen = cached(f"replay:{row.pk}:{row.state}", lambda: replay.progress(row), seconds=0.5)
+    left = max(0, row.total - row.started_count - row.skipped_count)
+    steps = [f"{row.started_count:,} of {row.total:,} set going", f"{row.skipped_count:,} skipped"]
+    if row.state == "running":
+        steps.append(f"{left:,} to go")
     return {
         "state": row.state,
         "percent": round(percent(row), 1),
-        "text": f"{row.started_count:,} sent on, {row.skipped_count:,} skipped, of {row.total:,}",
-        "is_over": row.state != "running",
+        "text": ", ".join(steps),
+        "outcome": f"{seen.delivered:,} delivered, {seen.pending:,} on their way, "
+        f"{seen.dead:,} dead again, {seen.ended_otherwise:,} ended otherwise",
+        "is_over": row.state != "running" and not seen.pending,
     }
 
 
@@ -73,11 +85,11 @@ class ReplayAdmin(ReadOnlyAdmin):
         messages = WebhookMessage.objects.filter(replay=row).select_related("event")
         return {
             "title": f"Replay by {row.requested_by}",
-            "filters": visible(json.dumps(row.filters, indent=2, ensure_ascii=False)),
+            "filters": [(name, visible(str(value))) for name, value in row.filters.items()],
             "target": safe_url(row.target_url) if row.target_url else "",
             "progress": progress(row),
             "tone": STATE_TONES[row.state],
-            "started": messages.defer("event__body")[:25],
+            "started": messages.defer("event__body")[:SHOWN_MESSAGES],
         }
 
     def get_urls(self) -> list[URLPattern]:

@@ -1,5 +1,5 @@
 // Keeps a page up to date without a reload: [data-live-url] is asked every second, and its answer
-// put into [data-live=...]. Also the copy buttons. No inline script anywhere needs it to be allowed.
+// put into [data-live=...]; when it is over the page loads itself once more. Also the copy buttons. No inline script anywhere needs it to be allowed.
 (() => {
   "use strict";
   const POLL_MS = 1000;
@@ -21,10 +21,15 @@
       setTimeout(follow, 5 * POLL_MS, box);
       return;
     }
-    put("bar", answer.percent);
-    put("percent", `${answer.percent} %`);
-    for (const name of ["state", "text", "took"]) if (name in answer) put(name, answer[name]);
-    if (!answer.is_over) setTimeout(follow, POLL_MS, box);
+    if ("percent" in answer) {
+      put("bar", answer.percent);
+      put("percent", `${answer.percent} %`);
+    }
+    for (const name of ["state", "text", "took", "outcome"]) if (name in answer) put(name, answer[name]);
+    // Where a page names its version, anything new is worth all of it again.
+    const seen = box.dataset.liveVersion;
+    const isNew = seen !== undefined && seen !== answer.version;
+    if (!answer.is_over && !isNew) setTimeout(follow, POLL_MS, box);
     else location.reload();
   };
 

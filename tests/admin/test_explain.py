@@ -1,0 +1,106 @@
+"""Does a message's page tell what comes next, and why?"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from tests.factories import make_dead_letter, make_delivery, make_destination, make_message
+from webhooks_app.explain import attempts, explain, planned
+
+pytestmark = pytest.mark.django_db
+
+
+def test_what_comes_next_follows_the_policy() -> None:
+    """Shows that after one failure the page names the time of the next try and the waits after."""
+    now = timezone.now()
+    due = now + timedelta(seconds=90)
+    message = make_message(
+        attempt_count=1,
+        retry_step=1,
+        next_attempt_at=due,
+        last_error_code="http_status",
+        last_status_code=503,
+    )
+    plan = planned(message, now)
+    assert [p.number for p in plan] == [2, 3, 4]
+    assert plan[0].when == f"{due:%Y-%m-%d %H:%M:%S} UTC, in 90 s"
+    assert [p.when for p in plan[1:]] == [
+        "2 s after it, if it fails",
+        "4 s after it, if it fails",
+    ]
+    said = explain(message, now)
+    assert said.headline == "Attempt 2 in 90 s"
+    assert "the receiver answered 503" in said.text
+    assert "Retries left after it: 2 of 3" in said.text
+
+
+def test_an_attempt_under_way_is_not_planned_again() -> None:
+    """Shows that the plan starts behind the attempt that holds the lease."""
+    now = timezone.now()
+    end = now + timedelta(seconds=40)
+    message = make_message(
+        attempt_count=1,
+        lease_token=uuid.uuid4(),
+        lease_expires_at=end,
+        next_attempt_at=end,
+    )
+    assert [p.number for p in planned(message, now)] == [2, 3, 4]
+    assert explain(message, now).headline == "An attempt is under way"
+
+
+@pytest.mark.parametrize("status", ["delivered", "dead", "superseded", "cancelled"])
+def test_nothing_is_planned_for_what_has_ended(status: str) -> None:
+    """Shows that only a pending message has a future."""
+    assert planned(make_message(status), timezone.now()) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [("breaker", "its breaker is open"), ("paused", "an operator paused it"), ("x\x1b", "x␛")],
+)
+def test_a_hold_is_explained(reason: str, words: str) -> None:
+    """Shows that a message behind a hold says whose hold it is and how long."""
+    now = timezone.now()
+    make_destination(held_until=now + timedelta(minutes=5), hold_reason=reason)
+    said = explain(make_message(), now)
+    assert said.headline == "Waiting for its destination"
+    assert words in said.text
+    assert "5 min" in said.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"last_status_code": 410}, "never again"),
+        ({"last_error_code": "blocked_address"}, "egress policy"),
+        ({"last_error_code": "expired"}, "longer than is allowed"),
+        ({"policy": []}, "its policy has no retries"),
+        ({"last_error_code": "tls", "last_status_code": None}, "the TLS handshake"),
+        ({}, "all 3 retries (1 s, 2 s, 4 s) were used up"),
+    ],
+)
+def test_a_dead_letter_says_why_it_is_not_retried(fields: dict[str, object], words: str) -> None:
+    """Shows that each way to die has its sentence."""
+    assert words in explain(make_message("dead", **fields), timezone.now()).text
+
+
+def test_the_waterfall_lays_the_phases_end_to_end() -> None:
+    """Shows that phases follow each other, scaled to the longest attempt, and add up to it."""
+    message = make_dead_letter(attempts=1)
+    make_delivery(
+        message,
+        "failed",
+        duration_ms=200.0,
+        phases={"dns_ms": 20.0, "connect_ms": 60.0, "first_byte_ms": 100.0},
+    )
+    shown = attempts(list(message.deliveries.order_by("attempt_number")))[1]
+    assert [(p.name, round(p.start), round(p.width)) for p in shown.phases] == [
+        ("DNS", 0, 10),
+        ("connect", 10, 30),
+        ("first byte", 40, 50),
+        ("reading", 90, 10),
+    ]

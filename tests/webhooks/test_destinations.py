@@ -1,0 +1,110 @@
+"""What an operator does to one origin: held, stopped, freed, tried out, and on record."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from tests.factories import make_destination, make_endpoint, make_message
+from webhooks_app import destinations
+from webhooks_app.models import OperatorAction, WebhookDestination, WebhookMessage
+
+pytestmark = pytest.mark.django_db
+BY = {"actor": "mara", "reason": "a test"}
+OTHER = "https://other.example.org/hook"
+
+
+def again(destination: WebhookDestination) -> WebhookDestination:
+    """Read the row once more."""
+    return WebhookDestination.objects.get(pk=destination.pk)
+
+
+def test_a_pause_holds_until_its_end_or_until_it_is_resumed() -> None:
+    """Proves that a pause has an end by the database's clock, and a way out before it."""
+    place = make_destination()
+    destinations.pause(place, 90, **BY)
+    held_until = again(place).held_until
+    assert held_until is not None
+    assert timedelta(seconds=80) < held_until - timezone.now() <= timedelta(seconds=90)
+    assert again(place).hold_reason == "paused"
+    destinations.resume(place, **BY)
+    assert again(place).held_until is None
+
+
+def test_a_disabled_destination_buries_what_waits_for_it_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Proves that a backlog of more than one batch is dead afterwards, with its reason."""
+    monkeypatch.setattr(destinations, "BURY_BATCH", 2)
+    waiting = [make_message() for _ in range(5)]
+    done, elsewhere = make_message("delivered"), make_message(url=OTHER)
+    place = waiting[0].destination
+    assert destinations.disable(place, **BY) == 5
+    rows = WebhookMessage.objects.filter(pk__in=[m.pk for m in waiting])
+    ended = rows.values_list("status", "last_error_code", "next_attempt_at").distinct()
+    assert list(ended) == [("dead", "destination_disabled", None)]
+    assert WebhookMessage.objects.get(pk=done.pk).status == "delivered"
+    assert WebhookMessage.objects.get(pk=elsewhere.pk).status == "pending"
+    destinations.disable(place, actor="jon", reason="also me")
+    assert again(place).disabled_reason == "a test"
+    destinations.enable(place, **BY)
+    assert (again(place).disabled_at, again(place).disabled_reason) == (None, "")
+
+
+def test_a_ping_goes_once_to_the_url_that_was_written_to_last() -> None:
+    """Proves that a test event has no retries, is nobody's news, and keeps its signer."""
+    endpoint = make_endpoint(OTHER)
+    make_message("dead", url="https://other.example.org/older")
+    latest = make_message("dead", url=OTHER, endpoint=endpoint)
+    message = destinations.ping(latest.destination, **BY)
+    assert (message.url, message.policy, message.endpoint_id) == (OTHER, [], endpoint.pk)
+    assert (message.event.event_type, message.status) == ("webhook.ping", "pending")
+    assert message.event.acknowledged_at is not None
+
+
+def test_a_ping_needs_a_url() -> None:
+    """Proves that a destination nothing was written to is pinged through its endpoint, or not."""
+    place = make_destination(OTHER)
+    with pytest.raises(destinations.NothingToPing):
+        destinations.ping(place, **BY)
+    make_endpoint(OTHER)
+    assert destinations.ping(place, **BY).url == OTHER
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("pause", {"seconds": 60}),
+        ("resume", {}),
+        ("disable", {}),
+        ("enable", {}),
+        ("limit_in_flight", {"limit": 3}),
+        ("ping", {}),
+    ],
+)
+def test_everything_is_on_record(name: str, options: dict[str, Any]) -> None:
+    """Proves that each action leaves one line with who, what, where and why."""
+    message = make_message("dead")
+    getattr(destinations, name)(message.destination, **options, **BY)
+    (line,) = OperatorAction.objects.all()
+    assert (line.actor, line.reason) == ("mara", "a test")
+    assert line.action.startswith("destination.")
+    assert line.target.startswith(str(message.destination))
+
+
+@pytest.mark.parametrize("seconds", [0, -5, 86_401])
+def test_a_pause_out_of_range_is_refused(seconds: int) -> None:
+    """Proves that nobody pauses for longer than messages may wait."""
+    with pytest.raises(ValueError):
+        destinations.pause(make_destination(), seconds, **BY)
+    assert not OperatorAction.objects.exists()
+
+
+@pytest.mark.parametrize("limit", [0, 1001])
+def test_a_limit_out_of_range_is_refused(limit: int) -> None:
+    """Proves that a limit is no way to stop a destination."""
+    with pytest.raises(ValueError):
+        destinations.limit_in_flight(make_destination(), limit, **BY)

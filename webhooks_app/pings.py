@@ -1,0 +1,38 @@
+"""How is a receiver tried out? With a test event that nobody but it gets."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+
+import orjson
+from django.db.models.functions import Now
+
+from webhooks_app import outbox
+from webhooks_app.models import WebhookEvent, WebhookMessage
+
+PING = "webhook.ping"
+
+
+def send(scope: str, target: outbox.Target, **facts: str) -> WebhookMessage:
+    """Owe one ``webhook.ping`` to one URL, over the path of every other message.
+
+    Must run inside a transaction.
+
+    Args:
+        facts: more keys of the body.
+    """
+    sent_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    payload = {"type": PING, "project_id": scope, **facts, "sent_at": sent_at}
+    event = outbox.publish(
+        scope=scope,
+        subject=f"ping-{uuid.uuid4()}",
+        sequence=1,
+        event_type=PING,
+        body=orjson.dumps(payload),
+        targets=[target],
+        is_for_endpoints=False,
+    )
+    # Nobody who pulls events is waiting for a test.
+    WebhookEvent.objects.filter(pk=event.pk).update(acknowledged_at=Now())
+    return WebhookMessage.objects.select_related("event", "destination").get(event=event)
