@@ -1,0 +1,121 @@
+"""Do any number of engines share the outbox without ever taking one message twice?"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from django.db.models import Count, F
+
+from tests.answers import Answer
+from tests.receiver import Receiver
+from tests.waiting import wait_until
+from tests.webhooks.running import (
+    attempts_of,
+    is_all_ended,
+    publish,
+    publish_bulk,
+    running_engine,
+    status_of,
+)
+from webhooks_app import claims
+from webhooks_app.database import connect
+from webhooks_app.engine_thread import EngineThread
+from webhooks_app.models import MessageStatus, WebhookDelivery, WebhookMessage
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROWS = 1_000
+DESTINATIONS = 20
+
+
+def claim_all(barrier: threading.Barrier, claimed: list[claims.Claimed]) -> None:
+    """Claim as an engine does, as fast as the database answers, until nothing is due."""
+
+    async def run() -> None:
+        async with await connect("test-claim") as connection:
+            barrier.wait(10)
+            while batch := await _claim(connection):
+                claimed.extend(batch)
+
+    asyncio.run(run())
+
+
+async def _claim(connection: claims.Connection) -> Sequence[claims.Claimed]:
+    return await claims.claim(
+        connection,
+        token=uuid.uuid4(),
+        limit=16,
+        default_seats=4,
+        known_seats={},
+        lease_seconds=60,
+    )
+
+
+@pytest.mark.parametrize("engines", [2, 4, 8])
+def test_racing_claims_never_share_a_message(engines: int) -> None:
+    """F9, W9: 2, 4 and 8 claimers from one barrier take 1,000 rows, each row exactly once."""
+    for number in range(DESTINATIONS):
+        publish_bulk(f"http://127.0.0.1:{20_000 + number}/", ROWS // DESTINATIONS)
+    barrier, taken = threading.Barrier(engines), [[] for _ in range(engines)]  # type: ignore[var-annotated]
+    threads = [threading.Thread(target=claim_all, args=[barrier, own]) for own in taken]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    times = Counter(message.message_id for own in taken for message in own)
+    assert len(times) == ROWS
+    assert set(times.values()) == {1}, "a message was claimed twice"
+    assert sum(1 for own in taken if own) == engines, "somebody took no part in the race"
+    assert WebhookDelivery.objects.count() == ROWS
+    assert set(WebhookMessage.objects.values_list("attempt_count", flat=True)) == {1}
+
+
+def test_four_engines_deliver_a_thousand_messages_once_each() -> None:
+    """F9: whole engines over real sockets: every message arrives, none of them twice."""
+    with ExitStack() as stack:
+        receivers = [stack.enter_context(Receiver([200])) for _ in range(8)]
+        for receiver in receivers:
+            publish_bulk(receiver.url, ROWS // len(receivers))
+        for _ in range(4):
+            stack.enter_context(running_engine())
+        wait_until(is_all_ended, timeout=30)
+        ids = [r.headers["webhook-id"] for receiver in receivers for r in receiver.requests]
+    assert len(ids) == len(set(ids)) == ROWS
+    assert set(WebhookMessage.objects.values_list("status", flat=True)) == {"delivered"}
+    assert WebhookDelivery.objects.filter(outcome="succeeded").count() == ROWS
+
+
+def test_attempt_numbers_have_no_gap_when_engines_share_the_retries(settings: Any) -> None:
+    """I10: retries taken by whichever of three engines is first are numbered 1, 2, 3, 4."""
+    settings.WEBHOOKS = {**settings.WEBHOOKS, "BREAKER_THRESHOLD": 1_000}
+    with ExitStack() as stack:
+        receiver = stack.enter_context(Receiver([503]))
+        publish_bulk(receiver.url, 40, policy=[0.01, 0.01, 0.01])
+        for _ in range(3):
+            stack.enter_context(running_engine())
+        wait_until(is_all_ended, timeout=20)
+    numbers = WebhookDelivery.objects.values_list("message", "attempt_number")
+    assert Counter(number for _, number in numbers) == dict.fromkeys((1, 2, 3, 4), 40)
+    counted = WebhookMessage.objects.annotate(rows=Count("deliveries"))
+    assert not counted.exclude(rows=F("attempt_count")).exists()
+
+
+@pytest.mark.parametrize("end", [MessageStatus.CANCELLED, MessageStatus.SUPERSEDED])
+def test_message_that_ended_under_way_keeps_its_end_and_its_attempt_its_truth(
+    engine: EngineThread, receiver: Receiver, end: str
+) -> None:
+    """An answer after an acknowledgement closes its own row and does not move the message."""
+    receiver.answer(Answer(500, delay=0.3))
+    event = publish(receiver.url)
+    receiver.wait_for(1)
+    event.messages.update(status=end, next_attempt_at=None)
+    wait_until(lambda: attempts_of(event)[0].outcome == "failed")
+    assert status_of(event) == end
+    assert event.messages.get().retry_step == 0
