@@ -16,6 +16,7 @@ import dramatiq
 import redis
 import structlog
 from django.conf import settings
+from dramatiq.brokers.redis import RedisBroker
 
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -88,8 +89,14 @@ def workers_alive() -> int | None:
 
 
 def waiting_tickets(queue: str) -> int | None:
-    """Return how many tickets lie in a queue, None when Redis does not answer."""
+    """Return how many tickets nobody has taken yet, None when the broker does not answer.
+
+    Not the broker's own count: that includes the tickets which a killed worker still holds, and
+    Dramatiq gives those back only after its heartbeat time-out, long after our lease ran out.
+    """
     broker = dramatiq.get_broker()
-    if not hasattr(broker, "do_qsize"):
-        return 0
-    return gate.call(lambda: int(broker.do_qsize(queue)))
+    if isinstance(broker, RedisBroker):
+        return gate.call(lambda: cast(int, broker.client.llen(f"{broker.namespace}:{queue}")))
+    if hasattr(broker, "get_queue_message_counts"):
+        return gate.call(lambda: int(broker.get_queue_message_counts(queue)[0]))
+    return 0

@@ -6,6 +6,7 @@ with SQL of the test's own.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import psutil
 import psycopg
 import pytest
 from psycopg.rows import dict_row
@@ -79,6 +81,13 @@ def waits_of(requests: list[Request]) -> list[float]:
     """Return the seconds between the requests."""
     times = [request.received_at for request in requests]
     return [later - earlier for earlier, later in itertools.pairwise(times)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process still does something; a zombie only waits to be counted."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def get(url: str, **headers: str) -> tuple[int, bytes]:
@@ -164,6 +173,51 @@ def _is_logged(log: str, task_id: str, url: str) -> None:
     assert len([line for line in lines if failed in line]) == 4
     gave_up = f"Failed to send webhook after all retries callback_url={url} task_id={task_id}"
     assert len([line for line in lines if gave_up in line]) == 1
+
+
+def test_worker_killed_in_the_middle_of_a_render_loses_nothing(service: Service) -> None:
+    """kill -9 of the worker ends its render too; another makes the film and says so once."""
+    with Receiver([200], secret=secret_of(service)) as receiver:
+        scene = {
+            "scene_data": {"prompt": "A lighthouse"},
+            "video_params": {"resolution": "1280x720", "duration_s": 4},
+        }
+        body = SEED_REQUEST | {"callback_url": receiver.url, "task_data": scene}
+        task_id = service.submit(**body)
+        wait_until(lambda: service.call("GET", f"tasks/{task_id}")[1]["progress"] > 0, timeout=60)
+        workers = [psutil.Process(pid) for pid in service.details["worker"]]
+        renders = [child for worker in workers for child in worker.children(recursive=True)]
+        assert renders, "a render runs in a process of its own"
+        for worker in workers:
+            worker.kill()
+        wait_until(lambda: not any(is_alive(process) for process in renders), timeout=5)
+        task = service.wait_for_status(task_id, "completed", timeout=120)
+        receiver.wait_for(1)
+    assert task["attempts"] == 1, "a lost worker is not charged to the task"
+    assert [request.is_verified for request in receiver.requests] == [True]
+
+
+def test_two_services_run_side_by_side(service: Service, tmp_path: Path) -> None:
+    """A second service with a directory and a port of its own knows nothing of the first."""
+    second = Service(tmp_path / "var")
+    second.start()
+    try:
+        assert second.details["api_key"] != service.details["api_key"]
+        assert second.call("GET", "tasks")[1]["results"] == []
+        assert service.call("GET", "health/ready")[0] == 200
+    finally:
+        second.stop()
+    assert service.call("GET", "health/ready")[0] == 200
+
+
+def test_demo_shows_three_verified_webhooks(service: Service) -> None:
+    """`manage.py demo` ends with 0 when all three came, and says what is missing when not."""
+    ended = service.command("demo")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "All three webhooks arrived, signed and verified." in ended.stdout
+    ended = service.command("demo", "--timeout", "0.01")
+    assert ended.returncode == 1
+    assert "the demo failed" in ended.stderr
 
 
 def test_example_of_the_readme_works(service: Service) -> None:
