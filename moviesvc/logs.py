@@ -1,52 +1,48 @@
-"""How do log lines look, and how does an id travel from a request to a worker's line?
+"""How do log lines look, how does an id travel, and what may never be in a line?
 
-Lines are JSON in production and plain text in development. The request id is bound
-in the web process, carried by the ticket and bound again in the worker.
+Lines are JSON in production and plain text in development. The request id is bound in the web
+process, kept with the task and its events, and so stands in the lines of worker and engine too.
+
+A line tells where an exception came from and its type, not its text, which may quote a prompt, a
+row or a key; LOG_LEVEL=DEBUG shows the text as well. Values of the environment that are secrets,
+and whatever looks like one of ours, are masked wherever they turn up.
 """
 
 from __future__ import annotations
 
 import logging
 import logging.config
+import os
+import re
 import sys
+import threading
+import traceback
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dramatiq
 import structlog
-from structlog.typing import EventDict
 
+Line = MutableMapping[str, Any]
 
-def _add_context(_logger: Any, _name: str, line: EventDict) -> EventDict:
-    """Add the bound ids behind the line's own keys, whose order operators grep for."""
-    return {**line, **structlog.contextvars.get_contextvars(), **line}
-
-
-def _name_source_last(_logger: Any, _name: str, line: EventDict) -> EventDict:
-    """Move the logger's name to the end; the console prints a `logger` right after the event."""
-    line["source"] = line.pop("logger", "")
-    return line
-
+ROOT = Path(__file__).resolve().parent.parent
+MASK = "***"
+_SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD")
+#: Signing secrets, Ed25519 keys, API keys, and the user information of URLs.
+_OURS = r"wh(?:sec|sk)_[A-Za-z0-9+/=_-]+|\b[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}\b|(?<=://)[^/\s@]+(?=@)"
+#: `METHOD /path?query` of a request: values of a query, and the token of a media link.
+_QUERY = re.compile(r"\?\S*")
+_MEDIA_TOKEN = re.compile(r"(/media/[^/\s]+/)[^/\s]+")
+_PLAIN = re.compile(r"[^\s\"'\\]+")
 
 SHARED: list[Any] = [
-    _add_context,
+    structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
-
-
-def _rendering(log_format: str) -> list[Any]:
-    if log_format == "json":
-        return [structlog.processors.JSONRenderer()]
-    is_terminal = sys.stderr.isatty()
-    console = structlog.dev.ConsoleRenderer(
-        colors=is_terminal,
-        pad_event_to=0,
-        sort_keys=False,
-        # The default prints the local variables of every frame, secrets included.
-        exception_formatter=structlog.dev.plain_traceback,
-    )
-    return [_name_source_last, console]
 
 
 def logging_config(log_format: str, level: str) -> None:
@@ -55,38 +51,138 @@ def logging_config(log_format: str, level: str) -> None:
         processors=[
             structlog.stdlib.filter_by_level,
             *SHARED,
-            structlog.processors.format_exc_info
-            if log_format == "json"
-            else structlog.stdlib.PositionalArgumentsFormatter(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    is_open = level.upper() == "DEBUG"
+    line = {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "processors": [
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.ExceptionRenderer(full_text if is_open else frames_only),
+            Masking(os.environ),
+            in_order,
+            structlog.processors.JSONRenderer() if log_format == "json" else plain_line,
+        ],
+        "foreign_pre_chain": SHARED,
+    }
+    quiet = ("django_structlog", "dramatiq", "asyncio")
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "formatters": {
-                "line": {
-                    "()": structlog.stdlib.ProcessorFormatter,
-                    "processors": [
-                        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                        *_rendering(log_format),
-                    ],
-                    "foreign_pre_chain": SHARED,
-                }
-            },
+            "formatters": {"line": line},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
             "root": {"handlers": ["stderr"], "level": level},
             "loggers": {
                 "django.request": {"level": "ERROR"},
-                "django_structlog": {"level": "WARNING"},
-                "dramatiq": {"level": "WARNING"},
-                "asyncio": {"level": "WARNING"},
+                **{name: {"level": "WARNING"} for name in quiet},
             },
         }
     )
+    threading.excepthook = _thread_crashed
+
+
+# -- what a line may say --------------------------------------------------------------------------
+
+
+def full_text(exc_info: Any) -> str:
+    """Return a traceback as Python prints it."""
+    return "".join(traceback.format_exception(*exc_info)).rstrip()
+
+
+def frames_only(exc_info: Any) -> str:
+    """Return where an exception, and those that led to it, came from, without their texts."""
+    error: BaseException | None = exc_info[1]
+    parts: list[str] = []
+    while error is not None and len(parts) < 5:
+        frames = [
+            f'  File "{_short(frame.filename)}", line {frame.lineno}, in {frame.name}'
+            for frame in traceback.extract_tb(error.__traceback__)
+        ]
+        name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+        parts.append("\n".join(["Traceback (most recent call last):", *frames, name]))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n\nwhich led to\n\n".join(reversed(parts))
+
+
+def _short(filename: str) -> str:
+    path = Path(filename)
+    if path.is_relative_to(ROOT) and ".venv" not in path.parts:
+        return path.relative_to(ROOT).as_posix()
+    return "/".join(path.parts[-3:]).replace("//", "/")
+
+
+class Masking:
+    """Put `***` in the place of every secret, in whatever value of a line it stands."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        known = sorted(_secrets_of(environment), key=len, reverse=True)
+        self._secret = re.compile("|".join([*map(re.escape, known), _OURS]))
+
+    def __call__(self, logger: Any, method: str, line: Line) -> Line:
+        """Mask one line."""
+        if isinstance(request := line.get("request"), str):
+            line["request"] = _MEDIA_TOKEN.sub(rf"\1{MASK}", _QUERY.sub(f"?{MASK}", request))
+        for key, value in line.items():
+            if not isinstance(value, (int, float, type(None))):
+                text = str(value)
+                masked = self._secret.sub(MASK, text)
+                line[key] = value if masked == text else masked
+        return line
+
+
+def _secrets_of(environment: Mapping[str, str]) -> set[str]:
+    """Return the secrets that the environment holds: by their names, and the passwords of URLs."""
+    found: set[str] = set()
+    for name, value in environment.items():
+        if _SECRET_NAME.search(name):
+            found.update(part.strip() for part in value.split(","))
+        elif name.endswith("_URL") and "@" in value:
+            found.add(urlsplit(value).password or "")
+    return {value for value in found if len(value) >= 8}
+
+
+def in_order(logger: Any, method: str, line: Line) -> Line:
+    """Put first what people read first; the keys of the event stay as they were given."""
+    heads = {name: line.pop(name, "") for name in ("timestamp", "level", "event")}
+    tails = {name: line.pop(name) for name in ("logger", "exception") if name in line}
+    return {**heads, **line, **tails}
+
+
+def plain_line(logger: Any, method: str, line: Line) -> str:
+    """Return `time LEVEL   event key=value ...`; nothing in it can steer a terminal."""
+    time, level, event = (str(line.pop(name)) for name in ("timestamp", "level", "event"))
+    exception = line.pop("exception", "")
+    source = line.pop("logger", "")
+    pairs = [f"{key}={_value(value)}" for key, value in line.items()]
+    head = f"{level.upper():<7}"
+    if sys.stderr.isatty():
+        colour = {"error": 31, "critical": 31, "warning": 33}.get(level, 32)
+        head = f"\x1b[{colour}m{head}\x1b[0m"
+    text = " ".join([time[11:23], head, _printable(event), *pairs, f"({source})"])
+    return f"{text}\n{exception}" if exception else text
+
+
+def _value(value: Any) -> str:
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) and text.isprintable() else repr(text)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _thread_crashed(hook: threading.ExceptHookArgs) -> None:
+    """Say it like everything else; Python's own words would quote the exception."""
+    name = hook.thread.name if hook.thread else ""
+    info = (hook.exc_type, hook.exc_value, hook.exc_traceback)
+    structlog.get_logger(__name__).error("Thread crashed", thread=name, exc_info=info)
+
+
+# -- how an id travels ----------------------------------------------------------------------------
 
 
 class LogContextMiddleware(dramatiq.Middleware):

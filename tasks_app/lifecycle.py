@@ -113,6 +113,7 @@ def submit(request: Submit) -> Submission:
             raise
         return repeat
     metrics.task_submitted(task)
+    logger.info("Task submitted", task_id=str(task.id), task_type=task.task_type)
     faultpoint("submit.after_commit")
     wake.send_ticket(task.task_type, str(task.id))
     faultpoint("submit.after_enqueue")
@@ -430,6 +431,7 @@ def _publish(task: Task, event_type: str) -> None:
         body=events.body(task, event_type),
         is_terminal=is_terminal,
         targets=targets,
+        request_id=task.request_id,
     )
 
 

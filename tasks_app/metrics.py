@@ -133,8 +133,14 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
         cursor.execute(_TASKS, [COUNT_LIMIT, kinds])
         for kind, status, count in cursor.fetchall():
             tasks.add_metric([kind, status], count)
-        cursor.execute(_OLDEST_DUE, [kinds])
-        for kind, seconds in cursor.fetchall():
-            oldest.add_metric([kind], seconds or 0.0)
+    for kind, seconds in oldest_due().items():
+        oldest.add_metric([kind], seconds)
     yield tasks
     yield oldest
+
+
+def oldest_due() -> dict[str, float]:
+    """Return the seconds that the oldest due task of each type waits for a worker."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OLDEST_DUE, [list(TASK_TYPES)])
+        return {kind: seconds or 0.0 for kind, seconds in cursor.fetchall()}

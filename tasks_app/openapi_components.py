@@ -145,16 +145,20 @@ COMPONENTS: dict[str, Schema] = {
     "Readiness": exactly(
         {
             "status": {"enum": ["ok", "degraded"]},
+            "problems": {"type": "array", "items": TEXT},
             "database": TEXT,
             "redis": TEXT,
             "workers_alive": or_null(COUNT),
+            "migrations_pending": COUNT,
             "oldest_due_seconds": NUMBER,
             "oldest_due_webhook_seconds": NUMBER,
         },
         optional=(
+            "problems",
             "database",
             "redis",
             "workers_alive",
+            "migrations_pending",
             "oldest_due_seconds",
             "oldest_due_webhook_seconds",
         ),

@@ -10,21 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import wake
-from tasks_app.authentication import Access, ApiKeyAuthentication, access_of
+from tasks_app import readiness
+from tasks_app.authentication import ApiKeyAuthentication, access_of
 from tasks_app.models import Task
 from tasks_app.openapi import operation
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.problems import ApiProblem
-
-OVERDUE = """
-SELECT greatest(0, extract(epoch FROM now() - min(available_at))) FROM tasks_app_task
-WHERE status = 'queued' AND available_at <= now()
-"""
-OVERDUE_WEBHOOKS = """
-SELECT greatest(0, extract(epoch FROM now() - min(next_attempt_at)))
-FROM webhooks_app_webhookmessage WHERE status = 'pending' AND next_attempt_at <= now()
-"""
 
 
 class LiveView(APIView):
@@ -51,30 +42,18 @@ class ReadyView(APIView):
         """Ask the database, Redis and the workers."""
         try:
             found = ApiKeyAuthentication().authenticate(request)
-            details = _details()
+            state = readiness.look()
         except (DatabaseError, InterfaceError):
-            detail = "The database is out of reach."
-            headers = {"Retry-After": "2"}
-            raise ApiProblem(503, "not_ready", detail, headers=headers) from None
-        status = "ok" if details["redis"] == "ok" else "degraded"
-        access: Access | None = found[1] if found else None
-        return Response({"status": status, **(details if access else {})})
+            raise not_ready("The database is out of reach.") from None
+        details = state.details() if found else {}
+        if state.migrations_pending:
+            raise not_ready("The database is not up to date with the code.", details)
+        return Response({"status": "degraded" if state.problems else "ok", **details})
 
 
-def _details() -> dict[str, Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(OVERDUE)
-        oldest_task = cursor.fetchone()[0]
-        cursor.execute(OVERDUE_WEBHOOKS)
-        oldest_webhook = cursor.fetchone()[0]
-    is_redis_there = wake.gate.call(lambda: bool(wake.client().ping()))
-    return {
-        "database": "ok",
-        "redis": "ok" if is_redis_there else "unreachable",
-        "workers_alive": wake.workers_alive(),
-        "oldest_due_seconds": float(oldest_task or 0),
-        "oldest_due_webhook_seconds": float(oldest_webhook or 0),
-    }
+def not_ready(detail: str, more: dict[str, Any] | None = None) -> ApiProblem:
+    """Return the 503 of a service that can take no task."""
+    return ApiProblem(503, "not_ready", detail, headers={"Retry-After": "2"}, extra=more or {})
 
 
 _FIGURES = """

@@ -101,7 +101,10 @@ def interrupted_row(message: Claimed, token: uuid.UUID) -> dict[str, Any]:
 def log_attempt(message: Claimed, result: AttemptResult, *, is_last: bool) -> None:
     """Write the line, or the two lines, of one attempt."""
     callback_url = safe_url(message.url)
+    # After the keys of the fixed texts, so that what operators grep for stays as it is.
     more = {"message_id": message.event_id}
+    if message.request_id:
+        more["request_id"] = message.request_id
     if not result.error_code:
         logger.info(
             "Webhook sent successfully",

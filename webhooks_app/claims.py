@@ -61,7 +61,7 @@ WITH RECURSIVE waiting AS (
   RETURNING message.id, message.url, message.destination_id, message.endpoint_id,
     message.policy, message.jitter, message.retry_step, message.attempt_count,
     message.replay_id, event.event_id, event.scope, event.subject, event.event_type,
-    event.sequence, event.body, event.created_at
+    event.sequence, event.body, event.created_at, event.request_id
 ), attempt AS (
   INSERT INTO webhooks_app_webhookdelivery
     (message_id, attempt_number, trigger, url, remote_address, request_headers, started_at,
@@ -197,6 +197,7 @@ class Claimed:
     sequence: int
     body: bytes
     event_created_at: datetime
+    request_id: str
     delivery_id: int
 
 

@@ -195,8 +195,7 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
     with connection.cursor() as cursor:
         cursor.execute(_MESSAGES, [COUNT_LIMIT, list(MessageStatus.values)])
         yield _messages(cursor.fetchall())
-        cursor.execute(_OLDEST_DUE)
-        yield _oldest_due(dict(cursor.fetchall()))
+        yield _oldest_due(oldest_due())
         cursor.execute(_DESTINATIONS)
         yield from _destinations(cursor.fetchall())
         cursor.execute(_FAILING, [NAMED_DESTINATIONS])
@@ -204,6 +203,13 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
         cursor.execute(_REPLAYS)
         text = "Bulk replays that are not done."
         yield GaugeMetricFamily("webhooks_replays_running", text, value=cursor.fetchone()[0])
+
+
+def oldest_due() -> dict[bool, float]:
+    """Return the seconds that the oldest due message waits, by whether its destination is held."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OLDEST_DUE)
+        return {False: 0.0, True: 0.0, **dict(cursor.fetchall())}
 
 
 def _messages(rows: list[tuple[str, int]]) -> GaugeMetricFamily:
@@ -218,7 +224,7 @@ def _oldest_due(seconds: dict[bool, float]) -> GaugeMetricFamily:
     text = "How long the oldest due message waits; held: behind a pause or an open breaker."
     gauge = GaugeMetricFamily("webhooks_oldest_due_seconds", text, labels=["held"])
     for is_held, name in ((False, "no"), (True, "yes")):
-        gauge.add_metric([name], seconds.get(is_held, 0.0))
+        gauge.add_metric([name], seconds[is_held])
     return gauge
 
 

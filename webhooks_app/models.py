@@ -24,6 +24,8 @@ class WebhookEvent(models.Model):
     sequence = models.PositiveIntegerField()
     is_terminal = models.BooleanField(default=False)
     body = models.BinaryField()
+    # The request that began it all; for the engine's log lines.
+    request_id = models.CharField(max_length=64, blank=True, default="", db_default="")
     created_at = models.DateTimeField()
     acknowledged_at = models.DateTimeField(null=True, blank=True)
 

@@ -85,13 +85,24 @@ def publish(
     is_terminal: bool = False,
     targets: Sequence[Target] = (),
     is_for_endpoints: bool = True,
+    request_id: str = "",
 ) -> WebhookEvent:
     """Write an event and a message for every target and subscribed endpoint.
 
     Must run inside the transaction of whatever happened, so that both exist or neither.
     A test event is for its target alone: ``is_for_endpoints=False``.
     """
-    event = _insert_event(scope, subject, sequence, event_type, body, is_terminal)
+    event = WebhookEvent(
+        event_id=new_event_id(),
+        scope=scope,
+        subject=subject,
+        sequence=sequence,
+        event_type=event_type,
+        body=body,
+        is_terminal=is_terminal,
+        request_id=request_id,
+    )
+    _insert_event(event)
     written: set[str] = set()
     subscribed = _subscribed(scope, event_type) if is_for_endpoints else []
     for target in [*targets, *subscribed]:
@@ -104,27 +115,17 @@ def publish(
     return event
 
 
-def _insert_event(
-    scope: str, subject: str, sequence: int, event_type: str, body: bytes, is_terminal: bool
-) -> WebhookEvent:
-    event = WebhookEvent(
-        event_id=new_event_id(),
-        scope=scope,
-        subject=subject,
-        sequence=sequence,
-        event_type=event_type,
-        body=body,
-        is_terminal=is_terminal,
-    )
+def _insert_event(event: WebhookEvent) -> None:
+    columns = ["event_id", "scope", "subject", "sequence", "event_type", "body", "is_terminal"]
+    columns.append("request_id")
+    marks = ", ".join(["%s"] * len(columns))
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO webhooks_app_webhookevent (event_id, scope, subject, sequence,"
-            " event_type, body, is_terminal, created_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, now()) RETURNING id, created_at",
-            [event.event_id, scope, subject, sequence, event_type, body, is_terminal],
+            f"INSERT INTO webhooks_app_webhookevent ({', '.join(columns)}, created_at)"  # noqa: S608 - constants
+            f" VALUES ({marks}, now()) RETURNING id, created_at",
+            [getattr(event, name) for name in columns],
         )
         event.pk, event.created_at = cursor.fetchone()
-    return event
 
 
 def add_message(event: WebhookEvent, target: Target) -> None:

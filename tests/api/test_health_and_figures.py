@@ -12,7 +12,6 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from tasks_app import wake
 from tasks_app.models import ApiKey
 from tests import factories
 
@@ -23,29 +22,6 @@ def test_live_asks_nobody(django_assert_num_queries: Any) -> None:
     """The process answers without key, database or Redis."""
     with django_assert_num_queries(0):
         assert Client().get("/api/v1/health").json() == {"status": "ok"}
-
-
-def test_ready_tells_details_only_to_a_key(api: Client) -> None:
-    """Everybody learns ok or not; how many workers live is for those with a key."""
-    assert Client().get("/api/v1/health/ready").json() == {"status": "ok"}
-    factories.make_task(available_at=timezone.now() - timedelta(seconds=50))
-    wake.report_alive()
-    found = api.get("/api/v1/health/ready").json()
-    assert (found["database"], found["redis"], found["workers_alive"]) == ("ok", "ok", 1)
-    assert 49 <= found["oldest_due_seconds"] < 60
-    assert Client(headers={"x-api-key": "wrong"}).get("/api/v1/health/ready").status_code == 401
-
-
-def test_ready_is_degraded_without_redis(
-    api: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without Redis tasks are still taken, so the service is ready, but says what it lacks."""
-    settings.REDIS_URL = "unix:///nowhere/redis.sock?socket_timeout=0.25"
-    monkeypatch.setattr(wake, "_client", None)
-    answer = api.get("/api/v1/health/ready")
-    monkeypatch.undo()
-    assert answer.status_code == 200
-    assert (answer.json()["status"], answer.json()["redis"]) == ("degraded", "unreachable")
 
 
 def test_figures_are_those_of_the_keys_project() -> None:

@@ -1,0 +1,90 @@
+"""Can the service do its work just now, and if not, what is wrong?
+
+Cheap enough for a probe every second: two statements on indexes, one call to Redis. Nothing here
+decides anything; it only looks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.core.cache import cache
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from tasks_app import metrics, wake
+from webhooks_app import metrics as webhook_metrics
+
+#: A message that nothing holds back leaves within milliseconds; a minute means a dead engine.
+LATE_WEBHOOK_SECONDS = 60.0
+#: Reading the migrations takes a tenth of a second, and they change with a deployment only.
+MIGRATIONS_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What was found; ages in seconds, None where Redis could not be asked."""
+
+    redis: str
+    workers_alive: int | None
+    migrations_pending: int
+    oldest_due_seconds: float
+    oldest_due_webhook_seconds: float
+    is_webhook_late: bool
+
+    @property
+    def problems(self) -> list[str]:
+        """Say in words what an operator should look at, worst first."""
+        found = []
+        if self.migrations_pending:
+            found.append(f"{self.migrations_pending} migrations are not applied.")
+        if self.workers_alive == 0:
+            found.append("No worker gives a sign of life; accepted tasks wait.")
+        if self.redis != "ok":
+            found.append("Redis is unreachable; tasks start up to some seconds late.")
+        if self.is_webhook_late:
+            age = f"{self.oldest_due_webhook_seconds:.0f} s"
+            found.append(f"A webhook that nothing holds back is {age} late; no engine works.")
+        return found
+
+    def details(self) -> dict[str, Any]:
+        """Return what a key may see."""
+        members = asdict(self)
+        del members["is_webhook_late"]
+        return {"problems": self.problems, "database": "ok", **members}
+
+
+def look() -> Readiness:
+    """Ask the database, Redis and the workers.
+
+    Raises:
+        django.db.DatabaseError: the database cannot be reached.
+    """
+    pending = migrations_pending()
+    if pending:  # the tables may not be there yet
+        return Readiness(_redis(), wake.workers_alive(), pending, 0.0, 0.0, False)
+    webhooks = webhook_metrics.oldest_due()
+    return Readiness(
+        redis=_redis(),
+        workers_alive=wake.workers_alive(),
+        migrations_pending=0,
+        oldest_due_seconds=max(metrics.oldest_due().values()),
+        oldest_due_webhook_seconds=max(webhooks.values()),
+        is_webhook_late=webhooks[False] > LATE_WEBHOOK_SECONDS,
+    )
+
+
+def _redis() -> str:
+    return "ok" if wake.gate.call(lambda: bool(wake.client().ping())) else "unreachable"
+
+
+def migrations_pending() -> int:
+    """Return how many migrations of this code the database lacks."""
+    found: int | None = cache.get("readiness:migrations")
+    if found is None:
+        executor = MigrationExecutor(connection)
+        found = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+        # While some are missing somebody is about to apply them.
+        cache.set("readiness:migrations", found, MIGRATIONS_SECONDS if not found else 1.0)
+    return found

@@ -1,0 +1,108 @@
+"""Does readiness tell what is wrong: to a key in words, to everybody else ok or not?"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from django.core.cache import cache
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from moviesvc import embedded
+from tasks_app import wake
+from tests import factories
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def own_redis(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[psutil.Process]:
+    """A Redis server for this test alone, which it may kill."""
+    settings.REDIS_URL = embedded.redis(tmp_path) + "&socket_timeout=0.25"
+    monkeypatch.setattr(wake, "_client", None)
+    monkeypatch.setattr(wake, "gate", wake.RedisGate(closed_seconds=0))
+    yield psutil.Process(int((tmp_path / "redis.pid").read_text()))
+    embedded.stop(tmp_path)
+
+
+def ready(client: Client) -> dict[str, Any]:
+    """Return what readiness says."""
+    answer = client.get("/api/v1/health/ready")
+    assert answer.status_code == 200, answer.content
+    return dict(answer.json())
+
+
+def test_details_are_for_those_with_a_key(api: Client) -> None:
+    """Everybody learns ok or not; how many workers live is for those with a key."""
+    wake.report_alive()
+    assert ready(Client()) == {"status": "ok"}
+    factories.make_task(available_at=timezone.now() - timedelta(seconds=50))
+    found = ready(api)
+    assert (found["status"], found["problems"]) == ("ok", [])
+    assert (found["database"], found["redis"], found["workers_alive"]) == ("ok", "ok", 1)
+    assert found["migrations_pending"] == 0
+    assert 49 <= found["oldest_due_seconds"] < 60
+    assert Client(headers={"x-api-key": "wrong"}).get("/api/v1/health/ready").status_code == 401
+
+
+def test_a_killed_redis_is_named_and_its_return_noticed(
+    api: Client, own_redis: psutil.Process, tmp_path: Path
+) -> None:
+    """Without Redis tasks are still taken: ready, degraded, and in words why; then ok again."""
+    wake.report_alive()
+    assert ready(api)["status"] == "ok"
+    own_redis.send_signal(signal.SIGKILL)
+    own_redis.wait(10)
+    found = ready(api)
+    assert (found["status"], found["redis"], found["workers_alive"]) == (
+        "degraded",
+        "unreachable",
+        None,
+    )
+    assert found["problems"][0].startswith("Redis is unreachable")
+    assert ready(Client()) == {"status": "degraded"}
+    embedded.redis(tmp_path)
+    wake.report_alive()
+    wait_until(lambda: ready(api)["status"] == "ok")
+
+
+def test_missing_workers_and_engines_are_named(api: Client, own_redis: psutil.Process) -> None:
+    """No sign of life, and a webhook that nothing holds back but nobody sends."""
+    assert ready(api)["problems"] == ["No worker gives a sign of life; accepted tasks wait."]
+    wake.report_alive()
+    late = timezone.now() - timedelta(seconds=100)
+    held = factories.make_destination(
+        "https://held.example.org/", held_until=timezone.now() + timedelta(hours=1)
+    )
+    factories.make_message(url="https://held.example.org/", destination=held, next_attempt_at=late)
+    found = ready(api)
+    assert found["problems"] == [], "what is held back on purpose is no fault"
+    assert 99 <= found["oldest_due_webhook_seconds"] < 110
+    factories.make_message(next_attempt_at=late)
+    (problem,) = ready(api)["problems"]
+    assert "no engine works" in problem
+
+
+def test_pending_migrations_make_it_not_ready(api: Client) -> None:
+    """Code that is newer than its tables takes no traffic, and says to a key why."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'webhooks_app'")
+    cache.clear()
+    answer = api.get("/api/v1/health/ready")
+    assert (answer.status_code, answer["Content-Type"]) == (503, "application/problem+json")
+    body = answer.json()
+    assert body["migrations_pending"] > 0
+    assert "migrations are not applied" in body["problems"][0]
+    public = Client().get("/api/v1/health/ready")
+    assert public.status_code == 503
+    assert "problems" not in public.json()
