@@ -74,3 +74,13 @@ class StillProvider:
     def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
         """There is nothing remote."""
         return CancelOutcome.UNSUPPORTED
+
+
+class CanaryProvider(StillProvider):
+    """Crash with a text that quotes the request and the environment: no sink may show it."""
+
+    name = "canary"
+
+    def generate(self, job: Job, context: Context) -> Result:
+        """Raise what no provider should."""
+        raise RuntimeError(f"{job.task_data} {os.environ.get('PROVIDER_API_KEY')}")
