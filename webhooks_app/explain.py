@@ -289,16 +289,19 @@ def _explain_dead(message: WebhookMessage) -> Explanation:
     elif code in ("destination_disabled", "expired"):
         text = f"Not sent, since {WHAT_THE_CODE_MEANS[code]}. {replay}"
     else:
-        count = len(message.policy)
-        tried = (
-            f"all {count} retries ({policy_text(message)}) were used up"
-            if count
-            else "its policy has no retries"
-        )
+        tried = _used_up(message)
         text = (
             f"It will not be retried: {tried}. The last failure: {_last_failure(message)}. {replay}"
         )
     return Explanation("Dead letter", text, "danger")
+
+
+def _used_up(message: WebhookMessage) -> str:
+    if not message.policy:
+        return "its policy has no retries"
+    if len(message.policy) == 1:
+        return f"its only retry ({policy_text(message)}) was used up"
+    return f"all {len(message.policy)} retries ({policy_text(message)}) were used up"
 
 
 def policy_text(message: WebhookMessage) -> str:

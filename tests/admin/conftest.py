@@ -1,0 +1,76 @@
+"""Which operator sits at which browser? A logged-in page that complains about what breaks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from tests import browser, factories
+from webhooks_app.engine_thread import EngineThread
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium; of one module alone, since it leaves an event loop in the thread."""
+    if browser.find() is None:
+        pytest.skip(browser.MISSING)
+    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with browser.launched() as running:
+        yield running
+    if before is None:
+        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    """A browser that knows nobody."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the browser's console and scripts complained about; a test may clear it."""
+    return []
+
+
+@pytest.fixture
+def stranger(context: BrowserContext, complaints: list[str]) -> Iterator[Page]:
+    """A page of somebody who is not logged in; the test fails where the console complains."""
+    page = context.new_page()
+    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    assert complaints == []
+
+
+@pytest.fixture
+def page(stranger: Page, live_server: Any) -> Page:
+    """A page of the operator mara, who may do everything."""
+    client = Client()
+    client.force_login(factories.make_staff("mara"))
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    stranger.context.add_cookies(
+        [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
+    )
+    return stranger
+
+
+@pytest.fixture
+def engine(transactional_db: None) -> Iterator[EngineThread]:
+    """A delivery engine, as a worker process hosts it."""
+    thread = EngineThread()
+    thread.start()
+    yield thread
+    thread.stop()

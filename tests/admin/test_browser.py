@@ -1,0 +1,260 @@
+"""Can an operator find, understand and repair what failed? In a real browser, with a real engine.
+
+The web server is Django's, the engine and the receiver are the real ones, nothing is replaced.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from tests import factories
+from tests.answers import Answer
+from tests.browser import log_in
+from tests.receiver import Receiver
+from tests.waiting import wait_until
+from webhooks_app import outbox
+from webhooks_app.engine_thread import EngineThread
+from webhooks_app.models import OperatorAction, ReplayJob, WebhookEvent, WebhookMessage
+from webhooks_app.stored_secrets import get_or_create
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SCOPE = "night_shift"
+EVIL = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
+
+
+@pytest.fixture
+def receiver(transactional_db: None) -> Iterator[Receiver]:
+    """A receiver that verifies with the project's own secret."""
+    with Receiver([200], secret=get_or_create(SCOPE)) as receiver:
+        yield receiver
+
+
+def publish(url: str, policy: Any = ()) -> WebhookMessage:
+    """Owe one event to ``url``."""
+    event: WebhookEvent = outbox.publish(
+        scope=SCOPE,
+        subject=str(factories.make_task("completed", project_id=SCOPE).pk),
+        sequence=1,
+        event_type="task.completed",
+        body=b'{"status": "completed"}',
+        is_terminal=True,
+        targets=[outbox.Target(url, policy)],
+    )
+    return WebhookMessage.objects.get(event=event)
+
+
+def dead_letter(receiver: Receiver, answer: Answer | int = 500) -> WebhookMessage:
+    """Let a message die, with a retry behind it."""
+    receiver.answer(answer)
+    message = publish(receiver.url, [0.05])
+    wait_for(message, "dead")
+    return message
+
+
+def wait_for(message: WebhookMessage, status: str) -> None:
+    """Wait until the message has that state."""
+    rows = WebhookMessage.objects.filter(pk=message.pk, status=status)
+    wait_until(rows.exists, 10, f"message {message.pk} {status}")
+
+
+def admin_page(base: Any, name: str, *args: Any) -> str:
+    """Return the address of an admin page on the live server."""
+    return str(base.url) + reverse(f"admin:{name}", args=args)
+
+
+def confirm(page: Page, operation: str, reason: str, **fields: str) -> None:
+    """Press an operation's button, fill in its page and send it."""
+    page.click(f"[data-operation={operation}]")
+    for name, value in fields.items():
+        page.fill(f"[name={name}]", value)
+    page.fill("[name=reason]", reason)
+    page.click(".mv-form button[type=submit]")
+
+
+def badge(page: Page, text: str) -> None:
+    """Wait until the page's badge says that; the page brings itself up to date."""
+    page.locator(".mv-head .mv-badge", has_text=re.compile(text, re.IGNORECASE)).wait_for()
+
+
+def test_an_operator_finds_a_dead_letter_reads_why_and_replays_it(
+    stranger: Page, live_server: Any, engine: EngineThread, receiver: Receiver
+) -> None:
+    """Shows the whole way: log in, search, read, replay, see it delivered without a reload."""
+    page = stranger
+    factories.make_staff("mara")
+    message = dead_letter(receiver, Answer(500, body=b"the disk is full"))
+    log_in(page, live_server.url, "mara")
+    assert page.locator("text=Deliveries by outcome").is_visible()
+    page.click("a:has-text('Messages')")
+    page.fill("input[name=q]", SCOPE)
+    page.press("input[name=q]", "Enter")
+    page.click(f"#result_list a:has-text('{message.pk}')")
+    why = page.inner_text("#why")
+    assert "Dead letter" in why
+    assert "its only retry (50 ms) was used up" in why
+    assert "answered 500" in why
+    assert page.locator("[data-role=response-body]").last.inner_text() == "the disk is full"
+    receiver.answer(200)
+    confirm(page, "replay", "the disk was emptied")
+    badge(page, "delivered")
+    assert len({r.message_id for r in receiver.requests}) == 1
+    assert [r.is_verified for r in receiver.requests] == [True, True, True]
+    line = OperatorAction.objects.get(action="replay.start")
+    assert (line.actor, line.reason) == ("mara", "the disk was emptied")
+
+
+def test_a_receivers_script_is_shown_and_does_not_run(
+    chromium: Any, page: Page, live_server: Any, engine: EngineThread, receiver: Receiver
+) -> None:
+    """Shows, with the page's own policy switched off, that escaping alone disarms an answer."""
+    message = dead_letter(receiver, Answer(500, body=EVIL.encode(), headers=[("x-evil", EVIL)]))
+    cookies = page.context.cookies()
+    context = chromium.new_context(bypass_csp=True, storage_state={"cookies": cookies})
+    bare = context.new_page()
+    bare.goto(admin_page(live_server, "webhooks_app_webhookmessage_change", message.pk))
+    assert bare.locator("[data-role=response-body]").last.inner_text() == EVIL
+    assert bare.locator(".mv-headers td", has_text="window.hacked").count() >= 1
+    assert bare.evaluate("window.hacked") is None
+    context.close()
+
+
+def test_the_pages_policy_stops_a_script_that_got_in(
+    page: Page, live_server: Any, complaints: list[str]
+) -> None:
+    """Shows the second fence: an inline script in an admin page is refused by the browser."""
+    page.goto(admin_page(live_server, "index"))
+    page.evaluate(
+        """() => {
+        const script = document.createElement("script");
+        script.textContent = "window.hacked = 1";
+        document.body.append(script);
+        }"""
+    )
+    assert page.evaluate("window.hacked") is None
+    assert any("Content Security Policy" in text for text in complaints)
+    complaints.clear()
+
+
+def test_replay_with_filter_shows_first_and_replays_what_was_shown(
+    page: Page, live_server: Any, engine: EngineThread, receiver: Receiver
+) -> None:
+    """Shows that a filter is looked at before it acts, and that its replay reports to the end."""
+    message = dead_letter(receiver)
+    other = factories.make_message("dead", url="https://elsewhere.example.org/")
+    receiver.answer(204)
+    page.goto(admin_page(live_server, "webhooks_app_webhookmessage_changelist"))
+    page.click("a:has-text('Replay with filter')")
+    page.fill("[name=host]", "127.0.0.1")
+    page.fill("[name=since]", timezone.now().strftime("%Y-%m-%dT00:00:00"))
+    page.fill("[name=reason]", "after the outage")
+    page.click("button:has-text('Show what it matches')")
+    assert page.locator(".mv-lines li").all_inner_texts() == [
+        f"{message.pk}: task.completed to {receiver.url} (Dead)"
+    ]
+    page.fill("[name=host]", "elsewhere.example.org")
+    page.click("button:has-text('Replay 1 message')")
+    assert page.locator(".mv-lines li").count() == 1
+    assert not ReplayJob.objects.exists()
+    page.fill("[name=host]", "127.0.0.1")
+    page.click("button:has-text('Replay 1 message')")
+    page.click("button:has-text('Replay 1 message')")
+    page.locator("[data-live=outcome]", has_text="1 delivered, 0 on their way").wait_for()
+    badge(page, "finished")
+    wait_for(message, "delivered")
+    other.refresh_from_db()
+    assert other.status == "dead"
+
+
+def test_ticked_messages_are_replayed(
+    page: Page, live_server: Any, engine: EngineThread, receiver: Receiver
+) -> None:
+    """Shows that a selection in the list is replayed after one question, and nothing else."""
+    first, second, third = (dead_letter(receiver) for _ in range(3))
+    receiver.answer(200)
+    page.goto(admin_page(live_server, "webhooks_app_webhookmessage_changelist"))
+    for message in (first, third):
+        page.check(f"input.action-select[value='{message.pk}']")
+    page.select_option("select[name=action]", "replay_selected")
+    page.click("#changelist-form button[name=index]")
+    page.fill("[name=reason]", "only these two")
+    page.click("button:has-text('Replay 2 messages')")
+    wait_for(first, "delivered")
+    wait_for(third, "delivered")
+    second.refresh_from_db()
+    assert second.status == "dead"
+
+
+def test_a_destination_is_held_freed_pinged_and_stopped(
+    page: Page, live_server: Any, engine: EngineThread, receiver: Receiver
+) -> None:
+    """Shows each button of a destination by what then arrives at the receiver."""
+    first = publish(receiver.url)
+    wait_for(first, "delivered")
+    address = admin_page(
+        live_server, "webhooks_app_webhookdestination_change", first.destination_id
+    )
+    page.goto(address)
+    confirm(page, "pause", "they asked for it", minutes="5")
+    badge(page, "paused")
+    held = publish(receiver.url)
+    page.goto(admin_page(live_server, "webhooks_app_webhookmessage_change", held.pk))
+    assert "Waiting for its destination" in page.inner_text("#why")
+    assert "an operator paused it" in page.inner_text("#why")
+    page.goto(address)
+    confirm(page, "resume", "they are back")
+    badge(page, "healthy")
+    wait_for(held, "delivered")
+    confirm(page, "ping", "to be sure")
+    page.click("a:has-text('see what comes back')")
+    badge(page, "delivered")
+    assert receiver.requests[-1].headers["webhook-event"] == "webhook.ping"
+    count = len(receiver.requests)
+    page.goto(address)
+    confirm(page, "disable", "they are gone for good")
+    badge(page, "disabled")
+    wait_for(publish(receiver.url), "dead")
+    confirm(page, "enable", "they came back")
+    badge(page, "healthy")
+    assert len(receiver.requests) == count
+    done = OperatorAction.objects.order_by("id").values_list("action", flat=True)
+    assert [action.partition(".")[2] for action in done] == [
+        "pause", "resume", "ping", "disable", "enable",
+    ]  # fmt: skip
+
+
+def status_with(base: Any, key: str) -> int:
+    """Return the API's answer to a request with that key."""
+    request = urllib.request.Request(f"{base.url}/api/v1/tasks", headers={"X-API-Key": key})
+    try:
+        with urllib.request.urlopen(request) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def test_a_key_is_made_shown_once_used_and_revoked(page: Page, live_server: Any) -> None:
+    """Shows that the key on the page works, is gone with the next look, and ends when revoked."""
+    page.goto(admin_page(live_server, "tasks_app_apikey_add"))
+    page.fill("[name=name]", "the night shift")
+    page.fill("[name=project_id]", SCOPE)
+    page.click("button[name=_continue]")
+    key = page.inner_text("code.mv-key")
+    assert status_with(live_server, key) == 200
+    page.reload()
+    assert key not in page.content()
+    assert key.partition(".")[2] not in page.content()
+    confirm(page, "revoke", "the shift is over")
+    badge(page, "revoked")
+    assert status_with(live_server, key) == 401

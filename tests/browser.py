@@ -1,0 +1,58 @@
+"""Which browser looks at the admin? The system's Chromium, headless; none is ever downloaded."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MISSING = (
+    "no Chromium on the PATH; install one to run the tests in a browser, "
+    "for example with: sudo apt-get install chromium"
+)
+ARGUMENTS = [
+    "--no-sandbox",  # as root, which containers often are
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def find() -> str | None:
+    """Return the path of the system's Chromium, None where there is none."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """Run the browser.
+
+    Until it ends, this thread counts as one with a running event loop: Django's ORM needs
+    DJANGO_ALLOW_ASYNC_UNSAFE there.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find(), args=ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def log_in(page: Page, base: str, name: str, password: str = "password") -> None:
+    """Go through the login page to the dashboard."""
+    page.goto(f"{base}/admin/")
+    page.fill("input[name=username]", name)
+    page.fill("input[name=password]", password)
+    page.click("button[type=submit]")
+    page.wait_for_url(f"{base}/admin/")
