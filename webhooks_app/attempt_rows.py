@@ -124,9 +124,14 @@ def log_attempt(message: Claimed, result: AttemptResult, *, is_last: bool) -> No
         **more,
     )
     if is_last:
-        logger.error(
-            "Failed to send webhook after all retries",
-            callback_url=callback_url,
-            task_id=message.subject,
-            **more,
-        )
+        log_dead_letter(message.url, message.subject, message.event_id)
+
+
+def log_dead_letter(url: str, subject: str, event_id: str) -> None:
+    """Write the line of a message that nobody will try again by itself."""
+    logger.error(
+        "Failed to send webhook after all retries",
+        callback_url=safe_url(url),
+        task_id=subject,
+        message_id=event_id,
+    )

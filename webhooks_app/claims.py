@@ -158,6 +158,12 @@ WHERE id IN (
 RETURNING id
 """
 
+_DEAD_LETTERS = """
+SELECT message.url, event.subject, event.event_id FROM webhooks_app_webhookmessage message
+JOIN webhooks_app_webhookevent event ON event.id = message.event_id
+WHERE message.id = ANY(%s) AND message.status = 'dead'
+"""
+
 _NEXT_DUE = """
 SELECT extract(epoch FROM next_attempt_at - now())::float8 FROM webhooks_app_webhookmessage
 WHERE status = 'pending' AND next_attempt_at > now() ORDER BY next_attempt_at LIMIT 1
@@ -262,6 +268,15 @@ async def expire_held(connection: Connection, max_wait_seconds: float) -> list[i
     async with connection.cursor() as cursor:
         await cursor.execute(_EXPIRE_HELD, [max_wait_seconds])
         return [row[0] for row in await cursor.fetchall()]
+
+
+async def dead_letters(
+    connection: Connection, message_ids: Sequence[int]
+) -> list[tuple[str, str, str]]:
+    """Return (url, subject, event id) of those messages that are dead, for their log lines."""
+    async with connection.cursor() as cursor:
+        await cursor.execute(_DEAD_LETTERS, [list(message_ids)])
+        return list(await cursor.fetchall())
 
 
 async def seconds_to_next(connection: Connection) -> float | None:

@@ -14,6 +14,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError
 
 from webhooks_app import claims, metrics
+from webhooks_app.attempt_rows import log_dead_letter
 from webhooks_app.conf import webhook_settings
 from webhooks_app.database import DatabaseThread
 from webhooks_app.destination_paces import DestinationPaces
@@ -58,12 +59,12 @@ class Housekeeping:
                 await claims.recover(connection, rows)
                 logger.warning("Webhook attempts were interrupted", count=len(rows))
         metrics.attempts.labels("interrupted", "").inc(len(rows))
-        metrics.count_dead(sum(bool(row["is_dead"]) for row in rows))
+        await self._bury(connection, [int(row["id"]) for row in rows if row["is_dead"]])
         return len(rows)
 
     def _recovered(
         self, message_id: int, waits: list[float], jitter: float, step: int, in_a_row: int
-    ) -> dict[str, object]:
+    ) -> dict[str, float]:
         decision = decide_interrupted(
             in_a_row,
             policy=Policy(tuple(waits), jitter),
@@ -82,9 +83,17 @@ class Housekeeping:
 
     async def _expire(self, connection: claims.Connection) -> None:
         expired = await claims.expire_held(connection, webhook_settings.MESSAGE_MAX_WAIT)
-        metrics.count_dead(len(expired))
         if expired:
-            logger.error("Webhook messages waited too long", count=len(expired))
+            logger.warning("Webhook messages waited too long", count=len(expired))
+        await self._bury(connection, expired)
+
+    async def _bury(self, connection: claims.Connection, message_ids: list[int]) -> None:
+        """Count and log dead letters that no attempt's own end has logged."""
+        if not message_ids:
+            return
+        metrics.count_dead(len(message_ids))
+        for letter in await claims.dead_letters(connection, message_ids):
+            log_dead_letter(*letter)
 
     async def _exchange(self, connection: claims.Connection) -> None:
         observed = self._paces.take_observations()

@@ -87,7 +87,6 @@ class Pacer:
         self._opened_until: float | None = None
         self._cooldown = self._limits.cooldown_seconds
         self._probe: str | None = None
-        self._last_probed: str | None = None
         self._held_until: float | None = None
         self._looked_at = 0.0
 
@@ -142,13 +141,6 @@ class Pacer:
             return 0 if self._probe is not None else 1
         return max(0, int(self._window) - len(self._in_flight))
 
-    def prefers_other_than(self) -> str | None:
-        """Return the message whose probe failed last: another one should probe where there is one.
-
-        A single poisonous message must not keep the breaker open for all.
-        """
-        return self._last_probed if self._opened_until is not None else None
-
     def started(self, message_id: str) -> None:
         """Note that a request has started. The caller has asked ``seats`` before."""
         self._starts += 1
@@ -192,7 +184,7 @@ class Pacer:
 
     def _close(self) -> None:
         self._failing.clear()
-        self._opened_until = self._last_probed = None
+        self._opened_until = None
         self._cooldown = self._limits.cooldown_seconds
 
     def _halve(self, ordinal: int) -> None:
@@ -205,7 +197,6 @@ class Pacer:
         # A message counts once however often it is retried.
         self._failing[message_id] = None
         if is_probe:
-            self._last_probed = message_id
             self._cooldown = min(2 * self._cooldown, self._limits.cooldown_max_seconds)
             self._opened_until = now + self._cooldown
         elif self._opened_until is None and len(self._failing) >= self._limits.breaker_threshold:

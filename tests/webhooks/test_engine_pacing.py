@@ -113,11 +113,12 @@ def test_breaker_opens_probes_with_one_and_lets_all_through_again(
     configure(
         settings,
         BREAKER_THRESHOLD=3,
-        DESTINATION_START_WINDOW=3,
+        DESTINATION_START_WINDOW=1,  # one after the other: no fourth is under way meanwhile
+        DESTINATION_MAX_WINDOW=1,
         BREAKER_COOLDOWN_SECONDS=2,
         BREAKER_COOLDOWN_MAX_SECONDS=2,
     )
-    receiver.answer(Answer(500, delay=0.2))
+    receiver.answer(500)
     publish_bulk(receiver.url, 12, policy=[0.1, 0.1, 0.1, 0.1])
     held = wait_until(lambda: WebhookDestination.objects.filter(hold_reason="breaker").first())
     assert (held.breaker_state, held.failing_messages) == ("open", 3)

@@ -148,7 +148,6 @@ def test_failed_probe_doubles_the_cooldown_up_to_its_limit():
         assert pacer.seats(now) == 1
         run(pacer, f"probe{cooldown}", FAILED, now)
         assert pacer.held_until == now + cooldown
-        assert pacer.prefers_other_than() == f"probe{cooldown}"
         now += cooldown
     assert pacer.seats(now) == 1
 

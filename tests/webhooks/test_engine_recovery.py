@@ -1,0 +1,147 @@
+"""What becomes of messages whose engine died again and again, or that waited too long?"""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from django.db import connection
+
+from tests.receiver import Receiver
+from tests.waiting import wait_until
+from tests.webhooks.running import SCOPE, attempts_of, publish, running_engine, status_of
+from webhooks_app import outbox
+from webhooks_app.engine_thread import EngineThread
+from webhooks_app.models import WebhookEvent
+from webhooks_app.replay import replay_one
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# What a claim leaves behind when its process dies at once: a lease that is over, an open row.
+_CLAIM_AND_DIE = """
+WITH leased AS (
+  UPDATE webhooks_app_webhookmessage SET attempt_count = attempt_count + 1,
+    lease_token = gen_random_uuid(), lease_expires_at = now(), next_attempt_at = now()
+  WHERE status = 'pending' AND lease_token IS NULL RETURNING id, attempt_count, url
+)
+INSERT INTO webhooks_app_webhookdelivery
+  (message_id, attempt_number, trigger, url, remote_address, request_headers, started_at, phases,
+   outcome, response_headers, is_truncated, reconnected, error_code, error)
+SELECT id, attempt_count, 'scheduled', url, '', '{}', now(), '{}', 'pending', '{}', false, false,
+  '', '' FROM leased
+"""
+
+
+@pytest.fixture(autouse=True)
+def _quick_chores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for expired leases ten times a second instead of once."""
+    monkeypatch.setattr("webhooks_app.housekeeping.INTERVAL_SECONDS", 0.1)
+
+
+def hold(url: str, interval: str | None = "1 hour") -> None:
+    """Let the URL's destination rest for so long, or no more; recovery goes on meanwhile."""
+    destination_id, _ = outbox.destination_of(SCOPE, url)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE webhooks_app_webhookdestination SET held_until = now() + %s::interval"
+            " WHERE id = %s",
+            [interval, destination_id],
+        )
+    outbox.wake()
+
+
+def die_once(event: WebhookEvent) -> None:
+    """Let an engine die under the event's message, and another find that out."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM_AND_DIE)
+    wait_until(lambda: event.messages.get().lease_token is None)
+
+
+def age(event: WebhookEvent, interval: str) -> None:
+    """Make the event's message due so long ago."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE webhooks_app_webhookmessage SET next_attempt_at = now() - %s::interval"
+            " WHERE event_id = %s",
+            [interval, event.pk],
+        )
+
+
+def logged(caplog: pytest.LogCaptureFixture, text: str) -> int:
+    """Return how many lines with that event text were logged."""
+    return sum(text in str(record.msg) for record in caplog.records)
+
+
+def test_five_interruptions_in_a_row_use_up_one_retry(
+    engine: EngineThread, receiver: Receiver
+) -> None:
+    """Four deaths cost nothing, the fifth a retry; each attempt keeps its number and its row."""
+    hold(receiver.url)
+    event = publish(receiver.url, policy=[30, 60])
+    steps = []
+    for _ in range(5):
+        die_once(event)
+        steps.append(event.messages.get().retry_step)
+    assert steps == [0, 0, 0, 0, 1]
+    message = event.messages.get()
+    assert (message.status, message.attempt_count) == ("pending", 5)
+    assert [a.outcome for a in attempts_of(event)] == ["interrupted"] * 5
+    assert [a.attempt_number for a in attempts_of(event)] == [1, 2, 3, 4, 5]
+    assert receiver.requests == []
+
+
+def test_message_that_kills_every_engine_becomes_a_dead_letter(
+    engine: EngineThread, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fifth death without a retry left is the end, and is logged like every dead letter."""
+    hold(receiver.url)
+    event = publish(receiver.url, policy=[])
+    with caplog.at_level(logging.INFO):
+        for _ in range(5):
+            die_once(event)
+    assert status_of(event) == "dead"
+    assert event.messages.get().finished_at is not None
+    wait_until(lambda: logged(caplog, "Failed to send webhook after all retries") == 1)
+
+
+def test_an_answer_between_deaths_begins_the_count_anew(
+    receiver: Receiver, engine: EngineThread
+) -> None:
+    """Four deaths, an ordinary failure, four deaths: only the failure used up a retry."""
+    receiver.answer(500)
+    hold(receiver.url)
+    event = publish(receiver.url, policy=[600, 600])
+    for _ in range(4):
+        die_once(event)
+    hold(receiver.url, None)
+    wait_until(lambda: event.messages.get().retry_step == 1)
+    hold(receiver.url)
+    for _ in range(4):
+        die_once(event)
+    assert (event.messages.get().retry_step, event.messages.get().interrupted_count) == (1, 4)
+
+
+def test_message_held_back_for_a_day_expires_and_can_be_replayed(
+    engine: EngineThread, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """24 h behind a pause: dead as `expired`, logged, no attempt; an hour less just waits."""
+    hold(receiver.url)
+    old, younger = publish(receiver.url), publish(receiver.url, subject="task-2")
+    age(old, "24 hours 1 second")
+    age(younger, "23 hours")
+    with caplog.at_level(logging.INFO):
+        wait_until(lambda: status_of(old) == "dead")
+    assert (old.messages.get().last_error_code, attempts_of(old)) == ("expired", [])
+    assert status_of(younger) == "pending"
+    wait_until(lambda: logged(caplog, "Failed to send webhook after all retries") == 1)
+    hold(receiver.url, None)
+    replay_one(old.messages.get(), requested_by="operator", reason="a test", source="admin")
+    wait_until(lambda: status_of(old) == status_of(younger) == "delivered")
+
+
+def test_message_that_was_never_held_does_not_expire(receiver: Receiver) -> None:
+    """A day without any engine is no reason to give up: the first that starts delivers."""
+    event = publish(receiver.url)
+    age(event, "30 hours")
+    with running_engine():
+        wait_until(lambda: status_of(event) == "delivered")
