@@ -68,6 +68,7 @@ $(READY): requirements-dev.txt
 			echo "Python's venv module is missing. Type: sudo apt-get install python3-venv"; \
 			exit 1; \
 		fi; }
+	@echo "Setting up .venv from the lock; the first time takes a minute or two"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@$(BIN)/python -c 'import skia' 2>/dev/null || { \

@@ -118,7 +118,8 @@ def web_answers() -> bool:
     connection = http.client.HTTPConnection(address, settings.PORT, timeout=1.0)
     with contextlib.closing(connection):
         try:
-            connection.request("GET", "/api/v1/health")
+            headers = {"Host": settings.ALLOWED_HOSTS[0].lstrip(".*") or "localhost"}
+            connection.request("GET", "/api/v1/health", headers=headers)
             return bool(connection.getresponse().status)
         except (OSError, http.client.HTTPException):
             return False

@@ -7,6 +7,7 @@ What a program is and which ones run is the caller's business.
 
 import contextlib
 import ctypes
+import json
 import os
 import selectors
 import signal
@@ -104,12 +105,14 @@ class Supervisor:
         on_tick: Callable[["Supervisor"], float],
         grace_seconds: float,
         output: TextIO = sys.stdout,
+        is_json: bool = False,
     ) -> None:
         self.children = [Child(program) for program in programs]
         self.is_stopping = False
         self._on_tick = on_tick
         self._grace_seconds = grace_seconds
         self._output = output
+        self._is_json = is_json
         self._width = max(len(name) for name in [OWN_NAME, *(each.name for each in programs)])
         self._selector = selectors.DefaultSelector()
         self._signals: list[signal.Signals] = []
@@ -247,8 +250,14 @@ class Supervisor:
         # A closed terminal or a `| head` must not take the service down.
         with contextlib.suppress(OSError):
             for line in text.split("\n"):
-                self._output.write(f"{name:<{self._width}} | {line}\n")
+                self._output.write(self._as_line(name, line) + "\n")
             self._output.flush()
+
+    def _as_line(self, name: str, line: str) -> str:
+        if not self._is_json:
+            return f"{name:<{self._width}} | {line}"
+        # What a log collector reads is JSON to the last line, also what no logger wrote.
+        return line if line.startswith("{") else json.dumps({"event": line, "process": name})
 
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork

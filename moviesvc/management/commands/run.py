@@ -59,7 +59,10 @@ class Service:
         self._prepare()
         environment = service.child_environment(self.var)
         supervisor = Supervisor(
-            service.programs(environment), on_tick=self._tick, grace_seconds=service.GRACE_SECONDS
+            service.programs(environment),
+            on_tick=self._tick,
+            grace_seconds=service.GRACE_SECONDS,
+            is_json=settings.LOG_FORMAT == "json",
         )
         try:
             supervisor.run()
@@ -85,7 +88,7 @@ class Service:
             if not (all(pids.values()) and service.web_answers()):
                 return UNTIL_READY_SECONDS
             self.is_ready = True
-            supervisor.show(self._banner())
+            self._announce(supervisor)
         self.run_file.write(
             {"url": settings.PUBLIC_URL, **self.login, **pids, "pids": pids}
             | {"supervisor": os.getpid()}
@@ -101,10 +104,14 @@ class Service:
         except EmbeddedError as problem:
             supervisor.say(str(problem))  # and try again in a second
 
+    def _announce(self, supervisor: Supervisor) -> None:
+        if settings.IS_PRODUCTION:
+            supervisor.say(f"AI Movie Task Service is ready at {settings.PUBLIC_URL}")
+        else:
+            supervisor.show(self._banner())
+
     def _banner(self) -> str:
         url = settings.PUBLIC_URL
-        if settings.IS_PRODUCTION:
-            return f"\nAI Movie Task Service is ready at {url}\n"
         key = self.login["api_key"]
         body = (
             '{"project_id": "test_project", "task_type": "image_generation",'

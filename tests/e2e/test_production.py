@@ -1,0 +1,99 @@
+"""Does the service run as production: told everything, strict, and JSON to the last log line?"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moviesvc import embedded
+from tests.e2e.conftest import Service
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+HOST = "movies.example.com"
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """PostgreSQL and Redis that somebody else runs."""
+    place = tmp_path_factory.mktemp("servers")
+    yield {"DATABASE_URL": embedded.postgres(place), "REDIS_URL": embedded.redis(place)}
+    embedded.leave(place)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, str]) -> Iterator[Service]:
+    """The whole service with the least that production asks for, behind one proxy."""
+    told = {"SECRET_KEY": "k" * 50, "PUBLIC_URL": f"https://{HOST}", "ALLOWED_HOSTS": HOST}
+    told |= {"TRUSTED_PROXIES": "1", **servers}
+    service = Service(tmp_path_factory.mktemp("production") / "var", **told)
+    service.start()
+    yield service
+    service.stop()
+
+
+def ask(service: Service, method: str, path: str, body: Any = None, **headers: str) -> Any:
+    """Send a request as the proxy would; return status, headers and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    sent = {"Host": HOST, "Content-Type": "application/json"}
+    sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, None if body is None else json.dumps(body), sent)
+    response = connection.getresponse()
+    answer = response.status, dict(response.getheaders()), response.read()
+    connection.close()
+    return answer
+
+
+def test_missing_settings_are_one_sentence(tmp_path: Path, servers: dict[str, str]) -> None:
+    """A half-configured production says in one sentence what it needs, and does not start."""
+    ended = Service(tmp_path / "var", **servers).command("run")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Production needs SECRET_KEY, PUBLIC_URL, ALLOWED_HOSTS.")
+    assert "Traceback" not in ended.stderr
+
+
+def test_plain_http_is_for_probes_only(service: Service) -> None:
+    """Over http, health is answered and everything else is sent to https."""
+    assert ask(service, "GET", "/api/v1/health")[0] == 200
+    status, headers, _ = ask(service, "GET", "/admin/")
+    assert (status, headers["location"]) == (301, f"https://{HOST}/admin/")
+    status, headers, _ = ask(service, "GET", "/admin/login/", X_Forwarded_Proto="https")
+    assert status == 200
+    assert "max-age" in headers["strict-transport-security"]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://hooks.example.org/", "https://127.0.0.1/", "https://[::1]/"]
+)
+def test_callbacks_go_over_https_to_public_addresses_only(service: Service, url: str) -> None:
+    """What development allows, production refuses at submit."""
+    made = service.command("create_api_key", "check")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.strip().splitlines()[-1]
+    body = {
+        "project_id": "film",
+        "task_type": "image_generation",
+        "callback_url": url,
+        "task_data": {"prompt": "A lighthouse"},
+    }
+    status, _, answer = ask(
+        service, "POST", "/api/v1/tasks/submit", body, X_API_Key=key, X_Forwarded_Proto="https"
+    )
+    assert status == 422
+    assert [error["pointer"] for error in json.loads(answer)["errors"]] == ["/callback_url"]
+
+
+def test_every_log_line_is_json(service: Service) -> None:
+    """Whatever any process prints reaches the log collector as one JSON object a line."""
+    ask(service, "GET", "/", Host="stranger.example.org")  # logged by Django itself, as an error
+    log = service.var.parent / "service.log"
+    wait_until(lambda: "DisallowedHost" in log.read_text())
+    lines = log.read_text().splitlines()
+    events = [json.loads(line)["event"] for line in lines if line]
+    assert f"AI Movie Task Service is ready at https://{HOST}" in events
+    assert not [line for line in lines if "object at 0x" in line], "exceptions are rendered"
