@@ -8,7 +8,9 @@ project opens them, or an address in METRICS_ALLOW_NETWORKS.
 from __future__ import annotations
 
 import ipaddress
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
 
 import structlog
 from django.conf import settings
@@ -78,6 +80,9 @@ class SharedState:
 
     def collect(self) -> Iterable[Metric]:
         """Return the gauges; without the database only that it is away."""
+        yield _gauge(
+            "movies_disk_free_ratio", "Free part of the disk that holds media.", _disk_free()
+        )
         yield _gauge("movies_redis_up", "Whether Redis answers.", self._is_redis_up())
         workers = wake.workers_alive()
         if workers is not None:
@@ -105,6 +110,13 @@ class SharedState:
             return None
         cache.set("metrics:database", found, CACHE_SECONDS)
         return found
+
+
+def _disk_free() -> float:
+    """Return the free part, 0..1, of this machine's disk under MEDIA_ROOT."""
+    place = Path(settings.MEDIA_ROOT)
+    usage = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists()))
+    return usage.free / usage.total
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
