@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -39,17 +40,27 @@ WHERE event.is_terminal AND event.created_at > now() - interval '10 minutes'
 """
 
 
-def sweep() -> bool:
-    """Repair once; False when another process is at it."""
+@dataclass(frozen=True)
+class Swept:
+    """What one sweep repaired; ``missing_messages`` must be zero, always."""
+
+    expired_leases: int
+    overdue_tasks: int
+    tickets_sent: int
+    missing_messages: int
+
+
+def sweep() -> Swept | None:
+    """Repair once and say what there was; None when another process is at it."""
     with _alone() as is_alone:
         if not is_alone:
-            return False
-        lifecycle.take_expired_leases()
-        lifecycle.fail_overdue()
-        send_tickets()
+            return None
+        leases = lifecycle.take_expired_leases()
+        overdue = lifecycle.fail_overdue()
+        tickets = send_tickets()
         remove_dead_work()
-        report_missing_messages()
-    return True
+        missing = report_missing_messages()
+    return Swept(leases, overdue, tickets, missing)
 
 
 @contextmanager

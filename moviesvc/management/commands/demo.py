@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from moviesvc.service import MANAGE, RunFile
 from moviesvc.supervisor import die_with
+from webhooks_app.operator_command import OperatorCommand
 
 PROJECT = "demo"
 START_TIMEOUT_SECONDS = 120.0
@@ -45,8 +46,16 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-class Command(BaseCommand):
-    help = "Submit one task of each type, receive and verify the three webhooks, show the files."
+class Command(OperatorCommand):
+    help = (
+        "Submit one task of each type, receive and verify the three webhooks, show the files. "
+        "Uses the service of this checkout that runs already, else runs one until it is done."
+    )
+    examples = (("", "does everything work on this machine?"), ("--timeout 900", "a slow one"))
+    exit_codes = {
+        0: "three tasks completed, three webhooks arrived and verified",
+        1: "something did not; it says what",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--timeout", type=float, default=300.0, help="seconds for the tasks")

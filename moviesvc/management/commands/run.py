@@ -15,19 +15,30 @@ from typing import Any
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import connections
 
 from moviesvc import embedded, lifeline, service
 from moviesvc.daemons import EmbeddedError
 from moviesvc.supervisor import Supervisor
+from webhooks_app.operator_command import OperatorCommand
 
 UNTIL_READY_SECONDS = 0.1
 WATCH_SECONDS = 1.0
 
 
-class Command(BaseCommand):
-    help = "Run the whole service: web, workers and delivery, with embedded servers if need be."
+class Command(OperatorCommand):
+    help = (
+        "Run the whole service: web, workers and delivery. Where DATABASE_URL and REDIS_URL are "
+        "unset, with PostgreSQL and Redis of its own in var/. Applies migrations first, starts "
+        "anew whatever dies, and stops everything on Ctrl-C or SIGTERM."
+    )
+    examples = (("", "everything, on port 8001; PORT=8002 in the environment is another"),)
+    exit_codes = {
+        0: "stopped by Ctrl-C or SIGTERM, in order",
+        1: "it runs already, the port is taken, or a server does not start; it says which",
+        130: "Ctrl-C before it had started (143: SIGTERM)",
+    }
 
     def handle(self, *args: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the supervisor listens

@@ -5,17 +5,35 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from tasks_app.models import ALL_SCOPES, ApiKey
 from tasks_app.serializers import PROJECT_ID, is_project_id
+from webhooks_app.operator_command import OperatorCommand
+
+NOTHING_FOUND = 3
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     """Make a key and print it once; with --list or --revoke, look after those there are."""
 
-    help = "Create an API key and print it (once); or --list keys, or --revoke one."
+    help = (
+        "Create an API key and print it, this once: only a hash is stored. Or --list the keys "
+        "there are, or --revoke one, which ends it with its next request."
+    )
+    examples = (
+        ('"My app"', "a key that may do everything in all projects"),
+        ('"Film team" --project film --scopes read,submit', "for one project, without secrets"),
+        ("prometheus --scopes read", "for scraping /metrics"),
+        ("--list", "prefix, state, project, scopes, last use, name"),
+        ("--revoke AbCdEfGh", "the key that begins with AbCdEfGh"),
+    )
+    exit_codes = {
+        0: "done; a new key stands alone on standard output",
+        2: "wrong usage; no key was made",
+        3: "there is no active key with that prefix",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
@@ -39,10 +57,10 @@ class Command(BaseCommand):
     def _create(self, options: dict[str, Any]) -> str:
         name = options["name"]
         if not 1 <= len(name) <= 50:
-            raise CommandError("Say what the key is for: a name of 1 to 50 characters.")
+            raise _usage("Say what the key is for: a name of 1 to 50 characters.")
         project = options["project"]
         if project is not None and not is_project_id(project):
-            raise CommandError(f"A project id matches {PROJECT_ID}.")
+            raise _usage(f"A project id matches {PROJECT_ID}.")
         days = options["expires_in_days"]
         _, clear = ApiKey.objects.create_key(
             name=name,
@@ -66,7 +84,8 @@ class Command(BaseCommand):
     def _revoke(self, prefix: str) -> None:
         # One conditional update: the model's own save() would rewrite the whole row.
         if not ApiKey.objects.filter(prefix=prefix, revoked=False).update(revoked=True):
-            raise CommandError(f"There is no active key with the prefix {prefix}.")
+            text = f"There is no active key with the prefix {prefix}."
+            raise CommandError(text, returncode=NOTHING_FOUND)
         self.stdout.write(f"Revoked {prefix}.")
 
 
@@ -74,7 +93,9 @@ def _scopes(text: str) -> list[str]:
     scopes = [scope.strip() for scope in text.split(",") if scope.strip()]
     unknown = [scope for scope in scopes if scope not in ALL_SCOPES]
     if unknown or not scopes:
-        raise CommandError(
-            f"Scopes are {', '.join(ALL_SCOPES)}; not {', '.join(unknown) or 'none'}."
-        )
+        raise _usage(f"Scopes are {', '.join(ALL_SCOPES)}; not {', '.join(unknown) or 'none'}.")
     return scopes
+
+
+def _usage(text: str) -> CommandError:
+    return CommandError(text, returncode=2)

@@ -7,20 +7,27 @@ import signal
 from typing import Any
 
 import uvloop
-from django.core.management.base import BaseCommand
 
 from webhooks_app.engine import Engine
 from webhooks_app.engine_thread import tune_garbage_collector
+from webhooks_app.operator_command import OperatorCommand
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     """Deliver webhooks until SIGTERM."""
 
     help = (
         "Deliver webhooks until SIGTERM or Ctrl-C. Any number of these may run, on any machine "
         "that reaches the database. On SIGTERM it claims nothing more, gives requests in flight "
         "10 seconds and hands the rest back at once; a second signal ends it immediately."
+        "\n\nThe workers of this installation should then run with WEBHOOK_ENGINE=dedicated, or "
+        "they deliver as well, which does no harm."
     )
+    examples = (("", "deliver, on this machine, until told to stop"),)
+    exit_codes = {
+        0: "stopped by SIGTERM or Ctrl-C; nothing is left under its leases",
+        1: "it cannot start (settings, code), or a fault of its own ended it",
+    }
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one engine in this process."""

@@ -8,19 +8,20 @@ import signal
 from typing import Any
 
 from aiohttp import web
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DataError, connection
 from rich.console import Console
 from rich.text import Text
 
 from webhooks_app import stored_secrets
 from webhooks_app.models import SigningSecret
+from webhooks_app.operator_command import OperatorCommand
 from webhooks_app.signing import InvalidSecret, verify
 
 MAX_BODY_BYTES = 4_194_304
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     """Print every webhook that arrives and say whether its signature verifies."""
 
     help = (
@@ -28,8 +29,18 @@ class Command(BaseCommand):
         "of this installation verify: those of --project, else of the project that a webhook "
         "names; with --secret the one given does. "
         "--answer 500 makes it a failing receiver, --delay a slow one. With --count it ends by "
-        "itself: 0 when every webhook verified, 1 when one did not."
+        "itself."
     )
+    examples = (
+        ("", "then submit with callback_url http://127.0.0.1:8002/"),
+        ("--answer 503 --delay 2", "a slow receiver that fails"),
+        ("--port 0 --count 1 --project film", "in a script: one webhook, then the exit code"),
+    )
+    exit_codes = {
+        0: "ended by Ctrl-C or SIGTERM; with --count: every webhook verified",
+        1: "with --count: a webhook did not verify",
+        2: "wrong usage, or the port cannot be listened on",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from rich.console import Console
-from rich.progress import Progress
+from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app import retention
 from webhooks_app.conf import webhook_settings
+from webhooks_app.operator_command import OperatorCommand, progress
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     """Remove finished messages, their attempts and events, in small batches."""
 
     help = (
@@ -20,6 +19,12 @@ class Command(BaseCommand):
         "their attempts and events. Works in small batches that wait for nobody and hold nobody "
         "up; it may run at any time, and be stopped at any time. Pending messages stay."
     )
+    examples = (
+        ("--dry-run", "how many would go?"),
+        ("", "what the daily sweep would do, now"),
+        ("--days 7", "the disk is full: keep a week only"),
+    )
+    exit_codes = {0: "done (or counted)", 1: "the database refused", 2: "wrong usage"}
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
@@ -36,11 +41,8 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self.stdout.write(f"{total} messages would go")
             return
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            line = bar.add_task("pruning", total=total or None)
-            seen = retention.prune(
-                days, on_batch=lambda gone: bar.update(line, completed=gone.messages)
-            )
+        with progress("pruning", total) as bar:
+            seen = retention.prune(days, on_batch=lambda gone: bar.moved(gone.messages))
         self.stdout.write(
             f"removed {seen.messages} messages, {seen.deliveries} deliveries, {seen.events} events,"
             f" {seen.replays} replays, {seen.secrets} secrets"

@@ -4,48 +4,51 @@ from __future__ import annotations
 
 import getpass
 import sys
-from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app import replay
 from webhooks_app.egress import EgressDenied
 from webhooks_app.message_filters import ANY_STATUS, InvalidFilter, MessageFilters
 from webhooks_app.models import MessageStatus, ReplayJob
+from webhooks_app.operator_command import OperatorCommand, progress
 from webhooks_app.url_grammar import safe_url
 
 NOT_ALL_DELIVERED = 1
 NOTHING_FOUND = 3
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     """Replay what filters mean; with --wait, until the last answer is in."""
 
-    help = """Send webhook messages again: the same webhook-id, the same bytes, a fresh signature.
-
-Without --status it means dead letters (with --id, any status). All filters must hold.
-Messages under way are left alone; what is due already is not doubled.
-
-  manage.py replay_webhooks --since 2025-01-15T14:00 --dry-run
-  manage.py replay_webhooks --host hooks.example.org --rate 20 --reason "outage" --wait
-  manage.py replay_webhooks --id 4711 --status any --to https://backup.example.org/in --yes
-
-Exit codes: 0 all done (with --wait: all delivered), 1 with --wait: not all delivered,
-2 wrong usage or refused, 3 nothing matched."""
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Keep the line breaks of the help text."""
-        kwargs["formatter_class"] = RawDescriptionHelpFormatter
-        return super().create_parser(prog_name, subcommand, **kwargs)
+    help = (
+        "Send webhook messages again: the same webhook-id, the same bytes, a fresh signature."
+        "\n\nWithout --status it means dead letters (with --id, any status). All filters must "
+        "hold. Messages under way are left alone; what is due already is not doubled. The engines "
+        "do the sending, so they must run; without --wait the command only sets it going."
+    )
+    examples = (
+        ("--since 2025-01-15T14:00 --dry-run", "what died since 14:00 UTC?"),
+        ('--host hooks.example.org --rate 20 --reason "outage" --yes --wait', "send it, gently"),
+        ("--id 4711 --to https://backup.example.org/in --yes", "one message, to another URL"),
+        (
+            "--status delivered --task 7d9f1b0e-6a3c-4a5e-9b70-0f3f6f2f7c11 --yes",
+            "the receiver lost it",
+        ),
+    )
+    exit_codes = {
+        0: "all done (with --wait: all delivered)",
+        1: "with --wait: not all were delivered",
+        2: "wrong usage, or refused: by the egress policy, or by nobody to confirm it",
+        3: "nothing matched",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
         statuses = [*MessageStatus.values, ANY_STATUS]
         which = parser.add_argument_group("which messages")
-        which.add_argument("--status", default="", choices=statuses)
+        which.add_argument("--status", default="", choices=statuses, help="Default: dead.")
         which.add_argument("--task", default="", help="Id of the task they are about.")
         which.add_argument("--project", default="", help="Their project.")
         which.add_argument("--host", default="", help="Host name of the receiver.")
@@ -108,14 +111,8 @@ Exit codes: 0 all done (with --wait: all delivered), 1 with --wait: not all deli
             raise CommandError("Nothing was sent.", returncode=2)
 
     def _wait(self, job: ReplayJob, timeout: float) -> int:
-        columns = (TextColumn("delivered"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            line = bar.add_task("", total=job.total)
-            last = replay.wait_for(
-                job,
-                lambda seen: bar.update(line, completed=seen.delivered),
-                timeout,
-            )
+        with progress("delivered", job.total) as bar:
+            last = replay.wait_for(job, lambda seen: bar.moved(seen.delivered), timeout)
         self.stdout.write(
             f"{last.delivered} delivered, {last.dead} dead, {last.pending} pending, "
             f"{last.ended_otherwise} ended otherwise, {last.skipped} left alone, "

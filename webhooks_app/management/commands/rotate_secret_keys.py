@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
-from rich.progress import Progress
+from django.core.management.base import CommandError
 
 from webhooks_app import operator_record, stored_secrets
 from webhooks_app.models import SigningSecret
+from webhooks_app.operator_command import OperatorCommand, progress
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     """Encrypt every stored signing secret with the newest key."""
 
     help = (
@@ -20,16 +19,20 @@ class Command(BaseCommand):
         "change a key: put the new one in front of the old, restart everything, run this, take "
         "the old one away, restart. Receivers notice nothing: the secrets stay the same."
     )
+    examples = (("", "after a new key was put in front of WEBHOOK_SECRET_KEYS"),)
+    exit_codes = {
+        0: "every secret is encrypted with the newest key",
+        1: "a secret cannot be read with the keys given; those before it are done",
+    }
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Re-encrypt in batches, with a progress bar on a terminal."""
         done = 0
         try:
-            with Progress(console=Console(stderr=True), transient=True) as bar:
-                line = bar.add_task("encrypting", total=SigningSecret.objects.count() or None)
+            with progress("encrypting", SigningSecret.objects.count()) as bar:
                 for count in stored_secrets.reencrypt_all():
                     done += count
-                    bar.update(line, completed=done)
+                    bar.moved(done)
         except stored_secrets.UnreadableSecret as error:
             raise CommandError(f"{error} ({done} secrets were done before.)") from None
         operator_record.note("command", "secret.reencrypt", f"{done} secrets")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app.conf import webhook_settings
+from webhooks_app.operator_command import OperatorCommand
 from webhooks_app.retry import (
     AttemptResult,
     Dead,
@@ -22,15 +23,25 @@ from webhooks_app.retry import (
 )
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     """Print the exact attempt times; nothing is sent and nothing is stored."""
 
     help = (
         "Print when a message would be attempted and what becomes of it, by the very code that "
         "the engine decides with. ANSWERS: status codes or error codes (timeout, dns, ...), the "
-        "last one repeats; 429@30 is a 429 with Retry-After: 30. Exits 0 when the message would "
-        "be delivered, 1 when it would be dead."
+        "last one repeats; 429@30 is a 429 with Retry-After: 30."
     )
+    examples = (
+        ("", "the default policy against a receiver that always fails"),
+        ("--policy durable --seed 1", "how long does `durable` go on?"),
+        ("429@30 timeout 200", "a receiver that asks for patience, hangs, then answers"),
+        ("--policy 1,2,4,8 503", "a policy of one's own"),
+    )
+    exit_codes = {
+        0: "the message would be delivered",
+        1: "the message would be dead",
+        2: "wrong usage",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""

@@ -1,0 +1,43 @@
+"""How does an operator repair at once what a crash left, without waiting for a worker's sweep?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from tasks_app.sweep import sweep
+from webhooks_app.operator_command import OperatorCommand
+
+SOMETHING_MISSING = 1
+ANOTHER_SWEEPS = 3
+
+
+class Command(OperatorCommand):
+    """Sweep once and print what there was to repair."""
+
+    help = (
+        "Repair what a crash left behind: give tasks of lost workers back to the queue, end those "
+        "past their deadline, send missing tickets, remove dead work. Every worker does this every "
+        "few seconds by itself, one at a time; by hand it is of use while no worker runs, and to "
+        "see whether something is missing. Safe to run at any time."
+    )
+    examples = (("", "repair now, and say what there was"),)
+    exit_codes = {
+        0: "done",
+        1: "done, but a task ended without the webhook it owes: report that as a bug",
+        3: "a worker is sweeping at this very moment; nothing was done",
+    }
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Sweep."""
+        swept = sweep()
+        if swept is None:
+            raise CommandError("A worker is sweeping just now.", returncode=ANOTHER_SWEEPS)
+        self.stdout.write(
+            f"{swept.expired_leases} leases had expired, {swept.overdue_tasks} tasks were overdue, "
+            f"{swept.tickets_sent} tickets were sent"
+        )
+        if swept.missing_messages:
+            text = f"{swept.missing_messages} tasks ended without the webhook they owe."
+            raise CommandError(text, returncode=SOMETHING_MISSING)

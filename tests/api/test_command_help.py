@@ -1,0 +1,105 @@
+"""Does every command say in its help what it does, how it is used, and what its codes mean?"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command, get_commands, load_command_class
+from django.db import connection, connections
+
+from tasks_app import sweep as sweeping
+from tests import factories
+from webhooks_app.operator_command import OperatorCommand, progress
+
+OWN = sorted(
+    name for name, app in get_commands().items() if app in ("moviesvc", "tasks_app", "webhooks_app")
+)
+
+
+def test_every_command_of_the_contract_is_there() -> None:
+    """The list that the docs give is the list that there is."""
+    assert [
+        *("create_api_key", "deliver_webhooks", "demo", "listen", "prune", "replay_webhooks"),
+        *("rotate_secret_keys", "run", "simulate_retries", "sweep_tasks"),
+    ] == OWN
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_help_has_a_description_examples_and_exit_codes(name: str) -> None:
+    """Each example parses, each option is explained, and code 0 is among the codes."""
+    command = load_command_class(get_commands()[name], name)
+    assert isinstance(command, OperatorCommand)
+    parser = command.create_parser("manage.py", name)
+    text = parser.format_help()
+    assert len(str(parser.description)) > 60
+    assert "Examples:" in text
+    assert "Exit codes:" in text
+    assert 0 in command.exit_codes
+    assert all(action.help for action in parser._actions), "an option without a word on it"
+    for arguments, purpose in command.examples:
+        assert purpose
+        assert f"python manage.py {name} {arguments}".rstrip() in text
+        parser.parse_args(shlex.split(arguments))
+
+
+def test_wrong_usage_is_2_and_help_is_0_in_a_real_process() -> None:
+    """The codes that a shell sees are those that the help names."""
+
+    def code(*arguments: str) -> int:
+        command = [sys.executable, "manage.py", *arguments]
+        root = Path(__file__).resolve().parents[2]
+        return subprocess.run(command, cwd=root, capture_output=True, check=False).returncode
+
+    assert code("simulate_retries", "--nonesuch") == 2
+    assert code("simulate_retries", "200") == 0
+    assert code("simulate_retries", "500") == 1
+
+
+@pytest.mark.django_db
+def test_create_api_key_tells_usage_from_absence() -> None:
+    """2 for what makes no sense, 3 for a prefix that no active key has."""
+    with pytest.raises(CommandError) as usage:
+        call_command("create_api_key", "x", "--scopes", "write")
+    with pytest.raises(CommandError) as absent:
+        call_command("create_api_key", "--revoke", "nonesuch")
+    assert (usage.value.returncode, absent.value.returncode) == (2, 3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sweep_tasks_repairs_reports_and_yields() -> None:
+    """A lost task goes back (0), a missing webhook is an error (1), another sweeper means 3."""
+    task = factories.make_task("processing")
+    type(task).objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
+    out = StringIO()
+    call_command("sweep_tasks", stdout=out)
+    assert out.getvalue().startswith("1 leases had expired, 0 tasks were overdue, 1 tickets")
+    ended = factories.make_task("completed", callback_url="https://receiver.example.org/x")
+    factories.make_event(subject=str(ended.pk), scope=ended.project_id)
+    with pytest.raises(CommandError) as missing:
+        call_command("sweep_tasks")
+    assert missing.value.returncode == 1
+    other = connections.create_connection("default")
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [sweeping._LOCK])
+        with pytest.raises(CommandError) as busy:
+            call_command("sweep_tasks")
+    finally:
+        other.close()
+    assert busy.value.returncode == 3
+    assert connection.is_usable()
+
+
+def test_progress_is_plain_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a log there is no bar: a line now and then, and none for what is over at once."""
+    with progress("pruning", 3) as bar:
+        bar.moved(1)
+        bar._said_at -= 60
+        bar.moved(2)
+        bar.moved(3)
+    assert capsys.readouterr().err == "pruning: 2 of 3\n"

@@ -1,0 +1,87 @@
+"""How do commands for operators speak? One form of help, and progress that fits where it is shown.
+
+`--help` says what a command does, shows examples that can be pasted, and explains every exit
+code. A bar moves on a terminal only; in a log it becomes a plain line now and then.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import time
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+#: Off a terminal a line is written at most so often.
+PLAIN_SECONDS = 10.0
+
+
+class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
+    """Keeps the line breaks of descriptions and puts Django's own options last."""
+
+
+class OperatorCommand(BaseCommand):
+    """A command whose help has examples and exit codes."""
+
+    #: What can be pasted after `manage.py`, each with a word on what it is for.
+    examples: Sequence[tuple[str, str]] = ()
+    #: Exit code -> what it means. 0 is always there.
+    exit_codes: Mapping[int, str] = {}
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Put examples and exit codes below the options."""
+        kwargs.setdefault("formatter_class", _HelpFormatter)
+        kwargs.setdefault("epilog", self._epilog(subcommand))
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.description = "\n\n".join(
+            textwrap.fill(part, 92) for part in str(self.help).split("\n\n")
+        )
+        return parser
+
+    def _epilog(self, subcommand: str) -> str:
+        examples = [
+            f"  # {purpose}\n  python manage.py {subcommand} {arguments}".rstrip()
+            for arguments, purpose in self.examples
+        ]
+        codes = [f"  {code:<4} {meaning}" for code, meaning in self.exit_codes.items()]
+        return "\n".join(["Examples:", *examples, "", "Exit codes:", *codes])
+
+
+class Bar:
+    """Shows how far something is; `moved` takes the whole count so far."""
+
+    def __init__(self, title: str, total: int | None, rich_bar: Progress | None) -> None:
+        self._title, self._total, self._rich = title, total, rich_bar
+        self._line = rich_bar.add_task(title, total=total) if rich_bar else None
+        self._said_at = time.monotonic()
+
+    def moved(self, done: int) -> None:
+        """Show that ``done`` of the total are done."""
+        if self._rich and self._line is not None:
+            self._rich.update(self._line, completed=done)
+        elif time.monotonic() - self._said_at >= PLAIN_SECONDS:
+            self._said_at = time.monotonic()
+            print(f"{self._title}: {done} of {self._total or '?'}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator[Bar]:
+    """Show a bar on standard error while the block runs, where that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Bar(title, total, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as rich_bar:
+        yield Bar(title, total, rich_bar)
