@@ -227,9 +227,11 @@ def cancel(task_id: uuid.UUID | str) -> Task:
         )
         if task is not None:
             _publish(task, events.CANCELLED)
+            faultpoint("cancel.before_commit")
     if task is None:
         raise AlreadyEnded(Task.objects.get(pk=task_id))
     metrics.task_ended(task)
+    faultpoint("cancel.after_commit")
     logger.info("Task cancelled", task_id=str(task.id))
     return task
 
@@ -248,7 +250,10 @@ def claim_next(task_type: str) -> Task | None:
         if task is not None and _is_wanted(task, events.STARTED):
             task = rows.next_sequence(task)
             _publish(task, events.STARTED)
+        if task is not None:
+            faultpoint("claim.before_commit")
     if task is not None:
+        faultpoint("claim.after_commit")
         metrics.task_started(task)
         logger.info("Task started", task_id=str(task.id), task_type=task_type)
     return task
@@ -287,6 +292,7 @@ def progress(task: Task, fraction: float, step: str, *, is_event_due: bool) -> N
         if is_wanted:
             outbox.supersede(str(task.id), events.PROGRESS)
             _publish(updated, events.PROGRESS)
+        faultpoint("progress.before_commit")
 
 
 def save_remote(task: Task, state: dict[str, Any]) -> None:
@@ -369,6 +375,7 @@ def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:
         [error_code, wait_seconds],
     ):
         raise LostClaim
+    faultpoint("retry.after_requeue")
     metrics.attempt_failed(task, error_code)
     logger.warning("Task attempt failed", task_id=str(task.id), error_code=error_code)
 
@@ -381,6 +388,7 @@ def hand_back(task: Task) -> None:
         " progress = 0, available_at = now()",
         [],
     )
+    faultpoint("handback.after_update")
 
 
 def take_expired_leases() -> int:

@@ -32,6 +32,7 @@ from django.utils.http import http_date
 
 from tasks_app.models import MediaFile, Task
 from tasks_app.providers.base import MediaOutput, ProviderError, Result
+from webhooks_app.faults import faultpoint
 
 _CHUNK = 256 * 1024
 _EXTENSIONS = {
@@ -82,6 +83,7 @@ def _store_one(task: Task, output: MediaOutput) -> MediaFile:
     with open(output.path, "rb") as handle:
         os.fsync(handle.fileno())
         path = default_storage.save(name, _Rendered(handle, name=str(output.path)))
+    faultpoint("media.after_save")
     return MediaFile(
         task=task,
         run_token=task.run_token or "",

@@ -51,6 +51,7 @@ def run_next(task_type: str) -> None:
             ):
                 _run(task, provider)
     if task is not None and not stopping.is_set():
+        faultpoint("run.before_more_tickets")
         _send_more_tickets()
 
 
@@ -176,6 +177,7 @@ class _Watch:
             while not self._done.wait(min(WATCH_SECONDS, third)):
                 is_time = time.monotonic() - extended >= third
                 extended = time.monotonic() if is_time else extended
+                faultpoint("watch.before_look")
                 if not self._still_ours(is_time):
                     self._lost.set()
                     return

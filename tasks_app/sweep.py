@@ -21,6 +21,7 @@ from django.db import connection
 from tasks_app import lifecycle, rows, wake
 from tasks_app.models import Task
 from tasks_app.task_types import TASK_TYPES
+from webhooks_app.faults import faultpoint
 
 logger = structlog.get_logger(__name__)
 
@@ -56,8 +57,10 @@ def sweep() -> Swept | None:
         if not is_alone:
             return None
         leases = lifecycle.take_expired_leases()
+        faultpoint("sweep.after_requeue")
         overdue = lifecycle.fail_overdue()
         tickets = send_tickets()
+        faultpoint("sweep.after_tickets")
         remove_dead_work()
         missing = report_missing_messages()
     return Swept(leases, overdue, tickets, missing)

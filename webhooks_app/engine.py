@@ -180,6 +180,7 @@ class Engine:
             if lease_ends - time.monotonic() < timeout + LEASE_RESERVE_SECONDS:
                 self._interrupt(message, token)
                 return
+            faultpoint("engine.before_send")
             result = await self._transport.send(message.url, headers, message.body, timeout)
         except asyncio.CancelledError:
             self._interrupt(message, token)
@@ -230,6 +231,7 @@ class Engine:
         sends = list(self._sends)
         if not sends:
             return
+        faultpoint("engine.drain")
         await asyncio.wait(sends, timeout=DRAIN_SECONDS)
         for send in list(self._sends):
             send.cancel()

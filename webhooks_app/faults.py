@@ -1,7 +1,8 @@
-"""Where can a process be made to die, in tests of crash safety?
+"""Where can a process be made to die, fail or freeze, in tests of crash safety?
 
 A no-op unless ``FAULT_INJECTION=1`` is in the environment; production settings refuse
-that variable. ``FAULTS=name:kill@2,other:sleep:0.5`` acts on the n-th hit (1 by default).
+that variable. ``FAULTS=name:kill@2,other:sleep:0.5`` acts on the n-th hit (1 by default):
+``kill`` (SIGKILL), ``freeze`` (SIGSTOP), ``raise``, ``sleep:seconds``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def _act(action: str) -> None:
     verb, _, value = action.partition(":")
     if verb == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if verb == "freeze":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if verb == "raise":
         raise InjectedFault(value)
-    if verb in ("sleep", "hang"):
-        time.sleep(float(value or 3600))
+    if verb == "sleep":
+        time.sleep(float(value))

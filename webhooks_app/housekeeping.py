@@ -18,6 +18,7 @@ from webhooks_app.attempt_rows import log_dead_letter
 from webhooks_app.conf import webhook_settings
 from webhooks_app.database import DatabaseThread
 from webhooks_app.destination_paces import DestinationPaces
+from webhooks_app.faults import faultpoint
 from webhooks_app.retry import Dead, Policy, decide_interrupted
 
 logger = structlog.get_logger(__name__)
@@ -57,6 +58,7 @@ class Housekeeping:
             rows = [self._recovered(*row) for row in expired]
             if rows:
                 await claims.recover(connection, rows)
+                faultpoint("engine.before_recovered")
                 logger.warning("Webhook attempts were interrupted", count=len(rows))
         metrics.attempts.labels("interrupted", "").inc(len(rows))
         await self._bury(connection, [int(row["id"]) for row in rows if row["is_dead"]])

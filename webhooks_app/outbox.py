@@ -14,6 +14,7 @@ import structlog
 from django.db import connection
 
 from webhooks_app.egress import origin_of
+from webhooks_app.faults import faultpoint
 from webhooks_app.models import WebhookEndpoint, WebhookEvent
 from webhooks_app.retry import Policy, resolve_policy
 
@@ -110,6 +111,7 @@ def publish(
         if target.url not in written:
             written.add(target.url)
             add_message(event, target)
+    faultpoint("publish.before_wake")
     if written:
         wake()
     return event

@@ -85,6 +85,7 @@ class Recorder:
         metrics.count_attempts(batch, moved)
         faultpoint("engine.after_record")
         await self._follow_up(batch, moved)
+        faultpoint("engine.after_follow_up")
 
     async def _follow_up(self, batch: list[dict[str, Any]], moved: set[int]) -> None:
         """Do what some outcomes entail beyond their own rows."""

@@ -1,0 +1,156 @@
+"""F2: what if a process dies, fails or freezes at exactly the worst line? At every such line.
+
+One task with webhooks per case. The victim meets its fault, a healthy process takes over when
+the leases have run out, a frozen victim wakes up afterwards; then the ledger is read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.answers import Answer
+from tests.chaos import ledger
+from tests.chaos.stage import ROOT, Stage, Victim
+from tests.receiver import Receiver
+from tests.waiting import wait_until
+
+#: Fault points by the process that meets them. `find` reads the sources; a test compares.
+SUBMIT = ("submit.before_commit", "submit.after_commit", "submit.after_enqueue")
+CANCEL = ("cancel.before_commit", "cancel.after_commit")
+SHUTDOWN = ("handback.after_update", "engine.drain")
+TASK = (
+    "claim.before_commit",
+    "claim.after_commit",
+    "watch.before_look",
+    "progress.before_commit",
+    "run.after_generate",
+    "media.after_save",
+    "run.after_store",
+    "retry.after_requeue",
+    "publish.before_wake",
+    "finish.before_commit",
+    "finish.after_commit",
+    "run.before_more_tickets",
+    "sweep.after_requeue",
+    "sweep.after_tickets",
+)
+ENGINE = (
+    "engine.after_claim",
+    "engine.before_send",
+    "engine.after_send",
+    "engine.before_record",
+    "engine.after_record",
+    "engine.after_follow_up",
+)
+#: Met only by a process that repairs what another left.
+RECOVERY = ("engine.before_recovered",)
+POINTS = (*SUBMIT, *CANCEL, *SHUTDOWN, *TASK, *ENGINE, *RECOVERY)
+ACTIONS = ("kill", "raise", "freeze")
+EVENTS = ["task.started", "task.progress", "task.completed", "task.failed", "task.cancelled"]
+#: The first attempt fails and is tried again; long enough for the watch and for progress.
+PROVIDER = {"seconds": 0.15, "fail_code": "render_failed", "failures": 1}
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Case:
+    """One fault and what came of it. ``met`` says whether the process got there at all."""
+
+    point: str
+    action: str
+    hit: int
+    met: bool = False
+    violations: dict[str, list[str]] = field(default_factory=dict)
+    duplicates: int = 0
+    attempts_interrupted: int = 0
+
+    @property
+    def name(self) -> str:
+        """Return the entry of ``FAULTS``."""
+        return f"{self.point}:{self.action}@{self.hit}"
+
+
+def find() -> set[str]:
+    """Return the names of all fault points in the product's sources."""
+    sources = itertools.chain.from_iterable(
+        Path(ROOT / app).rglob("*.py") for app in ("tasks_app", "webhooks_app", "moviesvc")
+    )
+    return {
+        name
+        for path in sources
+        for name in re.findall(r'faultpoint\("([^"]+)"\)', path.read_text())
+    }
+
+
+def cases(points: Iterable[str], actions: Sequence[str], hits: Sequence[int]) -> list[Case]:
+    """Return every combination."""
+    return [Case(*each) for each in itertools.product(points, actions, hits)]
+
+
+def play(stage: Stage, receiver: Receiver, case: Case) -> Case:
+    """Let one task meet its fault and read the ledger."""
+    scope = f"point-{next(_numbers)}-{case.point.replace('.', '-')}"
+    receiver.answer(Answer(500), Answer(200))
+    faults = case.name
+    at_submit = faults if case.point in SUBMIT else ""
+    task_id = stage.submit(scope, f"{receiver.url}/{scope}", at_submit, webhook_events=EVENTS)
+    case.met = bool(at_submit)
+    victim = stage.fork("worker", faults)
+    if case.point in CANCEL:
+        case.met = _cancelled_at_last(stage, task_id, faults)
+    elif case.point in RECOVERY:
+        victim = _die_and_recover(stage, victim, faults)
+    elif case.point in SHUTDOWN:
+        wait_until(lambda: len(receiver.requests) > 0)
+        victim.terminate(3)
+    case.met |= _survive(stage, victim, scope, case)
+    history = stage.history(scope, [task_id], receiver, crashes=2)
+    case.violations = ledger.check(history)
+    case.duplicates = ledger.duplicates(history)
+    case.attempts_interrupted = sum(row.outcome == "interrupted" for row in history.deliveries)
+    return case
+
+
+def _survive(stage: Stage, victim: Victim, scope: str, case: Case) -> bool:
+    """Wait for the fault, hand over to a healthy process, and wake who was frozen."""
+    is_seen = False
+
+    def is_over() -> bool:
+        return victim.wait() != "running" or stage.is_quiet(scope)
+
+    try:
+        wait_until(is_over, timeout=1.5 if case.action == "raise" else 4)
+    except AssertionError:
+        is_seen = case.action == "raise"  # something is left to a lease
+    state = victim.wait()
+    stage.age()
+    rescuer = stage.fork("worker")
+    is_quiet = stage.settle(scope, 2.0 if state == "frozen" else 10.0)
+    if state == "frozen":
+        victim.thaw()
+    if not is_quiet:
+        stage.settle(scope, 10.0)
+    for process in (victim, rescuer):
+        if process.wait() == "running":
+            process.terminate()
+    return is_seen or state in ("killed", "frozen")
+
+
+def _cancelled_at_last(stage: Stage, task_id: str, faults: str) -> bool:
+    """Cancel until there is an answer; tell whether the first try had none."""
+    first = stage.call("DELETE", f"tasks/{task_id}", faults=faults, seconds=1.0)
+    if first is None or first["status"] >= 500:
+        stage.call("DELETE", f"tasks/{task_id}")
+        return True
+    return False
+
+
+def _die_and_recover(stage: Stage, victim: Victim, faults: str) -> Victim:
+    victim.terminate()
+    stage.fork("worker", "engine.after_send:kill").wait(5)
+    stage.age()
+    return stage.fork("worker", faults)
