@@ -70,8 +70,8 @@ INSTALLED_APPS = [
     "rest_framework_api_key",  # its own APIKey table stays empty; ours extends its abstract model
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "tasks_app",  # before webhooks_app: its command `prune` adds media to the other's
     "webhooks_app",
-    "tasks_app",
 ]
 
 MIDDLEWARE = [

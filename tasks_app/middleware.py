@@ -45,13 +45,17 @@ class SweepMiddleware(dramatiq.Middleware):
 
     def _loop(self) -> None:
         from tasks_app import wake
+        from tasks_app.retention import Chore
         from tasks_app.sweep import sweep
+
+        pruning = Chore()
 
         while True:
             try:
                 wake.report_alive()
                 close_old_connections()
                 sweep()
+                pruning.run()
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("Sweep failed, will try again", error=type(error).__name__)
             if stopping.wait(settings.SWEEP_INTERVAL_SECONDS):

@@ -37,6 +37,10 @@ class Command(OperatorCommand):
         days = options["days"]
         if days is not None and not 0 <= days <= 36_500:
             raise CommandError("--days is from 0 to 36500.", returncode=2)
+        self.prune_messages(days, options)
+
+    def prune_messages(self, days: float | None, options: dict[str, Any]) -> None:
+        """Remove or count messages."""
         total = retention.count_prunable(days)
         if options["dry_run"]:
             self.stdout.write(f"{total} messages would go")

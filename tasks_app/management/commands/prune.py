@@ -1,0 +1,52 @@
+"""How does an operator end old history, media included, at once instead of at its time?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandParser
+
+from tasks_app import retention
+from webhooks_app.management.commands.prune import Command as PruneMessages
+from webhooks_app.operator_command import progress
+
+
+class Command(PruneMessages):
+    """The webhooks' command, and the files of tasks on top."""
+
+    help = (
+        "Remove webhook messages with their attempts and events, and the files of tasks, that "
+        "were finished longer ago than WEBHOOK_RETENTION_DAYS and MEDIA_RETENTION_DAYS. The tasks "
+        "themselves stay. Works in small batches that hold nobody up; it may run, and be stopped, "
+        "at any time. Workers do the same every hour."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        super().add_arguments(parser)
+        parser.add_argument("--only", choices=["messages", "media"], help="Leave the other.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Prune media too."""
+        super().handle(*args, **options)
+        if options["only"] != "messages":
+            self._prune_media(options["days"], options["dry_run"])
+
+    def prune_messages(self, days: float | None, options: dict[str, Any]) -> None:
+        """Remove or count messages, unless only media are meant."""
+        if options["only"] != "media":
+            super().prune_messages(days, options)
+
+    def _prune_media(self, days: float | None, is_dry: bool) -> None:
+        total = retention.prunable(days).count()
+        if is_dry:
+            self.stdout.write(f"{total} files would go")
+            return
+        with progress("removing files", total) as bar:
+            seen = retention.prune(days, on_batch=lambda gone: bar.moved(gone.files))
+        kept = settings.MEDIA_RETENTION_DAYS if days is None else days
+        self.stdout.write(
+            f"removed {seen.files} files ({seen.size_bytes:,} bytes) of tasks that ended more than"
+            f" {kept:g} days ago, and {seen.keys} idempotency keys"
+        )

@@ -1,0 +1,103 @@
+"""How long are files and old requests' keys kept, and who removes them?
+
+Files of tasks that ended MEDIA_RETENTION_DAYS ago go, file first and row second: a kill in
+between leaves a row whose file is missing, which the next run finishes. The tasks themselves stay.
+Together with the webhooks' retention this runs in every worker, a little at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import PurePosixPath
+
+import structlog
+from django.conf import settings
+from django.core.files.storage import default_storage
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from tasks_app.models import IdempotencyKey, MediaFile
+from webhooks_app import retention as webhook_retention
+
+logger = structlog.get_logger(__name__)
+
+BATCH = 200
+#: History is days old, so looking once an hour is often enough.
+INTERVAL_SECONDS = 3600.0
+#: A worker's sweep waits for no more than this.
+BUDGET_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What a run removed, and whether it came to the end."""
+
+    files: int = 0
+    size_bytes: int = 0
+    keys: int = 0
+    is_complete: bool = True
+
+
+def prune(
+    days: float | None = None,
+    *,
+    on_batch: Callable[[Pruned], None] = lambda seen: None,
+    budget_seconds: float = float("inf"),
+) -> Pruned:
+    """Remove files of tasks that ended more than ``days`` ago, and spent idempotency keys.
+
+    Args:
+        days: the setting MEDIA_RETENTION_DAYS when not given.
+        on_batch: is called after every batch with what is gone so far.
+        budget_seconds: stop after about so long; the next run goes on.
+    """
+    deadline = time.monotonic() + budget_seconds
+    day = timedelta(hours=settings.IDEMPOTENCY_HOURS)
+    pruned = Pruned(keys=IdempotencyKey.objects.filter(created_at__lt=Now() - day).delete()[0])
+    while batch := list(prunable(days)[:BATCH]):
+        for file in batch:
+            _remove(file)
+            pruned.size_bytes += file.size_bytes
+        pruned.files += len(batch)
+        on_batch(pruned)
+        if time.monotonic() > deadline:
+            pruned.is_complete = False
+            break
+    return pruned
+
+
+def prunable(days: float | None = None) -> QuerySet[MediaFile]:
+    """Return the files that a run would remove now."""
+    kept = timedelta(days=settings.MEDIA_RETENTION_DAYS if days is None else days)
+    return MediaFile.objects.filter(task__finished_at__lt=Now() - kept).order_by("created_at")
+
+
+def _remove(file: MediaFile) -> None:
+    default_storage.delete(file.path)
+    if not settings.S3_BUCKET:  # which knows no folders
+        with contextlib.suppress(OSError):  # another role's file is still in it
+            for folder in list(PurePosixPath(file.path).parents)[:2]:
+                default_storage.delete(str(folder))
+    file.delete()
+
+
+class Chore:
+    """Prunes when an hour has passed, in slices of a second; one for each worker process."""
+
+    def __init__(self) -> None:
+        self._due_at = time.monotonic()
+
+    def run(self) -> None:
+        """Prune a slice, where it is time to."""
+        if time.monotonic() < self._due_at:
+            return
+        files = prune(budget_seconds=BUDGET_SECONDS)
+        messages = webhook_retention.prune(budget_seconds=BUDGET_SECONDS)
+        if files.files or messages.messages:
+            logger.info("History pruned", files=files.files, messages=messages.messages)
+        if files.is_complete and messages.is_complete:
+            self._due_at = time.monotonic() + INTERVAL_SECONDS
