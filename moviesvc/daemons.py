@@ -76,8 +76,11 @@ def works_in(pid: int, name: str, directory: Path) -> bool:
     except psutil.Error:
         return False
     # Root without CAP_SYS_PTRACE (a container) may not look; the server's own user may.
-    look = [*as_owner(directory), "readlink", f"/proc/{pid}/cwd"] if directory.exists() else []
-    seen = subprocess.run(look, capture_output=True, text=True, check=False).stdout if look else ""
+    owner = as_owner(directory) if directory.exists() else []
+    if not owner:
+        return False  # another user's process, which is none of ours
+    look = [*owner, "readlink", f"/proc/{pid}/cwd"]
+    seen = subprocess.run(look, capture_output=True, text=True, check=False).stdout
     return seen.strip().removesuffix(" (deleted)") == str(directory)
 
 
