@@ -7,7 +7,6 @@ project opens them, or an address in METRICS_ALLOW_NETWORKS.
 
 from __future__ import annotations
 
-import ipaddress
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.core import GaugeMetricFamily
 from rest_framework.request import Request
 
+from moviesvc.admin_network import is_in
 from tasks_app import metrics as task_metrics
 from tasks_app import throttling, wake
 from tasks_app.authentication import ApiKeyAuthentication, missing_scope, unauthorized
@@ -36,7 +36,7 @@ CACHE_SECONDS = 5.0
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """Answer a scrape."""
-    if not _is_allowed_address(request):
+    if not is_in(settings.METRICS_ALLOW_NETWORKS, throttling.client_address(request)):
         _check_key(request)
     task_metrics.prepare()
     webhook_metrics.prepare()
@@ -44,14 +44,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
     registry.register(settings.PROCESS_METRICS)
     registry.register(SharedState())
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
-
-
-def _is_allowed_address(request: HttpRequest) -> bool:
-    try:
-        address = ipaddress.ip_address(throttling.client_address(request))
-    except ValueError:  # a proxy that says what is none
-        return False
-    return any(address in network for network in settings.METRICS_ALLOW_NETWORKS)
 
 
 def _check_key(request: HttpRequest) -> None:

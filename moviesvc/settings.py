@@ -76,6 +76,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "moviesvc.problems.ProblemMiddleware",
+    "moviesvc.admin_network.AdminNetwork",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
@@ -299,9 +300,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 
 # METRICS_ALLOW_NETWORKS: comma-separated networks that may read /metrics without a key.
-METRICS_ALLOW_NETWORKS = [
-    ip_network(text) for text in env.list("METRICS_ALLOW_NETWORKS", default=[])
-]
+METRICS_ALLOW_NETWORKS = [ip_network(n) for n in env.list("METRICS_ALLOW_NETWORKS", default=[])]
+# ADMIN_ALLOW_NETWORKS: comma-separated networks that may see the admin; empty for all.
+ADMIN_ALLOW_NETWORKS = [ip_network(n) for n in env.list("ADMIN_ALLOW_NETWORKS", default=[])]
 # METRICS_DIR: where the processes of this machine keep their counters; a local disk.
 METRICS_DIR = env.str("METRICS_DIR", default=str(VAR_DIR / "metrics"))
 

@@ -1,0 +1,40 @@
+"""From where may the admin be seen? From ADMIN_ALLOW_NETWORKS; elsewhere it does not exist."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponseBase
+
+from moviesvc.problems import page_not_found
+from tasks_app import throttling
+
+
+def is_in(networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network], text: str) -> bool:
+    """Tell whether an address lies in one of the networks; what is no address does not."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:  # a proxy that says what is none
+        return False
+    return any(address in network for network in networks)
+
+
+class AdminNetwork:
+    """Answer 404 below ``/admin/`` to everybody outside the networks, where some are named."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Let the request through, or pretend that there is nothing."""
+        is_admin = request.path.startswith(settings.ADMIN_PREFIX.rstrip("/"))
+        if is_admin and not self._is_welcome(request):
+            return page_not_found(request, Http404())
+        return self.get_response(request)
+
+    @staticmethod
+    def _is_welcome(request: HttpRequest) -> bool:
+        networks = settings.ADMIN_ALLOW_NETWORKS
+        return not networks or is_in(networks, throttling.client_address(request))
