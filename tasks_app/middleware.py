@@ -45,19 +45,17 @@ class SweepMiddleware(dramatiq.Middleware):
 
     def _loop(self) -> None:
         from tasks_app import wake
-        from tasks_app.retention import Chore
         from tasks_app.sweep import sweep
-
-        pruning = Chore()
 
         while True:
             try:
                 wake.report_alive()
                 close_old_connections()
                 sweep()
-                pruning.run()
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("Sweep failed, will try again", error=type(error).__name__)
+            except Exception:  # the loop's edge: without sweeps nothing lost is ever found
+                logger.exception("Sweep crashed, will try again")
             if stopping.wait(settings.SWEEP_INTERVAL_SECONDS):
                 break
         connection.close()

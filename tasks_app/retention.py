@@ -2,7 +2,7 @@
 
 Files of tasks that ended MEDIA_RETENTION_DAYS ago go, file first and row second: a kill in
 between leaves a row whose file is missing, which the next run finishes. The tasks themselves stay.
-Together with the webhooks' retention this runs in every worker, a little at a time.
+`daily` runs this together with the webhooks' retention, a little at a time.
 """
 
 from __future__ import annotations
@@ -21,15 +21,10 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from tasks_app.models import IdempotencyKey, MediaFile
-from webhooks_app import retention as webhook_retention
 
 logger = structlog.get_logger(__name__)
 
 BATCH = 200
-#: History is days old, so looking once an hour is often enough.
-INTERVAL_SECONDS = 3600.0
-#: A worker's sweep waits for no more than this.
-BUDGET_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -58,11 +53,14 @@ def prune(
     deadline = time.monotonic() + budget_seconds
     day = timedelta(hours=settings.IDEMPOTENCY_HOURS)
     pruned = Pruned(keys=IdempotencyKey.objects.filter(created_at__lt=Now() - day).delete()[0])
-    while batch := list(prunable(days)[:BATCH]):
+    stuck: list[str] = []
+    while batch := list(prunable(days).exclude(pk__in=stuck)[:BATCH]):
         for file in batch:
-            _remove(file)
-            pruned.size_bytes += file.size_bytes
-        pruned.files += len(batch)
+            if _remove(file):
+                pruned.files += 1
+                pruned.size_bytes += file.size_bytes
+            else:
+                stuck.append(file.pk)
         on_batch(pruned)
         if time.monotonic() > deadline:
             pruned.is_complete = False
@@ -76,28 +74,16 @@ def prunable(days: float | None = None) -> QuerySet[MediaFile]:
     return MediaFile.objects.filter(task__finished_at__lt=Now() - kept).order_by("created_at")
 
 
-def _remove(file: MediaFile) -> None:
-    default_storage.delete(file.path)
+def _remove(file: MediaFile) -> bool:
+    """Remove a file and its row; False where the storage refuses, and then both stay."""
+    try:
+        default_storage.delete(file.path)
+    except OSError as error:
+        logger.warning("Media file stays", path=file.path, error=type(error).__name__)
+        return False
     if not settings.S3_BUCKET:  # which knows no folders
         with contextlib.suppress(OSError):  # another role's file is still in it
             for folder in list(PurePosixPath(file.path).parents)[:2]:
                 default_storage.delete(str(folder))
     file.delete()
-
-
-class Chore:
-    """Prunes when an hour has passed, in slices of a second; one for each worker process."""
-
-    def __init__(self) -> None:
-        self._due_at = time.monotonic()
-
-    def run(self) -> None:
-        """Prune a slice, where it is time to."""
-        if time.monotonic() < self._due_at:
-            return
-        files = prune(budget_seconds=BUDGET_SECONDS)
-        messages = webhook_retention.prune(budget_seconds=BUDGET_SECONDS)
-        if files.files or messages.messages:
-            logger.info("History pruned", files=files.files, messages=messages.messages)
-        if files.is_complete and messages.is_complete:
-            self._due_at = time.monotonic() + INTERVAL_SECONDS
+    return True

@@ -18,7 +18,7 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
-from tasks_app import lifecycle, rows, wake
+from tasks_app import daily, lifecycle, rows, wake
 from tasks_app.models import Task
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.faults import faultpoint
@@ -63,6 +63,7 @@ def sweep() -> Swept | None:
         faultpoint("sweep.after_tickets")
         remove_dead_work()
         missing = report_missing_messages()
+        daily.prune_daily()
     return Swept(leases, overdue, tickets, missing)
 
 

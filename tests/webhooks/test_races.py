@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import Count, F
+from django.utils import timezone
 
 from tests.answers import Answer
 from tests.receiver import Receiver
@@ -24,7 +28,7 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
-from webhooks_app import claims
+from webhooks_app import claims, retention
 from webhooks_app.database import connect
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import MessageStatus, WebhookDelivery, WebhookMessage
@@ -39,17 +43,17 @@ def claim_all(barrier: threading.Barrier, claimed: list[claims.Claimed]) -> None
     """Claim as an engine does, as fast as the database answers, until nothing is due."""
 
     async def run() -> None:
-        async with await connect("test-claim") as connection:
+        async with await connect("test-claim") as own:
             barrier.wait(10)
-            while batch := await _claim(connection):
+            while batch := await _claim(own):
                 claimed.extend(batch)
 
     asyncio.run(run())
 
 
-async def _claim(connection: claims.Connection) -> Sequence[claims.Claimed]:
+async def _claim(own: claims.Connection) -> Sequence[claims.Claimed]:
     return await claims.claim(
-        connection,
+        own,
         token=uuid.uuid4(),
         limit=16,
         default_seats=4,
@@ -119,3 +123,35 @@ def test_message_that_ended_under_way_keeps_its_end_and_its_attempt_its_truth(
     wait_until(lambda: attempts_of(event)[0].outcome == "failed")
     assert status_of(event) == end
     assert event.messages.get().retry_step == 0
+
+
+def test_pruning_beside_deliveries_holds_nobody_up(
+    engine: EngineThread, receiver: Receiver
+) -> None:
+    """4,000 old messages go while new ones are delivered at once, and only the old ones go."""
+    url = "http://127.0.0.1:20000/"
+    publish_bulk(url, 4_000)
+    WebhookMessage.objects.update(
+        status="delivered",
+        next_attempt_at=None,
+        created_at=timezone.now() - timedelta(days=40),
+        finished_at=timezone.now() - timedelta(days=40),
+    )
+    pruning = threading.Thread(target=_prune)
+    pruning.start()
+    latencies = []
+    while pruning.is_alive() or len(latencies) < 20:
+        started_at = time.monotonic()
+        publish(receiver.url, subject=f"new-{len(latencies)}")
+        receiver.wait_for(len(latencies) + 1)
+        latencies.append(time.monotonic() - started_at)
+    assert max(latencies) < 1.0
+    assert not WebhookMessage.objects.filter(url=url).exists()
+    assert WebhookMessage.objects.count() == len(latencies)
+
+
+def _prune() -> None:
+    try:
+        retention.prune()
+    finally:
+        connection.close()

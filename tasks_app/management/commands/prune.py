@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from tasks_app import retention
+from tasks_app.orphans import remove_orphans
 from webhooks_app.management.commands.prune import Command as PruneMessages
 from webhooks_app.operator_command import progress
 
@@ -19,7 +20,7 @@ class Command(PruneMessages):
         "Remove webhook messages with their attempts and events, and the files of tasks, that "
         "were finished longer ago than WEBHOOK_RETENTION_DAYS and MEDIA_RETENTION_DAYS. The tasks "
         "themselves stay. Works in small batches that hold nobody up; it may run, and be stopped, "
-        "at any time. Workers do the same every hour."
+        "at any time. Files that no task owns go too. Workers do the same once a day."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -45,8 +46,9 @@ class Command(PruneMessages):
             return
         with progress("removing files", total) as bar:
             seen = retention.prune(days, on_batch=lambda gone: bar.moved(gone.files))
+        lost = sum(remove_orphans())
         kept = settings.MEDIA_RETENTION_DAYS if days is None else days
         self.stdout.write(
             f"removed {seen.files} files ({seen.size_bytes:,} bytes) of tasks that ended more than"
-            f" {kept:g} days ago, and {seen.keys} idempotency keys"
+            f" {kept:g} days ago, {lost} files that no task owns, {seen.keys} idempotency keys"
         )

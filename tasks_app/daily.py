@@ -1,0 +1,109 @@
+"""When does old history go, without anybody waiting for it?
+
+Once a day, in one worker at a time: the sweep calls `prune_daily` every few seconds, and while
+there is something to do it does a little. Everything is safe to be killed in; the next run goes
+on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db.models.functions import Now
+
+from tasks_app import retention
+from tasks_app.orphans import remove_orphans
+from webhooks_app import operator_record
+from webhooks_app import retention as webhook_retention
+from webhooks_app.models import OperatorAction
+
+#: What one call of `prune_daily` may take; the sweep has more to do than this.
+BUDGET_SECONDS = 1.0
+STEP_SECONDS = 0.3
+#: After a storage failed, so long until the next try.
+REST_SECONDS = 600.0
+#: Under these names the daily run is on record, which is how every worker knows of it.
+_ACTOR, _ACTION = "sweep", "prune"
+
+
+@dataclass(slots=True)
+class Gone:
+    """What a run removed."""
+
+    messages: int = 0
+    files: int = 0
+    orphans: int = 0
+    keys: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.messages} messages, {self.files} files, {self.orphans} orphaned files,"
+            f" {self.keys} idempotency keys"
+        )
+
+
+class _Run:
+    """A daily run that is under way in this process."""
+
+    def __init__(self) -> None:
+        self.gone = Gone()
+        self.steps = _steps(self.gone)
+
+    def advance(self, budget_seconds: float) -> bool:
+        """Work for about so long; True when everything is done."""
+        deadline = time.monotonic() + budget_seconds
+        return all(time.monotonic() < deadline for _ in self.steps)
+
+
+_run: _Run | None = None
+_rests_until = 0.0
+
+
+def prune_daily(budget_seconds: float = BUDGET_SECONDS) -> bool:
+    """Go on with today's run, or begin it; True when this call brought it to its end.
+
+    The caller sees to it that one process at a time is here.
+    """
+    global _run, _rests_until
+    if time.monotonic() < _rests_until:
+        return False
+    if _was_done_today():
+        _run = None
+        return False
+    # What follows may raise, as storages do in many ways: then a new run begins, a while later.
+    run, _run, _rests_until = _run or _Run(), None, time.monotonic() + REST_SECONDS
+    is_done = run.advance(budget_seconds)
+    _rests_until = 0.0
+    if is_done:
+        operator_record.note(_ACTOR, _ACTION, f"removed {run.gone}", "daily")
+    else:
+        _run = run
+    return is_done
+
+
+def _was_done_today() -> bool:
+    done = OperatorAction.objects.filter(actor=_ACTOR, action=_ACTION)
+    return done.filter(at__gt=Now() - timedelta(days=1)).exists()
+
+
+def _steps(gone: Gone) -> Iterator[None]:
+    """Remove everything that is due, in steps of well under a second; add up in ``gone``."""
+    is_complete = False
+    while not is_complete:
+        messages = webhook_retention.prune(budget_seconds=STEP_SECONDS)
+        gone.messages += messages.messages
+        is_complete = messages.is_complete
+        yield
+    is_complete = False
+    while not is_complete:
+        files = retention.prune(budget_seconds=STEP_SECONDS)
+        gone.files += files.files
+        gone.keys += files.keys
+        is_complete = files.is_complete
+        yield
+    for removed in remove_orphans():
+        gone.orphans += removed
+        yield

@@ -1,0 +1,139 @@
+"""What goes each day, what stays, and does the sweep stay quick meanwhile?"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.utils import timezone
+
+from tasks_app import daily, sweep
+from tasks_app.models import MediaFile, Task
+from tasks_app.orphans import remove_orphans
+from tests import factories
+from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookMessage
+
+pytestmark = pytest.mark.django_db
+
+LONG_AGO = timedelta(days=31)
+TWO_HOURS = 7_200
+
+
+@pytest.fixture(autouse=True)
+def _no_run_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daily, "_run", None)
+    monkeypatch.setattr(daily, "_rests_until", 0.0)
+
+
+def old_message(**fields: Any) -> WebhookMessage:
+    """Make a delivered message with one attempt, finished 31 days ago."""
+    then = timezone.now() - fields.pop("age", LONG_AGO)
+    event = factories.make_event(created_at=then)
+    message = factories.make_message(
+        "delivered", event=event, created_at=then, finished_at=then, **fields
+    )
+    factories.make_delivery(message, started_at=then)
+    return message
+
+
+def stored(task: Task, run_token: uuid.UUID, age_seconds: float = 0) -> str:
+    """Put a file where a run of the task would, and return its path."""
+    path = default_storage.save(f"results/{task.pk}/{run_token}/primary.png", ContentFile(b"png"))
+    moment = time.time() - age_seconds
+    os.utime(default_storage.path(path), (moment, moment))
+    return path
+
+
+def media_of(task: Task, **fields: Any) -> MediaFile:
+    """Make a media record with its file."""
+    file = factories.make_media_file(task)
+    file.path = stored(task, file.run_token, TWO_HOURS)
+    file.save(update_fields=["path"])
+    return file
+
+
+def test_payloads_are_kept_for_the_retention_days(settings: Any) -> None:
+    """WEBHOOK_RETENTION_DAYS decides: body, response and message stay before it, go after it."""
+    settings.WEBHOOKS = {**settings.WEBHOOKS, "RETENTION_DAYS": 7}
+    kept = old_message(age=timedelta(days=6, hours=23))
+    old_message(age=timedelta(days=7, hours=1))
+    assert daily.prune_daily()
+    assert list(WebhookMessage.objects.all()) == [kept]
+    assert bytes(kept.event.body).startswith(b"{")
+    assert bytes(WebhookDelivery.objects.get().response_body or b"") == b"ok"
+
+
+def test_files_of_runs_that_lost_are_removed_and_no_others() -> None:
+    """A loser's old files go; the winner's, a live run's, young ones and strangers' stay."""
+    task = factories.make_task("completed")
+    winner = media_of(task)
+    loser = stored(task, uuid.uuid4(), TWO_HOURS)
+    young = stored(task, uuid.uuid4())
+    running = factories.make_task("processing")
+    assert running.run_token is not None
+    live = stored(running, running.run_token, TWO_HOURS)
+    unknown = default_storage.save("results/notes/of-an-operator.txt", ContentFile(b"x"))
+    taskless = stored(Task(id=uuid.uuid4()), uuid.uuid4(), TWO_HOURS)
+    assert sum(remove_orphans()) == 2
+    assert not default_storage.exists(loser)
+    assert not default_storage.exists(taskless)
+    for path in (winner.path, young, live, unknown):
+        assert default_storage.exists(path)
+
+
+def test_the_sweep_prunes_once_a_day_for_all_workers() -> None:
+    """The first sweep of a day prunes and says so on record; the others find that and do not."""
+    old_message()
+    assert sweep.sweep()
+    assert not WebhookMessage.objects.exists()
+    note = OperatorAction.objects.get(actor="sweep", action="prune")
+    assert "1 messages, 0 files" in note.target
+    old_message()
+    assert sweep.sweep()
+    assert WebhookMessage.objects.count() == 1
+    OperatorAction.objects.update(at=timezone.now() - timedelta(hours=25))
+    assert sweep.sweep()
+    assert not WebhookMessage.objects.exists()
+
+
+def test_a_long_run_is_spread_over_many_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call stops at its budget and the next goes on; the record comes at the end."""
+    monkeypatch.setattr(daily, "STEP_SECONDS", 0.0)
+    monkeypatch.setattr("webhooks_app.retention.BATCH", 2)
+    for _ in range(6):
+        old_message()
+    left = []
+    while not daily.prune_daily(budget_seconds=0.0):
+        left.append(WebhookMessage.objects.count())
+        assert not OperatorAction.objects.exists()
+    assert left[:3] == [4, 2, 0]
+    assert "6 messages" in OperatorAction.objects.get().target
+
+
+def test_the_run_of_a_worker_ends_when_another_has_finished_it() -> None:
+    """Two workers that take turns prune once: the second finds the first one's record."""
+    old_message()
+    assert not daily.prune_daily(budget_seconds=0.0)
+    OperatorAction.objects.create(actor="sweep", action="prune", target="by another worker")
+    assert not daily.prune_daily()
+    assert daily._run is None
+    assert OperatorAction.objects.count() == 1
+
+
+def test_a_storage_out_of_reach_is_left_in_peace_for_a_while(settings: Any) -> None:
+    """A run that breaks down is not taken for done; the next begins anew after a rest."""
+    old_message()
+    Path(settings.MEDIA_ROOT).mkdir(parents=True)
+    Path(settings.MEDIA_ROOT, "results").write_text("not a folder")
+    with pytest.raises(NotADirectoryError):
+        daily.prune_daily()
+    assert not WebhookMessage.objects.exists(), "what comes first is done all the same"
+    assert not daily.prune_daily()
+    assert not OperatorAction.objects.exists()
