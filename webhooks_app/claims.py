@@ -145,6 +145,16 @@ UPDATE webhooks_app_webhookmessage message SET
 FROM recovered WHERE message.id = recovered.id
 """
 
+# Superseded, acknowledged or disabled while an attempt was under way, and then its engine died:
+# nothing is due any more, but the attempt must not look as if it went on for ever.
+_CLOSE_ENDED = """
+UPDATE webhooks_app_webhookdelivery delivery SET outcome = 'interrupted'
+FROM webhooks_app_webhookmessage message
+WHERE delivery.outcome = 'pending' AND message.id = delivery.message_id
+  AND message.status <> 'pending'
+  AND (message.lease_expires_at IS NULL OR message.lease_expires_at <= now())
+"""
+
 _EXPIRE_HELD = """
 UPDATE webhooks_app_webhookmessage SET status = 'dead', next_attempt_at = NULL,
   finished_at = now(), last_error_code = 'expired'
@@ -261,6 +271,13 @@ async def expired_leases(connection: Connection) -> list[tuple[int, list[float],
 async def recover(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Mark the open deliveries of these messages interrupted and put the messages back."""
     await connection.execute(_RECOVER, [orjson.dumps(rows).decode()])
+
+
+async def close_ended(connection: Connection) -> int:
+    """Close what dead engines left open of messages that ended meanwhile; return how many."""
+    async with connection.cursor() as cursor:
+        await cursor.execute(_CLOSE_ENDED)
+        return cursor.rowcount
 
 
 async def expire_held(connection: Connection, max_wait_seconds: float) -> list[int]:

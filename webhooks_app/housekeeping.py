@@ -60,7 +60,8 @@ class Housekeeping:
                 await claims.recover(connection, rows)
                 faultpoint("engine.before_recovered")
                 logger.warning("Webhook attempts were interrupted", count=len(rows))
-        metrics.attempts.labels("interrupted", "").inc(len(rows))
+        closed = len(rows) + await claims.close_ended(connection)
+        metrics.attempts.labels("interrupted", "").inc(closed)
         await self._bury(connection, [int(row["id"]) for row in rows if row["is_dead"]])
         return len(rows)
 

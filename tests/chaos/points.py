@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +53,7 @@ POINTS = (*SUBMIT, *CANCEL, *SHUTDOWN, *TASK, *ENGINE, *RECOVERY)
 ACTIONS = ("kill", "raise", "freeze")
 EVENTS = ["task.started", "task.progress", "task.completed", "task.failed", "task.cancelled"]
 #: The first attempt fails and is tried again; long enough for the watch and for progress.
-PROVIDER = {"seconds": 0.15, "fail_code": "render_failed", "failures": 1}
-_numbers = itertools.count(1)
+PROVIDER = {"seconds": 0.35, "fail_code": "render_failed", "failures": 1}
 
 
 @dataclass
@@ -93,8 +93,9 @@ def cases(points: Iterable[str], actions: Sequence[str], hits: Sequence[int]) ->
 
 def play(stage: Stage, receiver: Receiver, case: Case) -> Case:
     """Let one task meet its fault and read the ledger."""
-    scope = f"point-{next(_numbers)}-{case.point.replace('.', '-')}"
-    receiver.answer(Answer(500), Answer(200))
+    scope = f"{case.point.replace('.', '-')}-{secrets.token_hex(4)}"
+    slow = 0.3 if case.point == "engine.drain" else 0.0
+    receiver.answer(Answer(500, delay=slow), Answer(200))
     faults = case.name
     at_submit = faults if case.point in SUBMIT else ""
     task_id = stage.submit(scope, f"{receiver.url}/{scope}", at_submit, webhook_events=EVENTS)

@@ -27,6 +27,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK_TYPE = "image_generation"
+SECRET_KEY = "a key that only the chaos runs use"
 #: Time-outs of milliseconds where the product's are seconds; leases are aged by `Stage.age`.
 _ENVIRONMENT = {
     "DJANGO_SETTINGS_MODULE": "moviesvc.settings",
@@ -34,9 +35,9 @@ _ENVIRONMENT = {
     "ENVIRONMENT": "development",
     "FAULT_INJECTION": "1",
     "LOG_FORMAT": "json",
-    "SECRET_KEY": "a key that only the chaos runs use",
+    "SECRET_KEY": SECRET_KEY,
     "SWEEP_INTERVAL_SECONDS": "0.2",
-    "TASK_LEASE_SECONDS": "30",
+    "TASK_LEASE_SECONDS": "1.5",
     "TASK_LOST_LIMIT": "100",
     "TASK_RETRY_WAITS": "0.05,0.1",
     "WEBHOOK_PROGRESS_INTERVAL": "0",
@@ -94,19 +95,19 @@ class Stage:
     Args:
         var: a directory for logs, media and work.
         provider: options of the scripted provider (`tests.providers.StillProvider`).
+        direct_url: the database, past any proxy, for what the harness itself asks.
+        env: ``DATABASE_URL``, ``REDIS_URL`` and whatever else the processes are to see.
     """
 
     def __init__(
-        self, var: Path, database_url: str, redis_url: str, provider: dict[str, Any], **env: str
+        self, var: Path, provider: dict[str, Any], *, direct_url: str, **env: str
     ) -> None:
         self.var = var
-        self._direct_url = env.pop("direct_database_url", database_url)
+        self._direct_url = direct_url
         given = {"provider": "tests.providers.StillProvider", "options": provider}
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("WEBHOOK")},
             **_ENVIRONMENT,
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
             "DRAMATIQ_NAMESPACE": f"chaos-{uuid.uuid4().hex[:8]}",
             "GENERATION_PROVIDERS": json.dumps({TASK_TYPE: given}),
             "VAR_DIR": str(var),

@@ -100,6 +100,17 @@ def test_expired_lease_is_interrupted_and_sent_again(
     assert event.messages.get().retry_step == 0
 
 
+def test_open_attempt_of_an_ended_message_is_closed(
+    engine: EngineThread, receiver: Receiver
+) -> None:
+    """An attempt whose engine died after its message was superseded does not stay open."""
+    event = _left_by_a_dead_engine(receiver.url)
+    outbox.supersede(event.subject, event.event_type)
+    wait_until(lambda: [a.outcome for a in attempts_of(event)] == ["interrupted"])
+    assert status_of(event) == "superseded"
+    assert not receiver.requests
+
+
 def _left_by_a_dead_engine(url: str) -> WebhookEvent:
     with transaction.atomic(), connection.cursor() as cursor:
         event = publish(url)

@@ -1,0 +1,89 @@
+"""Where do the chaos runs happen? In ``var/chaos``: fresh servers, and nothing of anybody else's."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from moviesvc import embedded
+from tests.chaos.stage import ROOT, SECRET_KEY, Stage
+
+VAR = ROOT / "var" / "chaos"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Servers of one's own, with the schema in them."""
+
+    var: Path
+    database_url: str
+    redis_url: str
+
+    def stage(self, provider: dict[str, object], **env: str) -> Stage:
+        """Return a stage for single processes."""
+        urls = {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url, **env}
+        return Stage(self.var / "stage", provider, direct_url=self.database_url, **urls)
+
+
+@contextmanager
+def fresh(var: Path = VAR) -> Iterator[Place]:
+    """Start from nothing and stop the servers afterwards; logs and results stay."""
+    embedded.stop(var)
+    shutil.rmtree(var, ignore_errors=True)
+    place = Place(var, embedded.postgres(var), embedded.redis(var))
+    migrate(place)
+    try:
+        yield place
+    finally:
+        embedded.leave(var)
+
+
+def migrate(place: Place) -> None:
+    """Create the tables."""
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "-v0"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DATABASE_URL": place.database_url,
+            "REDIS_URL": place.redis_url,
+            "EMBEDDED": "off",
+            "ENVIRONMENT": "development",
+            "SECRET_KEY": SECRET_KEY,
+            "VAR_DIR": str(place.var),
+        },
+        check=True,
+        timeout=120,
+    )
+
+
+def machine() -> str:
+    """Return one line on the hardware."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return f"{os.cpu_count()} x {cpu}, Python {platform.python_version()}"
+
+
+def commit() -> str:
+    """Return the commit that is tried, with a mark when files differ from it."""
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run(
+        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    changed = subprocess.run(
+        [*git, "status", "--porcelain"], capture_output=True, text=True, check=False
+    )
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
