@@ -6,6 +6,7 @@ step is safe to run twice, and safe to be killed in.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 import uuid
@@ -103,8 +104,10 @@ def remove_dead_work() -> None:
         for token in Task.objects.filter(run_token__in=names).values_list("run_token", flat=True)
     }
     for name in names:
-        if name not in live and (root / name).stat().st_mtime < old:
-            shutil.rmtree(root / name, ignore_errors=True)
+        # A run that ends just now removes its own directory under our eyes.
+        with contextlib.suppress(FileNotFoundError):
+            if name not in live and (root / name).stat().st_mtime < old:
+                shutil.rmtree(root / name, ignore_errors=True)
 
 
 def _is_token(name: str) -> bool:

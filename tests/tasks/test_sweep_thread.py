@@ -1,0 +1,50 @@
+"""Does the sweep go on whatever happens to one of its rounds?"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks_app import lifecycle, sweep
+from tasks_app.middleware import SweepMiddleware
+from tasks_app.models import Task
+from tasks_app.shutdown import stopping
+from tests import factories
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def sweeper(settings: Any) -> Iterator[SweepMiddleware]:
+    """The sweep's thread, which begins where work directories cannot be listed."""
+    settings.SWEEP_INTERVAL_SECONDS = 0.05
+    settings.WORK_ROOT = None  # every round crashes
+    stopping.clear()
+    middleware = SweepMiddleware()
+    middleware.after_worker_boot(None, None)
+    yield middleware
+    middleware.after_worker_shutdown(None, None)
+    stopping.clear()
+
+
+def test_sweep_goes_on_after_a_round_that_crashed(sweeper: SweepMiddleware) -> None:
+    """Rounds that end in an unforeseen error do not end the sweep of this process."""
+    for _ in range(2):
+        task = factories.make_task("processing")
+        Task.objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
+        wait_until(lambda task=task: Task.objects.get(pk=task.pk).status == "queued")
+    assert sweeper._thread
+    assert sweeper._thread.is_alive()
+
+
+def test_work_directory_that_vanishes_is_no_error(settings: Any, tmp_path: Path) -> None:
+    """A directory that its own run removes between two looks does not disturb the sweep."""
+    settings.WORK_ROOT = tmp_path
+    (tmp_path / str(uuid.uuid4())).symlink_to(tmp_path / "gone")
+    sweep.remove_dead_work()
+    assert lifecycle.take_expired_leases() == 0
