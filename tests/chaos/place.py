@@ -1,4 +1,4 @@
-"""Where do the chaos runs happen? In ``var/chaos``: fresh servers, and nothing of anybody else's."""
+"""Where do the chaos runs happen? In ``var/chaos``, with fresh servers of their own."""
 
 from __future__ import annotations
 

@@ -99,9 +99,7 @@ class Stage:
         env: ``DATABASE_URL``, ``REDIS_URL`` and whatever else the processes are to see.
     """
 
-    def __init__(
-        self, var: Path, provider: dict[str, Any], *, direct_url: str, **env: str
-    ) -> None:
+    def __init__(self, var: Path, provider: dict[str, Any], *, direct_url: str, **env: str) -> None:
         self.var = var
         self._direct_url = direct_url
         given = {"provider": "tests.providers.StillProvider", "options": provider}
