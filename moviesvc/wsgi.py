@@ -38,6 +38,9 @@ def _application() -> WSGIApplication:
     django = get_wsgi_application()
     from django.conf import settings
 
+    from webhooks_app.stored_secrets import require_readable_at_boot
+
+    require_readable_at_boot()
     return MeasuredBody(django, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
 
 

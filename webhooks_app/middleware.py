@@ -23,10 +23,19 @@ class WebhookMiddleware(dramatiq.Middleware):
         self._engine: EngineThread | None = None
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Start the engine, unless dedicated processes have that job."""
+        """Start the engine, unless dedicated processes have that job.
+
+        Raises:
+            SystemExit: stored secrets cannot be read, so that nothing could be signed.
+        """
         # Here, since Dramatiq's middleware is loaded before any model exists.
         from webhooks_app.engine_thread import EngineThread
+        from webhooks_app.stored_secrets import UnreadableSecret, require_readable_at_boot
 
+        try:
+            require_readable_at_boot()
+        except UnreadableSecret as error:  # Dramatiq swallows every Exception of a hook
+            raise SystemExit(str(error)) from None
         if webhook_settings.ENGINE == "worker":
             self._engine = EngineThread()
             self._engine.start()

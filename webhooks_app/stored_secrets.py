@@ -16,18 +16,21 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from uuid import UUID
 
+import structlog
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Least, Now
 
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import SigningSecret
 from webhooks_app.signing import generate_secret
+
+logger = structlog.get_logger(__name__)
 
 OVERLAP_SECONDS = 86_400.0
 # Every overlapping secret adds a signature to a header that receivers bound; the newest win.
@@ -166,6 +169,22 @@ def require_readable() -> None:
     for row in (living.order_by("id").first(), living.order_by("-id").first()):
         if row is not None:
             decrypt(row.ciphertext, row.scope)
+
+
+def require_readable_at_boot() -> None:
+    """Do `require_readable` in a process that begins, and leave no connection open.
+
+    A database that is out of reach or empty is no reason to refuse: both pass.
+
+    Raises:
+        UnreadableSecret: with what to do about it.
+    """
+    try:
+        require_readable()
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("Stored secrets were not checked", error=type(error).__name__)
+    finally:
+        connection.close()
 
 
 def _read(scope: str, endpoint_id: UUID | None) -> list[tuple[str, datetime | None]]:

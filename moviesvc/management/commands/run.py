@@ -22,6 +22,7 @@ from moviesvc import embedded, lifeline, service
 from moviesvc.daemons import EmbeddedError
 from moviesvc.supervisor import Supervisor
 from webhooks_app.operator_command import OperatorCommand
+from webhooks_app.stored_secrets import require_readable
 
 UNTIL_READY_SECONDS = 0.1
 WATCH_SECONDS = 1.0
@@ -83,6 +84,7 @@ class Service:
     def _prepare(self) -> None:
         """Bring the database and the static files up to date."""
         call_command("migrate", interactive=False, verbosity=0)
+        require_readable()
         _collect_static()
         self.login = {"api_key": None, "admin_user": None, "admin_password": None}
         if not settings.IS_PRODUCTION:

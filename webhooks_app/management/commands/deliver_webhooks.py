@@ -11,6 +11,7 @@ import uvloop
 from webhooks_app.engine import Engine
 from webhooks_app.engine_thread import tune_garbage_collector
 from webhooks_app.operator_command import OperatorCommand
+from webhooks_app.stored_secrets import require_readable_at_boot
 
 
 class Command(OperatorCommand):
@@ -26,11 +27,16 @@ class Command(OperatorCommand):
     examples = (("", "deliver, on this machine, until told to stop"),)
     exit_codes = {
         0: "stopped by SIGTERM or Ctrl-C; nothing is left under its leases",
-        1: "it cannot start (settings, code), or a fault of its own ended it",
+        1: "it cannot start (settings, keys, code), or a fault of its own ended it",
     }
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run one engine in this process."""
+        """Run one engine in this process.
+
+        Raises:
+            UnreadableSecret: the keys that decrypt signing secrets are missing or wrong.
+        """
+        require_readable_at_boot()
         tune_garbage_collector()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._deliver())
