@@ -79,6 +79,9 @@ class ApiKey(AbstractAPIKey):
     class Meta(AbstractAPIKey.Meta):
         verbose_name = "API key"
         verbose_name_plural = "API keys"
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["name"], opclasses=["varchar_pattern_ops"], name="api_key_name")
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})"
@@ -178,6 +181,7 @@ class Task(models.Model):
                 fields=["project_id", "status", "created_at", "id"], name="task_project_status"
             ),
             models.Index(fields=["status", "created_at", "id"], name="task_status_page"),
+            models.Index(fields=["task_type", "created_at", "id"], name="task_type_page"),
             models.Index(
                 fields=["task_type", "finished_at"],
                 condition=Q(status="completed"),

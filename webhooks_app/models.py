@@ -43,6 +43,7 @@ class WebhookEvent(models.Model):
                 name="event_unacked",
             ),
             models.Index(fields=["created_at"], name="event_created"),
+            models.Index(fields=["event_type", "-id"], name="event_type_page"),
         ]
 
     def __str__(self) -> str:
@@ -74,7 +75,10 @@ class WebhookDestination(models.Model):
             )
         ]
         indexes: ClassVar[list[models.Index]] = [
-            models.Index(fields=["host"], name="destination_host")
+            # Answers the beginning of a name as well as all of it, in every collation.
+            models.Index(
+                fields=["host"], opclasses=["varchar_pattern_ops"], name="destination_host"
+            )
         ]
 
     def __str__(self) -> str:
@@ -104,6 +108,10 @@ class WebhookEndpoint(models.Model):
     class Meta:
         constraints: ClassVar[list[Any]] = [
             models.UniqueConstraint(fields=["scope", "url"], name="endpoint_once")
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["url"], opclasses=["varchar_pattern_ops"], name="endpoint_url"),
+            models.Index(fields=["-created_at", "-id"], name="endpoint_page"),
         ]
 
     def __str__(self) -> str:
@@ -144,7 +152,9 @@ class ReplayJob(models.Model):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
                 fields=["next_batch_at"], condition=Q(state="running"), name="replay_running"
-            )
+            ),
+            models.Index(fields=["-created_at", "-id"], name="replay_page"),
+            models.Index(fields=["state", "-created_at", "-id"], name="replay_state_page"),
         ]
 
     def __str__(self) -> str:
@@ -175,7 +185,12 @@ class WebhookMessage(models.Model):
         WebhookDestination, on_delete=models.PROTECT, related_name="messages", db_index=False
     )
     endpoint = models.ForeignKey(
-        WebhookEndpoint, null=True, blank=True, on_delete=models.SET_NULL, related_name="messages"
+        WebhookEndpoint,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="messages",
+        db_index=False,
     )
     status = models.CharField(max_length=10, choices=MessageStatus, default=MessageStatus.PENDING)
     policy = ArrayField(models.FloatField())
@@ -189,7 +204,12 @@ class WebhookMessage(models.Model):
     last_status_code = models.PositiveSmallIntegerField(null=True, blank=True)
     last_error_code = models.CharField(max_length=24, blank=True, default="")
     replay = models.ForeignKey(
-        ReplayJob, null=True, blank=True, on_delete=models.SET_NULL, related_name="messages"
+        ReplayJob,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="messages",
+        db_index=False,
     )
     created_at = models.DateTimeField()
     delivered_at = models.DateTimeField(null=True, blank=True)
@@ -218,6 +238,27 @@ class WebhookMessage(models.Model):
             models.Index(fields=["destination", "-id"], name="message_destination_page"),
             models.Index(fields=["-created_at"], name="message_created_page"),
             models.Index(fields=["finished_at"], condition=Q(status="dead"), name="message_dead"),
+            # Partial ones: a message that went through at once, as nearly all do, is in none.
+            models.Index(
+                fields=["last_error_code", "-id"],
+                condition=~Q(last_error_code=""),
+                name="message_error_page",
+            ),
+            models.Index(
+                fields=["last_status_code", "-id"],
+                condition=Q(last_status_code__gte=300),
+                name="message_answer_page",
+            ),
+            models.Index(
+                fields=["endpoint", "-id"],
+                condition=Q(endpoint__isnull=False),
+                name="message_endpoint_page",
+            ),
+            models.Index(
+                fields=["replay", "status"],
+                condition=Q(replay__isnull=False),
+                name="message_replay_status",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -271,6 +312,16 @@ class WebhookDelivery(models.Model):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["started_at"], name="delivery_started"),
             models.Index(fields=["outcome", "-id"], name="delivery_outcome_page"),
+            models.Index(
+                fields=["error_code", "-id"],
+                condition=~Q(error_code=""),
+                name="delivery_error_page",
+            ),
+            models.Index(
+                fields=["trigger", "-id"],
+                condition=~Q(trigger="scheduled"),
+                name="delivery_trigger_page",
+            ),
         ]
         verbose_name_plural = "webhook deliveries"
 
@@ -315,6 +366,12 @@ class OperatorAction(models.Model):
     action = models.CharField(max_length=60)
     target = models.CharField(max_length=300)
     reason = models.CharField(max_length=500, blank=True, default="")
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [
+            # A target begins with the name of what was acted upon.
+            models.Index(fields=["target"], opclasses=["varchar_pattern_ops"], name="action_target")
+        ]
 
     def __str__(self) -> str:
         return f"{self.actor} {self.action} {self.target}"

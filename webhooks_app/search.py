@@ -11,12 +11,14 @@ from typing import TypeVar
 
 from django.db.models import Model, Q, QuerySet
 
-from webhooks_app.models import WebhookDestination
+from webhooks_app.models import WebhookDestination, WebhookMessage
 
 Row = TypeVar("Row", bound=Model)
 MAX_BIGINT = 2**63 - 1
 # So many destinations at most are looked through for one host prefix.
 MAX_DESTINATIONS = 500
+# So many of a host's messages are looked through for attempts.
+NEWEST_MESSAGES = 300
 
 
 def _as_uuid(term: str) -> str:
@@ -33,24 +35,36 @@ def _destination_ids(term: str) -> list[int]:
     return list(found.values_list("pk", flat=True)[:MAX_DESTINATIONS])
 
 
-def _search(queryset: QuerySet[Row], term: str, prefix: str) -> QuerySet[Row]:
-    term = term.strip().replace("\x00", "")
-    if not term:
-        return queryset
+def _search(queryset: QuerySet[Row], term: str, prefix: str) -> QuerySet[Row] | None:
+    """Return what a number or an id names; None for a term that is neither."""
     if term.isascii() and term.isdigit() and int(term[:20]) <= MAX_BIGINT:
         return queryset.filter(pk=int(term[:20]))
     if task_id := _as_uuid(term):
         return queryset.filter(**{f"{prefix}event__subject": task_id})
     if term.startswith("msg_"):
         return queryset.filter(**{f"{prefix}event__event_id": term})
-    return queryset.filter(**{f"{prefix}destination__in": _destination_ids(term)})
+    return None
+
+
+def _cleaned(term: str) -> str:
+    return term.strip().replace("\x00", "")
 
 
 def search_messages(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
     """Narrow messages down to what the term names."""
-    return _search(queryset, term, "")
+    if not (term := _cleaned(term)):
+        return queryset
+    found = _search(queryset, term, "")
+    return queryset.filter(destination__in=_destination_ids(term)) if found is None else found
 
 
 def search_deliveries(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
-    """Narrow deliveries down to what the term names."""
-    return _search(queryset, term, "message__")
+    """Narrow deliveries down to what the term names; of a host those of its newest messages."""
+    if not (term := _cleaned(term)):
+        return queryset
+    found = _search(queryset, term, "message__")
+    if found is not None:
+        return found
+    messages = WebhookMessage.objects.filter(destination__in=_destination_ids(term))
+    newest = messages.order_by("-id").values_list("pk", flat=True)[:NEWEST_MESSAGES]
+    return queryset.filter(message__in=list(newest))

@@ -85,7 +85,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     page_template = "tasks_app/api_key.html"
     list_display = ["name", "prefix", "project", "may", "shown_state", "last_used_at", "created"]
     list_filter = ["revoked"]
-    search_fields = ["prefix__exact", "name__istartswith", "project_id__exact"]
+    search_fields = ["prefix__exact", "name__startswith", "project_id__exact"]
     search_help_text = "Prefix, beginning of the name, or project"
     ordering = ["-created"]
     operations = (

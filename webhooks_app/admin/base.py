@@ -35,7 +35,7 @@ from webhooks_app import operator_record
 from webhooks_app.models import WebhookMessage
 
 # A page beyond this is reached by a filter or a search: OFFSET walks over every row before it.
-COUNT_LIMIT = 10_000
+COUNT_LIMIT = 1_000
 
 text_widget = UnfoldAdminTextInputWidget
 whole_number_widget = UnfoldAdminIntegerFieldWidget
@@ -63,7 +63,8 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     def count(self) -> int:
         """Return the number of rows, at most the limit."""
         rows: Any = self.object_list
-        counted = rows[: COUNT_LIMIT + 1].count()
+        # Unordered: asked for the newest ones, PostgreSQL might walk past all others.
+        counted = rows.order_by()[: COUNT_LIMIT + 1].count()
         return BoundedCount(COUNT_LIMIT) if counted > COUNT_LIMIT else int(counted)
 
 

@@ -100,11 +100,6 @@ class AnswerFilter(KnownValuesFilter):
     parameter_name = column = "last_status_code"
     values = [(str(status), str(status)) for status in FAILING_ANSWERS]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Apply the choice; the second condition is the one of the partial index."""
-        chosen = super().queryset(request, queryset)
-        return queryset if chosen is queryset else chosen.exclude(last_error_code="")
-
 
 @admin.register(WebhookMessage)
 class MessageAdmin(ReadOnlyAdmin):

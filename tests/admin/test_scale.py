@@ -1,0 +1,140 @@
+"""Do the admin's pages stay fast when the tables are long? Asked of PostgreSQL, not of a clock.
+
+Every statement that a page sends is run again under EXPLAIN ANALYZE: none may touch more rows of
+a big table than a page and a bounded count need.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from tests import factories
+from tests.admin import crowd
+from webhooks_app.admin.messages import FAILING_ANSWERS
+from webhooks_app.models import WebhookMessage
+
+#: SCALE_ROWS=1000000 asks the same of a million, which takes some minutes.
+ROWS = int(os.environ.get("SCALE_ROWS", "60000"))
+#: A page, a count that stops at 1,000, and what filters leave out on the way to them.
+MOST_ROWS = 20_000
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Walk through the nodes of a plan."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def touched(node: dict[str, Any]) -> float:
+    """Return how many rows a node looked at, over all its loops."""
+    removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+    return float((node["Actual Rows"] + removed) * node["Actual Loops"])
+
+
+def too_much(sql: str) -> list[str]:
+    """Return what a statement does that it should not."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql}")
+        found = cursor.fetchone()[0]
+    plan = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+    return [
+        f"{node['Node Type']} of {touched(node):.0f} rows of {node['Relation Name']}"
+        for node in nodes(plan)
+        if node.get("Relation Name") in crowd.BIG and touched(node) > MOST_ROWS
+    ]
+
+
+def faults_of(fetch: Callable[[], Any], name: str) -> list[str]:
+    """Fetch a page and return its statements that read too much."""
+    began = time.monotonic()
+    with CaptureQueriesContext(connection) as captured:
+        answer = fetch()
+    print(f"{1000 * (time.monotonic() - began):6.0f} ms  {name}")
+    assert answer.status_code == 200, name
+    statements = [q["sql"] for q in captured if q["sql"].lstrip().startswith(("SELECT", "WITH"))]
+    return [f"{name}: {fault}\n  {sql}" for sql in statements for fault in too_much(sql)]
+
+
+def lists() -> Iterator[tuple[str, dict[str, str]]]:
+    """Return every list with every filter it offers and every kind of search."""
+    message = "webhooks_app_webhookmessage"
+    searches = ["59999", "msg_000000059999", "project-7", "host-project-7", "nobody.example.org"]
+    searches += ["00000000-0000-4000-8000-000000059999", "00000000-0000-4000-8000-999999999999"]
+    for name in (message, "webhooks_app_webhookdelivery", "tasks_app_task"):
+        yield from ((name, {"q": term}) for term in searches)
+    for status in ("pending", "delivered", "dead", "superseded"):
+        yield message, {"status": status}
+    for event_type in ("task.completed", "task.failed", "task.cancelled", "webhook.ping"):
+        yield message, {"event_type": event_type}
+    for code in ("http_status", "tls"):
+        yield message, {"last_error_code": code}
+        yield "webhooks_app_webhookdelivery", {"error_code": code}
+    for answer in (FAILING_ANSWERS[0], 500):
+        yield message, {"last_status_code": str(answer)}
+    yield message, {"status": "delivered", "last_error_code": "tls"}
+    yield message, {"status": "dead", "event_type": "task.failed"}
+    for outcome in ("pending", "succeeded", "failed", "interrupted"):
+        yield "webhooks_app_webhookdelivery", {"outcome": outcome}
+    for trigger in ("replay", "ping"):
+        yield "webhooks_app_webhookdelivery", {"trigger": trigger}
+    for status in ("queued", "completed", "failed", "cancelled"):
+        yield "tasks_app_task", {"status": status}
+    for kind in ("video_generation", "audio_generation"):
+        yield "tasks_app_task", {"task_type": kind}
+    yield "tasks_app_task", {"status": "failed", "task_type": "audio_generation"}
+    for state in ("running", "finished", "cancelled"):
+        yield "webhooks_app_replayjob", {"state": state}
+    for name in (message, "tasks_app_task", "webhooks_app_webhookdelivery"):
+        yield name, {}
+        yield name, {"p": "20"}
+    yield from ((f"webhooks_app_{name}", {}) for name in ("operatoraction", "replayjob"))
+
+
+REPLAY_FILTERS: list[dict[str, str]] = [
+    {"status": "dead"},
+    {"status": "any"},
+    {"status": "any", "error_code": "tls"},
+    {"status": "any", "status_code": "410"},
+    {"status": "any", "host": "nobody.example.org"},
+    {"status": "any", "event": "webhook.ping"},
+    {"status": "dead", "project": "project-7"},
+    {"status": "dead", "since": "2020-01-01T00:00:00", "until": "2020-02-01T00:00:00"},
+]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_page_reads_a_long_table_from_end_to_end(admin_client: Client) -> None:
+    """Shows, for every list, filter, search, page and chart, that an index bounds what is read."""
+    crowd.fill(ROWS)
+    faults: list[str] = []
+    for name, query in lists():
+        address = reverse(f"admin:{name}_changelist")
+        faults += faults_of(lambda: admin_client.get(address, query), f"{name} {query}")  # noqa: B023
+    latest = WebhookMessage.objects.order_by("-id").select_related("event")[0]
+    rows = {
+        "webhooks_app_webhookmessage": latest.pk,
+        "tasks_app_task": latest.event.subject,
+        "webhooks_app_webhookdestination": latest.destination_id,
+        "webhooks_app_webhookendpoint": factories.make_endpoint().pk,
+        "webhooks_app_replayjob": factories.make_replay().pk,
+    }
+    for name, key in rows.items():
+        address = reverse(f"admin:{name}_change", args=[key])
+        faults += faults_of(lambda: admin_client.get(address), address)  # noqa: B023
+    faults += faults_of(lambda: admin_client.get(reverse("admin:index")), "dashboard")
+    form = reverse("admin:webhooks_app_webhookmessage_replay_with_filter_form")
+    for query in REPLAY_FILTERS:
+        asked = {"reason": "a look", **query}
+        faults += faults_of(lambda: admin_client.post(form, asked), f"replay {query}")  # noqa: B023
+    assert not faults, f"{len(faults)} faults:\n" + "\n".join(faults)
