@@ -1,0 +1,143 @@
+"""Do dedicated delivery processes share the work, stop cleanly, and replace one that was killed?"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import answers, processes
+from tests.answers import Answer
+from tests.receiver import Receiver
+from tests.waiting import wait_until
+from tests.webhooks.running import (
+    SCOPE,
+    attempts_of,
+    is_all_ended,
+    publish,
+    publish_bulk,
+    status_of,
+)
+from webhooks_app.models import WebhookDelivery, WebhookMessage
+from webhooks_app.stored_secrets import get_or_create
+
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+
+READY = "delivering webhooks"
+DRAIN_SECONDS = 10
+
+
+class Delivery:
+    """One ``manage.py deliver_webhooks``."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    def is_ready(self) -> bool:
+        """Tell whether it has come as far as to say so."""
+        assert self.process.poll() is None, self.log.read_text()
+        return READY in self.log.read_text()
+
+    def talks_to(self, receiver: Receiver) -> bool:
+        """Tell whether it has a connection to the receiver."""
+        sockets = psutil.Process(self.process.pid).net_connections()
+        return any(s.raddr and s.raddr.port == receiver.port for s in sockets)
+
+    def terminate(self) -> float:
+        """Send SIGTERM, wait for the end, and return the seconds that it took."""
+        started_at = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(DRAIN_SECONDS + 5) == 0, self.log.read_text()
+        return time.monotonic() - started_at
+
+
+def start(stack: ExitStack, folder: Path, **more: str) -> list[Delivery]:
+    """Start two delivery processes and wait until both deliver."""
+    get_or_create(SCOPE)
+    found = []
+    for number in (1, 2):
+        log = folder / f"delivery{number}.log"
+        command = ("manage.py", "deliver_webhooks")
+        process = stack.enter_context(processes.running(log, *command, **more))
+        found.append(Delivery(process, log))
+    wait_until(lambda: all(delivery.is_ready() for delivery in found), timeout=40)
+    return found
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Receivers and processes that end with the test."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def by_whom(receiver: Receiver, found: list[Delivery]) -> tuple[Delivery, Delivery]:
+    """Return who has a request at the receiver under way, and the other."""
+    one, other = found
+    wait_until(lambda: one.talks_to(receiver) or other.talks_to(receiver))
+    return (one, other) if one.talks_to(receiver) else (other, one)
+
+
+def test_two_processes_share_the_work_and_end_with_exit_code_0(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    """400 messages arrive once each, by both processes; idle ones stop within seconds."""
+    found = start(stack, tmp_path)
+    receivers = [stack.enter_context(Receiver([Answer(200, delay=0.02)])) for _ in range(8)]
+    for receiver in receivers:
+        publish_bulk(receiver.url, 50)
+    wait_until(is_all_ended, timeout=30)
+    ids = [request.message_id for receiver in receivers for request in receiver.requests]
+    assert len(ids) == len(set(ids)) == WebhookDelivery.objects.count() == 400
+    for delivery in found:
+        assert any(delivery.talks_to(receiver) for receiver in receivers)
+        assert delivery.terminate() < 5
+
+
+def test_sigterm_finishes_hands_back_and_leaves_nothing(stack: ExitStack, tmp_path: Path) -> None:
+    """R21, W12: a slow answer counts, a hanging request is the other process's at once, exit 0."""
+    found = start(stack, tmp_path)
+    slow = stack.enter_context(Receiver([Answer(200, delay=2.0)]))
+    hanging = stack.enter_context(Receiver([answers.hang()]))
+    stuck = publish(hanging.url)
+    hanging.wait_for(1)
+    leaving, staying = by_whom(hanging, found)
+    # Both messages must be the leaving one's; the staying one takes part again afterwards.
+    staying.process.send_signal(signal.SIGSTOP)
+    finished = publish(slow.url, subject="task-2")
+    slow.wait_for(1)
+    seconds = leaving.terminate()
+    assert DRAIN_SECONDS - 1 < seconds < DRAIN_SECONDS + 5
+    assert status_of(finished) == "delivered"
+    assert not WebhookMessage.objects.filter(lease_token__isnull=False).exists()
+    assert stuck.messages.get().retry_step == 0
+    hanging.answer(200)
+    staying.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: status_of(stuck) == "delivered", timeout=5)
+    assert [a.outcome for a in attempts_of(stuck)] == ["interrupted", "succeeded"]
+    assert len(hanging.requests) == 2
+    assert staying.terminate() < 5
+
+
+def test_the_other_takes_over_from_one_that_was_killed(stack: ExitStack, tmp_path: Path) -> None:
+    """kill -9 under a request: when the lease is over the other sends it again, same id."""
+    found = start(stack, tmp_path, DJANGO_SETTINGS_MODULE="tests.short_leases")
+    hanging = stack.enter_context(Receiver([answers.hang()]))
+    event = publish(hanging.url)
+    hanging.wait_for(1)
+    killed, other = by_whom(hanging, found)
+    killed.process.send_signal(signal.SIGKILL)
+    assert killed.process.wait(5) == -signal.SIGKILL
+    hanging.answer(200)
+    wait_until(lambda: status_of(event) == "delivered", timeout=10)
+    assert [a.outcome for a in attempts_of(event)] == ["interrupted", "succeeded"]
+    assert [r.message_id for r in hanging.requests] == [event.event_id] * 2
+    assert event.messages.get().retry_step == 0
+    assert other.terminate() < 5

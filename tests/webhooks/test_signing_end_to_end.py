@@ -1,0 +1,104 @@
+"""Can a receiver verify what arrives with nothing of ours, during a rotation too, and Ed25519?"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from django.test import Client
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from tests import factories
+from tests.receiver import Receiver, Request
+from tests.waiting import wait_until
+from tests.webhooks.running import publish, running_engine, status_of
+from webhooks_app.models import SigningSecret
+from webhooks_app.signing import generate_private_key
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PROJECT = "signed_project"
+PATH = "/api/v1/webhooks/signing-secret"
+
+
+@pytest.fixture
+def project_api(transactional_db: None) -> Client:
+    """A client whose key is bound to the project."""
+    _, key = factories.make_api_key(project_id=PROJECT)
+    return Client(headers={"x-api-key": key})
+
+
+@pytest.fixture(autouse=True)
+def _fresh_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let engines see a rotation at once instead of within 5 s."""
+    monkeypatch.setattr("webhooks_app.secret_cache.FRESH_SECONDS", 0.0)
+
+
+def deliver(receiver: Receiver, number: int) -> Request:
+    """Send one more event and return its request."""
+    event = publish(receiver.url, scope=PROJECT, subject=f"task-{number}")
+    wait_until(lambda: status_of(event) == "delivered")
+    return receiver.requests[-1]
+
+
+def is_signed_by(request: Request, secret: str) -> bool:
+    """Ask the independent library, as a receiver would."""
+    try:
+        Webhook(secret).verify(request.body, request.headers, json_parse=False)
+    except WebhookVerificationError:
+        return False
+    return True
+
+
+def test_rotation_by_api_overlaps_and_ends(project_api: Client) -> None:
+    """Before, during and after the overlap of a rotation, each secret verifies what it should."""
+    old = project_api.get(PATH).json()["secret"]
+    with Receiver([200]) as receiver, running_engine():
+        before = deliver(receiver, 1)
+        rotated = project_api.post(f"{PATH}/rotate", {}, content_type="application/json")
+        assert rotated.status_code == 200, rotated.content
+        shown = project_api.get(PATH).json()
+        new = shown["secret"]
+        assert [item["secret"] for item in shown["previous"]] == [old] != [new]
+        during = deliver(receiver, 2)
+        SigningSecret.objects.filter(expires_at__isnull=False).delete()  # 24 hours later
+        after = deliver(receiver, 3)
+    assert [is_signed_by(r, old) for r in (before, during, after)] == [True, True, False]
+    assert [is_signed_by(r, new) for r in (before, during, after)] == [False, True, True]
+    assert [r.headers["webhook-signature"].count("v1,") for r in (before, during, after)] == [
+        1,
+        2,
+        1,
+    ]
+
+
+def test_ed25519_signature_verifies_with_the_published_key(settings: Any, client: Client) -> None:
+    """A POST's v1a verifies by `cryptography` with the JWKS alone; an altered body does not."""
+    settings.WEBHOOKS = {**settings.WEBHOOKS, "ED25519_PRIVATE_KEY": generate_private_key()}
+    with Receiver([200]) as receiver, running_engine():
+        request = deliver(receiver, 1)
+    (key,) = client.get("/.well-known/webhooks-jwks.json").json()["keys"]
+    assert (key["kty"], key["crv"]) == ("OKP", "Ed25519")
+    public = Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key["x"] + "=="))
+    versions = dict(part.split(",", 1) for part in request.headers["webhook-signature"].split())
+    assert set(versions) == {"v1", "v1a"}
+    signature = base64.b64decode(versions["v1a"])
+    head = f"{request.headers['webhook-id']}.{request.headers['webhook-timestamp']}.".encode()
+    public.verify(signature, head + request.body)
+    with pytest.raises(InvalidSignature):
+        public.verify(signature, head + request.body + b" ")
+
+
+def test_every_project_is_signed_with_its_own_secret(project_api: Client) -> None:
+    """What one project's secret verifies, another's does not."""
+    secret = project_api.get(PATH).json()["secret"]
+    with Receiver([200]) as receiver, running_engine():
+        own = deliver(receiver, 1)
+        event = publish(receiver.url, scope="another_project", subject="task-x")
+        wait_until(lambda: status_of(event) == "delivered")
+        foreign = receiver.requests[-1]
+    assert is_signed_by(own, secret)
+    assert not is_signed_by(foreign, secret)
