@@ -1,0 +1,225 @@
+"""Is it one replay behind three doors? The same case through the admin, the API and the command."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import transaction
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests import factories
+from webhooks_app import replay
+from webhooks_app.models import OperatorAction, ReplayJob, WebhookMessage
+
+pytestmark = pytest.mark.django_db
+HOST, REASON = "receiver.example.org", "the outage of Friday"
+BACKUP = "https://backup.example.org/hooks"
+FILTER_PAGE = "admin:webhooks_app_webhookmessage_replay_with_filter_form"
+
+
+def scene() -> dict[str, WebhookMessage]:
+    """Make one message of every kind that a replay treats differently, all but two at one host."""
+    now = timezone.now()
+    stopped = factories.make_destination("https://stopped.example.org/", disabled_at=now)
+    leased = {"lease_token": uuid.uuid4(), "lease_expires_at": now + timedelta(seconds=40)}
+    return {
+        "dead": factories.make_dead_letter(),
+        "delivered": factories.make_message("delivered"),
+        "waiting": factories.make_message(next_attempt_at=now + timedelta(hours=2), retry_step=2),
+        "due": factories.make_message(next_attempt_at=now - timedelta(seconds=3)),
+        "leased": factories.make_message(next_attempt_at=leased["lease_expires_at"], **leased),
+        "elsewhere": factories.make_message("dead", url="https://other.example.org/"),
+        "stopped": factories.make_message("dead", url="https://stopped.example.org/",
+                                          destination=stopped),
+    }  # fmt: skip
+
+
+Asked = dict[str, Any]
+
+
+def through_admin(asked: Asked) -> None:
+    """Fill in the form, look at what it shows, and say yes."""
+    client = Client()
+    client.force_login(factories.make_staff())
+    names = {"status": "any", "reason": REASON, **asked}
+    address = reverse(FILTER_PAGE)
+    shown = client.post(address, names).content.decode()
+    confirmed = re.search(r'name="confirmed" value="([^"]*)"', shown)
+    assert confirmed, shown
+    assert client.post(address, {**names, "confirmed": confirmed[1]}).status_code == 302
+
+
+def through_api(asked: Asked) -> None:
+    """Send the request."""
+    client = Client(headers={"x-api-key": factories.make_api_key()[1]})
+    names = {"target_url": "callback_url"}
+    body: Asked = {"reason": REASON, "filter": {"status": "any"}}
+    for name, value in asked.items():
+        place = body["filter"] if name in ("host", "status", "error_code") else body
+        place[names.get(name, name)] = value
+    answer = client.post("/api/v1/webhooks/replays", body, content_type="application/json")
+    assert answer.status_code == 202, answer.content
+
+
+def through_command(asked: Asked) -> None:
+    """Type the command."""
+    names = {"target_url": "to", "error_code": "error"}
+    options = {names.get(name, name): value for name, value in asked.items()}
+    call_command("replay_webhooks", **{"status": "any", "reason": REASON, "yes": True, **options})
+
+
+DOORS: dict[str, Callable[[Asked], None]] = {
+    "admin": through_admin,
+    "api": through_api,
+    "command": through_command,
+}
+NOT_COMPARED = ("id", "created_at", "finished_at", "next_batch_at", "requested_by", "source")
+
+
+def comparable(job: ReplayJob, made: dict[str, WebhookMessage]) -> dict[str, Any]:
+    """Return a job without what must differ: ids, times, and who came through which door."""
+    values = ReplayJob.objects.filter(pk=job.pk).values().get()
+    values = {name: value for name, value in values.items() if name not in NOT_COMPARED}
+    first = min(m.pk for m in made.values())
+    for name in ("last_message_id", "highest_message_id"):
+        values[name] -= first
+    return values
+
+
+def state_of(message: WebhookMessage, job: ReplayJob) -> tuple[Any, ...]:
+    """Return what a replay may change of a message."""
+    message.refresh_from_db()
+    is_due = message.next_attempt_at is not None and message.next_attempt_at <= timezone.now()
+    is_its = message.replay_id == job.pk
+    return message.status, is_due, message.retry_step, message.lease_token is None, is_its
+
+
+def outcome_through(door: str, asked: Asked) -> dict[str, Any]:
+    """Play the scene through one door, on tables that are as before afterwards."""
+    with transaction.atomic():
+        made = scene()
+        DOORS[door](asked)
+        while replay.advance_running_jobs():
+            pass
+        (job,) = ReplayJob.objects.all()
+        assert job.source == door
+        elsewhere = WebhookMessage.objects.exclude(pk__in=[m.pk for m in made.values()])
+        seen = {
+            "job": comparable(job, made),
+            "messages": {name: state_of(message, job) for name, message in made.items()},
+            "new": list(elsewhere.order_by("id").values_list("url", "status", "retry_step")),
+            "record": list(
+                OperatorAction.objects.filter(action__startswith="replay").values_list(
+                    "action", "reason"
+                )
+            ),
+            "was it them": job.requested_by
+            == OperatorAction.objects.get(action="replay.start").actor,
+        }
+        transaction.set_rollback(True)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"host": HOST},
+        {"status": "dead"},
+        {"host": HOST, "status": "delivered"},
+        {"error_code": "http_status", "rate": 400.0},
+        {"host": HOST, "target_url": BACKUP},
+    ],
+    ids=["a host", "dead letters", "delivered", "an error, at a rate", "to another URL"],
+)
+def test_the_same_case_leaves_the_same_rows_through_each_door(asked: Asked) -> None:
+    """Shows that job, counts, messages, reason and record are the same, whoever asked where."""
+    through = {door: outcome_through(door, asked) for door in DOORS}
+    assert through["admin"] == through["api"] == through["command"]
+    assert through["admin"]["record"] == [("replay.start", REASON)]
+    assert through["admin"]["was it them"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_replay_takes_what_it_may_and_leaves_the_rest(door: str) -> None:
+    """Shows, per door: delivered goes too, under lease and due stay, disabled is passed over."""
+    seen = outcome_through(door, {"host": HOST})
+    job, messages = seen["job"], seen["messages"]
+    assert (job["total"], job["started_count"], job["skipped_count"]) == (5, 3, 2)
+    assert job["state"] == "finished"
+    for name in ("dead", "delivered", "waiting"):
+        assert messages[name] == ("pending", True, 0, True, True), name
+    assert messages["due"] == ("pending", True, 0, True, False)
+    assert messages["leased"] == ("pending", False, 0, False, False)
+    assert messages["elsewhere"][0] == messages["stopped"][0] == "dead"
+    stopped = outcome_through(door, {"host": "stopped.example.org"})
+    assert (stopped["job"]["started_count"], stopped["job"]["skipped_count"]) == (0, 1)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_another_url_is_judged_at_each_door(door: str) -> None:
+    """Shows that no door lets a replay go where a callback may not."""
+    scene()
+    with pytest.raises((AssertionError, CommandError)):
+        DOORS[door]({"host": HOST, "target_url": "https://169.254.169.254/latest/"})
+    assert not ReplayJob.objects.exists()
+
+
+def test_replays_through_two_doors_at_once_double_nothing() -> None:
+    """Shows that a message which one replay has set going is not set going by another."""
+    made = scene()
+    for door in ("api", "command"):
+        DOORS[door]({"host": HOST})
+    through_admin({"host": HOST})
+    while replay.advance_running_jobs():
+        pass
+    jobs = ReplayJob.objects.all()
+    assert sum(job.started_count for job in jobs) == 3
+    assert all(job.started_count + job.skipped_count == job.total for job in jobs)
+    assert WebhookMessage.objects.filter(replay__isnull=False).count() == 3
+    assert WebhookMessage.objects.count() == len(made)
+
+
+def test_one_message_is_refused_alike_while_an_attempt_is_under_way(admin_client: Client) -> None:
+    """Shows that each door says so of a leased message, and changes nothing."""
+    leased = scene()["leased"]
+    before = WebhookMessage.objects.filter(pk=leased.pk).values().get()
+    address = reverse("admin:webhooks_app_webhookmessage_replay", args=[leased.pk])
+    answer = admin_client.post(address, {"reason": REASON}, follow=True)
+    assert b"an attempt of this message is under way" in answer.content
+    api = Client(headers={"x-api-key": factories.make_api_key()[1]})
+    refused = api.post(
+        f"/api/v1/webhooks/messages/{leased.pk}/replay", {}, content_type="application/json"
+    )
+    assert (refused.status_code, refused.json()["code"]) == (409, "in_flight")
+    call_command("replay_webhooks", id=[leased.pk], yes=True)
+    while replay.advance_running_jobs():
+        pass
+    assert ReplayJob.objects.get().skipped_count == 1
+    assert WebhookMessage.objects.filter(pk=leased.pk).values().get() == before
+
+
+def test_a_replay_is_cancelled_through_the_admin(admin_client: Client) -> None:
+    """Shows that what is due stays due, the rest is left, and a second cancel is refused."""
+    for _ in range(3):
+        factories.make_message("dead")
+    through_api({"rate": 1.0})
+    job = ReplayJob.objects.get()
+    replay.advance(job.pk)
+    address = reverse("admin:webhooks_app_replayjob_cancel", args=[job.pk])
+    assert admin_client.get(address).status_code == 200
+    admin_client.post(address, {"reason": "wrong host"})
+    job.refresh_from_db()
+    assert (job.state, job.started_count) == ("cancelled", 1)
+    assert WebhookMessage.objects.filter(status="dead").count() == 2
+    again = admin_client.post(address, {"reason": "once more"}, follow=True)
+    assert b"not possible any more" in again.content
+    assert OperatorAction.objects.filter(action="replay.cancel").count() == 1
