@@ -257,7 +257,10 @@ class Supervisor:
         if not self._is_json:
             return f"{name:<{self._width}} | {line}"
         # What a log collector reads is JSON to the last line, also what no logger wrote.
-        return line if line.startswith("{") else json.dumps({"event": line, "process": name})
+        process = json.dumps(name)
+        if line.startswith('{"') and line.endswith("}"):
+            return f'{line[:-1]}, "process": {process}}}'
+        return f'{{"event": {json.dumps(line)}, "process": {process}}}'
 
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork

@@ -112,8 +112,8 @@ def test_an_operator_sees_figures_ids_and_what_is_wrong_but_no_secret(service: S
 def lines_of(service: Service) -> list[tuple[str, dict[str, Any]]]:
     """Return every structured line with the name of its program."""
     text = (service.var.parent / "service.log").read_text(errors="replace")
-    found = [line.partition("|") for line in text.splitlines() if "| {" in line]
-    return [(name.strip(), json.loads(content)) for name, _, content in found]
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith('{"')]
+    return [(line.pop("process"), line) for line in lines]
 
 
 def _figures_are_the_known_traffic_and_survive_killed_processes(operator: Operator) -> None:

@@ -94,6 +94,7 @@ def test_every_log_line_is_json(service: Service) -> None:
     log = service.var.parent / "service.log"
     wait_until(lambda: "DisallowedHost" in log.read_text())
     lines = log.read_text().splitlines()
-    events = [json.loads(line)["event"] for line in lines if line]
-    assert f"AI Movie Task Service is ready at https://{HOST}" in events
+    found = {(line["process"], line["event"]) for line in map(json.loads, lines)}
+    assert ("run", f"AI Movie Task Service is ready at https://{HOST}") in found
+    assert {"run", "web", "worker"} <= {process for process, _ in found}
     assert not [line for line in lines if "object at 0x" in line], "exceptions are rendered"
