@@ -1,0 +1,195 @@
+"""How does a request become a stored task? One transaction, and then a hint to the workers.
+
+Part of `lifecycle`, which callers use; here so that each file answers one question. A task is
+born here and retried here as a new one; every other change of its state is in `lifecycle`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+
+from tasks_app import estimates, events, metrics, rows, wake
+from tasks_app.models import ApiKey, IdempotencyKey, Priority, Task, TaskStatus
+from tasks_app.task_types import TASK_TYPES
+from webhooks_app.faults import faultpoint
+
+logger = structlog.get_logger(__name__)
+
+
+class IdempotencyConflict(Exception):
+    """The Idempotency-Key was used before, for another request."""
+
+
+class QueueFull(Exception):
+    """The project has as many queued tasks as it may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The project already has {limit} queued tasks.")
+        self.limit = limit
+
+
+class NotRetryable(Exception):
+    """Only failed and cancelled tasks can be retried."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(
+            f"The task is {task.status}; only failed or cancelled ones can be retried."
+        )
+        self.task = task
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A validated request for one task. ``metadata`` is JSON text exactly as sent."""
+
+    project_id: str
+    task_type: str
+    task_data: dict[str, Any]
+    callback_url: str = ""
+    metadata: str | None = None
+    priority: int = Priority.NORMAL
+    timeout_seconds: int | None = None
+    webhook_events: Sequence[str] | None = None
+    retry_policy: str | Sequence[float] | None = None
+    api_key: ApiKey | None = None
+    retry_of: Task | None = None
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What became of a submit: the task, the answer's body, and whether it is a repeat."""
+
+    task: Task
+    response: dict[str, Any]
+    is_replayed: bool = False
+
+
+def submit(request: Submit) -> Submission:
+    """Store the task, durably; the ticket that follows is only a hint.
+
+    Raises:
+        IdempotencyConflict: the key stands for another request.
+        QueueFull: the project's quota of queued tasks is used up.
+    """
+    if request.idempotency_key and (earlier := _earlier(request)):
+        return earlier
+    task = _new_task(request)
+    try:
+        with transaction.atomic():
+            rows.lock_quota(task.project_id, settings.QUEUE_LIMIT_PER_PROJECT, QueueFull)
+            rows.insert(task)
+            response = submission_answer(task)
+            if request.idempotency_key:
+                _remember(request, task, response)
+            faultpoint("submit.before_commit")
+    except _RepeatedKey:
+        repeat = _earlier(request)
+        if repeat is None:
+            raise
+        return repeat
+    metrics.task_submitted(task)
+    logger.info("Task submitted", task_id=str(task.id), task_type=task.task_type)
+    faultpoint("submit.after_commit")
+    wake.send_ticket(task.task_type, str(task.id))
+    faultpoint("submit.after_enqueue")
+    return Submission(task, response)
+
+
+def submission_answer(task: Task) -> dict[str, Any]:
+    """Return the body of the 201."""
+    return {
+        "task_id": str(task.id),
+        "project_id": task.project_id,
+        "task_type": task.task_type,
+        "status": task.status,
+        "priority": Priority(task.priority).label,
+        "queue_position": estimates.queue_position(task),
+        "estimated_duration": estimates.estimated_duration(task.task_type),
+        "created_at": task.created_at.isoformat().replace("+00:00", "Z"),
+    }
+
+
+class _RepeatedKey(Exception):
+    """Another request with the same Idempotency-Key was committed first."""
+
+
+def _scope(request: Submit) -> str:
+    return f"project:{request.project_id}"
+
+
+def _earlier(request: Submit) -> Submission | None:
+    row = (
+        IdempotencyKey.objects.select_related("task")
+        .filter(scope=_scope(request), key=request.idempotency_key)
+        .extra(where=["tasks_app_idempotencykey.created_at > now() - interval '24 hours'"])
+        .first()
+    )
+    if row is None:
+        return None
+    if row.fingerprint != request.fingerprint:
+        raise IdempotencyConflict
+    return Submission(row.task, row.response, is_replayed=True)
+
+
+def _remember(request: Submit, task: Task, response: dict[str, Any]) -> None:
+    if not rows.insert_idempotency_key(
+        _scope(request), request.idempotency_key or "", request.fingerprint, task.id, response
+    ):
+        raise _RepeatedKey
+
+
+def _new_task(request: Submit) -> Task:
+    task_type = TASK_TYPES[request.task_type]
+    wanted = events.TERMINAL_EVENTS if request.webhook_events is None else request.webhook_events
+    policy = request.retry_policy
+    if policy is None and request.api_key is not None:
+        policy = request.api_key.retry_policy
+    return Task(
+        project_id=request.project_id,
+        task_type=request.task_type,
+        task_data=request.task_data,
+        metadata=request.metadata,
+        callback_url=request.callback_url,
+        webhook_events=list(wanted),
+        retry_policy=policy,
+        priority=request.priority,
+        timeout_seconds=request.timeout_seconds or task_type.timeout_seconds,
+        api_key=request.api_key,
+        retry_of=request.retry_of,
+        request_id=request.request_id,
+    )
+
+
+def retry(task: Task, *, api_key: ApiKey | None = None, request_id: str = "") -> Submission:
+    """Submit a new task with the same input, linked to the old one.
+
+    Raises:
+        NotRetryable: unless the task failed or was cancelled.
+    """
+    if task.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+        raise NotRetryable(task)
+    return submit(
+        Submit(
+            project_id=task.project_id,
+            task_type=task.task_type,
+            task_data=task.task_data,
+            callback_url=task.callback_url,
+            metadata=task.metadata,
+            priority=task.priority,
+            timeout_seconds=task.timeout_seconds,
+            webhook_events=task.webhook_events,
+            retry_policy=task.retry_policy,
+            api_key=api_key,
+            retry_of=task,
+            request_id=request_id,
+        )
+    )

@@ -1,0 +1,152 @@
+"""Does the code keep to its own map: who may import whom, who may dial, and how long a file is?"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+APPS = ("moviesvc", "tasks_app", "webhooks_app")
+#: From each part, the other parts that it may import. An arrow back would be a circle.
+ARROWS = {
+    "moviesvc": {"tasks_app", "webhooks_app"},
+    "tasks_app": {"webhooks_app"},
+    "webhooks_app": set(),
+}
+MAX_FILE_LINES = 350
+MAX_FUNCTION_LINES = 50
+#: Longer than a file should be, and how long each may be until it is split.
+LONG_FILES = {
+    # One file on purpose: every variable is described where it is read.
+    "moviesvc/settings.py": 400,
+    "webhooks_app/models.py": 400,
+    "webhooks_app/views.py": 380,
+    "webhooks_app/views_endpoints.py": 420,
+}
+#: Who may open a connection over HTTP: the transport to receivers and everything that clients'
+#: URLs name, and those that only ever call the service itself.
+CLIENT = re.compile(
+    r"ClientSession\(|\baiohttp\.request\(|\burlopen\(|\bHTTPS?Connection\(|\burllib3\b"
+    r"|\b(import|from) (requests|httpx|pycurl|httplib2)\b"
+)
+CLIENT_FILES = {
+    "webhooks_app/transport.py": "the transport",
+    "moviesvc/service.py": "asks the own web server whether it is up",
+    "moviesvc/management/commands/demo.py": "calls the own service",
+}
+TOP_LEVEL = {
+    *("moviesvc", "tasks_app", "webhooks_app", "tests", "docs", "examples", "manage.py"),
+    *("pyproject.toml", "README.md", "LICENSE", "Makefile", "requirements.txt"),
+    *("requirements-dev.txt", "Dockerfile", "compose.yaml"),
+}
+
+
+@lru_cache(maxsize=1)
+def sources() -> dict[str, str]:
+    """Return the product's Python files by their path; generated migrations are no source."""
+    paths = (path for app in APPS for path in (ROOT / app).rglob("*.py"))
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text()
+        for path in paths
+        if "migrations" not in path.parts
+    }
+
+
+def imports_of(text: str) -> Iterator[str]:
+    """Return the modules that a source imports anywhere, inside functions too."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield node.module or ""
+
+
+def test_imports_follow_the_arrows() -> None:
+    """The webhook app knows neither of the others, tasks do not know the service, nobody tests."""
+    wrong = [
+        f"{path} imports {module}"
+        for path, text in sources().items()
+        for module in imports_of(text)
+        if (app := path.split("/")[0]) != (top := module.split(".")[0])
+        and (top == "tests" or (top in APPS and top not in ARROWS[app]))
+    ]
+    assert wrong == []
+
+
+def test_only_its_middleware_lets_the_webhook_app_know_dramatiq() -> None:
+    """Any Django project can use the app: no other module of it imports the task queue."""
+    users = {
+        path
+        for path, text in sources().items()
+        if path.startswith("webhooks_app/")
+        and any(
+            module.split(".")[0] in ("dramatiq", "django_dramatiq") for module in imports_of(text)
+        )
+    }
+    assert users == {"webhooks_app/middleware.py"}
+
+
+def test_nobody_but_the_transport_opens_an_http_client() -> None:
+    """A client's URL is only ever dialled through the egress policy: one module opens clients."""
+    users = {path for path, text in sources().items() if CLIENT.search(text)}
+    assert users == set(CLIENT_FILES)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "async with aiohttp.ClientSession() as session:",
+        "import requests",
+        "from httpx import AsyncClient",
+        "urllib.request.urlopen(url)",
+        "http.client.HTTPSConnection(host)",
+    ],
+)
+def test_the_rule_on_clients_bites(line: str) -> None:
+    """The pattern above finds every common way to open an HTTP client."""
+    assert CLIENT.search(line)
+
+
+def test_files_answer_one_question() -> None:
+    """A file over 350 lines holds two nouns, and the few that do are listed."""
+    lengths = {path: text.count("\n") for path, text in sources().items()}
+    too_long = {
+        path: length
+        for path, length in lengths.items()
+        if length > LONG_FILES.get(path, MAX_FILE_LINES)
+    }
+    assert too_long == {}
+
+
+def test_functions_are_short_enough_to_read() -> None:
+    """No function of the product is longer than 50 lines."""
+    too_long = [
+        f"{path}: {node.name}"
+        for path, text in sources().items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
+    ]
+    assert too_long == []
+
+
+def test_every_module_says_which_question_it_answers() -> None:
+    """Each file that has code begins with a docstring."""
+    silent = [
+        path
+        for path, text in sources().items()
+        if text.strip() and not ast.get_docstring(ast.parse(text))
+    ]
+    assert silent == []
+
+
+def test_nothing_strange_lies_at_the_top() -> None:
+    """What a newcomer sees first is the fixed list; dot files, state and caches aside."""
+    seen = {path.name for path in ROOT.iterdir() if not path.name.startswith((".", "__"))}
+    assert seen - TOP_LEVEL - {"var"} == set()
