@@ -108,15 +108,19 @@ def test_what_looks_like_a_secret_of_ours_is_masked_in_any_value() -> None:
         "d": 5,
         "e": ["kept", 1],
     }
-    found = Masking({"X_TOKEN": "short"})(None, "info", dict(line))
-    assert found == {
+    shown = in_order(None, "info", {**line, "level": "info", "timestamp": "", "event": "x"})
+    mask = Masking({"X_TOKEN": "short", "Y_PASSWORD": 'quoted"pass word'})
+    found = json.loads(mask(None, "info", json.dumps(shown)))
+    assert {key: found[key] for key in line} == {
         "request": "GET /media/0123456789abcdef/***/clip.mp4?***",
         "a": "***",
-        "b": "['key ***']",
+        "b": ["key ***"],
         "c": "https://***@host/",
         "d": 5,
         "e": ["kept", 1],
     }
+    assert mask(None, "info", json.dumps('say quoted"pass word')) == '"say ***"'
+    assert mask(None, "info", "an address: a@b.c, a short one") == "an address: a@b.c, a short one"
 
 
 def test_a_line_cannot_steer_a_terminal_or_forge_another() -> None:
