@@ -16,9 +16,11 @@ from typing import Any
 import orjson
 import structlog
 from django.conf import settings
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.template.response import TemplateResponse
 from django.urls import is_valid_path
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -137,7 +139,8 @@ class ProblemMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer what a plain Django view raised, where it is not a fault of ours."""
-        if request.path.startswith(settings.ADMIN_PREFIX) and isinstance(error, Http404):
+        is_for_people = request.path.startswith(settings.ADMIN_PREFIX)
+        if is_for_people and isinstance(error, (Http404, PermissionDenied)):
             return None
         problem = as_problem(error)
         return None if problem is None else render(request, problem)
@@ -182,11 +185,26 @@ def render(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer an address that no pattern matches (``handler404``)."""
+    if request.path.startswith(settings.ADMIN_PREFIX):
+        return _page(request, 404, "There is nothing here", "It may have been removed since.")
     detail = _FOREIGN[404][1]
     without_slash = request.path_info.rstrip("/")
     if without_slash != request.path_info and is_valid_path(without_slash):
         detail += f" Leave out the slash at the end: {without_slash}"
     return render(request, ApiProblem(404, "not_found", detail))
+
+
+def not_allowed(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer somebody who may not (``handler403``)."""
+    if request.path.startswith(settings.ADMIN_PREFIX):
+        return _page(request, 403, "You may not do this", "It needs a permission you lack.")
+    return render(request, ApiProblem(403, "forbidden", "This is not allowed."))
+
+
+def _page(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
+    """Return an error as a page of the admin."""
+    context = {**admin.site.each_context(request), "title": title, "text": text}
+    return TemplateResponse(request, "moviesvc/error.html", context, status=status).render()
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -211,8 +229,19 @@ class AdminLoginThrottle:
             address = throttling.client_address(request)
             verdict = throttling.take(f"login:{address}", self.TRIES_PER_MINUTE)
             if not verdict.is_allowed:
-                return render(request, throttling.rate_limited(verdict))
+                return _wait_and_see(throttling.rate_limited(verdict))
         return self.get_response(request)
+
+
+def _wait_and_see(problem: ApiProblem) -> HttpResponse:
+    """Return the answer for a person at the login page."""
+    text = "Too many attempts to log in from your address. Wait a minute, then try again.\n"
+    return HttpResponse(
+        text,
+        status=problem.status_code,
+        content_type="text/plain; charset=utf-8",
+        headers=problem.headers,
+    )
 
 
 class ContentSecurityPolicy:

@@ -7,6 +7,7 @@ from moviesvc import metrics, pages
 from tasks_app import media
 from webhooks_app.urls import well_known_patterns
 
+handler403 = "moviesvc.problems.not_allowed"
 handler404 = "moviesvc.problems.page_not_found"
 handler500 = "moviesvc.problems.server_error"
 

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from django.contrib import admin
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from webhooks_app.admin.base import record_action
+
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
+def _sentence(message: Any) -> str:
+    """Return what Django says of a change, without the values."""
+    text = message if isinstance(message, str) else json.dumps(message)
+    return LogEntry(action_flag=CHANGE, change_message=text).get_change_message()
+
+
+class OnRecord:
+    """Puts what happens to operators into their record, instead of a log of Django's own."""
+
+    def log_addition(self, request: Any, obj: Any, message: Any) -> None:
+        """Tell of a new one."""
+        record_action(request, f"{obj._meta.model_name}.create", str(obj), _sentence(message))
+
+    def log_change(self, request: Any, obj: Any, message: Any) -> None:
+        """Tell of a change, a new password included."""
+        record_action(request, f"{obj._meta.model_name}.change", str(obj), _sentence(message))
+
+    def log_deletions(self, request: Any, queryset: Any) -> None:
+        """Tell of each one that goes."""
+        for obj in queryset:
+            record_action(request, f"{obj._meta.model_name}.delete", str(obj), "")
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(OnRecord, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
     """Operators."""
 
     form = UserChangeForm
@@ -24,7 +53,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(OnRecord, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
     """Sets of permissions."""
 
     filter_horizontal = ()

@@ -1,0 +1,224 @@
+"""Is the admin safe to leave open to operators? Secrets, cookies, policy, guessing, dead links."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.urls import reverse
+
+from moviesvc.problems import AdminLoginThrottle
+from tasks_app.models import ApiKey
+from tests import factories
+from webhooks_app import replay, stored_secrets
+from webhooks_app.models import OperatorAction, SigningSecret
+
+ROOT = Path(__file__).resolve().parents[2]
+LOGIN = "/admin/login/"
+_LINK = re.compile(r'(?:href|data-live-url)="([^"#]+)')
+_PRODUCTION = """
+import json, sys, django
+from django.conf import settings
+django.setup()
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+try:
+    call_command("check", deploy=True, fail_level="WARNING")
+except SystemCheckError as error:
+    sys.exit(str(error))
+names = ["SESSION_COOKIE_SECURE", "SESSION_COOKIE_HTTPONLY", "SESSION_COOKIE_SAMESITE",
+         "SESSION_COOKIE_NAME", "CSRF_COOKIE_SECURE", "CSRF_COOKIE_HTTPONLY", "CSRF_COOKIE_NAME",
+         "SECURE_SSL_REDIRECT", "SECURE_HSTS_SECONDS", "DEBUG"]
+print(json.dumps({name: getattr(settings, name) for name in names}))
+"""
+
+
+def test_production_settings_pass_the_deployment_check(tmp_path: Path) -> None:
+    """Shows that `check --deploy` finds nothing, and that cookies are bound to https."""
+    told = {
+        "ENVIRONMENT": "production",
+        "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+        "PUBLIC_URL": "https://movies.example.org",
+        "ALLOWED_HOSTS": "movies.example.org",
+        "VAR_DIR": str(tmp_path),
+        "DJANGO_SETTINGS_MODULE": "moviesvc.settings",
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", _PRODUCTION],
+        cwd=ROOT, env={**os.environ, **told}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout.splitlines()[-1]) == {
+        "SESSION_COOKIE_SECURE": True,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "SESSION_COOKIE_NAME": "__Host-sessionid",
+        "CSRF_COOKIE_SECURE": True,
+        "CSRF_COOKIE_HTTPONLY": True,
+        "CSRF_COOKIE_NAME": "__Host-csrftoken",
+        "SECURE_SSL_REDIRECT": True,
+        "SECURE_HSTS_SECONDS": 31_536_000,
+        "DEBUG": False,
+    }
+
+
+def links(page: str, html: str) -> Iterator[str]:
+    """Return where a page of the admin leads to within the admin."""
+    for found in _LINK.findall(html):
+        address = urljoin(page, unescape(found))
+        if address.startswith("/admin/") and "logout" not in address:
+            yield address
+
+
+def kind_of(address: str) -> str:
+    """Return what an address shows; lists filtered by the same column are of one kind."""
+    path, _, query = address.partition("?")
+    return f"{path}?{query.partition('=')[0]}" if query else path
+
+
+def crawl(client: Client) -> dict[str, str]:
+    """Follow links from the dashboard on, once of each kind; return the text of each page."""
+    seen: dict[str, str] = {}
+    waiting = deque(["/admin/"])
+    while waiting:
+        page = waiting.popleft()
+        if kind_of(page) in seen:
+            continue
+        answer = client.get(page, follow=True)
+        assert answer.status_code == 200, page
+        html = seen[kind_of(page)] = answer.content.decode()
+        waiting.extend(links(answer.request["PATH_INFO"], html))
+    return seen
+
+
+def plant(word: str) -> list[str]:
+    """Put secrets into every place that may hold one; return what must appear nowhere."""
+    url = f"https://user:{word}@receiver.example.org/hook?token={word}"
+    place = factories.make_destination(scope="film")
+    task = factories.make_task("failed", project_id="film", callback_url=url, error="no luck")
+    event = factories.make_event("task.failed", subject=str(task.pk), scope="film")
+    endpoint = factories.make_endpoint(url, scope="film")
+    message = factories.make_message(
+        "dead", event=event, url=url, destination=place, endpoint=endpoint
+    )
+    job = replay.start(
+        replay.MessageFilters(project="film"), reason="why", requested_by="me", source="admin"
+    )
+    job.target_url = url
+    job.save()
+    factories.make_delivery(message, "failed", url=url)
+    key, clear = factories.make_api_key("a key")
+    of_endpoint = stored_secrets.get_or_create("film", endpoint.pk)
+    of_project = stored_secrets.get_or_create("film")
+    stored = [bytes(row.ciphertext).decode() for row in SigningSecret.objects.all()]
+    hashed = ApiKey.objects.get(pk=key.pk).hashed_key
+    parts = [secret.removeprefix("whsec_") for secret in (of_endpoint, of_project)]
+    return [word, clear.partition(".")[2], hashed, *parts, *stored, settings.SECRET_KEY]
+
+
+@pytest.mark.django_db
+def test_every_link_leads_to_a_page_and_none_shows_a_secret() -> None:
+    """Shows, over every page that can be reached, that no link is dead and no secret shown."""
+    secrets = plant("CANARYcanary")
+    staff = factories.make_staff("mara")
+    secrets.append(get_user_model().objects.get(pk=staff.pk).password.rpartition("$")[2])
+    client = Client()
+    client.force_login(staff)
+    pages = crawl(client)
+    kinds = {re.sub(r"[0-9a-f-]{36}|\d+", "N", page.partition("?")[0]) for page in pages}
+    for kind in ("webhookmessage/N", "webhookendpoint/N", "replayjob/N", "task/N", "user/N"):
+        assert any(f"/{kind}/change/" in found for found in kinds), (kind, sorted(kinds))
+    leaks = [(page, secret) for page, html in pages.items() for secret in secrets if secret in html]
+    assert leaks == []
+
+
+@pytest.mark.django_db
+def test_an_operation_puts_no_secret_on_record(admin_client: Client) -> None:
+    """Shows that the record of a replay to another URL keeps what is secret in it to itself."""
+    message = factories.make_message("dead")
+    address = reverse("admin:webhooks_app_webhookmessage_replay", args=[message.pk])
+    url = "https://backup.example.org/in?token=CANARYcanary"
+    admin_client.post(address, {"reason": "elsewhere", "target_url": url})
+    line = OperatorAction.objects.get()
+    assert "backup.example.org" in line.target
+    assert "CANARY" not in line.target
+
+
+@pytest.mark.django_db
+def test_guessing_a_password_is_slowed_down(client: Client) -> None:
+    """Shows that an address gets so many tries a minute, and that another one is not concerned."""
+    factories.make_staff("mara")
+    guess = {"username": "mara", "password": "guess"}
+    for _ in range(AdminLoginThrottle.TRIES_PER_MINUTE):
+        assert client.post(LOGIN, guess, REMOTE_ADDR="203.0.113.5").status_code == 200
+    refused = client.post(LOGIN, {**guess, "password": "password"}, REMOTE_ADDR="203.0.113.5")
+    assert refused.status_code == 429
+    assert int(refused["Retry-After"]) >= 1
+    assert b"Wait a minute" in refused.content
+    assert client.get(LOGIN, REMOTE_ADDR="203.0.113.5").status_code == 200
+    right = client.post(LOGIN, {**guess, "password": "password"}, REMOTE_ADDR="203.0.113.6")
+    assert right.status_code == 302
+
+
+@pytest.mark.django_db
+def test_cookies_and_headers_of_the_admin(client: Client) -> None:
+    """Shows the flags of the session, and the headers that keep pages out of frames and caches."""
+    factories.make_staff("mara")
+    client.post(LOGIN, {"username": "mara", "password": "password"})
+    for name in (settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME):
+        assert client.cookies[name]["httponly"]
+        assert client.cookies[name]["samesite"] == "Lax"
+    answer = client.get("/admin/")
+    policy = dict(
+        part.strip().partition(" ")[::2] for part in answer["Content-Security-Policy"].split(";")
+    )
+    assert policy["script-src"] == "'self' 'unsafe-eval'"
+    assert policy["default-src"] == policy["media-src"] == policy["form-action"] == "'self'"
+    assert policy["object-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
+    assert answer["X-Frame-Options"] == "DENY"
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert "no-store" in answer["Cache-Control"]
+
+
+@pytest.mark.django_db
+def test_what_happens_to_operators_is_on_their_record(admin_client: Client) -> None:
+    """Shows that a new operator, a change and an end each leave a line without a password."""
+    add = {"username": "jon", "password1": "CANARY-secret", "password2": "CANARY-secret"}
+    admin_client.post(reverse("admin:auth_user_add"), {**add, "usable_password": "true"})
+    jon = get_user_model().objects.get(username="jon")
+    change = reverse("admin:auth_user_password_change", args=[jon.pk])
+    again = {"password1": "CANARY-other", "password2": "CANARY-other", "usable_password": "true"}
+    admin_client.post(change, again)
+    admin_client.post(reverse("admin:auth_user_delete", args=[jon.pk]), {"post": "yes"})
+    lines = OperatorAction.objects.order_by("id").values_list("actor", "action", "target")
+    assert list(lines) == [
+        ("operator", "user.create", "jon"),
+        ("operator", "user.change", "jon"),
+        ("operator", "user.delete", "jon"),
+    ]
+    assert not OperatorAction.objects.filter(reason__contains="CANARY").exists()
+
+
+@pytest.mark.django_db
+def test_an_error_below_the_admin_is_a_page(admin_client: Client) -> None:
+    """Shows that a person gets sentences and a way back, not a problem document."""
+    staff = Client()
+    staff.force_login(factories.make_staff(is_superuser=False))
+    absent = admin_client.get(reverse("admin:webhooks_app_webhookmessage_change", args=[999_999]))
+    refused = staff.get(reverse("admin:webhooks_app_webhookmessage_changelist"))
+    for answer, status in ((absent, 404), (refused, 403)):
+        assert answer.status_code == status
+        assert answer["Content-Type"].startswith("text/html")
+        assert b"To the dashboard" in answer.content
