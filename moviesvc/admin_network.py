@@ -6,9 +6,9 @@ import ipaddress
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 
-from moviesvc.problems import page_not_found
+from moviesvc.problems import nothing_here
 from tasks_app import throttling
 
 
@@ -31,7 +31,7 @@ class AdminNetwork:
         """Let the request through, or pretend that there is nothing."""
         is_admin = request.path.startswith(settings.ADMIN_PREFIX.rstrip("/"))
         if is_admin and not self._is_welcome(request):
-            return page_not_found(request, Http404())
+            return nothing_here(request)
         return self.get_response(request)
 
     @staticmethod

@@ -187,6 +187,11 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer an address that no pattern matches (``handler404``)."""
     if request.path.startswith(settings.ADMIN_PREFIX):
         return _page(request, 404, "There is nothing here", "It may have been removed since.")
+    return nothing_here(request)
+
+
+def nothing_here(request: HttpRequest) -> HttpResponse:
+    """Answer 404 to a program, and to people who are to see nothing."""
     detail = _FOREIGN[404][1]
     without_slash = request.path_info.rstrip("/")
     if without_slash != request.path_info and is_valid_path(without_slash):
