@@ -29,6 +29,7 @@ def faultpoint(name: str) -> None:
         point, _, action = entry.partition(":")
         action, _, nth = action.partition("@")
         if point == name and _hits[name] == int(nth or 1):
+            os.write(2, f"fault injected: {entry}\n".encode())
             _act(action)
 
 

@@ -37,13 +37,14 @@ _ENVIRONMENT = {
     "LOG_FORMAT": "json",
     "SECRET_KEY": SECRET_KEY,
     "SWEEP_INTERVAL_SECONDS": "0.2",
-    "TASK_LEASE_SECONDS": "1.5",
+    "TASK_LEASE_SECONDS": "0.9",
     "TASK_LOST_LIMIT": "100",
     "TASK_RETRY_WAITS": "0.05,0.1",
     "WEBHOOK_PROGRESS_INTERVAL": "0",
-    "WEBHOOK_TIMEOUT_SECONDS": "2",
+    "WEBHOOK_TIMEOUT_SECONDS": "1",
+    "WEBHOOK_LEASE_MARGIN_SECONDS": "2.6",
 }
-_DUE = """
+DUE = """
 SELECT (SELECT count(*) FROM tasks_app_task
         WHERE project_id = %(scope)s AND status IN ('queued', 'processing'))
   + (SELECT count(*) FROM webhooks_app_webhookmessage message
@@ -55,10 +56,13 @@ SELECT (SELECT count(*) FROM tasks_app_task
      WHERE event.scope = %(scope)s AND delivery.outcome = 'pending')
 """
 #: The clock moves on: whoever does not prolong a lease from now on is found out.
+#: What a frozen transaction holds is left alone.
 _AGE = (
-    "UPDATE tasks_app_task SET lease_expires_at = now() WHERE lease_expires_at IS NOT NULL",
+    "UPDATE tasks_app_task SET lease_expires_at = now() WHERE id IN (SELECT id FROM tasks_app_task"
+    " WHERE lease_expires_at IS NOT NULL FOR UPDATE SKIP LOCKED)",
     "UPDATE webhooks_app_webhookmessage SET lease_expires_at = now(), next_attempt_at ="
-    " CASE WHEN status = 'pending' THEN now() END WHERE lease_token IS NOT NULL",
+    " CASE WHEN status = 'pending' THEN now() END WHERE id IN (SELECT id FROM"
+    " webhooks_app_webhookmessage WHERE lease_token IS NOT NULL FOR UPDATE SKIP LOCKED)",
 )
 
 
@@ -116,15 +120,16 @@ class Stage:
     def __enter__(self) -> Stage:
         self.var.mkdir(parents=True, exist_ok=True)
         self.log = self.var / "stage.log"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.forks"],
-            cwd=ROOT,
-            env=self._environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log.open("ab"),
-            text=True,
-        )
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.forks"],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         self._read()
         self._connection = psycopg.connect(self._direct_url, autocommit=True)
         self.key = self._result("api_key")
@@ -199,14 +204,25 @@ class Stage:
         """Read rows, past any proxy."""
         return self._connection.execute(sql, values or None).fetchall()  # type: ignore[arg-type]
 
-    def age(self) -> None:
-        """Let every lease that is not prolonged run out now."""
-        for statement in _AGE:
+    def execute(self, sql: str) -> None:
+        """Change rows, past any proxy."""
+        self._connection.execute(sql)  # type: ignore[arg-type]
+
+    def age(self, *, messages: bool = True) -> None:
+        """Let every lease that is not prolonged run out now.
+
+        A frozen engine measures its leases itself and would not know: wait for those.
+        """
+        for statement in _AGE if messages else _AGE[:1]:
             self._connection.execute(statement)  # type: ignore[arg-type]
+
+    def has_met(self, fault: str) -> bool:
+        """Tell whether any process got as far as to this fault."""
+        return f"fault injected: {fault}\n" in self.log.read_text(errors="replace")
 
     def is_quiet(self, scope: str) -> bool:
         """Tell whether nothing of a project is due, running or open."""
-        return bool(self.query(_DUE, {"scope": scope})[0][0] == 0)
+        return bool(self.query(DUE, {"scope": scope})[0][0] == 0)
 
     def settle(self, scope: str, seconds: float = 15.0) -> bool:
         """Wait until a project is quiet; False when the time is up."""

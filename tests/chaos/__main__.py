@@ -1,0 +1,128 @@
+"""What is broken, and how often? All of it, or what ONLY names; `QUICK=1` breaks less of each.
+
+``ONLY=F1,F4 QUICK=1 CHAOS_SEED=7 python -m tests.chaos`` prints a table and writes
+``var/chaos.json``. The exit code is 1 when a promise did not hold.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.chaos import kills, outages, place, points, races, report
+from tests.chaos.report import Figure
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How often each thing is broken."""
+
+    kills: int
+    actions: tuple[str, ...]
+    hits: tuple[int, ...]
+    recoveries: int
+    redis_losses: int
+    away: int
+    restarts: int
+    replies: tuple[int, ...]
+    frozen: int
+    messages: int
+    stops: int
+    disk: int
+
+
+FULL = Scale(
+    kills=30,
+    actions=points.ACTIONS,
+    hits=(1, 2),
+    recoveries=5,
+    redis_losses=6,
+    away=100,
+    restarts=4,
+    replies=tuple(range(1, 31)),
+    frozen=5,
+    messages=1000,
+    stops=5,
+    disk=6,
+)
+QUICK = Scale(
+    kills=4,
+    actions=("kill",),
+    hits=(1,),
+    recoveries=1,
+    redis_losses=2,
+    away=20,
+    restarts=1,
+    replies=(2, 5, 9),
+    frozen=1,
+    messages=200,
+    stops=1,
+    disk=2,
+)
+
+
+def runs(scale: Scale, seed: int) -> dict[str, Callable[[Path], Figure]]:
+    """Return every run by the name of its figure."""
+    return {
+        "F1": lambda var: kills.f1(var, scale.kills, seed),
+        "F2": lambda var: _staged(var, points.PROVIDER, lambda s: _f2(s, scale)),
+        "F3": lambda var: kills.f3(var, scale.recoveries),
+        "F4": lambda var: outages.f4(var, scale.redis_losses),
+        "F5": lambda var: outages.f5(var, scale.away),
+        "F6": lambda var: outages.f6(var, scale.restarts),
+        "F7": lambda var: races.f7(var, scale.replies),
+        "F8": lambda var: races.f8(var, scale.frozen),
+        "F9": lambda var: races.f9(var, scale.messages),
+        "F10": lambda var: kills.f10(var, scale.stops),
+        "F27": lambda var: races.f27(var),
+        "F28": lambda var: outages.f28(var, scale.disk),
+    }
+
+
+def _f2(stage: points.Stage, scale: Scale) -> Figure:
+    return points.f2(stage, scale.actions, scale.hits)
+
+
+def _staged(var: Path, provider: dict, run: Callable[[points.Stage], Figure]) -> Figure:
+    with place.fresh(var) as here, here.stage(provider) as stage:
+        return run(stage)
+
+
+def _timed(run: Callable[[Path], Figure], var: Path) -> Figure:
+    began = time.monotonic()
+    figure = run(var)
+    figure.seconds = round(time.monotonic() - began, 1)
+    return figure
+
+
+def main() -> int:
+    """Break things, print a table, write ``chaos.json``; return the exit code."""
+    is_quick = os.environ.get("QUICK", "") not in ("", "0")
+    seed = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(10_000))
+    every = runs(QUICK if is_quick else FULL, seed)
+    wanted = [name for name in os.environ.get("ONLY", "").upper().replace(",", " ").split() if name]
+    unknown = sorted(set(wanted) - set(every))
+    if unknown:
+        print(f"No such run: {', '.join(unknown)}. There are {', '.join(every)}.")
+        return 2
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    about = {"machine": place.machine(), "commit": place.commit(), "seed": str(seed)}
+    console.print(f"{about['machine']}, commit {about['commit']}, CHAOS_SEED={seed}")
+    figures = []
+    for name in wanted or every:
+        console.print(f"{name} ...")
+        figures.append(_timed(every[name], place.VAR / name.lower()))
+        report.save(place.VAR.parent / "chaos.json", figures, **about)
+    report.show(console, figures)
+    return 0 if all(figure.is_reached for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

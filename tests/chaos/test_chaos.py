@@ -1,0 +1,104 @@
+"""Does the delivery promise hold when processes die? The short form of ``make chaos``.
+
+Every crash point of the delivery engine, the parts of the harness that all runs rest on, and a
+few kills of the whole service under load. The long form is ``python -m tests.chaos``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from tests.chaos import kills, ledger, points
+from tests.chaos.points import Case
+from tests.chaos.stage import ROOT, Stage
+from tests.receiver import Receiver
+
+#: Where a message is in nobody's hands but the dying engine's.
+FAST_PATH = (*points.ENGINE, "finish.before_commit", "finish.after_commit")
+
+
+def test_every_fault_point_is_played() -> None:
+    """No fault point is in the sources and not in the list of `points`, nor the other way."""
+    assert set(points.POINTS) == points.find()
+
+
+def test_production_cannot_inject_faults() -> None:
+    """The settings of production refuse the variable that arms the fault points."""
+    environment = {
+        **os.environ,
+        "ENVIRONMENT": "production",
+        "FAULT_INJECTION": "1",
+        "SECRET_KEY": "x" * 60,
+        "PUBLIC_URL": "https://movies.example.org",
+        "ALLOWED_HOSTS": "movies.example.org",
+    }
+    command = [sys.executable, "-c", "import moviesvc.settings"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert "FAULT_INJECTION" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def _database(django_db_setup: None) -> None:
+    """The test database exists."""
+
+
+@pytest.fixture
+def stage(_database: None, transactional_db: None, tmp_path: Path) -> Iterator[Stage]:
+    """Warm forks on this process's test database and Redis."""
+    parameters = connection.get_connection_params()
+    host = urllib.parse.quote(parameters["host"], safe="")
+    url = f"postgresql://postgres@:{parameters['port']}/{parameters['dbname']}?host={host}"
+    urls = {"DATABASE_URL": url, "REDIS_URL": os.environ["REDIS_URL"]}
+    with Stage(tmp_path / "stage", points.PROVIDER, direct_url=url, **urls) as stage:
+        yield stage
+
+
+def test_engine_may_die_at_every_line(stage: Stage) -> None:
+    """kill -9 at each crash point of the fast path: nothing lost, nothing doubled without cause."""
+    played = []
+    for point in FAST_PATH:
+        with Receiver([200]) as receiver:
+            played.append(points.play(stage, receiver, Case(point, "kill", 1)))
+    assert {case.name: case.violations for case in played if case.violations} == {}
+    assert [case.name for case in played if not case.met] == []
+    assert any(case.duplicates for case in played), "no crash came between answer and record"
+
+
+def test_late_commit_of_a_frozen_worker_is_fenced(stage: Stage) -> None:
+    """A worker that wakes after its task was given away and finished changes nothing."""
+    with Receiver([200]) as receiver:
+        case = points.play(stage, receiver, Case("run.after_store", "freeze", 1))
+    assert (case.met, case.violations) == (True, {})
+    assert "its work was discarded" in stage.log.read_text()
+
+
+@pytest.mark.e2e
+def test_service_survives_kills_under_load(tmp_path: Path) -> None:
+    """Five kill -9 of random processes, servers included, lose no task and no webhook."""
+    figure = kills.f1(tmp_path, 5, seed=4)
+    assert (figure.violations, figure.missed) == ({}, [])
+    assert figure.seen["tasks"] > 5
+
+
+def test_ledger_is_not_blind(stage: Stage) -> None:
+    """The ledger that all this rests on finds a loss in real rows, too."""
+    with Receiver([200]) as receiver:
+        task_id = stage.submit("blind", f"{receiver.url}/blind")
+        worker = stage.fork("worker")
+        assert stage.settle("blind")
+        worker.terminate()
+        assert ledger.check(stage.history("blind", [task_id], receiver)) == {}
+        stage.execute("DELETE FROM webhooks_app_webhookdelivery")
+        found = ledger.check(stage.history("blind", [task_id], receiver))
+    assert set(found) == {"I5", "I10"}

@@ -1,0 +1,188 @@
+"""How is a running service broken, and found whole again? By pid, signal and socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import signal
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import redis
+
+from moviesvc import embedded
+from moviesvc.daemons import socket_directory
+from tests.chaos.history import History, Post
+from tests.chaos.load import Load
+from tests.chaos.stage import DUE, TASK_TYPE
+from tests.e2e.conftest import Service
+from tests.receiver import Receiver
+from tests.waiting import wait_until
+
+#: Seconds where the product's defaults are tens of seconds, so that a run is bounded.
+_ENVIRONMENT = {
+    "WORKER_PROCESSES": "2",
+    "TASK_LEASE_SECONDS": "2",
+    "SWEEP_INTERVAL_SECONDS": "0.5",
+    "TASK_LOST_LIMIT": "100",
+    "TASK_RETRY_WAITS": "0.3,0.3",
+    "WEBHOOK_TIMEOUT_SECONDS": "2",
+    "WEBHOOK_LEASE_MARGIN_SECONDS": "3",
+    "RENDER_SLOTS": "4",
+    "WORKER_THREADS": "4",
+}
+
+
+class Scene:
+    """A running service, a receiver and the clients of one run."""
+
+    def __init__(self, service: Service, receiver: Receiver, name: str) -> None:
+        self.service = service
+        self.receiver = receiver
+        self.scope = f"{name}-{secrets.token_hex(4)}"
+        # A secret in the query, as relays have them; it must not turn up in any log.
+        self.canary = f"canary-{secrets.token_hex(8)}"
+        self.url = f"{receiver.url}/{self.scope}?token={self.canary}"
+        self.secret = self._signing_secret()
+
+    def load(self, **options: Any) -> Load:
+        """Return clients that use this service."""
+        return Load(self.service, self.scope, self.url, **options)
+
+    def _signing_secret(self) -> str:
+        path = f"webhooks/signing-secret?project_id={self.scope}"
+        return str(self.service.call("GET", path)[1]["secret"])
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Open a connection to the service's own PostgreSQL, without starting it."""
+        sockets = socket_directory(self.service.var, embedded.LONGEST_SOCKET_NAME)
+        host = urllib.parse.quote(str(sockets), safe="")
+        url = f"postgresql://postgres@:{embedded.PORT}/{embedded.DATABASE}?host={host}"
+        return psycopg.connect(url, autocommit=True)
+
+    def query(self, sql: str, values: Any = ()) -> list[Any]:
+        """Read rows."""
+        with self.connect() as connection:
+            return connection.execute(sql, values or None).fetchall()  # type: ignore[arg-type]
+
+    def redis(self) -> redis.Redis:
+        """Return a client of the service's own Redis."""
+        path = redis_socket(self.service.var)
+        return redis.Redis(unix_socket_path=path, socket_timeout=5)
+
+    def is_quiet(self) -> bool:
+        """Tell whether nothing is due, running or open."""
+        with contextlib.suppress(psycopg.Error):
+            return bool(self.query(DUE, {"scope": self.scope})[0][0] == 0)
+        return False
+
+    def settle(self, seconds: float) -> None:
+        """Wait until all that was accepted has ended and been told; the ledger says what not."""
+        with contextlib.suppress(AssertionError):
+            wait_until(self.is_quiet, timeout=seconds)
+
+    def history(self, accepted: list[str], **known: Any) -> History:
+        """Return what the ledger needs."""
+        path = f"/{self.scope}?"
+        posts = [Post.of(r) for r in list(self.receiver.requests) if path in r.path]
+        log = (self.service.var.parent / "service.log").read_text(errors="replace")
+        history = History(
+            accepted=accepted,
+            posts=posts,
+            secret=self.secret,
+            sinks={"service.log": log},
+            canaries=[self.canary, self.secret.removeprefix("whsec_")],
+            **known,
+        )
+        return history.read(self.query, self.scope, 2.0)
+
+    def resources(self) -> dict[str, int]:
+        """Count database connections, and descriptors and threads of the greediest process."""
+        own = [p for p in self.service.everything() if p.name().startswith(("python", "granian"))]
+        counts = {"database connections": self.query("SELECT count(*) FROM pg_stat_activity")[0][0]}
+        with contextlib.suppress(psutil.Error):
+            counts["descriptors"] = max(process.num_fds() for process in own)
+            counts["threads"] = max(process.num_threads() for process in own)
+        return counts
+
+    # -- what can be broken ---------------------------------------------------------------
+
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """Return what runs by kind; the supervisor's kind is ``run``."""
+        assert self.service.process
+        kinds: dict[str, list[psutil.Process]] = {}
+        for process in self.service.everything():
+            with contextlib.suppress(psutil.Error):
+                kinds.setdefault(_kind(process, self.service.process.pid), []).append(process)
+        return kinds
+
+    def kill_one(self, rng: random.Random) -> str:
+        """kill -9 of one process of any kind; the supervisor is started again by hand."""
+        kinds = self.processes()
+        kind = rng.choice(sorted(kinds))
+        victim = rng.choice(kinds[kind])
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.send_signal(signal.SIGKILL)
+        if kind == "run":
+            assert self.service.process
+            self.service.process.wait(10)
+            self.service.start()
+        return kind
+
+    def postmaster(self) -> psutil.Process:
+        """Return the main process of PostgreSQL."""
+        pid = int((self.service.var / "pg/postmaster.pid").read_text().split("\n")[0])
+        return psutil.Process(pid)
+
+    def workers(self) -> list[int]:
+        """Return the pids of the worker processes."""
+        return list(self.service.details.get("worker", []))
+
+
+def _kind(process: psutil.Process, supervisor: int) -> str:
+    if process.pid == supervisor:
+        return "run"
+    if process.name() in ("postgres", "redis-server"):
+        return process.name()
+    line = " ".join(process.cmdline())
+    if "granian" in line:
+        return "web"
+    return "worker" if "dramatiq" in line else "other"
+
+
+@contextmanager
+def running(var: Path, name: str, *, seconds: float = 0.1, **environment: str) -> Iterator[Scene]:
+    """Start the service with a receiver, and end everything whatever happens."""
+    var.mkdir(parents=True, exist_ok=True)
+    given = {"provider": "tests.providers.StillProvider", "options": {"seconds": seconds}}
+    providers = json.dumps({TASK_TYPE: given})
+    options = {**_ENVIRONMENT, "GENERATION_PROVIDERS": providers, **environment}
+    service = Service(var / "service", **options)
+    with Receiver([200]) as receiver:
+        try:
+            service.start()
+            yield Scene(service, receiver, name)
+        finally:
+            # At once: how it stops when it is asked to is a run of its own (F10).
+            if service.process:
+                service.kill_everything()
+
+
+def redis_socket(var: Path) -> str:
+    """Return where the embedded Redis of a state directory listens."""
+    var.mkdir(parents=True, exist_ok=True)
+    return str(socket_directory(var.resolve(), embedded.LONGEST_SOCKET_NAME) / "redis.sock")
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
