@@ -76,8 +76,10 @@ def _next_state(message: Claimed, decision: Decision) -> dict[str, Any]:
     }
 
 
-def interrupted_row(message: Claimed, token: uuid.UUID) -> dict[str, Any]:
-    """Return the record of an attempt this engine gave up: no retry used, due at once."""
+def interrupted_row(
+    message: Claimed, token: uuid.UUID, wait_seconds: float = 0.0
+) -> dict[str, Any]:
+    """Return the record of an attempt this engine gave up: no retry used, due again soon."""
     return {
         "delivery_id": message.delivery_id,
         "message_id": message.message_id,
@@ -93,7 +95,7 @@ def interrupted_row(message: Claimed, token: uuid.UUID) -> dict[str, Any]:
         "error_code": "",
         "error": "",
         "status": MessageStatus.PENDING,
-        "wait": 0,
+        "wait": wait_seconds,
         "retry_step": message.retry_step,
     }
 

@@ -100,7 +100,10 @@ UPDATE webhooks_app_webhookmessage message SET
   next_attempt_at = CASE WHEN result.status = 'pending'
     THEN now() + make_interval(secs => coalesce(result.wait, 0)) END,
   lease_token = NULL, lease_expires_at = NULL,
-  last_status_code = result.response_status, last_error_code = result.error_code,
+  last_status_code = CASE WHEN result.outcome = 'interrupted'
+    THEN message.last_status_code ELSE result.response_status END,
+  last_error_code = CASE WHEN result.outcome = 'interrupted'
+    THEN message.last_error_code ELSE result.error_code END,
   delivered_at = CASE WHEN result.status = 'delivered' THEN now() ELSE message.delivered_at END,
   finished_at = CASE WHEN result.status <> 'pending' THEN now() END
 FROM result
@@ -121,57 +124,17 @@ WHERE delivered.id = ANY(%s) AND delivered.status = 'delivered'
   AND older.status = 'pending' AND older.lease_token IS NULL
 """
 
-_EXPIRED_LEASES = """
-SELECT id, policy, jitter, retry_step, interrupted_count + 1 FROM webhooks_app_webhookmessage
-WHERE status = 'pending' AND next_attempt_at <= now() AND lease_token IS NOT NULL
-  AND lease_expires_at <= now()
-ORDER BY next_attempt_at LIMIT 500 FOR UPDATE SKIP LOCKED
-"""
-
-_RECOVER = """
-WITH recovered AS (
-  SELECT * FROM json_to_recordset(%s::json) AS r(id bigint, wait float8, step int, is_dead bool)
-), closed AS (
-  UPDATE webhooks_app_webhookdelivery delivery SET outcome = 'interrupted'
-  FROM recovered WHERE delivery.message_id = recovered.id AND delivery.outcome = 'pending'
-)
-UPDATE webhooks_app_webhookmessage message SET
-  lease_token = NULL, lease_expires_at = NULL, interrupted_count = message.interrupted_count + 1,
-  retry_step = recovered.step,
-  status = CASE WHEN recovered.is_dead THEN 'dead' ELSE 'pending' END,
-  next_attempt_at = CASE WHEN recovered.is_dead THEN NULL
-    ELSE now() + make_interval(secs => recovered.wait) END,
-  finished_at = CASE WHEN recovered.is_dead THEN now() END
-FROM recovered WHERE message.id = recovered.id
-"""
-
-# Superseded, acknowledged or disabled while an attempt was under way, and then its engine died:
-# nothing is due any more, but the attempt must not look as if it went on for ever.
-_CLOSE_ENDED = """
-UPDATE webhooks_app_webhookdelivery delivery SET outcome = 'interrupted'
-FROM webhooks_app_webhookmessage message
-WHERE delivery.outcome = 'pending' AND message.id = delivery.message_id
-  AND message.status <> 'pending'
-  AND (message.lease_expires_at IS NULL OR message.lease_expires_at <= now())
-"""
-
-_EXPIRE_HELD = """
-UPDATE webhooks_app_webhookmessage SET status = 'dead', next_attempt_at = NULL,
-  finished_at = now(), last_error_code = 'expired'
-WHERE id IN (
-  SELECT message.id FROM webhooks_app_webhookdestination destination
-  JOIN webhooks_app_webhookmessage message ON message.destination_id = destination.id
-  WHERE destination.held_until > now() AND message.status = 'pending'
-    AND message.lease_token IS NULL
-    AND message.next_attempt_at < now() - make_interval(secs => %s)
-  LIMIT 500 FOR UPDATE OF message SKIP LOCKED)
-RETURNING id
-"""
-
-_DEAD_LETTERS = """
-SELECT message.url, event.subject, event.event_id FROM webhooks_app_webhookmessage message
-JOIN webhooks_app_webhookevent event ON event.id = message.event_id
-WHERE message.id = ANY(%s) AND message.status = 'dead'
+# What `_SUPERSEDE_OLDER` passed over, since it was under way. A replay is somebody's wish.
+_SUPERSEDE_LATE = """
+UPDATE webhooks_app_webhookmessage older
+SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
+FROM webhooks_app_webhookevent event
+JOIN webhooks_app_webhookevent newer
+  ON newer.subject = event.subject AND newer.sequence > event.sequence AND newer.is_terminal
+JOIN webhooks_app_webhookmessage delivered
+  ON delivered.event_id = newer.id AND delivered.delivered_at IS NOT NULL
+WHERE older.id = ANY(%s) AND event.id = older.event_id AND delivered.url = older.url
+  AND older.status = 'pending' AND older.lease_token IS NULL AND older.replay_id IS NULL
 """
 
 _NEXT_DUE = """
@@ -261,39 +224,9 @@ async def supersede_older(connection: Connection, message_ids: Sequence[int]) ->
     await connection.execute(_SUPERSEDE_OLDER, [list(message_ids)])
 
 
-async def expired_leases(connection: Connection) -> list[tuple[int, list[float], float, int, int]]:
-    """Lock messages whose engine died: (id, waits, jitter, step, interruptions in a row)."""
-    async with connection.cursor() as cursor:
-        await cursor.execute(_EXPIRED_LEASES)
-        return list(await cursor.fetchall())
-
-
-async def recover(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Mark the open deliveries of these messages interrupted and put the messages back."""
-    await connection.execute(_RECOVER, [orjson.dumps(rows).decode()])
-
-
-async def close_ended(connection: Connection) -> int:
-    """Close what dead engines left open of messages that ended meanwhile; return how many."""
-    async with connection.cursor() as cursor:
-        await cursor.execute(_CLOSE_ENDED)
-        return cursor.rowcount
-
-
-async def expire_held(connection: Connection, max_wait_seconds: float) -> list[int]:
-    """Give up on messages that waited behind a breaker or a pause for too long."""
-    async with connection.cursor() as cursor:
-        await cursor.execute(_EXPIRE_HELD, [max_wait_seconds])
-        return [row[0] for row in await cursor.fetchall()]
-
-
-async def dead_letters(
-    connection: Connection, message_ids: Sequence[int]
-) -> list[tuple[str, str, str]]:
-    """Return (url, subject, event id) of those messages that are dead, for their log lines."""
-    async with connection.cursor() as cursor:
-        await cursor.execute(_DEAD_LETTERS, [list(message_ids)])
-        return list(await cursor.fetchall())
+async def supersede_late(connection: Connection, message_ids: Sequence[int]) -> None:
+    """Call off those of these messages, just put back, whose newer terminal event arrived."""
+    await connection.execute(_SUPERSEDE_LATE, [list(message_ids)])
 
 
 async def seconds_to_next(connection: Connection) -> float | None:

@@ -153,10 +153,12 @@ class Engine:
         return claimed
 
     def _sent(self, send: asyncio.Task[None]) -> None:
-        del self._sends[send]
+        message = self._sends.pop(send)
         # A seat is free: there may be more for it.
         self._wake.set()
         if not send.cancelled() and (error := send.exception()):
+            # The lease sets the pace of the next try; the seat is free at once.
+            self._paces.interrupted(message)
             logger.error("Delivery crashed the engine's task", exc_info=error)
 
     async def _sleep(self, connection: claims.Connection) -> None:
@@ -187,7 +189,7 @@ class Engine:
             raise
         except (DatabaseError, InterfaceError) as error:  # the secret could not be read
             logger.warning("Delivery put off", error=type(error).__name__)
-            self._interrupt(message, token)
+            self._interrupt(message, token, wait_seconds=RECONNECT_SECONDS)
             return
         faultpoint("engine.after_send")
         decision = decide(
@@ -219,10 +221,10 @@ class Engine:
             "webhook-event": message.event_type,
         }
 
-    def _interrupt(self, message: Claimed, token: uuid.UUID) -> None:
-        """Hand a message back: no retry used, due again at once."""
+    def _interrupt(self, message: Claimed, token: uuid.UUID, *, wait_seconds: float = 0.0) -> None:
+        """Hand a message back: no retry used, due again at once or a moment later."""
         self._paces.interrupted(message)
-        self._recorder.put(interrupted_row(message, token))
+        self._recorder.put(interrupted_row(message, token, wait_seconds))
 
     # -- shutdown -----------------------------------------------------------------------
 

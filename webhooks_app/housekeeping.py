@@ -13,7 +13,7 @@ import time
 import structlog
 from django.db import DatabaseError, InterfaceError
 
-from webhooks_app import claims, metrics
+from webhooks_app import claims, metrics, recovery
 from webhooks_app.attempt_rows import log_dead_letter
 from webhooks_app.conf import webhook_settings
 from webhooks_app.database import DatabaseThread
@@ -54,13 +54,14 @@ class Housekeeping:
     async def recover(self, connection: claims.Connection) -> int:
         """Put messages whose lease ran out back, and return how many there were."""
         async with connection.transaction():
-            expired = await claims.expired_leases(connection)
+            expired = await recovery.expired_leases(connection)
             rows = [self._recovered(*row) for row in expired]
             if rows:
-                await claims.recover(connection, rows)
+                await recovery.recover(connection, rows)
+                await claims.supersede_late(connection, [int(row["id"]) for row in rows])
                 faultpoint("engine.before_recovered")
                 logger.warning("Webhook attempts were interrupted", count=len(rows))
-        closed = len(rows) + await claims.close_ended(connection)
+        closed = len(rows) + await recovery.close_ended(connection)
         metrics.attempts.labels("interrupted", "").inc(closed)
         await self._bury(connection, [int(row["id"]) for row in rows if row["is_dead"]])
         return len(rows)
@@ -85,7 +86,7 @@ class Housekeeping:
         }
 
     async def _expire(self, connection: claims.Connection) -> None:
-        expired = await claims.expire_held(connection, webhook_settings.MESSAGE_MAX_WAIT)
+        expired = await recovery.expire_held(connection, webhook_settings.MESSAGE_MAX_WAIT)
         if expired:
             logger.warning("Webhook messages waited too long", count=len(expired))
         await self._bury(connection, expired)
@@ -95,7 +96,7 @@ class Housekeeping:
         if not message_ids:
             return
         metrics.count_dead(len(message_ids))
-        for letter in await claims.dead_letters(connection, message_ids):
+        for letter in await recovery.dead_letters(connection, message_ids):
             log_dead_letter(*letter)
 
     async def _exchange(self, connection: claims.Connection) -> None:

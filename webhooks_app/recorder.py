@@ -84,13 +84,15 @@ class Recorder:
         moved = await claims.record(self._connection, batch)
         metrics.count_attempts(batch, moved)
         faultpoint("engine.after_record")
-        await self._follow_up(batch, moved)
+        await self._follow_up(batch)
         faultpoint("engine.after_follow_up")
 
-    async def _follow_up(self, batch: list[dict[str, Any]], moved: set[int]) -> None:
+    async def _follow_up(self, batch: list[dict[str, Any]]) -> None:
         """Do what some outcomes entail beyond their own rows."""
         assert self._connection is not None
-        if any(row["status"] == MessageStatus.PENDING for row in batch):
+        put_back = [row["message_id"] for row in batch if row["status"] == MessageStatus.PENDING]
+        if put_back:
+            await claims.supersede_late(self._connection, put_back)
             self._on_retry()
         newest = [
             row["message_id"]
@@ -101,5 +103,6 @@ class Recorder:
         if newest:
             await claims.supersede_older(self._connection, newest)
         for row in batch:
-            if row.get("is_endpoint_gone") and row["message_id"] in moved:
+            # Also where the message had ended already: the URL is gone all the same.
+            if row.get("is_endpoint_gone"):
                 await claims.disable_endpoint(self._connection, row["scope"], row["url"])

@@ -1,0 +1,162 @@
+"""What does the engine do at the edges: events that overtake each other, faults of its own?"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from tests import factories
+from tests.answers import Answer
+from tests.receiver import Receiver
+from tests.waiting import wait_until
+from tests.webhooks.running import (
+    SCOPE,
+    attempts_of,
+    publish,
+    publish_bulk,
+    running_engine,
+    status_of,
+)
+from webhooks_app.engine_thread import EngineThread
+from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
+from webhooks_app.replay import replay_one
+from webhooks_app.stored_secrets import get_or_create
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def publish_start(url: str, **fields: Any) -> WebhookEvent:
+    """Owe the older of two events about one task."""
+    return publish(url, event_type="task.started", is_terminal=False, **fields)
+
+
+def test_older_event_under_way_is_not_tried_again_after_the_newer_was_delivered(
+    engine: EngineThread, receiver: Receiver
+) -> None:
+    """A slow failure of `task.started` comes back after the end arrived: superseded, not sent."""
+    receiver.answer(Answer(500, delay=0.8), 200)
+    older = publish_start(receiver.url, policy=[0.1, 0.1])
+    receiver.wait_for(1)
+    newer = publish(receiver.url, sequence=2)
+    wait_until(lambda: status_of(newer) == "delivered")
+    assert status_of(older) == "pending", "its request is still under way"
+    wait_until(lambda: status_of(older) == "superseded")
+    assert [a.outcome for a in attempts_of(older)] == ["failed"]
+    assert len(receiver.requests) == 2
+
+
+def test_older_event_of_a_dead_engine_is_not_sent_after_the_newer_was_delivered(
+    receiver: Receiver,
+) -> None:
+    """Recovery of a lost attempt asks the same question before it sends anything again."""
+    older = publish_start(receiver.url)
+    newer = publish(receiver.url, sequence=2)
+    newer.messages.update(
+        status="delivered",
+        next_attempt_at=None,
+        delivered_at=timezone.now(),
+        finished_at=timezone.now(),
+    )
+    now = timezone.now()
+    older.messages.update(
+        lease_token=uuid.uuid4(), lease_expires_at=now, next_attempt_at=now, attempt_count=1
+    )
+    factories.make_delivery(older.messages.get(), attempt_number=1, outcome="pending")
+    with running_engine():
+        wait_until(lambda: status_of(older) == "superseded")
+    assert [a.outcome for a in attempts_of(older)] == ["interrupted"]
+    assert receiver.requests == []
+
+
+def test_replay_of_an_older_event_is_what_somebody_wished(
+    engine: EngineThread, receiver: Receiver
+) -> None:
+    """An operator who replays an old event gets its whole policy, whatever arrived since."""
+    receiver.answer(200, 500, 500, 200)
+    newer = publish(receiver.url, sequence=2)
+    wait_until(lambda: status_of(newer) == "delivered")
+    with transaction.atomic():
+        older = publish_start(receiver.url)
+        ended = {"next_attempt_at": None, "finished_at": timezone.now()}
+        older.messages.update(status="superseded", **ended)
+    replay_one(older.messages.get(), requested_by="operator", reason="a test", source="admin")
+    wait_until(lambda: status_of(older) == "delivered")
+    assert len(receiver.requests) == 4
+
+
+def test_interruption_keeps_what_is_known_of_the_last_failure(receiver: Receiver) -> None:
+    """A hand-back at shutdown does not wipe the last status and error that operators see."""
+    from tests.answers import hang
+
+    receiver.answer(503, hang())
+    event = publish(receiver.url, policy=[0.05, 30])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("webhooks_app.engine.DRAIN_SECONDS", 0.1)
+        with running_engine():
+            receiver.wait_for(2)
+    message = event.messages.get()
+    assert [a.outcome for a in attempts_of(event)] == ["failed", "interrupted"]
+    assert (message.last_status_code, message.last_error_code) == (503, "http_status")
+
+
+def test_unreadable_secret_blocks_its_own_project_only_and_only_as_long(
+    engine: EngineThread, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret that cannot be read costs leases, no flood of attempts, and no seat for good."""
+    monkeypatch.setattr("webhooks_app.secret_cache.FRESH_SECONDS", 0.0)
+    get_or_create("broken")
+    good = bytes(SigningSecret.objects.get(scope="broken").ciphertext)
+    SigningSecret.objects.filter(scope="broken").update(ciphertext=b"not a secret")
+    publish_bulk(receiver.url, 30, scope="broken")
+    engine.wake()
+    # The seats of the destination come free at once, so all 30 are tried, each once per lease.
+    wait_until(lambda: WebhookDelivery.objects.count() == 30)
+    fine = publish(receiver.url)
+    wait_until(lambda: status_of(fine) == "delivered")
+    assert WebhookDelivery.objects.count() == 31
+    SigningSecret.objects.filter(scope="broken").update(ciphertext=good)
+    with connection.cursor() as cursor:  # when the leases are over
+        cursor.execute(
+            "UPDATE webhooks_app_webhookmessage SET lease_expires_at = now(),"
+            " next_attempt_at = now() WHERE status = 'pending'"
+        )
+    wait_until(lambda: not WebhookMessage.objects.filter(status="pending").exists(), timeout=15)
+    assert len(receiver.requests) == 31
+
+
+def test_gone_disables_the_endpoint_although_the_message_had_ended_meanwhile(
+    engine: EngineThread, receiver: Receiver
+) -> None:
+    """410 is about the URL: an acknowledgement in between does not hide it."""
+    endpoint = factories.make_endpoint(receiver.url, scope=SCOPE)
+    receiver.answer(Answer(410, delay=0.3))
+    event = publish(receiver.url)
+    receiver.wait_for(1)
+    event.messages.update(status="cancelled", next_attempt_at=None)
+    wait_until(lambda: not type(endpoint).objects.get(pk=endpoint.pk).is_enabled)
+    assert status_of(event) == "cancelled"
+
+
+def test_engine_that_lost_a_part_ends_and_a_new_one_delivers(receiver: Receiver) -> None:
+    """A bug in one of its loops ends the engine whole; its host starts a new one."""
+    from webhooks_app.housekeeping import Housekeeping
+
+    calls = []
+
+    async def broken(self: Housekeeping, connection: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("a bug, once")
+        await asyncio.sleep(3600)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Housekeeping, "run", broken)
+        with running_engine():
+            wait_until(lambda: len(calls) == 2)
+            event = publish(receiver.url)
+            wait_until(lambda: status_of(event) == "delivered")

@@ -1,0 +1,102 @@
+"""What does the engine write about messages that no attempt of its own brought to an end?
+
+Those whose engine died under them come back; those that waited behind a hold for too long are
+given up. `claims` has the statements of the ordinary way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from webhooks_app.claims import Connection
+
+_EXPIRED_LEASES = """
+SELECT id, policy, jitter, retry_step, interrupted_count + 1 FROM webhooks_app_webhookmessage
+WHERE status = 'pending' AND next_attempt_at <= now() AND lease_token IS NOT NULL
+  AND lease_expires_at <= now()
+ORDER BY next_attempt_at LIMIT 500 FOR UPDATE SKIP LOCKED
+"""
+
+_RECOVER = """
+WITH recovered AS (
+  SELECT * FROM json_to_recordset(%s::json) AS r(id bigint, wait float8, step int, is_dead bool)
+), closed AS (
+  UPDATE webhooks_app_webhookdelivery delivery SET outcome = 'interrupted'
+  FROM recovered WHERE delivery.message_id = recovered.id AND delivery.outcome = 'pending'
+)
+UPDATE webhooks_app_webhookmessage message SET
+  lease_token = NULL, lease_expires_at = NULL, interrupted_count = message.interrupted_count + 1,
+  retry_step = recovered.step,
+  status = CASE WHEN recovered.is_dead THEN 'dead' ELSE 'pending' END,
+  next_attempt_at = CASE WHEN recovered.is_dead THEN NULL
+    ELSE now() + make_interval(secs => recovered.wait) END,
+  finished_at = CASE WHEN recovered.is_dead THEN now() END
+FROM recovered WHERE message.id = recovered.id
+"""
+
+# Superseded, acknowledged or disabled while an attempt was under way, and then its engine died:
+# nothing is due any more, but the attempt must not look as if it went on for ever.
+_CLOSE_ENDED = """
+UPDATE webhooks_app_webhookdelivery delivery SET outcome = 'interrupted'
+FROM webhooks_app_webhookmessage message
+WHERE delivery.outcome = 'pending' AND message.id = delivery.message_id
+  AND message.status <> 'pending'
+  AND (message.lease_expires_at IS NULL OR message.lease_expires_at <= now())
+"""
+
+_EXPIRE_HELD = """
+UPDATE webhooks_app_webhookmessage SET status = 'dead', next_attempt_at = NULL,
+  finished_at = now(), last_error_code = 'expired'
+WHERE id IN (
+  SELECT message.id FROM webhooks_app_webhookdestination destination
+  JOIN webhooks_app_webhookmessage message ON message.destination_id = destination.id
+  WHERE destination.held_until > now() AND message.status = 'pending'
+    AND message.lease_token IS NULL
+    AND message.next_attempt_at < now() - make_interval(secs => %s)
+  LIMIT 500 FOR UPDATE OF message SKIP LOCKED)
+RETURNING id
+"""
+
+_DEAD_LETTERS = """
+SELECT message.url, event.subject, event.event_id FROM webhooks_app_webhookmessage message
+JOIN webhooks_app_webhookevent event ON event.id = message.event_id
+WHERE message.id = ANY(%s) AND message.status = 'dead'
+"""
+
+
+async def expired_leases(connection: Connection) -> list[tuple[int, list[float], float, int, int]]:
+    """Lock messages whose engine died: (id, waits, jitter, step, interruptions in a row)."""
+    async with connection.cursor() as cursor:
+        await cursor.execute(_EXPIRED_LEASES)
+        return list(await cursor.fetchall())
+
+
+async def recover(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Mark the open deliveries of these messages interrupted and put the messages back."""
+    await connection.execute(_RECOVER, [orjson.dumps(rows).decode()])
+
+
+async def close_ended(connection: Connection) -> int:
+    """Close what dead engines left open of messages that ended meanwhile; return how many."""
+    async with connection.cursor() as cursor:
+        await cursor.execute(_CLOSE_ENDED)
+        return cursor.rowcount
+
+
+async def expire_held(connection: Connection, max_wait_seconds: float) -> list[int]:
+    """Give up on messages that waited behind a breaker or a pause for too long."""
+    async with connection.cursor() as cursor:
+        await cursor.execute(_EXPIRE_HELD, [max_wait_seconds])
+        return [row[0] for row in await cursor.fetchall()]
+
+
+async def dead_letters(
+    connection: Connection, message_ids: Sequence[int]
+) -> list[tuple[str, str, str]]:
+    """Return (url, subject, event id) of those messages that are dead, for their log lines."""
+    async with connection.cursor() as cursor:
+        await cursor.execute(_DEAD_LETTERS, [list(message_ids)])
+        return list(await cursor.fetchall())
