@@ -12,7 +12,7 @@ import functools
 import time
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db import connection
@@ -35,10 +35,12 @@ class BatchHistogram(Histogram):
 
     def observe_many(self, amounts: list[float]) -> None:
         """Observe all of ``amounts``."""
-        tally = Tally(bisect_left(self._upper_bounds, amount) for amount in amounts)
+        bounds = self._upper_bounds
+        tally = Tally([bisect_left(bounds, amount) for amount in amounts])
         for index, count in tally.items():
             self._buckets[index].inc(count)
-        self._sum.inc(sum(amounts))
+        if amounts:
+            self._sum.inc(sum(amounts))
 
 
 attempts = Counter(
@@ -114,29 +116,23 @@ def first_byte_latency(created_at: float, result: AttemptResult) -> float | None
     return max(0.0, began + before / 1000 - created_at)
 
 
-def count_attempts(rows: Iterable[Mapping[str, Any]], moved: set[int]) -> None:
+def count_attempts(rows: Sequence[Mapping[str, Any]], moved: set[int]) -> None:
     """Count a batch of recorded attempts; ``moved`` are the messages that took their outcome."""
-    outcomes: Tally[tuple[str, str]] = Tally()
-    ends: Tally[str] = Tally()
-    durations: dict[str, list[float]] = {}
-    latencies: dict[str, list[float]] = {}
-    for row in rows:
-        outcomes[row["outcome"], row["error_code"]] += 1
-        if "duration_ms" in row:
-            durations.setdefault(row["outcome"], []).append(row["duration_ms"] / 1000)
-        if row.get("latency") is not None:
-            kind = "new" if "connect_ms" in row["phases"] else "reused"
-            latencies.setdefault(kind, []).append(row["latency"])
-        if row["status"] != MessageStatus.PENDING and row["message_id"] in moved:
-            ends[row["status"]] += 1
+    outcomes = Tally([(row["outcome"], row["error_code"]) for row in rows])
     for labels, count in outcomes.items():
         attempts.labels(*labels).inc(count)
-    for status, count in ends.items():
-        finished.labels(status).inc(count)
-    for outcome, seconds in durations.items():
+    # An interrupted attempt has no end, so no duration.
+    for outcome in {outcome for outcome, _ in outcomes} - {DeliveryOutcome.INTERRUPTED.value}:
+        seconds = [row["duration_ms"] / 1000 for row in rows if row["outcome"] == outcome]
         attempt_seconds.labels(outcome).observe_many(seconds)
-    for kind, seconds in latencies.items():
-        first_byte_seconds.labels(kind).observe_many(seconds)
+    firsts = [row for row in rows if row.get("latency") is not None]
+    for kind, is_new in (("new", True), ("reused", False)):
+        latencies = [row["latency"] for row in firsts if ("connect_ms" in row["phases"]) is is_new]
+        first_byte_seconds.labels(kind).observe_many(latencies)
+    pending = MessageStatus.PENDING.value
+    ended = [row for row in rows if row["status"] != pending and row["message_id"] in moved]
+    for status, count in Tally([row["status"] for row in ended]).items():
+        finished.labels(status).inc(count)
 
 
 def count_dead(count: int) -> None:
