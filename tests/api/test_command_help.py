@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
+import socket
 import subprocess
 import sys
 from io import StringIO
@@ -47,16 +50,45 @@ def test_help_has_a_description_examples_and_exit_codes(name: str) -> None:
         parser.parse_args(shlex.split(arguments))
 
 
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a shell does."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
 def test_codes_reach_the_shell() -> None:
-    """The codes that a shell sees are those that the help names."""
+    """A message that would be dead is 1 in a real shell, too, as the help says."""
+    assert run("simulate_retries", "500").returncode == 1
 
-    def code(*arguments: str) -> int:
-        command = [sys.executable, "manage.py", *arguments]
-        root = Path(__file__).resolve().parents[2]
-        return subprocess.run(command, cwd=root, capture_output=True, check=False).returncode
 
-    assert code("simulate_retries", "--nonesuch") == 2
-    assert code("simulate_retries", "500") == 1
+def test_run_and_listen_say_that_a_port_is_taken(tmp_path: Path) -> None:
+    """A port that somebody else has ends the one with 1 and the other with 2, in one sentence."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        service = run("run", VAR_DIR=str(tmp_path), PORT=port)
+        listener = run("listen", "--port", port)
+    assert service.returncode == 1
+    assert "Choose another port" in service.stderr
+    assert listener.returncode == 2
+    assert "Traceback" not in service.stderr + listener.stderr
+
+
+def test_demo_says_why_it_cannot(tmp_path: Path) -> None:
+    """Beside a service without a development key the demo ends with 1 and says so."""
+    details = {"supervisor": os.getpid(), "url": "http://127.0.0.1:9", "api_key": None}
+    (tmp_path / "run.json").write_text(json.dumps(details))
+    done = run("demo", VAR_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "development mode" in done.stderr
 
 
 @pytest.mark.django_db
