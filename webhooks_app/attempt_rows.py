@@ -100,6 +100,12 @@ def interrupted_row(
     }
 
 
+def bare_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record without anything that came from outside."""
+    empty = {"remote_address": "", "response_headers": {}, "response_body": "", "error": ""}
+    return {**row, **empty, "request_headers": {}}
+
+
 def log_attempt(message: Claimed, result: AttemptResult, *, is_last: bool) -> None:
     """Write the line, or the two lines, of one attempt."""
     callback_url = safe_url(message.url)

@@ -28,7 +28,7 @@ DAY = 86_400.0
 STANDARD_POLICIES: Mapping[str, Any] = {
     # Three retries, exactly 1, 2 and 4 s after the end of the attempt before.
     "standard": [1, 2, 4],
-    # About three and a half days; the jitter spreads a burst that failed together.
+    # About two days and four hours; the jitter spreads a burst that failed together.
     "durable": {
         "waits": [5, 30, 120, 600, 3_600, 10_800, 28_800, 57_600, 86_400],
         "jitter": 0.2,

@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import psycopg
 import structlog
 
 from webhooks_app import claims, metrics
+from webhooks_app.attempt_rows import bare_row
 from webhooks_app.database import connect
 from webhooks_app.faults import faultpoint
 from webhooks_app.models import MessageStatus
@@ -81,11 +83,27 @@ class Recorder:
         if self._connection is None or self._connection.closed:
             self._connection = await connect("webhook-record")
         faultpoint("engine.before_record")
-        moved = await claims.record(self._connection, batch)
+        moved = await self._record(self._connection, batch)
         metrics.count_attempts(batch, moved)
         faultpoint("engine.after_record")
         await self._follow_up(batch)
         faultpoint("engine.after_follow_up")
+
+    async def _record(self, connection: claims.Connection, batch: list[dict[str, Any]]) -> set[int]:
+        """Record a batch; an outcome that the database refuses must not hold up the others."""
+        try:
+            return await claims.record(connection, batch)
+        except (psycopg.DataError, orjson.JSONEncodeError) as error:
+            if len(batch) == 1:
+                logger.error(
+                    "Outcome was stored without its details",
+                    delivery_id=batch[0]["delivery_id"],
+                    error=type(error).__name__,
+                )
+                return await claims.record(connection, [bare_row(batch[0])])
+        half = len(batch) // 2
+        first = await self._record(connection, batch[:half])
+        return first | await self._record(connection, batch[half:])
 
     async def _follow_up(self, batch: list[dict[str, Any]]) -> None:
         """Do what some outcomes entail beyond their own rows."""

@@ -22,9 +22,13 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
+from webhooks_app.attempt_rows import attempt_row
+from webhooks_app.claims import Claimed
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
+from webhooks_app.recorder import Recorder
 from webhooks_app.replay import replay_one
+from webhooks_app.retry import AttemptResult, Dead
 from webhooks_app.stored_secrets import get_or_create
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -160,3 +164,36 @@ def test_engine_that_lost_a_part_ends_and_a_new_one_delivers(receiver: Receiver)
             wait_until(lambda: len(calls) == 2)
             event = publish(receiver.url)
             wait_until(lambda: status_of(event) == "delivered")
+
+
+def test_outcome_that_the_database_refuses_holds_up_no_other(receiver: Receiver) -> None:
+    """Of seven outcomes one carries what no column takes: seven are stored, one without details."""
+    token = uuid.uuid4()
+    rows = []
+    for number in range(7):
+        message = factories.make_message(lease_token=token, lease_expires_at=timezone.now())
+        delivery = factories.make_delivery(message, "pending")
+        rows.append(outcome(message, delivery, token, "\x00" if number == 4 else "status 500"))
+
+    async def write() -> None:
+        recorder = Recorder(on_retry=lambda: None)
+        for row in rows:
+            recorder.put(row)
+        await recorder.flush_all()
+
+    asyncio.run(write())
+    stored = WebhookDelivery.objects.order_by("id").values_list("outcome", "error")
+    assert [o for o, _ in stored] == ["failed"] * 7
+    assert [e for _, e in stored] == ["status 500"] * 4 + [""] + ["status 500"] * 2
+    assert not WebhookMessage.objects.exclude(status="dead", lease_token=None).exists()
+
+
+def outcome(
+    message: WebhookMessage, delivery: WebhookDelivery, token: uuid.UUID, error: str
+) -> dict[str, Any]:
+    """Return the record of a failed last attempt."""
+    values: dict[str, Any] = dict.fromkeys(Claimed.__dataclass_fields__)
+    values |= {"message_id": message.pk, "delivery_id": delivery.pk}
+    values |= {"attempt_number": 2, "retry_step": 3}
+    result = AttemptResult(status=500, error_code="http_status", error=error)
+    return attempt_row(Claimed(**values), token, {}, result, Dead("retries_exhausted"))
