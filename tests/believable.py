@@ -28,6 +28,11 @@ from webhooks_app.models import (
 POLICY = [1.0, 2.0, 4.0]
 WAITS = [0.0, 1.0, 3.0, 7.0]
 KINDS = ("video_generation", "image_generation", "audio_generation")
+INPUTS: dict[str, Any] = {
+    "video_generation": factories.SEED_REQUEST["task_data"],
+    "image_generation": {"prompt": "A street in the rain, neon signs"},
+    "audio_generation": {"text": "The night was calm, and then the sea began to sing."},
+}
 SECONDS = {"video_generation": 41.0, "image_generation": 6.0, "audio_generation": 9.0}
 
 
@@ -57,7 +62,7 @@ RECEIVERS = (
         500,
         900,
         0.5,
-        "the receiver answered 500",
+        "status 500",
     ),
     Receiver(
         "https://dev.tinyroom.net/hook",
@@ -110,6 +115,7 @@ def _destination(receiver: Receiver, now: datetime) -> WebhookDestination:
         held_until=now + timedelta(seconds=210) if receiver.status == 500 else None,
         hold_reason="breaker" if receiver.status == 500 else "",
         breaker_state="open" if receiver.status == 500 else "closed",
+        max_in_flight=2 if receiver.status == 500 else None,
         failing_messages=14 if receiver.status == 500 else 0,
         last_success_at=now - timedelta(hours=3 if is_bad else 0, seconds=4),
         last_failure_at=now - timedelta(seconds=20 if is_bad else 2000),
@@ -124,7 +130,7 @@ def _task(rng: random.Random, ended: datetime) -> Task:
         id=uuid.UUID(int=rng.getrandbits(128), version=4),
         project_id="aurora",
         task_type=kind,
-        task_data=factories.SEED_REQUEST["task_data"],
+        task_data=INPUTS[kind],
         status="completed" if is_good else "failed",
         error_code="" if is_good else "provider_error",
         error="" if is_good else "The provider gave up after 3 attempts.",
@@ -230,16 +236,26 @@ def _delivery(message: WebhookMessage, number: int, one: dict[str, Any]) -> Webh
 def _unfinished(rng: random.Random, now: datetime) -> None:
     for kind, running, queued in zip(KINDS, (2, 1, 1), (9, 3, 1), strict=True):
         for _ in range(running):
+            started_at = now - timedelta(seconds=rng.uniform(2, 20))
             factories.make_task(
                 "processing",
                 task_type=kind,
+                task_data=INPUTS[kind],
                 project_id="aurora",
+                callback_url=RECEIVERS[0].url,
                 progress=rng.uniform(0.2, 0.8),
                 current_step="rendering frames",
-                started_at=now - timedelta(seconds=rng.uniform(2, 20)),
+                created_at=started_at - timedelta(seconds=3),
+                started_at=started_at,
             )
-        for _ in range(queued):
-            factories.make_task(task_type=kind, project_id="lumen")
+        for number in range(queued):
+            factories.make_task(
+                task_type=kind,
+                task_data=INPUTS[kind],
+                project_id="lumen",
+                callback_url=RECEIVERS[1].url,
+                created_at=now - timedelta(seconds=3 * number),
+            )
     bad = RECEIVERS[3]
     for number in range(4):
         event = factories.make_event(scope=bad.project, created_at=now - timedelta(seconds=number))
@@ -256,7 +272,7 @@ def _operators(now: datetime) -> None:
     factories.make_api_key("aurora production", project_id="aurora", scopes=["read", "submit"])
     factories.make_api_key("lumen production", project_id="lumen")
     factories.make_api_key("old test key", revoked=True)
-    factories.make_replay(
+    running = factories.make_replay(
         requested_by="mara",
         reason="lumen's receiver was down during its deployment",
         filters={"status": "dead", "host": "api.lumen-films.io"},
@@ -265,6 +281,9 @@ def _operators(now: datetime) -> None:
         skipped_count=2,
         rate_per_second=20,
     )
+    of_lumen = WebhookMessage.objects.filter(destination__host="api.lumen-films.io")
+    sent = list(of_lumen.order_by("-id").values_list("id", flat=True)[:311])
+    WebhookMessage.objects.filter(id__in=sent).update(replay=running)
     factories.make_replay(
         requested_by="command jon",
         source="command",
@@ -274,6 +293,11 @@ def _operators(now: datetime) -> None:
         finished_at=now,
         reason="after the certificate was renewed",
     )
-    factories.make_operator_action(
-        actor="mara", action="destination.pause", target="https://api.lumen-films.io (lumen)"
-    )
+    papercut = WebhookDestination.objects.get(host="legacy.papercut.org")
+    for actor, action, target, reason in (
+        ("mara", "destination.limit", f"{papercut}: 2", "they asked us to go easy on it"),
+        ("jon", "destination.ping", str(papercut), "is it back after the deployment?"),
+        ("mara", "replay.start", f"replay {running.pk}: host=api.lumen-films.io", running.reason),
+        ("mara", "destination.resume", str(papercut), "they say it is repaired"),
+    ):
+        factories.make_operator_action(actor=actor, action=action, target=target, reason=reason)

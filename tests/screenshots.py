@@ -1,8 +1,8 @@
-"""How does the admin look? `python -m tests.screenshots [folder]` takes the pictures of the docs.
+"""How does the admin look? `python -m tests.screenshots` takes the pictures of the docs.
 
 It fills a database of its own (in `var/screenshots`) with a believable day, starts a web server
-on it, and photographs the pages in the system's Chromium, light and dark. A running service is
-not touched. By default the pictures go to `docs/images`.
+on it, and photographs the pages in the system's Chromium. A running service is not touched.
+The pictures go to `docs/images`; with a folder named, every page goes there, light and dark.
 """
 
 from __future__ import annotations
@@ -14,19 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
+from tests import browser
+
 ROOT = Path(__file__).resolve().parent.parent
 VAR = ROOT / "var" / "screenshots"
 SIZE = {"width": 1440, "height": 900}
-CHROMIUM = "/usr/bin/chromium"
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+#: The pages that the docs show; each picture is to be read at the width of a page.
+IN_THE_DOCS = {"dashboard", "message", "task", "destination", "replay"}
+MOST_BYTES = 250_000
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -66,7 +63,7 @@ def _media() -> None:
 
     inputs = {
         "video_generation": {
-            "scene_data": {"prompt": "A lighthouse at dusk, waves below, slow push in"},
+            "scene_data": {"prompt": "Mountains at dusk, mist in the valley, slow push in"},
             "video_params": {"resolution": "1280x720", "duration": 4},
         },
         "image_generation": {"prompt": "A lighthouse at dusk"},
@@ -135,7 +132,7 @@ def _pages() -> dict[str, str]:
             pages[name] = f"{path}/{row.pk}/change/"
     for task in Task.objects.filter(project_id="screenshots"):
         kind = task.task_type.partition("_")[0]
-        pages[f"task-{kind}"] = f"{tasks}task/{task.pk}/change/"
+        pages["task" if kind == "video" else f"task-{kind}"] = f"{tasks}task/{task.pk}/change/"
     return pages
 
 
@@ -143,54 +140,83 @@ def _held(model: type) -> object:
     return model.objects.filter(breaker_state="open").first()  # type: ignore[attr-defined]
 
 
-def _log_in(page: Page, base: str) -> None:
-    page.goto(f"{base}/admin/login/?next=/admin/")
-    page.fill("input[name=username]", "mara")
-    page.fill("input[name=password]", "password")
-    page.click("button[type=submit]")
-    page.wait_for_url(f"{base}/admin/")
-
-
-def _photograph(base: str, folder: Path, theme: str, only: set[str]) -> list[str]:
-    from playwright.sync_api import sync_playwright
-
+def _complaining(page: Page) -> list[str]:
+    """Return the list that what the browser complains about is put into."""
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        context = browser.new_context(viewport=SIZE, color_scheme=theme)  # type: ignore[arg-type]
-        page = context.new_page()
-        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: complaints.append(str(e)))
-        _log_in(page, base)
-        for name, address in _pages().items():
-            if only and name not in only:
-                continue
-            page.goto(base + address)
-            page.wait_for_timeout(700 if name.startswith("task-") else 250)
-            suffix = "" if theme == "light" else "-dark"
-            path = folder / f"{name}{suffix}.png"
-            page.screenshot(path=path, full_page=name in FULL_PAGES)
-            print(path)
-        browser.close()
+    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: complaints.append(str(e)))
     return complaints
 
 
-FULL_PAGES = {"message", "dashboard", "task-video", "replay-filter", "destination"}
+def _photograph(base: str, folder: Path, theme: str, only: set[str]) -> list[str]:
+    """Take a picture of each page; return what the browser complained about."""
+    with browser.launched() as running:
+        context = running.new_context(viewport=SIZE, color_scheme=theme)  # type: ignore[arg-type]
+        page = context.new_page()
+        complaints = _complaining(page)
+        browser.log_in(page, base, "mara")
+        for name, address in _pages().items():
+            if not only or name in only:
+                suffix = "" if theme == "light" else "-dark"
+                _take(page, base + address, folder / f"{name}{suffix}.png")
+    return complaints
+
+
+def _take(page: Page, address: str, path: Path) -> None:
+    page.set_viewport_size(SIZE)
+    page.goto(address)
+    for player in page.query_selector_all("video, audio"):
+        player.evaluate("player => { player.currentTime = player.duration / 2; }")
+        page.wait_for_function(
+            "player => !player.seeking && player.readyState >= 3 && player.networkState === 1",
+            arg=player,
+        )
+    page.wait_for_timeout(300)  # fonts and the bars' transitions
+    if path.stem.removesuffix("-dark") in WHOLE:
+        # A taller window, not a picture of the whole page: the sidebar is as high as the window.
+        height = page.evaluate(
+            "Math.max(...[...document.querySelectorAll('.mv-page')]"
+            ".map(part => part.getBoundingClientRect().bottom + scrollY))"
+        )
+        page.set_viewport_size({**SIZE, "height": max(SIZE["height"], int(height) + 10)})
+        page.wait_for_timeout(200)
+    page.screenshot(path=path)
+    _shrink(path)
+    print(path, f"{path.stat().st_size // 1000} KB")
+
+
+def _shrink(path: Path) -> None:
+    """Write the picture with 256 colours: nobody sees it in a page, and dots hide it in a film."""
+    dither = Image.Dither.FLOYDSTEINBERG if "task" in path.stem else Image.Dither.NONE
+    with Image.open(path) as taken:
+        palette = taken.convert("RGB").quantize(256)
+        few = taken.convert("RGB").quantize(256, palette=palette, dither=dither)
+    few.save(path, optimize=True)
+
+
+WHOLE = {"message", "dashboard", "task", "replay-filter", "destination"}
 DARK = {"dashboard", "message"}
 
 
 def main() -> int:
-    """Take the pictures; exit 1 when the browser's console complained."""
+    """Take the pictures; exit 1 when the browser complained, or a picture is too big."""
+    if browser.find() is None:
+        print(browser.MISSING, file=sys.stderr)
+        return 1
     _environment()
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
+    is_for_docs = len(sys.argv) == 1
+    folder = ROOT / "docs" / "images" if is_for_docs else Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    only = set(sys.argv[2:])
+    only = IN_THE_DOCS if is_for_docs else set(sys.argv[2:])
     _prepare()
     with _server() as base:
         complaints = _photograph(base, folder, "light", only)
-        complaints += _photograph(base, folder, "dark", only & DARK if only else DARK)
+        if not is_for_docs:
+            complaints += _photograph(base, folder, "dark", only & DARK or DARK)
+    sizes = {name: (folder / f"{name}.png").stat().st_size for name in only & IN_THE_DOCS}
+    complaints += [f"{name}.png has {n} bytes" for name, n in sizes.items() if n > MOST_BYTES]
     for complaint in sorted(set(complaints)):
-        print("console:", complaint, file=sys.stderr)
+        print("complaint:", complaint, file=sys.stderr)
     return 1 if complaints else 0
 
 

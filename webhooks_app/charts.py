@@ -77,11 +77,15 @@ Format = Callable[[float], str]
 
 
 def nice_ceiling(value: float) -> float:
-    """Return the next of 1, 2, 2.5, 5, 10 times a power of ten, so that grid lines are round."""
+    """Return the next value above whose quarters, the grid lines, are round."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value * 0.9999)
+    return next(
+        step * power
+        for step in (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10)
+        if step * power >= value * 0.9999
+    )
 
 
 def count_text(value: float) -> str:

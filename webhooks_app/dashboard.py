@@ -140,16 +140,16 @@ def _cards(
     messages = reverse("admin:webhooks_app_webhookmessage_changelist")
     late = oldest is not None and oldest > 10
     return [
-        {"name": "Attempts delivered", "value": f"{succeeded:,}", "tone": ""},
+        {"name": "Delivered", "value": f"{succeeded:,}", "tone": ""},
         {"name": "Success rate", "value": rate, "tone": _rate_tone(succeeded, ended)},
         {
-            "name": "New dead letters",
+            "name": "Dead letters",
             "value": bounded(dead),
             "tone": "bad" if dead else "good",
             "link": f"{messages}?status=dead",
         },
         {
-            "name": "Waiting messages",
+            "name": "Waiting",
             "value": bounded(waiting),
             "tone": "",
             "link": f"{messages}?status=pending",
