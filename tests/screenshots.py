@@ -186,12 +186,15 @@ def _take(page: Page, address: str, path: Path) -> None:
 
 
 def _shrink(path: Path) -> None:
-    """Write the picture with 256 colours: nobody sees it in a page, and dots hide it in a film."""
-    dither = Image.Dither.FLOYDSTEINBERG if "task" in path.stem else Image.Dither.NONE
+    """Write a picture that is too big with 256 colours, dotted, so that a film keeps its sky."""
+    if path.stat().st_size <= MOST_BYTES:
+        return
     with Image.open(path) as taken:
-        palette = taken.convert("RGB").quantize(256)
-        few = taken.convert("RGB").quantize(256, palette=palette, dither=dither)
-    few.save(path, optimize=True)
+        full = taken.convert("RGB")
+    palette = full.quantize(256, Image.Quantize.MAXCOVERAGE)
+    full.quantize(256, palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(
+        path, optimize=True
+    )
 
 
 WHOLE = {"message", "dashboard", "task", "replay-filter", "destination"}
