@@ -61,7 +61,7 @@ class ProcessMetrics:
                 self._bury()
                 archive = self._archive()
                 files = [*self._files().values(), *(archive.glob("*.db") if archive else ())]
-                names = [str(file) for file in files]
+                names = [str(file) for file in files if _values_in(file) is not None]
                 return list(MultiProcessCollector.merge(names))  # type: ignore[no-untyped-call]
         except OSError as error:
             logger.warning("Metrics of the processes cannot be read", error=type(error).__name__)
@@ -128,6 +128,13 @@ class ProcessMetrics:
         return max(found, key=lambda path: int(path.name.partition("-")[2]), default=None)
 
     def _bury(self) -> None:
+        """Put the dead away; on a full disk they stay where they are, and count all the same."""
+        try:
+            self._bury_dead()
+        except OSError as error:
+            logger.warning("Metrics of the dead cannot be put away", error=type(error).__name__)
+
+    def _bury_dead(self) -> None:
         """Move the figures of dead processes into the archive and remove their files."""
         living: dict[str, bool] = {}
         dead = []
@@ -137,7 +144,7 @@ class ProcessMetrics:
                 dead.append(path)
         if dead:
             self._write_archive(dead)
-        self._tidy({identity for identity, is_alive in living.items() if not is_alive})
+        self._tidy()
 
     def _is_alive(self, identity: str) -> bool:
         if identity == self._identity:
@@ -166,45 +173,52 @@ class ProcessMetrics:
         (new / "merged").write_text("\n".join(path.name for path in dead))
         new.rename(self._directory / f"archive-{number}")  # from here on the files count no more
 
-    def _tidy(self, dead: set[str]) -> None:
+    def _tidy(self) -> None:
+        """Remove what nobody needs any more; it is found again where this is cut short."""
         archive = self._archive()
-        if archive is None:
-            return
-        for name in (archive / "merged").read_text().split():
+        for name in (archive / "merged").read_text().split() if archive else ():
             (self._directory / name).unlink(missing_ok=True)
-        for identity in dead:
-            (self._directory / f"{identity}.alive").unlink(missing_ok=True)
+        for lock in self._directory.glob("*.alive"):
+            if not self._is_alive(lock.stem):
+                lock.unlink(missing_ok=True)
         for other in self._directory.glob("archive-*"):
             if other != archive:
                 shutil.rmtree(other, ignore_errors=True)
 
 
 def _allocate(path: Path, size_bytes: int) -> None:
-    """Make a file of zeros whose blocks exist."""
-    with path.open("xb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size_bytes)
-        else:
-            file.write(bytes(size_bytes))
+    """Make a file of zeros whose blocks exist; it has its name only when it is whole."""
+    unnamed = path.with_suffix(".new")
+    try:
+        with unnamed.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size_bytes)
+            else:
+                file.write(bytes(size_bytes))
+        unnamed.rename(path)
+    except OSError:
+        unnamed.unlink(missing_ok=True)
+        raise
 
 
 def _write_sums(files: Iterable[Path], target: Path) -> None:
-    """Add up files of values into one; a file that its process left torn is left out."""
+    """Add up files of values into one."""
     sums: dict[str, float] = {}
     for file in files:
-        try:
-            found = list(_values_in(file))
-        except (OSError, RuntimeError, ValueError, struct.error) as error:
-            logger.warning("Metrics of a dead process are torn", error=type(error).__name__)
-            continue
-        for key, value in found:
+        for key, value in _values_in(file) or ():
             sums[key] = sums.get(key, 0.0) + value
+    _allocate(target, 2 * sum(len(key) + 32 for key in sums) + (1 << 12))
     archive: Any = MmapedDict(str(target))  # type: ignore[no-untyped-call]
     for key, value in sums.items():
         archive.write_value(key, value, 0.0)
     archive.close()
 
 
-def _values_in(file: Path) -> Iterable[tuple[str, float]]:
+def _values_in(file: Path) -> list[tuple[str, float]] | None:
+    """Return what a file holds, None where its process left it torn."""
     library: Any = MmapedDict  # it carries no types
-    return ((key, value) for key, value, _, _ in library.read_all_values_from_file(file))
+    try:
+        return [(key, value) for key, value, *_ in library.read_all_values_from_file(file)]
+    except (OSError, RuntimeError, ValueError, struct.error) as error:
+        logger.warning("Metrics of a process are torn", error=type(error).__name__)
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -107,12 +106,18 @@ def test_a_kill_while_tidying_changes_no_sum(tmp_path: Path, stop: str) -> None:
     assert sums(tmp_path)["things_total"] == 6
 
 
-def test_a_torn_file_spoils_no_scrape(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"\xff\xff\xff\x7f" + b"\x00torn\xff" * 40])
+def test_a_torn_file_spoils_no_scrape(tmp_path: Path, content: bytes) -> None:
     """What a process left half written is left out; the rest is still right."""
     start(tmp_path).communicate()
     (torn,) = tmp_path.glob("histogram_*.db")
-    torn.write_bytes(b"\xff\xff\xff\x7f" + os.urandom(200))
+    torn.write_bytes(content)
     assert sums(tmp_path) == {"things_total": 3.0}
+    process = start(tmp_path, "stay")
+    (torn,) = tmp_path.glob("histogram_*.db")
+    torn.write_bytes(content)
+    assert sums(tmp_path) == {"things_total": 6.0, "alive": 1.0}, "of one that lives"
+    end(process)
 
 
 def test_a_directory_that_cannot_be_written_stops_no_work(tmp_path: Path) -> None:
@@ -124,3 +129,23 @@ def test_a_directory_that_cannot_be_written_stops_no_work(tmp_path: Path) -> Non
     assert "Metrics cannot be shared" in done.stdout
     assert done.stdout.endswith("counted\n")
     assert sums(directory) == {}
+
+
+def test_a_full_disk_neither_kills_nor_changes_a_sum(tmp_path: Path) -> None:
+    """With no block left to write, processes go on, and a scrape still shows what was counted."""
+    for _ in range(2):
+        start(tmp_path).communicate()
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+    command = [sys.executable, "-c", full + PROGRAM, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Metrics cannot be shared" in done.stdout
+    reading = full + (
+        "import sys; from pathlib import Path\n"
+        "sys.path.insert(0, '.')\n"
+        "from tests.e2e.test_process_metrics import sums\n"
+        "print(sums(Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", reading, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "'things_total': 6.0" in done.stdout
+    assert sums(tmp_path)["things_total"] == 6
