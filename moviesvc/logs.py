@@ -10,6 +10,7 @@ and whatever looks like one of ours, are masked wherever they turn up.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.config
@@ -24,6 +25,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import dramatiq
+import orjson
 import structlog
 
 Line = MutableMapping[str, Any]
@@ -50,25 +52,25 @@ SHARED: list[Any] = [
 
 def logging_config(log_format: str, level: str) -> None:
     """Configure structlog and the standard library's logging to write one kind of line."""
+    finish: list[Any] = [
+        structlog.processors.ExceptionRenderer(
+            full_text if level.upper() == "DEBUG" else frames_only
+        ),
+        in_order,
+        json_line if log_format == "json" else plain_line,
+        Masking(os.environ),
+    ]
+    # Our own lines pass the standard library by: each delivery is a line, and the way through
+    # Logger, LogRecord and Formatter took as long as the request itself.
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*SHARED, *finish],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=Lines,
         cache_logger_on_first_use=True,
     )
-    is_open = level.upper() == "DEBUG"
     line = {
         "()": structlog.stdlib.ProcessorFormatter,
-        "processors": [
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.ExceptionRenderer(full_text if is_open else frames_only),
-            in_order,
-            structlog.processors.JSONRenderer() if log_format == "json" else plain_line,
-            Masking(os.environ),
-        ],
+        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
         "foreign_pre_chain": SHARED,
     }
     quiet = ("django_structlog", "dramatiq", "asyncio")
@@ -86,6 +88,20 @@ def logging_config(log_format: str, level: str) -> None:
         }
     )
     threading.excepthook = _thread_crashed
+
+
+class Lines:
+    """Where finished lines go: to stderr, each in one write, from any thread."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        """Write one line; a stderr that is gone must not end what was logged about."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(line + "\n")
+
+    debug = info = warning = error = critical = exception = msg
 
 
 # -- what a line may say --------------------------------------------------------------------------
@@ -165,6 +181,14 @@ def in_order(logger: Any, method: str, line: Line) -> Line:
     heads = {name: line.pop(name, "") for name in ("timestamp", "level", "event")}
     tails = {name: line.pop(name) for name in ("logger", "exception") if name in line}
     return {**heads, **line, **tails}
+
+
+def json_line(logger: Any, method: str, line: Line) -> str:
+    """Return the line as one JSON object."""
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a lone surrogate, or an integer beyond 64 bits
+        return json.dumps(line, default=str)
 
 
 def plain_line(logger: Any, method: str, line: Line) -> str:

@@ -42,12 +42,15 @@ WITH RECURSIVE waiting AS (
     AND coalesce(known.seats, 1) > 0
   ORDER BY waiting.next_attempt_at
 ), picked AS MATERIALIZED (
-  SELECT due.id FROM open_destination
+  SELECT due.id, due.event_id FROM open_destination
   CROSS JOIN LATERAL (
-    SELECT id FROM webhooks_app_webhookmessage
-    WHERE status = 'pending' AND destination_id = open_destination.destination_id
-      AND next_attempt_at <= now() AND lease_token IS NULL
-    ORDER BY next_attempt_at LIMIT open_destination.seats FOR UPDATE SKIP LOCKED
+    SELECT id, event_id FROM webhooks_app_webhookmessage
+    -- A range, not an equality: so only the index that begins with the destination gives this
+    -- order, and the planner cannot walk over another destination's backlog instead.
+    WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at <= now()
+      AND destination_id BETWEEN open_destination.destination_id
+        AND open_destination.destination_id
+    ORDER BY destination_id, next_attempt_at LIMIT open_destination.seats FOR UPDATE SKIP LOCKED
   ) due
   LIMIT %(limit)s
 ), leased AS (
@@ -55,24 +58,34 @@ WITH RECURSIVE waiting AS (
     lease_token = %(token)s, attempt_count = message.attempt_count + 1,
     lease_expires_at = now() + make_interval(secs => %(lease)s),
     next_attempt_at = now() + make_interval(secs => %(lease)s)
-  FROM picked JOIN webhooks_app_webhookmessage old ON old.id = picked.id
-  JOIN webhooks_app_webhookevent event ON event.id = old.event_id
+  FROM picked JOIN webhooks_app_webhookevent event ON event.id = picked.event_id
   WHERE message.id = picked.id
   RETURNING message.id, message.url, message.destination_id, message.endpoint_id,
     message.policy, message.jitter, message.retry_step, message.attempt_count,
     message.replay_id, event.event_id, event.scope, event.subject, event.event_type,
-    event.sequence, event.body, event.created_at, event.request_id
+    event.sequence, event.body, event.created_at, event.request_id,
+    nextval('webhooks_app_webhookdelivery_id_seq') AS delivery_id
 ), attempt AS (
   INSERT INTO webhooks_app_webhookdelivery
-    (message_id, attempt_number, trigger, url, remote_address, request_headers, started_at,
+    (id, message_id, attempt_number, trigger, url, remote_address, request_headers, started_at,
      phases, outcome, response_headers, is_truncated, reconnected, error_code, error)
-  SELECT id, attempt_count,
+  SELECT delivery_id, id, attempt_count,
     CASE WHEN event_type = 'webhook.ping' THEN 'ping'
          WHEN replay_id IS NOT NULL THEN 'replay' ELSE 'scheduled' END,
     url, '', '{}', now(), '{}', 'pending', '{}', false, false, '', ''
-  FROM leased RETURNING id, message_id
+  FROM leased
 )
-SELECT leased.*, attempt.id FROM leased JOIN attempt ON attempt.message_id = leased.id
+SELECT * FROM leased
+"""
+
+# The statements of this module are written for one plan each: nested loops that begin at a few
+# known rows and follow an index from there. Statistics of a queue are always wrong (the last
+# ANALYZE saw it empty, or full of work that is done by now), and a planner that believes them
+# sorts or hashes the whole backlog for every claim: 32 ms in place of 3 with 3,000 waiting.
+_ONE_PLAN = """
+SELECT set_config(name, 'off', false) FROM unnest(ARRAY[
+  'enable_sort', 'enable_incremental_sort', 'enable_seqscan',
+  'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin']) AS name
 """
 
 _RECORD = """
@@ -178,6 +191,12 @@ class Claimed:
     event_created_at: datetime
     request_id: str
     delivery_id: int
+
+
+async def fix_plans(connection: Connection) -> None:
+    """Take the planner's choice away on a connection that claims or records."""
+    await connection.execute(_ONE_PLAN)
+    await connection.execute("SELECT set_config('plan_cache_mode', 'force_generic_plan', false)")
 
 
 async def claim(

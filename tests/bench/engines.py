@@ -44,6 +44,14 @@ class EngineProcess:
         self._log.close()
 
     @property
+    def cpu_seconds(self) -> float:
+        """What the process has used of the processors so far, all threads."""
+        import psutil
+
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
+
+    @property
     def rss_bytes(self) -> int:
         """The process's resident memory."""
         import psutil
@@ -81,8 +89,9 @@ def main() -> None:
         uvloop.run(_deliver())
         return
     import cProfile
+    import time
 
-    profiler = cProfile.Profile()
+    profiler = cProfile.Profile(time.process_time)
     profiler.enable()
     uvloop.run(_deliver())
     profiler.disable()

@@ -45,7 +45,7 @@ class Scale:
 
 
 FULL = Scale(5, 20_000, 1_000, 200, 5_000_000, 30, 100_000, 8.0, 3_000, 1_000_000, 1_000)
-QUICK = Scale(2, 3_000, 100, 25, 50_000, 5, 5_000, 2.0, 300, 20_000, 200)
+QUICK = Scale(2, 8_000, 100, 25, 50_000, 5, 5_000, 2.0, 300, 20_000, 200)
 TINY = Scale(1, 100, 10, 3, 300, 2, 200, 0.3, 20, 300, 20)
 SCALES = {"": FULL, "0": FULL, "1": QUICK, "tiny": TINY}
 
@@ -63,7 +63,7 @@ def prepare() -> None:
         "ENVIRONMENT": "development",  # receivers live on loopback
         "SECRET_KEY": "a key that only the benchmarks use",
         "LOG_FORMAT": "json",
-        "LOG_LEVEL": "INFO",
+        "LOG_LEVEL": os.environ.get("BENCH_LOG_LEVEL", "INFO"),
         "DJANGO_SETTINGS_MODULE": "moviesvc.settings",
     }
     set_up_django()

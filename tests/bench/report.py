@@ -77,6 +77,24 @@ def in_turns(
     return figure
 
 
+def pairs_in_turns(
+    rounds: int,
+    ours: Callable[[], tuple[float, ...]],
+    reference: Callable[[], tuple[float, ...]],
+    figures: list[Figure],
+) -> list[Figure]:
+    """Like ``in_turns`` for measurements that yield a value for each of several figures."""
+    for number in range(rounds):
+        if number % 2:
+            mine, other = ours(), reference()
+        else:
+            other = reference()
+            mine = ours()
+        for figure, value, base in zip(figures, mine, other, strict=True):
+            figure.add(value, base)
+    return figures
+
+
 def show(console: Console, figures: list[Figure]) -> None:
     """Print a table of figures that belong together."""
     table = Table(title=", ".join(sorted({figure.id for figure in figures})), title_justify="left")

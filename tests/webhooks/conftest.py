@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,3 +24,15 @@ def receiver(transactional_db: None) -> Iterator[Receiver]:
     """A receiver that verifies with the project's own secret."""
     with Receiver([200], secret=get_or_create(SCOPE)) as receiver:
         yield receiver
+
+
+@pytest.fixture
+def count_logged(capsys: pytest.CaptureFixture[str]) -> Callable[[str], int]:
+    """Return a function that counts the log lines of this test with a text."""
+    seen: list[str] = []
+
+    def count(text: str) -> int:
+        seen.append(capsys.readouterr().err)
+        return "".join(seen).count(text)
+
+    return count

@@ -1,0 +1,46 @@
+"""Does the claim follow its index however wrong the planner's statistics are?"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import psycopg
+import pytest
+from django.db import connection
+
+from tests.webhooks.running import publish, publish_bulk
+from webhooks_app import claims
+from webhooks_app.database import connect
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def plan_of_claim() -> str:
+    """Return the plan of a claim on a connection of the engine."""
+    async with await connect("test") as engines:
+        await claims.fix_plans(engines)
+        async with psycopg.AsyncClientCursor(engines) as cursor:
+            parameters = {
+                "token": "00000000-0000-0000-0000-000000000000",
+                "limit": 200,
+                "default_seats": 4,
+                "known_ids": [],
+                "known_seats": [],
+                "lease": 45,
+            }
+            await cursor.execute("EXPLAIN " + claims._CLAIM, parameters)
+            return "\n".join(row[0] for row in await cursor.fetchall())
+
+
+def test_claim_walks_the_index_though_the_statistics_saw_an_empty_queue() -> None:
+    """With statistics of before the rush, no part of a claim reads or sorts the whole backlog."""
+    publish("https://a.example.org/x", subject="first")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE webhooks_app_webhookmessage")
+    publish_bulk("https://a.example.org/x", 5_000)
+    plan = asyncio.run(plan_of_claim())
+    found = re.findall(r"Index(?: Only)? Scan using (\w+) on webhooks_app_webhookmessage", plan)
+    assert found == ["message_due_by_destination"] * 3 + ["webhooks_app_webhookmessage_pkey"]
+    assert "Seq Scan" not in plan
+    assert plan.count("Sort  (") == 1, "of the destinations"
