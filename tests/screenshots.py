@@ -186,15 +186,18 @@ def _take(page: Page, address: str, path: Path) -> None:
 
 
 def _shrink(path: Path) -> None:
-    """Write a picture that is too big with 256 colours, dotted, so that a film keeps its sky."""
+    """Give a picture that is too big 256 colours, dotted, so that a film keeps its sky."""
     if path.stat().st_size <= MOST_BYTES:
         return
     with Image.open(path) as taken:
         full = taken.convert("RGB")
     palette = full.quantize(256, Image.Quantize.MAXCOVERAGE)
-    full.quantize(256, palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(
-        path, optimize=True
-    )
+    colours = list(palette.getpalette() or ())
+    brightest = max(range(0, len(colours), 3), key=lambda at: sum(colours[at : at + 3]))
+    colours[brightest : brightest + 3] = [255, 255, 255]  # paper stays white
+    palette.putpalette(colours)
+    dotted = full.quantize(256, palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    dotted.save(path, optimize=True)
 
 
 WHOLE = {"message", "dashboard", "task", "replay-filter", "destination"}

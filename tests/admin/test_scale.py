@@ -24,7 +24,7 @@ from webhooks_app.admin.messages import FAILING_ANSWERS
 from webhooks_app.models import WebhookMessage
 
 #: SCALE_ROWS=1000000 asks the same of a million, which takes some minutes.
-ROWS = int(os.environ.get("SCALE_ROWS", "60000"))
+ROWS = int(os.environ.get("SCALE_ROWS", "30000"))
 #: A page, a count that stops at 1,000, and what filters leave out on the way to them.
 MOST_ROWS = 20_000
 
@@ -62,15 +62,16 @@ def faults_of(fetch: Callable[[], Any], name: str) -> list[str]:
         answer = fetch()
     print(f"{1000 * (time.monotonic() - began):6.0f} ms  {name}")
     assert answer.status_code == 200, name
-    statements = [q["sql"] for q in captured if q["sql"].lstrip().startswith(("SELECT", "WITH"))]
+    reading = [q["sql"] for q in captured if q["sql"].lstrip().startswith(("SELECT", "WITH"))]
+    statements = [sql for sql in reading if any(table in sql for table in crowd.BIG)]
     return [f"{name}: {fault}\n  {sql}" for sql in statements for fault in too_much(sql)]
 
 
 def lists() -> Iterator[tuple[str, dict[str, str]]]:
     """Return every list with every filter it offers and every kind of search."""
     message = "webhooks_app_webhookmessage"
-    searches = ["59999", "msg_000000059999", "project-7", "host-project-7", "nobody.example.org"]
-    searches += ["00000000-0000-4000-8000-000000059999", "00000000-0000-4000-8000-999999999999"]
+    searches = ["29999", "msg_000000029999", "project-7", "host-project-7", "nobody.example.org"]
+    searches += ["00000000-0000-4000-8000-000000029999", "00000000-0000-4000-8000-999999999999"]
     for name in (message, "webhooks_app_webhookdelivery", "tasks_app_task"):
         yield from ((name, {"q": term}) for term in searches)
     for status in ("pending", "delivered", "dead", "superseded"):
