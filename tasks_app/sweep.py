@@ -70,15 +70,20 @@ def sweep() -> Swept | None:
 
 @contextmanager
 def _alone() -> Iterator[bool]:
+    # A process that freezes with the lock would stop every sweep: its session ends by itself.
+    patience_ms = 1000 * max(settings.TASK_LEASE_SECONDS, 4 * settings.SWEEP_INTERVAL_SECONDS)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
         is_alone = bool(cursor.fetchone()[0])
+        if is_alone:
+            cursor.execute("SET idle_session_timeout = %s", [round(patience_ms)])
     try:
         yield is_alone
     finally:
         if is_alone:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+                cursor.execute("RESET idle_session_timeout")
 
 
 def send_tickets() -> int:

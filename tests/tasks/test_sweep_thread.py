@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import DatabaseError, InterfaceError, connection
 
 from tasks_app import lifecycle, sweep
 from tasks_app.middleware import SweepMiddleware
@@ -48,3 +51,23 @@ def test_work_directory_that_vanishes_is_no_error(settings: Any, tmp_path: Path)
     (tmp_path / str(uuid.uuid4())).symlink_to(tmp_path / "gone")
     sweep.remove_dead_work()
     assert lifecycle.take_expired_leases() == 0
+
+
+def test_frozen_sweeper_gives_way(settings: Any) -> None:
+    """A process that freezes in the middle of its sweep stops the others for a lease at most."""
+    settings.TASK_LEASE_SECONDS = settings.SWEEP_INTERVAL_SECONDS = 0.2
+    is_holding, may_go_on = threading.Event(), threading.Event()
+
+    def freeze() -> None:
+        with contextlib.suppress(DatabaseError, InterfaceError), sweep._alone():
+            is_holding.set()
+            may_go_on.wait(20)
+        connection.close()
+
+    frozen = threading.Thread(target=freeze)
+    frozen.start()
+    assert is_holding.wait(5)
+    assert sweep.sweep() is None
+    wait_until(lambda: sweep.sweep() is not None, timeout=5)
+    may_go_on.set()
+    frozen.join(5)
