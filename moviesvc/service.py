@@ -56,12 +56,15 @@ def child_environment(var: Path) -> dict[str, str]:
 def programs(environment: dict[str, str]) -> list[Program]:
     """List what to run: web, workers and, where the engine is dedicated, delivery."""
     found = [_program("web", _web_command(), environment)]
-    worker = [sys.executable, MANAGE, "rundramatiq", "--skip-logging"]
-    worker += ["-p", _number("WORKER_PROCESSES", 1)]
+    # One process each: Dramatiq's main process ends all its children when one of them dies.
+    worker = [sys.executable, MANAGE, "rundramatiq", "--skip-logging", "-p", "1"]
     # A thread more than cores, so that polling a remote provider never waits for a render.
     worker += ["-t", _number("WORKER_THREADS", (os.cpu_count() or 1) + 1)]
     worker += ["--worker-shutdown-timeout", str(WORKER_SHUTDOWN_MS)]
-    found.append(_program("worker", worker, environment))
+    count = int(_number("WORKER_PROCESSES", 1))
+    for number in range(count):
+        suffix = str(number + 1) if count > 1 else ""
+        found.append(_program("worker", worker, environment, suffix))
     if is_delivery_dedicated():
         deliver = [sys.executable, MANAGE, "deliver_webhooks"]
         for number in range(int(_number("DELIVERY_PROCESSES", 1))):
