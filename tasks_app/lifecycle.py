@@ -200,6 +200,7 @@ def _finish(
             raise LostClaim
         if before_publish:
             before_publish()
+        faultpoint("finish.before_publish")
         _publish(finished, event_type)
         faultpoint("finish.before_commit")
     faultpoint("finish.after_commit")

@@ -147,3 +147,29 @@ def test_no_slot_is_a_no_op(settings: Any) -> None:
             runner._slots.release()
     task.refresh_from_db()
     assert task.status == "queued"
+
+
+def test_heartbeat_keeps_a_task_that_lasts_longer_than_its_lease(settings: Any) -> None:
+    """While the worker lives the sweep does not take its task away, however long it works."""
+    import threading
+
+    from django.db import connections
+
+    settings.TASK_LEASE_SECONDS = 0.6
+    use(settings, seconds=1.5)
+    task = submit()
+
+    def work() -> None:
+        try:
+            runner.run_next("image_generation")
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    taken = 0
+    while thread.is_alive():
+        taken += lifecycle.take_expired_leases()
+        thread.join(0.05)
+    task.refresh_from_db()
+    assert (taken, task.status, task.lost_count) == (0, "completed", 0)

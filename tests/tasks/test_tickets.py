@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import dramatiq
 import pytest
+import redis
 
 from tasks_app import lifecycle, sweep, wake
+from tasks_app.models import Task
 from tasks_app.task_types import TASK_TYPES
+from tests.chaos.tcpproxy import TcpProxy
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -16,8 +21,9 @@ QUEUE = TASK_TYPES["image_generation"].queue
 
 
 @pytest.fixture(autouse=True)
-def _empty_queues() -> Iterator[None]:
-    """Begin and end without tickets of other tests."""
+def _empty_queues(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Begin and end without tickets of other tests, and with a gate that no other test shut."""
+    monkeypatch.setattr(wake, "gate", wake.RedisGate())
     dramatiq.get_broker().flush_all()
     yield
     dramatiq.get_broker().flush_all()
@@ -50,3 +56,21 @@ def test_waiting_tickets_are_not_doubled() -> None:
     assert sweep.send_tickets() == 0
     wake.client().flushdb()
     assert sweep.send_tickets() == 2
+
+
+@pytest.mark.parametrize("mode", ["refuse", "hang"])
+def test_submit_is_accepted_while_the_broker_is_away(mode: str, monkeypatch: Any) -> None:
+    """Where no ticket can be sent the task is taken all the same, within a second."""
+    with TcpProxy("/nowhere") as proxy, monkeypatch.context() as patch:
+        patch.setattr(wake, "gate", wake.RedisGate())
+        proxy.set_mode(mode)
+        timeouts = "socket_timeout=0.25&socket_connect_timeout=0.25"
+        away = redis.Redis.from_url(f"redis://127.0.0.1:{proxy.port}/0?{timeouts}")
+        script = dramatiq.get_broker().scripts["dispatch"]
+        patch.setattr(script, "registered_client", away)
+        began = time.monotonic()
+        submit()
+        assert time.monotonic() - began < 1.0
+        assert not wake.gate.is_open, "the next calls spare Redis and our callers"
+        away.close()
+    assert Task.objects.filter(status="queued").count() == 1
