@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.chaos import kills, outages, place, points, races, report
+from tests.chaos import kills, mutants, outages, place, points, races, report
 from tests.chaos.report import Figure
 
 
@@ -36,6 +36,7 @@ class Scale:
     messages: int
     stops: int
     disk: int
+    mutants: int
 
 
 FULL = Scale(
@@ -51,6 +52,7 @@ FULL = Scale(
     messages=1000,
     stops=5,
     disk=6,
+    mutants=99,
 )
 QUICK = Scale(
     kills=4,
@@ -65,6 +67,7 @@ QUICK = Scale(
     messages=200,
     stops=1,
     disk=2,
+    mutants=0,
 )
 
 
@@ -81,6 +84,7 @@ def runs(scale: Scale, seed: int) -> dict[str, Callable[[Path], Figure]]:
         "F8": lambda var: races.f8(var, scale.frozen),
         "F9": lambda var: races.f9(var, scale.messages),
         "F10": lambda var: kills.f10(var, scale.stops),
+        "F26": lambda var: mutants.f26(var, scale.mutants),
         "F27": lambda var: races.f27(var),
         "F28": lambda var: outages.f28(var, scale.disk),
     }
@@ -116,7 +120,7 @@ def main() -> int:
     about = {"machine": place.machine(), "commit": place.commit(), "seed": str(seed)}
     console.print(f"{about['machine']}, commit {about['commit']}, CHAOS_SEED={seed}")
     figures = []
-    for name in wanted or every:
+    for name in wanted or [name for name in every if not (is_quick and name == "F26")]:
         console.print(f"{name} ...")
         figures.append(_timed(every[name], place.VAR / name.lower()))
         report.save(place.VAR.parent / "chaos.json", figures, **about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.waiting import wait_until
 
 GRACE_SECONDS = 40.0
 START_SECONDS = 5.0
+WORKERS = 2
 _RUN_TOKEN = "SELECT run_token, started_at FROM tasks_app_task WHERE id = %s"
 
 
@@ -78,11 +80,22 @@ def _recovery_seconds(scene: Scene, task_id: str) -> float:
         return token and (token, started_at)
 
     first = wait_until(run, timeout=30)
-    for pid in scene.workers():
-        victims.send(pid, signal.SIGKILL)
+    victims.send(_worker_of(scene, task_id), signal.SIGKILL)
     killed_at = time.monotonic()
     wait_until(lambda: run() not in (None, first), timeout=60)
     return round(time.monotonic() - killed_at, 2)
+
+
+def _worker_of(scene: Scene, task_id: str) -> int:
+    """Return the worker process that has the task; the supervisor marks each one's lines."""
+    mark = rf"^worker(\d+) .*Task started task_id={task_id}"
+
+    def found() -> list[str]:
+        return re.findall(mark, scene.service.whole_log(), re.MULTILINE)
+
+    number = int(wait_until(found, timeout=5)[-1])
+    wait_until(lambda: len(scene.workers()) == WORKERS, timeout=30)
+    return scene.workers()[number - 1]
 
 
 def f10(var: Path, stops: int) -> Figure:

@@ -35,6 +35,7 @@ TASK = (
     "run.after_store",
     "retry.after_requeue",
     "publish.before_wake",
+    "finish.before_publish",
     "finish.before_commit",
     "finish.after_commit",
     "run.before_more_tickets",

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from tests.chaos import kills, ledger, points
+from tests.chaos import kills, ledger, mutants, points
 from tests.chaos.points import Case
 from tests.chaos.stage import ROOT, Stage
 from tests.receiver import Receiver
 
 #: Where a message is in nobody's hands but the dying engine's.
-FAST_PATH = (*points.ENGINE, "finish.before_commit", "finish.after_commit")
+FAST_PATH = (*points.ENGINE, "finish.before_publish", "finish.after_commit")
 
 
 def test_every_fault_point_is_played() -> None:
@@ -102,3 +102,11 @@ def test_ledger_is_not_blind(stage: Stage) -> None:
         stage.execute("DELETE FROM webhooks_app_webhookdelivery")
         found = ledger.check(stage.history("blind", [task_id], receiver))
     assert set(found) == {"I5", "I10"}
+
+
+@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.net)
+def test_mutants_name_one_place_each(mutant: mutants.Mutant) -> None:
+    """The safety nets that F26 removes are where it looks for them."""
+    assert (ROOT / mutant.file).read_text().count(mutant.old) == 1
+    for test in mutant.tests:
+        assert (ROOT / test.partition("::")[0]).exists()

@@ -93,7 +93,7 @@ class Scene:
         """Return what the ledger needs."""
         path = f"/{self.scope}?"
         posts = [Post.of(r) for r in list(self.receiver.requests) if path in r.path]
-        log = (self.service.var.parent / "service.log").read_text(errors="replace")
+        log = self.service.whole_log()
         history = History(
             accepted=accepted,
             posts=posts,

@@ -79,7 +79,11 @@ class Service:
 
     def log(self) -> str:
         """Return the end of what the service printed."""
-        return (self.var.parent / "service.log").read_text(errors="replace")[-3000:]
+        return self.whole_log()[-3000:]
+
+    def whole_log(self) -> str:
+        """Return all that the service printed."""
+        return (self.var.parent / "service.log").read_text(errors="replace")
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Send an API request and return status and JSON."""

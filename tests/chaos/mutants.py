@@ -1,0 +1,232 @@
+"""F26: would the tests notice if a safety net were gone? Each net is removed in a copied tree.
+
+A mutant is one replacement in one file; the tests named with it must go red, and must be green
+on the copy before anything was removed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.report import Figure
+from tests.chaos.stage import ROOT
+
+TREES = ("moviesvc", "tasks_app", "webhooks_app", "tests", "docs", "examples")
+FILES = ("manage.py", "pyproject.toml", "README.md")
+TEST_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One safety net: where it is, what stands there without it, and who should notice."""
+
+    net: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+LIFECYCLE = ("tests/tasks/test_lifecycle.py",)
+ENGINE = ("tests/webhooks/test_engine.py",)
+MUTANTS = (
+    Mutant(
+        "sweep of expired task leases",
+        "tasks_app/lifecycle.py",
+        "    for task in rows.requeue_expired(settings.TASK_LOST_LIMIT):",
+        "    for task in []:",
+        ("tests/tasks/test_sweep_thread.py", *LIFECYCLE),
+    ),
+    Mutant(
+        "tickets sent by the sweep",
+        "tasks_app/sweep.py",
+        "        for _ in range(due - waiting):",
+        "        for _ in range(0):",
+        ("tests/tasks/test_tickets.py",),
+    ),
+    Mutant(
+        "fencing of the final write",
+        "tasks_app/lifecycle.py",
+        '"id = %s AND run_token = %s",\n            [*values, task.id, task.run_token],',
+        '"id = %s",\n            [*values, task.id],',
+        LIFECYCLE,
+    ),
+    Mutant(
+        "fencing of every other write",
+        "tasks_app/rows.py",
+        'WHERE id = %s AND run_token = %s",  # noqa: S608 - constants of lifecycle\n'
+        "            [*values, task.id, task.run_token],",
+        'WHERE id = %s",  # noqa: S608 - constants of lifecycle\n            [*values, task.id],',
+        LIFECYCLE,
+    ),
+    Mutant(
+        "heartbeat of a task's lease",
+        "tasks_app/lifecycle.py",
+        "    return rows.update_fenced(\n        task,\n"
+        '        "lease_expires_at = now() + make_interval(secs => %s)",\n'
+        "        [settings.TASK_LEASE_SECONDS],\n    )",
+        "    return True",
+        ("tests/tasks/test_runner.py",),
+    ),
+    Mutant(
+        "outbox: the message an end owes",
+        "tasks_app/lifecycle.py",
+        "        targets.append(outbox.Target(task.callback_url, task.retry_policy))",
+        "        pass",
+        LIFECYCLE,
+    ),
+    Mutant(
+        "outbox: state and message in one transaction",
+        "tasks_app/lifecycle.py",
+        "    with transaction.atomic():\n        finished = rows",
+        "    if True:\n        finished = rows",
+        ("tests/chaos/test_chaos.py::test_engine_may_die_at_every_line",),
+    ),
+    Mutant(
+        "recovery of a dead engine's messages",
+        "webhooks_app/housekeeping.py",
+        "            expired = await claims.expired_leases(connection)",
+        "            expired = []",
+        ENGINE,
+    ),
+    Mutant(
+        "closing of a dead engine's attempts",
+        "webhooks_app/housekeeping.py",
+        "await claims.close_ended(connection)",
+        "0",
+        ENGINE,
+    ),
+    Mutant(
+        "lease of a claimed message",
+        "webhooks_app/claims.py",
+        "    lease_expires_at = now() + make_interval(secs => %(lease)s),\n"
+        "    next_attempt_at = now() + make_interval(secs => %(lease)s)",
+        "    lease_expires_at = now() - make_interval(secs => %(lease)s),\n"
+        "    next_attempt_at = now() - make_interval(secs => %(lease)s)",
+        (*ENGINE, "tests/webhooks/test_races.py"),
+    ),
+    Mutant(
+        "SKIP LOCKED of the message claim",
+        "webhooks_app/claims.py",
+        "LIMIT open_destination.seats FOR UPDATE SKIP LOCKED",
+        "LIMIT open_destination.seats",
+        ("tests/webhooks/test_races.py",),
+    ),
+    Mutant(
+        "fencing of a recorded outcome",
+        "webhooks_app/claims.py",
+        "WHERE message.id = result.message_id AND message.status = 'pending'\n"
+        "  AND message.lease_token = result.token",
+        "WHERE message.id = result.message_id",
+        (*ENGINE, "tests/webhooks/test_races.py"),
+    ),
+    Mutant(
+        "guard of the address that is dialled",
+        "webhooks_app/egress.py",
+        "    if not address_allowed(sockaddr[0]):",
+        "    if False:",
+        ("tests/webhooks/test_egress.py",),
+    ),
+    Mutant(
+        "guard of mixed DNS answers",
+        "webhooks_app/egress.py",
+        '        if not all(address_allowed(answer["host"]) for answer in answers):',
+        "        if False:",
+        ("tests/webhooks/test_egress.py",),
+    ),
+    Mutant(
+        "check of the callback URL at submit",
+        "tasks_app/serializers.py",
+        "            check_url(data)",
+        "            pass",
+        ("tests/api/test_submit.py",),
+    ),
+    Mutant(
+        "signature over the body",
+        "webhooks_app/signing.py",
+        "    content = _signed_content(message_id, timestamp, body)\n    signatures",
+        '    content = _signed_content(message_id, timestamp, b"")\n    signatures',
+        ("tests/webhooks/test_signing.py", *ENGINE),
+    ),
+    Mutant(
+        "Idempotency-Key stored with the task",
+        "tasks_app/submission.py",
+        "                _remember(request, task, response)",
+        "                pass",
+        ("tests/api/test_submit.py",),
+    ),
+    Mutant(
+        "submit without Redis",
+        "tasks_app/wake.py",
+        "        except UNREACHABLE as error:",
+        "        except ZeroDivisionError as error:",
+        ("tests/tasks/test_tickets.py",),
+    ),
+)
+
+
+def f26(var: Path, count: int) -> Figure:
+    """Remove the nets one at a time and run the tests that should notice."""
+    figure = Figure("F26", "a safety net removed, one at a time", "every one noticed")
+    tree = copy_tree(var / "tree")
+    chosen = MUTANTS[:count]
+    every_test = sorted({test for mutant in chosen for test in mutant.tests})
+    is_green = passes(tree, every_test)
+    figure.expect(is_green, "the tests are not green before anything is removed")
+    survivors = [mutant.net for mutant in chosen if is_green and survives(tree, mutant)]
+    figure.seen = {"mutants": len(chosen), "noticed": len(chosen) - len(survivors)}
+    for net in survivors:
+        figure.expect(False, f"nobody noticed that this was gone: {net}")
+    stop = [sys.executable, "-m", "moviesvc.embedded", "stop", str(tree / "var/test")]
+    subprocess.run(stop, cwd=tree, check=False)
+    return figure
+
+
+def copy_tree(tree: Path) -> Path:
+    """Copy what the tests need of the project, without its state."""
+    shutil.rmtree(tree, ignore_errors=True)
+    ignore = shutil.ignore_patterns("__pycache__", "var")
+    for name in TREES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, ignore=ignore)
+    for name in FILES:
+        shutil.copy(ROOT / name, tree / name)
+    return tree
+
+
+def survives(tree: Path, mutant: Mutant) -> bool:
+    """Tell whether all tests stay green without this net; the file is put back."""
+    path = tree / mutant.file
+    source = path.read_text()
+    if source.count(mutant.old) != 1:
+        raise LookupError(f"{mutant.net}: {mutant.file} has {source.count(mutant.old)} such places")
+    path.write_text(source.replace(mutant.old, mutant.new))
+    try:
+        return passes(tree, mutant.tests)
+    finally:
+        path.write_text(source)
+
+
+def passes(tree: Path, tests: tuple[str, ...] | list[str]) -> bool:
+    """Run tests in the tree, to the first red one."""
+    command = [sys.executable, "-m", "pytest", *tests, "-n", "0", "-x", "-q", "-p", "no:randomly"]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    with (tree / "mutants.log").open("ab") as log:
+        try:
+            done = subprocess.run(
+                command,
+                cwd=tree,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                timeout=TEST_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return False
+    return done.returncode == 0
