@@ -26,6 +26,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from moviesvc import embedded
+from tests import browser
 from tests.e2e.conftest import Service
 from tests.factories import SEED_REQUEST
 from tests.receiver import Receiver, Request
@@ -251,3 +252,35 @@ def test_listen_verifies_without_being_told_a_secret(service: Service) -> None:
     output, errors = listener.communicate(timeout=60)
     assert listener.returncode == 0, output + errors
     assert "signature verified" in output
+
+
+@pytest.mark.skipif(browser.find() is None, reason=browser.MISSING)
+def test_an_operator_watches_the_job_in_a_browser(service: Service) -> None:
+    """With the run's own login: the film's progress, the film itself, and its webhook, live."""
+    details = service.details
+    base = f"http://127.0.0.1:{service.port}"
+    scene = {
+        "scene_data": {"prompt": "A lighthouse"},
+        "video_params": {"resolution": "640x360", "duration_s": 3},
+    }
+    with Receiver([500, 200], secret=secret_of(service)) as receiver, browser.launched() as running:
+        page = running.new_page()
+        page.set_default_timeout(60_000)
+        complaints: list[str] = []
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        browser.log_in(page, base, details["admin_user"], details["admin_password"])
+        task_id = service.submit(
+            **SEED_REQUEST | {"callback_url": receiver.url, "task_data": scene}
+        )
+        page.goto(f"{base}/admin/tasks_app/task/{task_id}/change/")
+        page.wait_for_selector(".mv-head .mv-badge:has-text('completed')")
+        film = page.wait_for_selector("figure video")
+        assert film is not None
+        film.evaluate("film => { film.muted = true; film.play(); }")
+        page.wait_for_function("film => film.currentTime > 0.3", arg=film)
+        page.reload()  # the webhook is written with the result, maybe after the page was
+        page.click("a:has-text('task.completed')")
+        page.wait_for_selector(".mv-head .mv-badge:has-text('delivered')")
+        answers = page.locator(".mv-attempt-head .mv-badge").all_inner_texts()
+        assert answers == ["500", "200"]
+        assert complaints == []
