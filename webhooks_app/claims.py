@@ -39,7 +39,7 @@ WITH RECURSIVE waiting AS (
     ON known.id = waiting.destination_id
   WHERE waiting.next_attempt_at <= now() AND destination.disabled_at IS NULL
     AND (destination.held_until IS NULL OR destination.held_until <= now())
-    AND coalesce(known.seats, 1) > 0
+    AND coalesce(known.seats, 1) > 0 AND destination.scope <> ALL(%(full_scopes)s::text[])
   ORDER BY waiting.next_attempt_at
 ), picked AS MATERIALIZED (
   SELECT due.id, due.event_id FROM open_destination
@@ -207,12 +207,14 @@ async def claim(
     default_seats: int,
     known_seats: Mapping[int, int],
     lease_seconds: float,
+    full_scopes: Sequence[str] = (),
 ) -> list[Claimed]:
     """Lease due messages, fairly across destinations, and open their delivery rows.
 
     Args:
         default_seats: at most so many of a destination that is not in ``known_seats``.
         known_seats: free seats by destination id; 0 passes a destination over.
+        full_scopes: projects that have their share of the engine already.
     """
     parameters = {
         "token": token,
@@ -221,6 +223,7 @@ async def claim(
         "known_ids": list(known_seats),
         "known_seats": list(known_seats.values()),
         "lease": lease_seconds,
+        "full_scopes": list(full_scopes),
     }
     async with connection.cursor(binary=True) as cursor:
         await cursor.execute(_CLAIM, parameters)

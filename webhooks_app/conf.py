@@ -52,7 +52,8 @@ class WebhookSettings:
     # name -> list of waits in seconds, or {"waits": [...], "jitter": 0..1}. What a project gives
     # is added to the two built-in policies; the same name replaces one.
     POLICIES: Mapping[str, Any] = field(default_factory=lambda: dict(STANDARD_POLICIES))
-    # Requests in flight in one engine, over all destinations.
+    # Requests in flight in one engine, over all destinations; one project has three quarters of
+    # them at most.
     MAX_IN_FLIGHT: int = 256
     # Requests in flight to one destination: at first, and at most once it proved fast.
     DESTINATION_START_WINDOW: int = 4

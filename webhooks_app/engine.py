@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,8 @@ DRAIN_SECONDS = 10.0
 RECONNECT_SECONDS = 0.5
 #: A claim asks for at most so many, so that sending starts early.
 CLAIM_LIMIT = 200
+#: Of an engine's seats, one project has at most so many.
+PROJECT_SHARE = 0.75
 
 
 class Engine:
@@ -128,12 +131,27 @@ class Engine:
         self.is_ready = True
         while not self._stopping.is_set():
             self._wake.clear()
-            free = webhook_settings.MAX_IN_FLIGHT - len(self._sends)
-            claimed = await self._claim(connection, min(free, CLAIM_LIMIT)) if free else []
-            if not claimed:
+            if not await self._claim(connection):
                 await self._sleep(connection)
 
-    async def _claim(self, connection: claims.Connection, limit: int) -> Sequence[Claimed]:
+    def _room(self) -> tuple[int, list[str]]:
+        """Return how many messages may start now, and the projects of which none may.
+
+        No project has more than its share of the seats, so that one whose receivers all hang
+        keeps nobody else waiting for a time-out.
+        """
+        most = webhook_settings.MAX_IN_FLIGHT
+        share = max(1, int(most * PROJECT_SHARE))
+        under_way = Counter(message.scope for message in self._sends.values())
+        full = [scope for scope, count in under_way.items() if count >= share]
+        busiest = max((count for count in under_way.values() if count < share), default=0)
+        # All that one claim takes may be of one project.
+        return min(most - len(self._sends), CLAIM_LIMIT, share - busiest), full
+
+    async def _claim(self, connection: claims.Connection) -> Sequence[Claimed]:
+        limit, full_scopes = self._room()
+        if limit <= 0:
+            return ()
         token = uuid.uuid4()
         lease = webhook_settings.lease_seconds
         asked_at = time.monotonic()
@@ -144,6 +162,7 @@ class Engine:
             default_seats=webhook_settings.DESTINATION_START_WINDOW,
             known_seats=self._paces.seats(),
             lease_seconds=lease,
+            full_scopes=full_scopes,
         )
         faultpoint("engine.after_claim")
         for message in claimed:

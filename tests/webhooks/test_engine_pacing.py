@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.webhooks.running import (
     is_all_ended,
     publish,
     publish_bulk,
+    running_engine,
     status_of,
 )
 from webhooks_app import destinations
@@ -200,3 +202,24 @@ def test_disabling_under_way_ends_the_messages_and_keeps_the_attempts_truth(
     wait_until(lambda: attempts_of(under_way)[0].outcome == "succeeded")
     assert status_of(under_way) == "dead"
     assert attempts_of(waiting) == attempts_of(later) == []
+
+
+# -- projects among each other --------------------------------------------------------------------
+
+
+def test_project_with_many_hanging_origins_leaves_seats_for_the_others(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F23: 40 requests to ten origins that hang never take an engine's last seats."""
+    monkeypatch.setattr("webhooks_app.engine.DRAIN_SECONDS", 0.1)
+    configure(settings, MAX_IN_FLIGHT=16, TIMEOUT_SECONDS=20)
+    with ExitStack() as stack:
+        hanging = [stack.enter_context(Receiver([answers.hang()])) for _ in range(10)]
+        healthy = stack.enter_context(Receiver([200]))
+        for receiver in hanging:
+            publish_bulk(receiver.url, 4, scope="noisy_neighbour")
+        stack.enter_context(running_engine())
+        wait_until(lambda: sum(len(receiver.requests) for receiver in hanging) >= 12)
+        event = publish(healthy.url)
+        wait_until(lambda: status_of(event) == "delivered", timeout=3)
+        assert sum(len(receiver.requests) for receiver in hanging) == 12
