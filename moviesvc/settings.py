@@ -320,6 +320,8 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 if _is_https:  # the prefix makes browsers refuse one that a neighbouring subdomain planted
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 SESSION_COOKIE_AGE = 12 * 3600
+# Never in the session's row: the message that shows a new API key would lie in the database.
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=IS_PRODUCTION and _is_https)
 # What a load balancer or a collector asks from inside, over plain http.
 SECURE_REDIRECT_EXEMPT = [r"^api/v1/health(/ready)?$", r"^metrics$"]

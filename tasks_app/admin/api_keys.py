@@ -8,7 +8,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db import transaction
 from django.http import HttpRequest
 from django.utils.html import format_html
 from unfold.decorators import display
@@ -19,8 +18,9 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from tasks_app import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor
 
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
@@ -71,9 +71,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 def _revoke(request: HttpRequest, row: ApiKey, cleaned: dict[str, Any]) -> str:
-    row.revoked = True
-    row.save(update_fields=["revoked"])
-    record_action(request, "api_key.revoke", str(row), cleaned["reason"])
+    keys.revoke(row.prefix, actor=actor(request), reason=cleaned["reason"])
     return f"{row} is revoked; requests with it are refused from now on."
 
 
@@ -115,10 +113,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Make the key and show its clear text, this once."""
-        with transaction.atomic():
-            clear = ApiKey.objects.assign_key(obj)
-            obj.save()
-            record_action(request, "api_key.create", str(obj), "made in the admin")
+        clear = keys.issue(obj, actor=actor(request), reason="made in the admin")
         messages.warning(
             request,
             format_html(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from urllib.parse import urljoin
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
@@ -222,3 +225,28 @@ def test_an_error_below_the_admin_is_a_page(admin_client: Client) -> None:
         assert answer.status_code == status
         assert answer["Content-Type"].startswith("text/html")
         assert b"To the dashboard" in answer.content
+
+
+@pytest.mark.django_db
+def test_a_new_key_is_never_stored_and_both_doors_put_it_on_record(
+    admin_client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shows that the clear text is on one page and in no table, and who made and ended keys."""
+    form = {"name": "from the admin", "scopes": ["read"], "callback_hosts": ""}
+    shown = admin_client.post(reverse("admin:tasks_app_apikey_add"), form, follow=True)
+    found = re.search(r"mv-key[^>]*>([^<]+)<", shown.content.decode())
+    assert found
+    call_command("create_api_key", "from the command")
+    clear = capsys.readouterr().out.strip()
+    sessions = [session.get_decoded() for session in Session.objects.all()]
+    for key in (found[1], clear):
+        prefix, _, secret = key.partition(".")
+        assert ApiKey.objects.get_from_key(key).prefix == prefix
+        assert secret not in str(sessions)
+        call_command("create_api_key", "--revoke", prefix)
+    lines = OperatorAction.objects.order_by("id").values_list("action", "actor")
+    who = f"command {getpass.getuser()}"
+    assert list(lines) == [
+        ("api_key.create", "operator"),
+        *[("api_key.create", who), ("api_key.revoke", who), ("api_key.revoke", who)],
+    ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
+from tasks_app import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
 from tasks_app.serializers import PROJECT_ID, is_project_id
 from webhooks_app.operator_command import OperatorCommand
@@ -62,14 +64,14 @@ class Command(OperatorCommand):
         if project is not None and not is_project_id(project):
             raise _usage(f"A project id matches {PROJECT_ID}.")
         days = options["expires_in_days"]
-        _, clear = ApiKey.objects.create_key(
+        key = ApiKey(
             name=name,
             project_id=project,
             scopes=_scopes(options["scopes"]),
             rate_limit_per_minute=options["rate_limit"],
             expiry_date=timezone.now() + timedelta(days=days) if days is not None else None,
         )
-        return str(clear)
+        return keys.issue(key, actor=_actor(), reason="made on the command line")
 
     def _list(self) -> None:
         for key in ApiKey.objects.order_by("created"):
@@ -82,11 +84,14 @@ class Command(OperatorCommand):
             )
 
     def _revoke(self, prefix: str) -> None:
-        # One conditional update: the model's own save() would rewrite the whole row.
-        if not ApiKey.objects.filter(prefix=prefix, revoked=False).update(revoked=True):
+        if not keys.revoke(prefix, actor=_actor(), reason="revoked on the command line"):
             text = f"There is no active key with the prefix {prefix}."
             raise CommandError(text, returncode=NOTHING_FOUND)
         self.stdout.write(f"Revoked {prefix}.")
+
+
+def _actor() -> str:
+    return f"command {getpass.getuser()}"
 
 
 def _scopes(text: str) -> list[str]:
