@@ -13,6 +13,7 @@ from datetime import datetime
 from django.db import connection
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
 
 from tasks_app.failures import SENTENCES
 from tasks_app.models import TERMINAL_STATUSES, Task, TaskStatus
@@ -41,6 +42,11 @@ attempts_failed = Counter(
 workers_lost = Counter(
     "movies_task_workers_lost", "Times that a task's worker vanished.", ["task_type"]
 )
+
+
+def collectors() -> list[MetricWrapperBase]:
+    """Return everything that processes count here."""
+    return [submitted, ended, duration_seconds, wait_seconds, attempts_failed, workers_lost]
 
 
 def prepare() -> None:

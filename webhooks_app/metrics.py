@@ -18,6 +18,7 @@ from typing import Any
 from django.db import connection
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
 
 from webhooks_app.models import DeliveryOutcome, MessageStatus
 from webhooks_app.pacing import BreakerState
@@ -85,6 +86,11 @@ def engines() -> Gauge:
     )
 
 
+def collectors() -> list[MetricWrapperBase]:
+    """Return everything that processes count here."""
+    return [attempts, attempt_seconds, first_byte_seconds, finished, in_flight(), engines()]
+
+
 def prepare() -> None:
     """Make every series, so that each exists, at zero, before anything happened."""
     attempts.labels("succeeded", "")
@@ -98,8 +104,7 @@ def prepare() -> None:
         first_byte_seconds.labels(kind)
     for status in (MessageStatus.DELIVERED, MessageStatus.DEAD):
         finished.labels(status)
-    in_flight()
-    engines()
+    collectors()
 
 
 def first_byte_latency(created_at: float, result: AttemptResult) -> float | None:

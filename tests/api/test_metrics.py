@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.utils import timezone
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from tasks_app import lifecycle, metrics, wake
@@ -167,3 +168,15 @@ def test_every_error_code_of_a_failure_has_its_series() -> None:
     before = child._value.get()
     metrics.attempt_failed(task, "x" * 500)
     assert child._value.get() == before + 1
+
+
+def test_figures_of_an_older_version_are_not_shown(api: Client, settings: Any) -> None:
+    """The files outlive an upgrade; a figure that the code counts no more does not."""
+    former = Counter(
+        "movies_former", "Counted by a version before.", ["kind"], registry=CollectorRegistry()
+    )
+    former.labels("x").inc()
+    assert "movies_former" in {family.name for family in settings.PROCESS_METRICS.collect()}
+    text = api.get("/metrics").content.decode()
+    assert "movies_tasks_submitted_total" in text
+    assert "movies_former" not in text
