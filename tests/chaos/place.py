@@ -32,13 +32,25 @@ class Place:
         return Stage(self.var / "stage", provider, direct_url=self.database_url, **urls)
 
 
+_begun: set[Path] = set()
+
+
+def clear(var: Path) -> None:
+    """Start from nothing the first time this process asks; later runs share what is there."""
+    if var not in _begun:
+        embedded.stop(var)
+        shutil.rmtree(var, ignore_errors=True)
+        _begun.add(var)
+
+
 @contextmanager
-def fresh(var: Path = VAR) -> Iterator[Place]:
-    """Start from nothing and stop the servers afterwards; logs and results stay."""
-    embedded.stop(var)
-    shutil.rmtree(var, ignore_errors=True)
+def fresh(var: Path) -> Iterator[Place]:
+    """Have servers with our tables, and stop them afterwards; logs and results stay."""
+    clear(var)
+    is_new = not (var / "pg").exists()
     place = Place(var, embedded.postgres(var), embedded.redis(var))
-    migrate(place)
+    if is_new:
+        migrate(place)
     try:
         yield place
     finally:

@@ -53,6 +53,8 @@ ENGINE = (
 #: Met only by a process that repairs what another left.
 RECOVERY = ("engine.before_recovered",)
 POINTS = (*SUBMIT, *CANCEL, *SHUTDOWN, *TASK, *ENGINE, *RECOVERY)
+#: Where a message is in nobody's hands but the dying engine's.
+FAST_PATH = (*ENGINE, "finish.before_publish", "finish.after_commit")
 ACTIONS = ("kill", "raise", "freeze")
 EVENTS = ["task.started", "task.progress", "task.completed", "task.failed", "task.cancelled"]
 #: The first attempt fails and is tried again; long enough for the watch and for progress.
@@ -156,10 +158,10 @@ def _die_and_recover(stage: Stage, victim: Victim, faults: str) -> Victim:
     return stage.fork("worker", faults)
 
 
-def f2(stage: Stage, actions: Sequence[str], hits: Sequence[int]) -> Figure:
-    """Play every point with every action; what no process met is counted apart."""
+def f2(stage: Stage, where: Iterable[str], actions: Sequence[str], hits: Sequence[int]) -> Figure:
+    """Play points with every action; what no process met is counted apart."""
     played = []
-    for case in cases(POINTS, actions, hits):
+    for case in cases(where, actions, hits):
         with Receiver([200]) as receiver:
             played.append(play(stage, receiver, case))
     return judge(played)
@@ -167,7 +169,9 @@ def f2(stage: Stage, actions: Sequence[str], hits: Sequence[int]) -> Figure:
 
 def judge(played: Sequence[Case]) -> Figure:
     """Return the figure of these cases."""
-    figure = Figure("F2", "every fault point: kill, raise, freeze", "ledger clean each time")
+    count, actions = len({case.point for case in played}), sorted({case.action for case in played})
+    what = f"{count} fault points: {', '.join(actions)}"
+    figure = Figure("F2", what, "ledger clean each time")
     figure.violations = {case.name: _sentences(case) for case in played if case.violations}
     met = [case for case in played if case.met]
     figure.seen = {

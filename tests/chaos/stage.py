@@ -120,6 +120,7 @@ class Stage:
     def __enter__(self) -> Stage:
         self.var.mkdir(parents=True, exist_ok=True)
         self.log = self.var / "stage.log"
+        self.log.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.chaos.forks"],

@@ -21,9 +21,6 @@ from tests.chaos.points import Case
 from tests.chaos.stage import ROOT, Stage
 from tests.receiver import Receiver
 
-#: Where a message is in nobody's hands but the dying engine's.
-FAST_PATH = (*points.ENGINE, "finish.before_publish", "finish.after_commit")
-
 
 def test_every_fault_point_is_played() -> None:
     """No fault point is in the sources and not in the list of `points`, nor the other way."""
@@ -67,7 +64,7 @@ def stage(_database: None, transactional_db: None, tmp_path: Path) -> Iterator[S
 def test_engine_may_die_at_every_line(stage: Stage) -> None:
     """kill -9 at each crash point of the fast path: nothing lost, nothing doubled without cause."""
     played = []
-    for point in FAST_PATH:
+    for point in points.FAST_PATH:
         with Receiver([200]) as receiver:
             played.append(points.play(stage, receiver, Case(point, "kill", 1)))
     assert {case.name: case.violations for case in played if case.violations} == {}

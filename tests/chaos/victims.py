@@ -20,6 +20,7 @@ import redis
 
 from moviesvc import embedded
 from moviesvc.daemons import socket_directory
+from tests.chaos import place
 from tests.chaos.history import History, Post
 from tests.chaos.load import Load
 from tests.chaos.stage import DUE, TASK_TYPE
@@ -161,6 +162,7 @@ def _kind(process: psutil.Process, supervisor: int) -> str:
 @contextmanager
 def running(var: Path, name: str, *, seconds: float = 0.1, **environment: str) -> Iterator[Scene]:
     """Start the service with a receiver, and end everything whatever happens."""
+    place.clear(var)
     var.mkdir(parents=True, exist_ok=True)
     given = {"provider": "tests.providers.StillProvider", "options": {"seconds": seconds}}
     providers = json.dumps({TASK_TYPE: given})
