@@ -85,7 +85,8 @@ class WebhookSettings:
     RESPONSE_BODY_LIMIT: int = 65_536
     # The event types an endpoint may subscribe to; empty: any dotted name.
     EVENT_TYPES: tuple[str, ...] = ()
-    # Added to TIMEOUT_SECONDS for the lease of a message, in seconds.
+    # Added to TIMEOUT_SECONDS for the lease of a message, in seconds; more than the 2 that must
+    # be left when a request starts, or none would ever start.
     LEASE_MARGIN_SECONDS: float = 15.0
     # Fernet keys that encrypt signing secrets at rest, newest first.
     SECRET_KEYS: tuple[str, ...] = ()
@@ -219,7 +220,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "USER_AGENT": _text,
     "RESPONSE_BODY_LIMIT": _whole(0),
     "EVENT_TYPES": lambda name, value: tuple(str(item) for item in _items(name, value)),
-    "LEASE_MARGIN_SECONDS": _number(0),
+    "LEASE_MARGIN_SECONDS": _number(2.5),
     "SECRET_KEYS": lambda name, value: tuple(str(key) for key in _items(name, value)),
     "RETRY_AFTER_MAX": _number(0),
     "HOLD_MAX_SECONDS": _number(0),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import structlog
@@ -104,15 +105,14 @@ def publish(
         request_id=request_id,
     )
     _insert_event(event)
-    written: set[str] = set()
     subscribed = _subscribed(scope, event_type) if is_for_endpoints else []
-    for target in [*targets, *subscribed]:
-        # Where an endpoint has the callback's URL the callback, which comes first, wins.
-        if target.url not in written:
-            written.add(target.url)
-            add_message(event, target)
+    # Where an endpoint has the callback's URL the callback, which comes last here, wins.
+    owed = {target.url: target for target in [*subscribed, *reversed(targets)]}
+    # In one order everywhere: two transactions that make the same destinations never deadlock.
+    for _, target in sorted(owed.items(), key=itemgetter(0)):
+        add_message(event, target)
     faultpoint("publish.before_wake")
-    if written:
+    if owed:
         wake()
     return event
 

@@ -32,6 +32,7 @@ def test_unknown_key_is_refused_with_the_nearest_known_one():
     ("key", "value"),
     [
         ("ENGINE", "thread"),
+        ("LEASE_MARGIN_SECONDS", 2),
         ("TIMEOUT_SECONDS", 0),
         ("TIMEOUT_SECONDS", "30"),
         ("MAX_IN_FLIGHT", 0),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+import time
 import uuid
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.utils import timezone
 
 from tests import factories
@@ -22,6 +26,7 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
+from webhooks_app import database, outbox
 from webhooks_app.attempt_rows import attempt_row
 from webhooks_app.claims import Claimed
 from webhooks_app.engine_thread import EngineThread
@@ -197,3 +202,62 @@ def outcome(
     values |= {"attempt_number": 2, "retry_step": 3}
     result = AttemptResult(status=500, error_code="http_status", error=error)
     return attempt_row(Claimed(**values), token, {}, result, Dead("retries_exhausted"))
+
+
+def test_server_that_accepts_and_says_nothing_is_left_within_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A database host that hangs at the greeting is a lost connection, not a lost engine."""
+    monkeypatch.setitem(database._ALIVE, "connect_timeout", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        place = {"host": "127.0.0.1", "port": port, "dbname": "x", "user": "x"}
+        own = type(connections["default"])
+        monkeypatch.setattr(own, "get_connection_params", lambda self: place)
+        started_at = time.monotonic()
+        with pytest.raises(psycopg.OperationalError):
+            asyncio.run(database.connect("test"))
+    assert time.monotonic() - started_at < 8
+
+
+def test_two_events_that_make_the_same_destinations_at_once_never_deadlock() -> None:
+    """Publishing to the same new origins from both ends succeeds for everybody."""
+    urls = [f"http://host-{number}.example.org/" for number in range(40)]
+    failures: list[Exception] = []
+    barrier = threading.Barrier(2)
+
+    def owe(subject: str, order: list[str]) -> None:
+        try:
+            barrier.wait(5)
+            with transaction.atomic():
+                outbox.publish(
+                    scope=SCOPE,
+                    subject=subject,
+                    sequence=1,
+                    event_type="task.completed",
+                    body=b"{}",
+                    targets=[outbox.Target(url) for url in order],
+                )
+        except DatabaseError as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [
+        threading.Thread(target=owe, args=["one", urls]),
+        threading.Thread(target=owe, args=["other", urls[::-1]]),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failures == []
+    assert WebhookMessage.objects.count() == 80
+
+
+def test_callback_goes_before_an_endpoint_with_its_url() -> None:
+    """Where an endpoint has the callback's URL there is one message, the callback's."""
+    factories.make_endpoint("http://a.example.org/", scope=SCOPE, retry_policy=[9])
+    event = publish("http://a.example.org/", policy=[7])
+    message = event.messages.get()
+    assert (message.policy, message.endpoint) == ([7.0], None)
