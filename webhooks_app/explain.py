@@ -172,7 +172,7 @@ def _meaning(code: str, status: int | None) -> str:
 
 
 def _phases(delivery: WebhookDelivery, longest: float) -> list[Phase]:
-    """Lay the measured phases end to end; what is left over is reading the answer."""
+    """Lay the measured phases end to end; what is left over is reading, or waiting in vain."""
     bars, at = [], 0.0
     for key, name in PHASES:
         if (milliseconds := delivery.phases.get(key)) is not None:
@@ -180,12 +180,18 @@ def _phases(delivery: WebhookDelivery, longest: float) -> list[Phase]:
             at += float(milliseconds)
     rest = (delivery.duration_ms or 0) - at
     if rest > 0.005 * longest:
-        bars.append(("reading" if bars else "in all", "rest_ms", at, rest))
+        is_answered = "first_byte_ms" in delivery.phases
+        name = "reading" if is_answered else "waiting" if bars else "in all"
+        bars.append((name, "rest_ms", at, rest))
     scale = 100 / longest
     return [
-        Phase(name, key, min(start * scale, 99.5), max(ms * scale, 0.4), f"{name} {ms:.1f} ms")
+        Phase(name, key, min(start * scale, 99.5), max(ms * scale, 0.4), f"{name} {_ms_text(ms)}")
         for name, key, start, ms in bars
     ]
+
+
+def _ms_text(milliseconds: float) -> str:
+    return f"{milliseconds:.1f} ms" if milliseconds < 1000 else seconds_text(milliseconds / 1000)
 
 
 def _headers(headers: Any) -> list[tuple[str, str]]:

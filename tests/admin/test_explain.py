@@ -104,3 +104,12 @@ def test_the_waterfall_lays_the_phases_end_to_end() -> None:
         ("first byte", 40, 50),
         ("reading", 90, 10),
     ]
+
+
+def test_a_request_without_an_answer_was_waiting() -> None:
+    """Shows that the time after the connection is not called reading where nothing came."""
+    message = make_message("dead")
+    phases = {"dns_ms": 3.0, "connect_ms": 20.0}
+    make_delivery(message, "failed", duration_ms=30_000.0, phases=phases, response_status=None)
+    (shown,) = attempts(list(message.deliveries.all()))
+    assert [p.text for p in shown.phases] == ["DNS 3.0 ms", "connect 20.0 ms", "waiting 30 s"]

@@ -99,6 +99,7 @@ def lists() -> Iterator[tuple[str, dict[str, str]]]:
     for name in (message, "tasks_app_task", "webhooks_app_webhookdelivery"):
         yield name, {}
         yield name, {"p": "20"}
+        yield name, {"_facets": "True"}
     yield from ((f"webhooks_app_{name}", {}) for name in ("operatoraction", "replayjob"))
 
 
