@@ -14,6 +14,7 @@ from tests.bench import place, report
 #: The module and function of each figure; looked up late, since some import Django's models.
 FIGURES = {
     "P1": "throughput:p1",
+    "P8": "web:p8",
 }
 
 
