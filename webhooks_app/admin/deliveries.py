@@ -58,7 +58,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     list_filter = [OutcomeFilter, TriggerFilter, DeliveryErrorFilter, "started_at"]
     list_select_related = ["message__event"]
     search_fields = ["id"]
-    search_help_text = "Number, task id, msg_…, project or host (its newest 300 messages)"
+    search_help_text = "Number, task id, msg_…, project, host (newest)"
     ordering = ["-id"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:

@@ -12,6 +12,10 @@
   };
 
   const follow = async (box) => {
+    if (document.hidden) {
+      setTimeout(follow, POLL_MS, box); // nobody looks
+      return;
+    }
     let answer;
     try {
       const response = await fetch(box.dataset.liveUrl, { headers: { accept: "application/json" } });
