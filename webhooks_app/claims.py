@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -235,7 +236,9 @@ async def record(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> s
 
     A message that was acknowledged, superseded or leased anew meanwhile does not move.
     """
-    payload = orjson.dumps(rows).decode()
+    # By id, the order in which everybody locks messages, so that no two wait for each other.
+    in_order = sorted(rows, key=itemgetter("message_id"))
+    payload = orjson.dumps(in_order).decode()
     async with connection.cursor() as cursor:
         await cursor.execute(_RECORD, {"rows": payload})
         return {row[0] for row in await cursor.fetchall()}

@@ -63,12 +63,17 @@ VALUES (%(event)s, %(url)s, %(destination)s, %(endpoint)s,
 ON CONFLICT (event_id, url) DO NOTHING
 """
 
+# By id, as the engine records: whoever ends a task must never be the victim of a deadlock.
 _SUPERSEDE = """
+WITH waiting AS (
+  SELECT message.id FROM webhooks_app_webhookmessage message
+  JOIN webhooks_app_webhookevent event ON event.id = message.event_id
+  WHERE event.subject = %s AND event.event_type = %s AND message.status = 'pending'
+  ORDER BY message.id FOR UPDATE OF message
+)
 UPDATE webhooks_app_webhookmessage message
 SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
-FROM webhooks_app_webhookevent event
-WHERE event.id = message.event_id AND event.subject = %s AND event.event_type = %s
-  AND message.status = 'pending'
+FROM waiting WHERE message.id = waiting.id AND message.status = 'pending'
 """
 
 

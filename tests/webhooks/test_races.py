@@ -7,16 +7,19 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Count, F
 from django.utils import timezone
 
+from tests import factories
 from tests.answers import Answer
 from tests.receiver import Receiver
 from tests.waiting import wait_until
@@ -28,7 +31,8 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
-from webhooks_app import claims, retention
+from webhooks_app import claims, outbox, retention
+from webhooks_app.attempt_rows import interrupted_row
 from webhooks_app.database import connect
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import MessageStatus, WebhookDelivery, WebhookMessage
@@ -155,3 +159,67 @@ def _prune() -> None:
         retention.prune()
     finally:
         connection.close()
+
+
+def test_ending_a_task_and_recording_its_progress_never_deadlock() -> None:
+    """The end calls off 30 progress messages while an engine records them: nobody is the victim."""
+    failures: list[Exception] = []
+    for number in range(12):
+        subject, rows = _progress_under_way(number)
+        barrier = threading.Barrier(2)
+        threads = [
+            threading.Thread(target=_meet, args=[barrier, failures, work])
+            for work in (partial(_end, subject), partial(_record, rows))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert failures == []
+
+
+def _progress_under_way(number: int) -> tuple[str, list[dict[str, Any]]]:
+    """Make one progress event owed to 30 URLs, all under way; return it and their outcomes."""
+    subject = f"task-{number}"
+    urls = [f"http://host-{n}.example.org/" for n in range(30)]
+    event = outbox.publish(
+        scope="p",
+        subject=subject,
+        sequence=1,
+        event_type="task.progress",
+        body=b"{}",
+        targets=[outbox.Target(url) for url in urls],
+    )
+    token = uuid.uuid4()
+    event.messages.update(lease_token=token, lease_expires_at=timezone.now(), attempt_count=1)
+    claimed = dict.fromkeys(claims.Claimed.__dataclass_fields__)
+    rows = []
+    for message in event.messages.order_by("-id"):
+        delivery = factories.make_delivery(message, "pending", attempt_number=1)
+        facts = {"message_id": message.pk, "delivery_id": delivery.pk, "retry_step": 0}
+        one = claims.Claimed(**{**claimed, **facts, "attempt_number": 1})  # type: ignore[arg-type]
+        rows.append(interrupted_row(one, token))
+    return subject, rows
+
+
+def _meet(barrier: threading.Barrier, failures: list[Exception], work: Callable[[], None]) -> None:
+    try:
+        barrier.wait(5)
+        work()
+    except (DatabaseError, psycopg.Error) as error:
+        failures.append(error)
+    finally:
+        connection.close()
+
+
+def _end(subject: str) -> None:
+    with transaction.atomic():
+        outbox.supersede(subject, "task.progress")
+
+
+def _record(rows: list[dict[str, Any]]) -> None:
+    async def run() -> None:
+        async with await connect("test-record") as own:
+            await claims.record(own, rows)
+
+    asyncio.run(run())
