@@ -79,7 +79,8 @@ def _program(
         name=f"{role}{suffix}",
         role=role,
         command=command,
-        environment=environment | {lifeline.ROLE_VARIABLE: role},
+        # By name, not by role: each program's processes are looked up, and forgotten, alone.
+        environment=environment | {lifeline.ROLE_VARIABLE: f"{role}{suffix}"},
     )
 
 
@@ -136,8 +137,8 @@ def pids_by_role(supervisor: Supervisor, var: Path) -> dict[str, list[int]]:
     pids: dict[str, list[int]] = {"web": [], "worker": [], "delivery": []}
     for child in supervisor.children:
         if child.process:
-            role = child.program.role
-            pids[role] += lifeline.announced(var, role, child.process.pid)
+            name, role = child.program.name, child.program.role
+            pids[role] += lifeline.announced(var, name, child.process.pid)
     if not is_delivery_dedicated():
         pids["delivery"] = list(pids["worker"])
     return pids
