@@ -14,6 +14,11 @@ from tests.bench import place, report
 #: The module and function of each figure; looked up late, since some import Django's models.
 FIGURES = {
     "P1": "throughput:p1",
+    "P4": "latency:p4",
+    "P5": "history:p5",
+    "P6": "crowds:p6",
+    "P7": "crowds:p7",
+    "P10": "crowds:p10",
     "P8": "web:p8",
 }
 
