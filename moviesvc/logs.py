@@ -42,6 +42,8 @@ _MEDIA_TOKEN = re.compile(r"(/media/[^/\s]+/)[^/\s]+")
 _KEY_TAIL = re.compile(r"\.[A-Za-z0-9]{32}\b")
 _PLAIN = re.compile(r"[^\s\"'\\]+")
 
+#: Loggers of libraries that are heard from warnings on.
+QUIET = ("django_structlog", "dramatiq", "asyncio")
 SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -63,7 +65,7 @@ def logging_config(log_format: str, level: str) -> None:
     # Our own lines pass the standard library by: each delivery is a line, and the way through
     # Logger, LogRecord and Formatter took as long as the request itself.
     structlog.configure(
-        processors=[*SHARED, *finish],
+        processors=[without_chatter, *SHARED, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=Lines,
         cache_logger_on_first_use=True,
@@ -73,7 +75,6 @@ def logging_config(log_format: str, level: str) -> None:
         "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
         "foreign_pre_chain": SHARED,
     }
-    quiet = ("django_structlog", "dramatiq", "asyncio")
     logging.config.dictConfig(
         {
             "version": 1,
@@ -83,11 +84,18 @@ def logging_config(log_format: str, level: str) -> None:
             "root": {"handlers": ["stderr"], "level": level},
             "loggers": {
                 "django.request": {"level": "ERROR"},
-                **{name: {"level": "WARNING"} for name in quiet},
+                **{name: {"level": "WARNING"} for name in QUIET},
             },
         }
     )
     threading.excepthook = _thread_crashed
+
+
+def without_chatter(logger: Any, method: str, line: Line) -> Line:
+    """Drop what libraries say about each request; a server in front writes an access log."""
+    if method in ("debug", "info") and logger.name.startswith(QUIET):
+        raise structlog.DropEvent
+    return line
 
 
 class Lines:

@@ -17,6 +17,7 @@ import logging, sys, threading
 from moviesvc.logs import logging_config
 logging_config(sys.argv[1], sys.argv[2])
 import structlog
+structlog.get_logger("django_structlog.middlewares.request").info("request_started")
 log = structlog.get_logger("webhooks_app.attempt_rows")
 log.info("Webhook sent successfully", callback_url="https://a.example.org/x?token=***",
          status_code=200, task_id="t-1", attempt=1, message_id="msg_1")

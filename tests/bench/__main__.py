@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -14,12 +15,16 @@ from tests.bench import place, report
 #: The module and function of each figure; looked up late, since some import Django's models.
 FIGURES = {
     "P1": "throughput:p1",
+    "P2": "naive:p2",
+    "P3": "naive:p3",
     "P4": "latency:p4",
     "P5": "history:p5",
     "P6": "crowds:p6",
     "P7": "crowds:p7",
-    "P10": "crowds:p10",
     "P8": "web:p8",
+    "P9": "pages:p9",
+    "P10": "crowds:p10",
+    "P11": "film:p11",
 }
 
 
@@ -40,6 +45,7 @@ def main() -> int:
         return 2
     scale = place.SCALES[os.environ.get("QUICK", "")]
     place.prepare()
+    logging.getLogger().setLevel(logging.ERROR)  # this process's own requests are not news
     console = Console(width=None if sys.stdout.isatty() else 140)
     machine, commit = place.machine(), place.commit()
     console.print(f"{machine}, commit {commit}")
