@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
+from webhooks_app.described import Described, text_pattern
+
 #: A request's object as given, and as it comes out of validation.
 Given = Mapping[str, Any]
 Members = dict[str, Any]
@@ -32,14 +34,6 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return `` Did you mean "x"?``, or nothing when no known word is near."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f' Did you mean "{near[0]}"?' if near else ""
-
-
-class Described:
-    """A field that knows its own JSON Schema, since its base class would tell another."""
-
-    def schema(self) -> dict[str, Any]:
-        """Return the schema."""
-        raise NotImplementedError
 
 
 class Text(Described, serializers.CharField):
@@ -61,12 +55,10 @@ class Text(Described, serializers.CharField):
     def schema(self) -> dict[str, Any]:
         """Return the schema of the text before it is normalised."""
         found: dict[str, Any] = {"type": "string"}
-        if not self.allow_blank:
-            found["minLength"] = 1
         if self.longest is not None:
             found["maxLength"] = self.longest
-        if self.pattern:
-            found["pattern"] = f"^{self.pattern}$"
+        free = text_pattern(may_be_blank=self.allow_blank, has_lines=self.is_long)
+        found["pattern"] = f"^{self.pattern}$" if self.pattern else free
         return found
 
     def to_internal_value(self, data: Any) -> str:

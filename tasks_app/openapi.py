@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -16,7 +17,6 @@ from django.http import HttpRequest, HttpResponse
 from drf_spectacular.extensions import (
     OpenApiAuthenticationExtension,
     OpenApiSerializerExtension,
-    OpenApiSerializerFieldExtension,
 )
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import (
@@ -32,7 +32,6 @@ from rest_framework.permissions import AllowAny
 
 from tasks_app import schemas
 from tasks_app.fields import Choice
-from tasks_app.models import TaskStatus
 from tasks_app.openapi_components import (
     COMPONENTS,
     EVENT_BODIES,
@@ -40,7 +39,6 @@ from tasks_app.openapi_components import (
     event_body,
     ref,
 )
-from tasks_app.queries import MAX_PAGE_SIZE, PAGE_SIZE
 from tasks_app.serializers import SubmitRequest
 from tasks_app.task_types import TASK_TYPES
 
@@ -69,18 +67,6 @@ class StrictObject(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
         """Return the serializer's own schema, closed, with what it says beyond its fields."""
         schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
         return {**schema, "additionalProperties": False, **getattr(self.target, "schema", {})}
-
-
-class DescribedField(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
-    """Take the schema of a field from the field."""
-
-    target_class = "tasks_app.fields.Described"
-    match_subclasses = True
-
-    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
-        """Return it."""
-        schema: dict[str, Any] = self.target.schema()
-        return schema
 
 
 def _submit_class(name: str) -> type[SubmitRequest]:
@@ -123,22 +109,6 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 LAST_EVENT_ID = OpenApiParameter(
     "Last-Event-ID", str, OpenApiParameter.HEADER, description="The id of the last event you got."
 )
-_PAGING = [
-    OpenApiParameter("status", {"enum": TaskStatus.values}),
-    OpenApiParameter("task_type", {"enum": list(TASK_TYPES)}),
-    OpenApiParameter("created_after", {"type": "string", "format": "date-time"}),
-    OpenApiParameter("created_before", {"type": "string", "format": "date-time"}),
-    OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
-    OpenApiParameter(
-        "limit",
-        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": PAGE_SIZE},
-    ),
-]
-PROJECT_PAGE_PARAMETERS = _PAGING
-PAGE_PARAMETERS = [
-    *_PAGING,
-    OpenApiParameter("project_id", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,100}$"}),
-]
 
 
 def operation(
@@ -148,7 +118,7 @@ def operation(
     *,
     status: int = 200,
     request: Any = None,
-    parameters: Sequence[OpenApiParameter] = (),
+    parameters: Sequence[Any] = (),
     examples: Sequence[OpenApiExample] = (),
     **others: str,
 ) -> Operation:
@@ -170,7 +140,6 @@ def operation(
         responses=responses,
         parameters=list(parameters),
         examples=list(examples),
-        tags=["tasks"],
     )
 
 
@@ -180,11 +149,10 @@ EVENTS_OPERATION = extend_schema(
     parameters=[LAST_EVENT_ID],
     request=None,
     responses={
-        (200, "text/event-stream"): {"type": "string"},
+        (200, "text/event-stream"): ref("ProgressEvent"),
         204: OpenApiResponse(description="The task has ended and you saw that; do not come back."),
         (503, PROBLEM_TYPE): ref("Problem"),
     },
-    tags=["tasks"],
 )
 
 
@@ -211,24 +179,46 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     """Add to the generated document what holds for every operation (a postprocessing hook)."""
     result["components"].setdefault("schemas", {}).update(COMPONENTS)
     result["servers"] = [{"url": settings.PUBLIC_URL}]
-    problem = {
-        "description": "What went wrong.",
-        "content": {PROBLEM_TYPE: {"schema": ref("Problem")}},
-    }
     for path, methods in result["paths"].items():
         for described in methods.values():
             if isinstance(described, dict) and "responses" in described:
-                _add_errors(path, described, problem)
+                _add_errors(path, described)
+                described["tags"] = [_tag(path)]
+    _drop_marks(result)
     return result
 
 
-def _add_errors(path: str, described: dict[str, Any], problem: dict[str, Any]) -> None:
+def _add_errors(path: str, described: dict[str, Any]) -> None:
+    """Add the errors that every operation of its kind can answer with, and what they look like."""
     responses = described["responses"]
-    usual = ["400", "401", "403", "406", "413", "415", "422", "429", "503"]
-    if not described.get("security"):
-        usual = ["503"]
-    for status in [*usual, "404"] if "{" in path else usual:
-        responses.setdefault(status, problem)
+    statuses = {"400", "406", "503"}
+    if described.get("security") != [{}]:
+        statuses |= {"401", "403", "404", "422", "429"}
+    if path.endswith("/ready"):  # takes a key, but needs none
+        statuses |= {"401", "429"}
+    if "requestBody" in described:
+        statuses |= {"413", "415"}
+    for status in statuses:
+        responses.setdefault(status, {"description": HTTPStatus(int(status)).phrase})
+    for status, response in responses.items():
+        if int(status) >= 400:
+            response.setdefault("content", {PROBLEM_TYPE: {"schema": ref("Problem")}})
+    described["responses"] = dict(sorted(responses.items()))
+
+
+def _tag(path: str) -> str:
+    if "webhooks" in path:
+        return "webhooks"
+    return "tasks" if "tasks" in path else "service"
+
+
+def _drop_marks(part: Any) -> None:
+    """Take out what drf-spectacular writes for itself."""
+    if isinstance(part, dict):
+        part.pop("x-spec-enum-id", None)
+    for inner in part.values() if isinstance(part, dict) else part:
+        if isinstance(inner, dict | list):
+            _drop_marks(inner)
 
 
 @cache

@@ -133,6 +133,35 @@ COMPONENTS: dict[str, Schema] = {
             "delivered_at": or_null(TIME),
         }
     ),
+    "ProgressEvent": {
+        "type": "object",
+        "description": "One server-sent event.",
+        "properties": {
+            "id": TEXT | {"description": "Rises; send it as Last-Event-ID to go on from here."},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": ref("Snapshot"),
+            },
+        },
+        "required": ["id", "data"],
+    },
+    "Snapshot": exactly(
+        {
+            name: _LISTED_TASK[name]
+            for name in (
+                "task_id",
+                "status",
+                "progress",
+                "current_step",
+                "started_at",
+                "finished_at",
+                "result",
+                "error",
+                "error_code",
+            )
+        }
+    ),
     "TaskMetrics": exactly(
         {
             "project_id": or_null(TEXT),

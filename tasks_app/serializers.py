@@ -16,7 +16,6 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 from tasks_app import events, providers, schemas
 from tasks_app.fields import (
     Choice,
-    Described,
     FreeObject,
     Given,
     Items,
@@ -29,6 +28,7 @@ from tasks_app.fields import (
 from tasks_app.models import Priority, Task, TaskStatus
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.conf import webhook_settings
+from webhooks_app.described import Described
 from webhooks_app.egress import EgressDenied, check_url
 from webhooks_app.problems import FieldProblem, field_problems
 from webhooks_app.retry import MAX_WAIT_SECONDS, MAX_WAITS, resolve_policy

@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 import orjson
-from django.conf import settings
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,14 +18,14 @@ from tasks_app.json_format import JsonObject
 from tasks_app.models import Task, TaskStatus
 from tasks_app.openapi import (
     IDEMPOTENCY_KEY,
-    PAGE_PARAMETERS,
-    PROJECT_PAGE_PARAMETERS,
     SEED_EXAMPLE,
     SUBMIT_REQUEST,
     operation,
 )
 from tasks_app.serializers import is_project_id, read_submit, task_body
+from webhooks_app.pagination import BY_TIME, page_response, read_page
 from webhooks_app.problems import ApiProblem, invalid, not_found
+from webhooks_app.requests import read_query
 
 #: Seconds after which a full queue is worth another try.
 QUEUE_RETRY_SECONDS = 10
@@ -138,11 +137,13 @@ def answer(task: Task) -> dict[str, Any]:
 class TaskListView(APIView):
     """List tasks, newest first."""
 
-    @operation("listTasks", "List tasks, newest first", "TaskPage", parameters=PAGE_PARAMETERS)
+    @operation(
+        "listTasks", "List tasks, newest first", "TaskPage", parameters=[queries.AllTaskFilters]
+    )
     def get(self, request: Request) -> Response:
         """Return one page of what the key may see."""
-        page = queries.read_page(request.query_params)
-        return _list(request, scoped(Task.objects.all(), access_of(request)), page)
+        asked = read_query(request, queries.AllTaskFilters)
+        return _list(request, scoped(Task.objects.all(), access_of(request)), asked)
 
 
 class ProjectTaskListView(APIView):
@@ -152,26 +153,26 @@ class ProjectTaskListView(APIView):
         "listProjectTasks",
         "List a project's tasks, newest first",
         "TaskPage",
-        parameters=PROJECT_PAGE_PARAMETERS,
+        parameters=[queries.TaskFilters],
     )
     def get(self, request: Request, project_id: str) -> Response:
         """Return one page."""
-        page = queries.read_page(request.query_params, is_of_project=True)
+        asked = read_query(request, queries.TaskFilters)
         if not is_project_id(project_id) or access_of(request).scope not in (None, project_id):
             raise not_found()
-        return _list(request, Task.objects.filter(project_id=project_id), page)
+        return _list(request, Task.objects.filter(project_id=project_id), asked)
 
 
-def _list(request: Request, queryset: Any, page: queries.Page) -> Response:
-    tasks, cursor = queries.read_tasks(queryset, page)
+def _list(request: Request, queryset: Any, asked: dict[str, Any]) -> Response:
+    tasks, cursor = read_page(
+        queries.page_query(queryset, asked),
+        limit=asked["limit"],
+        cursor=asked.get("cursor"),
+        order=BY_TIME,
+    )
     summaries = queries.webhook_summaries(tasks)
-    following = None
-    if cursor is not None:
-        query = request.query_params.copy()
-        query["cursor"] = cursor
-        following = f"{settings.PUBLIC_URL}{request.path}?{query.urlencode()}"
     results = [task_body(task, summaries[str(task.id)]) for task in tasks]
-    return Response({"results": results, "next_cursor": cursor, "next": following})
+    return page_response(request, results, cursor)
 
 
 class TaskView(APIView):

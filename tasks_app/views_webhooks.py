@@ -10,17 +10,16 @@ from rest_framework.views import APIView
 from tasks_app import queries
 from tasks_app.authentication import access_of
 from webhooks_app.models import WebhookMessage
-from webhooks_app.pagination import page_response, read_page
+from webhooks_app.pagination import OLDEST_FIRST, page_of, page_response, read_page
 from webhooks_app.requests import PageQuery, read_query
 from webhooks_app.serializers import MessageDetailSerializer
-from webhooks_app.views import page_of
 
 
 class TaskWebhooksView(APIView):
     """The webhook messages of one task."""
 
     @extend_schema(
-        operation_id="task_webhooks",
+        operation_id="listTaskWebhooks",
         parameters=[PageQuery],
         responses=page_of("TaskWebhooksPage", MessageDetailSerializer),
     )
@@ -34,6 +33,6 @@ class TaskWebhooksView(APIView):
             .prefetch_related("deliveries"),
             limit=asked["limit"],
             cursor=asked.get("cursor"),
-            is_oldest_first=True,
+            order=OLDEST_FIRST,
         )
         return page_response(request, MessageDetailSerializer(rows, many=True).data, cursor)

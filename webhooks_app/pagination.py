@@ -1,42 +1,114 @@
 """How is a long list read in pages that stay right while rows come and go?
 
-A page is found by its place in the primary key, so page 10,000 costs what page 1 does and rows
-that arrive meanwhile shift nothing. The cursor is opaque, holds no filter and opens nothing:
-every page is narrowed to what its key may see.
+A page is found by its place in an index, so page 10,000 costs what page 1 does and rows that
+arrive meanwhile shift nothing. The cursor holds no filter and opens nothing: every page is
+narrowed to what its key may see.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from typing import Any, TypeVar
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar
 
 from django.conf import settings
 from django.db.models import Model, QuerySet
+from drf_spectacular.utils import inline_serializer
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from webhooks_app.problems import ApiProblem, invalid
-from webhooks_app.requests import BIGGEST_ID
-
 Row = TypeVar("Row", bound=Model)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Order(Protocol):
+    """In which order a list is read. Every text that ``pattern`` matches is a cursor of it."""
+
+    pattern: str
+
+    def cursor(self, row: Any) -> str:
+        """Return the place just after a row."""
+
+    def columns(self) -> tuple[str, ...]:
+        """Return what the rows are sorted by."""
+
+    def after(self, queryset: QuerySet[Row], cursor: str) -> QuerySet[Row]:
+        """Return the rows behind a place."""
+
+
+@dataclass(frozen=True)
+class ById:
+    """By an ascending primary key: the order in which the rows were written."""
+
+    is_oldest_first: bool = False
+    pattern = "[0-9]{1,18}"
+
+    def cursor(self, row: Any) -> str:
+        """Return the row's id."""
+        return str(row.pk)
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the id, in the direction of this list."""
+        return ("pk" if self.is_oldest_first else "-pk",)
+
+    def after(self, queryset: QuerySet[Row], cursor: str) -> QuerySet[Row]:
+        """Return the rows behind the id, which need not exist any more."""
+        return queryset.filter(**{"pk__gt" if self.is_oldest_first else "pk__lt": int(cursor)})
+
+
+@dataclass(frozen=True)
+class ByTime:
+    """By ``created_at``, newest first, and among rows of one moment by a UUID."""
+
+    pattern = "[0-9]{1,16}-[0-9a-f]{32}"
+
+    def cursor(self, row: Any) -> str:
+        """Return the row's moment in microseconds, and its id."""
+        microseconds = (row.created_at - _EPOCH) // timedelta(microseconds=1)
+        return f"{microseconds}-{row.pk.hex}"
+
+    def columns(self) -> tuple[str, ...]:
+        """Return both columns."""
+        return ("-created_at", "-id")
+
+    def after(self, queryset: QuerySet[Row], cursor: str) -> QuerySet[Row]:
+        """Return the rows behind the place."""
+        microseconds, _, row_id = cursor.partition("-")
+        created_at = _EPOCH + timedelta(microseconds=int(microseconds))
+        # The first condition is implied by the second and is what the index can use.
+        return queryset.filter(created_at__lte=created_at).exclude(
+            created_at=created_at, id__gte=uuid.UUID(row_id)
+        )
+
+
+NEWEST_FIRST = ById()
+OLDEST_FIRST = ById(is_oldest_first=True)
+BY_TIME = ByTime()
+
+
+def page_query(
+    queryset: QuerySet[Row], *, order: Order = NEWEST_FIRST, cursor: str | None = None
+) -> QuerySet[Row]:
+    """Return the rows from a cursor on, sorted."""
+    if cursor is not None:
+        queryset = order.after(queryset, cursor)
+    return queryset.order_by(*order.columns())
 
 
 def read_page(
-    queryset: QuerySet[Row], *, limit: int, cursor: str | None, is_oldest_first: bool = False
+    queryset: QuerySet[Row], *, limit: int, cursor: str | None, order: Order = NEWEST_FIRST
 ) -> tuple[list[Row], str | None]:
-    """Return one page by primary key, and the cursor of the next one, None after the last.
+    """Return one page, and the cursor of the next one, None after the last.
 
-    Raises:
-        ApiProblem: 422 for a cursor that is none.
+    Args:
+        cursor: checked against ``order.pattern`` by whoever read the query string.
     """
-    if cursor is not None:
-        place = _read_cursor(cursor)
-        queryset = queryset.filter(**{"pk__gt" if is_oldest_first else "pk__lt": place})
-    rows = list(queryset.order_by("pk" if is_oldest_first else "-pk")[: limit + 1])
+    rows = list(page_query(queryset, order=order, cursor=cursor)[: limit + 1])
     if len(rows) <= limit:
         return rows, None
-    return rows[:limit], _cursor(rows[limit - 1].pk)
+    return rows[:limit], order.cursor(rows[limit - 1])
 
 
 def page_response(request: Request, results: Any, cursor: str | None) -> Response:
@@ -50,23 +122,13 @@ def page_response(request: Request, results: Any, cursor: str | None) -> Respons
     return Response({"results": results, "next_cursor": cursor, "next": following})
 
 
-def _cursor(place: int) -> str:
-    return base64.urlsafe_b64encode(f"i{place}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(text: str) -> int:
-    try:
-        raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-        digits = raw.removeprefix(b"i")
-        if raw[:1] == b"i" and digits.isdigit() and len(digits) < 20:
-            return min(int(digits), BIGGEST_ID)
-    except (ValueError, binascii.Error):
-        pass
-    raise _bad_cursor()
-
-
-def _bad_cursor() -> ApiProblem:
-    message = "Take the cursor from next_cursor of the page before."
-    return invalid(
-        [{"pointer": "", "code": "bad_format", "message": message, "parameter": "cursor"}]
+def page_of(name: str, row: type[serializers.BaseSerializer[Any]]) -> Any:
+    """Return the schema of one page of a list."""
+    return inline_serializer(
+        name,
+        {
+            "results": row(many=True),
+            "next_cursor": serializers.CharField(allow_null=True),
+            "next": serializers.CharField(allow_null=True),
+        },
     )

@@ -11,19 +11,21 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 
 from webhooks_app.conf import webhook_settings
+from webhooks_app.described import Described, text_pattern
 from webhooks_app.egress import EgressDenied, check_url
+from webhooks_app.pagination import BY_TIME, NEWEST_FIRST, Order
 from webhooks_app.problems import FieldProblem, field_problems, invalid, not_found
-from webhooks_app.retry import resolve_policy
+from webhooks_app.retry import MAX_WAIT_SECONDS, MAX_WAITS, resolve_policy
 
 PROJECT_ID = r"[A-Za-z0-9_-]{1,100}"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 BIGGEST_ID = 2**63 - 1
+BIGGEST_NUMBER = 2**53  # what a JSON number says without loss
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _INTEGER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 Parsed = TypeVar("Parsed", bound=serializers.Serializer[Any])
@@ -34,8 +36,18 @@ def refuse(code: str, message: str) -> ValidationError:
     return ValidationError(ErrorDetail(message, code))
 
 
-class Text(serializers.CharField):
+class Text(Described, serializers.CharField):
     """A string, not something like one; one line without control characters."""
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema of the text before it is trimmed."""
+        found: dict[str, Any] = {
+            "type": "string",
+            "pattern": text_pattern(may_be_blank=self.allow_blank),
+        }
+        if self.max_length is not None:
+            found["maxLength"] = self.max_length
+        return found
 
     def to_internal_value(self, data: Any) -> str:
         """Return the text, trimmed."""
@@ -53,6 +65,10 @@ class ProjectId(Text):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_length=100, **kwargs)
 
+    def schema(self) -> dict[str, Any]:
+        """Return the form."""
+        return {"type": "string", "pattern": f"^{PROJECT_ID}$"}
+
     def to_internal_value(self, data: Any) -> str:
         """Return the id."""
         text = super().to_internal_value(data)
@@ -61,11 +77,15 @@ class ProjectId(Text):
         return text
 
 
-class CallbackUrl(serializers.CharField):
+class CallbackUrl(Described, serializers.CharField):
     """A URL that the egress policy lets us call; taken exactly as sent, never trimmed."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(trim_whitespace=False, max_length=2048, **kwargs)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the format."""
+        return {"type": "string", "format": "uri", "maxLength": 2048}
 
     def to_internal_value(self, data: Any) -> str:
         """Return the URL."""
@@ -85,7 +105,8 @@ class Whole(serializers.IntegerField):
         """Return the number."""
         is_digits = isinstance(data, str) and re.fullmatch(r"-?[0-9]{1,19}", data, re.ASCII)
         from_query = bool(is_digits) and getattr(self.root, "is_query", False)
-        if not from_query and (isinstance(data, bool) or not isinstance(data, int)):
+        is_whole = isinstance(data, int | float) and data == data // 1  # JSON: 257.0 is 257
+        if not from_query and (isinstance(data, bool) or not is_whole):
             raise refuse("bad_type", "Must be a whole number.")
         return int(data)
 
@@ -124,21 +145,14 @@ class Moment(serializers.DateTimeField):
             raise refuse("bad_format", message) from None
 
 
-@extend_schema_field(
-    {
-        "oneOf": [
-            {"type": "string"},
-            {
-                "type": "array",
-                "maxItems": 20,
-                "items": {"type": "number", "minimum": 0, "maximum": 86400},
-            },
-            {"type": "null"},
-        ]
-    }
-)
-class RetryPolicy(serializers.Field[Any, Any, Any, Any]):
+class RetryPolicy(Described, serializers.Field[Any, Any, Any, Any]):
     """The name of a policy, or the waits themselves in seconds."""
+
+    def schema(self) -> dict[str, Any]:
+        """Return both forms."""
+        wait = {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS}
+        waits = {"type": "array", "items": wait, "maxItems": MAX_WAITS}
+        return {"anyOf": [{"enum": sorted(webhook_settings.POLICIES)}, waits]}
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the policy as it was given."""
@@ -189,12 +203,35 @@ class QuerySerializer(StrictSerializer):
     is_query = True
 
 
+class Cursor(Text):
+    """The place where a page begins, in a list sorted by id."""
+
+    order: Order = NEWEST_FIRST
+
+    def __init__(self) -> None:
+        super().__init__(required=False, help_text="`next_cursor` of the page before.")
+
+    def schema(self) -> dict[str, Any]:
+        """Return the form: every text of it is a place."""
+        return {"type": "string", "pattern": f"^{self.order.pattern}$"}
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the cursor."""
+        if not isinstance(data, str) or not re.fullmatch(self.order.pattern, data, re.ASCII):
+            raise refuse("bad_format", "Take the cursor from next_cursor of the page before.")
+        return data
+
+
+class TimeCursor(Cursor):
+    """The place where a page begins, in a list sorted by time."""
+
+    order = BY_TIME
+
+
 class PageQuery(QuerySerializer):
     """What every list understands."""
 
-    cursor = serializers.CharField(
-        required=False, max_length=200, help_text="`next_cursor` of the page before."
-    )
+    cursor = Cursor()
     limit = Whole(
         required=False, default=25, min_value=1, max_value=100, help_text="Results in one page."
     )

@@ -25,6 +25,7 @@ from webhooks_app.models import (
     WebhookMessage,
 )
 from webhooks_app.replay import progress
+from webhooks_app.requests import RetryPolicy
 
 #: Names of members, in the order in which people read them.
 Names = tuple[str, ...]
@@ -229,7 +230,7 @@ class EndpointSerializer(serializers.ModelSerializer[WebhookEndpoint]):
 
     project_id = serializers.CharField(source="scope")
     event_types = serializers.ListField(child=serializers.CharField())
-    retry_policy = serializers.JSONField(allow_null=True)
+    retry_policy = RetryPolicy(allow_null=True)
 
     class Meta:
         model = WebhookEndpoint

@@ -1,36 +1,32 @@
-"""What does each address about subscriptions, secrets and the pull feed do?"""
+"""What does each address about subscriptions do?"""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from django.db import transaction
 from django.db.models import QuerySet
-from django.db.models.functions import Now
-from drf_spectacular.utils import extend_schema, inline_serializer
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers
-from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from webhooks_app import endpoints, operator_record, stored_secrets
+from webhooks_app import endpoints, stored_secrets
 from webhooks_app.access import actor_of, check_host, project_of, scope_of
 from webhooks_app.conf import webhook_settings
-from webhooks_app.models import MessageStatus, WebhookEndpoint, WebhookEvent, WebhookMessage
-from webhooks_app.pagination import page_response, read_page
+from webhooks_app.models import WebhookEndpoint
+from webhooks_app.pagination import BY_TIME, page_of, page_response, read_page
 from webhooks_app.problems import ApiProblem, not_found
 from webhooks_app.requests import (
     CallbackUrl,
     Flag,
-    Number,
     PageQuery,
     ProjectId,
-    QuerySerializer,
     RetryPolicy,
     StrictSerializer,
     Text,
+    TimeCursor,
     read_body,
     read_query,
     read_uuid,
@@ -39,20 +35,22 @@ from webhooks_app.requests import (
 from webhooks_app.serializers import (
     EndpointSerializer,
     EndpointWithSecretSerializer,
-    EventSerializer,
     MessageSerializer,
-    SecretSerializer,
 )
-from webhooks_app.signing import jwks
-from webhooks_app.views import page_of
 
+#: A problem; the project says what one looks like.
+REFUSED = OpenApiResponse(description="`endpoint_exists`, `too_many_endpoints`.")
 _EVENT_TYPE = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)+")
-MAX_ACKNOWLEDGED = 1_000
-WEEK_SECONDS = 7 * 86_400
 
 
 class EventType(Text):
     """A dotted event type that this service sends."""
+
+    def schema(self) -> dict[str, Any]:
+        """Return the types, where they are known."""
+        known = webhook_settings.EVENT_TYPES
+        form = {"type": "string", "pattern": f"^{_EVENT_TYPE.pattern}$", "maxLength": 60}
+        return {"enum": list(known)} if known else form
 
     def to_internal_value(self, data: Any) -> str:
         """Return the type."""
@@ -86,52 +84,8 @@ class EndpointRequest(EndpointChange):
 class EndpointQuery(PageQuery):
     """The query string of the list of endpoints."""
 
+    cursor = TimeCursor()
     project_id = ProjectId(required=False)
-
-
-class SecretQuery(QuerySerializer):
-    """Whose secret: a project's, or that of one of its endpoints."""
-
-    project_id = ProjectId(required=False, help_text="Only for a key bound to no project.")
-    endpoint_id = serializers.UUIDField(required=False)
-
-
-class RotateRequest(StrictSerializer):
-    """The body of a rotation."""
-
-    project_id = ProjectId(required=False, help_text="Only for a key bound to no project.")
-    endpoint_id = serializers.UUIDField(required=False)
-    overlap_seconds = Number(
-        required=False,
-        default=stored_secrets.OVERLAP_SECONDS,
-        min_value=0,
-        max_value=WEEK_SECONDS,
-        help_text="How long the secret before signs on; 0 ends it at once.",
-    )
-
-
-class EventQuery(PageQuery):
-    """The query string of the pull feed."""
-
-    project_id = ProjectId(required=False)
-    event_type = Text(required=False, max_length=60)
-
-
-class AcknowledgeRequest(StrictSerializer):
-    """Which events have been dealt with."""
-
-    ids = serializers.ListField(
-        child=Text(max_length=64), min_length=1, max_length=MAX_ACKNOWLEDGED
-    )
-
-
-ACKNOWLEDGED = inline_serializer(
-    "Acknowledged",
-    {
-        "acknowledged": serializers.IntegerField(help_text="Events that were not before."),
-        "cancelled_messages": serializers.IntegerField(help_text="Deliveries called off."),
-    },
-)
 
 
 def visible_endpoints(request: Request) -> QuerySet[WebhookEndpoint]:
@@ -155,7 +109,7 @@ class EndpointListView(APIView):
     actions = {"POST": "admin"}
 
     @extend_schema(
-        operation_id="webhook_endpoints_list",
+        operation_id="listEndpoints",
         parameters=[EndpointQuery],
         responses=page_of("EndpointPage", EndpointSerializer),
     )
@@ -165,13 +119,15 @@ class EndpointListView(APIView):
         found = visible_endpoints(request)
         if "project_id" in asked:
             found = found.filter(scope=asked["project_id"])
-        rows, cursor = read_page(found, limit=asked["limit"], cursor=asked.get("cursor"))
+        rows, cursor = read_page(
+            found, limit=asked["limit"], cursor=asked.get("cursor"), order=BY_TIME
+        )
         return page_response(request, EndpointSerializer(rows, many=True).data, cursor)
 
     @extend_schema(
-        operation_id="webhook_endpoint_create",
+        operation_id="createEndpoint",
         request=EndpointRequest,
-        responses={201: EndpointWithSecretSerializer},
+        responses={201: EndpointWithSecretSerializer, 409: REFUSED},
     )
     def post(self, request: Request) -> Response:
         """Subscribe a URL to every event of a project, filtered by type."""
@@ -193,30 +149,30 @@ class EndpointView(APIView):
 
     actions = {"PATCH": "admin", "PUT": "admin", "DELETE": "admin"}
 
-    @extend_schema(operation_id="webhook_endpoint", responses=EndpointSerializer)
+    @extend_schema(operation_id="getEndpoint", responses=EndpointSerializer)
     def get(self, request: Request, endpoint_id: str) -> Response:
         """Show an endpoint."""
         return Response(EndpointSerializer(find_endpoint(request, endpoint_id)).data)
 
     @extend_schema(
-        operation_id="webhook_endpoint_change",
+        operation_id="changeEndpoint",
         request=EndpointChange,
-        responses=EndpointSerializer,
+        responses={200: EndpointSerializer, 409: REFUSED},
     )
     def patch(self, request: Request, endpoint_id: str) -> Response:
         """Change an endpoint."""
         return self._change(request, endpoint_id, partial=True)
 
     @extend_schema(
-        operation_id="webhook_endpoint_replace",
+        operation_id="replaceEndpoint",
         request=EndpointChange,
-        responses=EndpointSerializer,
+        responses={200: EndpointSerializer, 409: REFUSED},
     )
     def put(self, request: Request, endpoint_id: str) -> Response:
         """Write an endpoint anew; what is not given becomes the default."""
         return self._change(request, endpoint_id, partial=False)
 
-    @extend_schema(operation_id="webhook_endpoint_delete", responses={204: None})
+    @extend_schema(operation_id="deleteEndpoint", responses={204: None})
     def delete(self, request: Request, endpoint_id: str) -> Response:
         """End a subscription and what is pending for it."""
         endpoints.delete(find_endpoint(request, endpoint_id), actor=actor_of(request))
@@ -243,156 +199,10 @@ class EndpointPingView(APIView):
 
     actions = {"POST": "admin"}
 
-    @extend_schema(
-        operation_id="webhook_endpoint_ping", request=None, responses={202: MessageSerializer}
-    )
+    @extend_schema(operation_id="pingEndpoint", request=None, responses={202: MessageSerializer})
     def post(self, request: Request, endpoint_id: str) -> Response:
         """Send a `webhook.ping` event to this endpoint alone; the answer is the message."""
         endpoint = find_endpoint(request, endpoint_id)
         message = endpoints.ping(endpoint, actor=actor_of(request))
         headers = {"Location": f"/api/v1/webhooks/messages/{message.pk}"}
         return Response(MessageSerializer(message).data, 202, headers=headers)
-
-
-class SecretView(APIView):
-    """The secret that signs."""
-
-    actions = {"GET": "admin"}
-
-    @extend_schema(
-        operation_id="webhook_signing_secret",
-        parameters=[SecretQuery],
-        responses=SecretSerializer,
-    )
-    def get(self, request: Request) -> Response:
-        """Show the signing secret, made on first use, and those that still overlap."""
-        asked = read_query(request, SecretQuery)
-        scope = project_of(request, asked.get("project_id"), parameter="project_id")
-        return _secret(scope, _endpoint_of(scope, asked))
-
-
-class SecretRotateView(APIView):
-    """Change the secret that signs."""
-
-    actions = {"POST": "admin"}
-
-    @extend_schema(
-        operation_id="webhook_signing_secret_rotate",
-        parameters=[SecretQuery],
-        request=RotateRequest,
-        responses=SecretSerializer,
-    )
-    def post(self, request: Request) -> Response:
-        """Make a new secret; for 24 hours (or `overlap_seconds`) both sign every request."""
-        asked = {**read_query(request, SecretQuery), **read_body(request, RotateRequest)}
-        scope = project_of(request, asked.get("project_id"))
-        endpoint = _endpoint_of(scope, asked)
-        with transaction.atomic():
-            stored_secrets.rotate(
-                scope, asked["overlap_seconds"], endpoint.pk if endpoint else None
-            )
-            target = f"endpoint {endpoint.pk} of {scope}" if endpoint else scope
-            operator_record.note(actor_of(request), "secret.rotate", target)
-        return _secret(scope, endpoint)
-
-
-def _endpoint_of(scope: str, asked: dict[str, Any]) -> WebhookEndpoint | None:
-    if "endpoint_id" not in asked:
-        return None
-    endpoint = WebhookEndpoint.objects.filter(scope=scope, pk=asked["endpoint_id"]).first()
-    if endpoint is None:
-        raise not_found()
-    return endpoint
-
-
-def _secret(scope: str, endpoint: WebhookEndpoint | None) -> Response:
-    if endpoint is not None:
-        stored_secrets.get_or_create(scope, endpoint.pk)
-    else:
-        stored_secrets.get_or_create(scope)
-    found = stored_secrets.secret_set(scope, endpoint.pk if endpoint else None)
-    body = {"project_id": scope, "secret": found.secret, "previous": found.previous}
-    # A secret in a cache is a secret on a disk.
-    return Response(SecretSerializer(body).data, headers={"Cache-Control": "no-store"})
-
-
-class EventListView(APIView):
-    """The pull feed."""
-
-    @extend_schema(
-        operation_id="webhook_events_list",
-        parameters=[EventQuery],
-        responses=page_of("EventPage", EventSerializer),
-    )
-    def get(self, request: Request) -> Response:
-        """List unacknowledged events, oldest first; the cursor only pages."""
-        asked = read_query(request, EventQuery)
-        found = _events(scope_of(request)).filter(acknowledged_at=None)
-        if "project_id" in asked:
-            found = found.filter(scope=asked["project_id"])
-        if "event_type" in asked:
-            found = found.filter(event_type=asked["event_type"])
-        rows, cursor = read_page(
-            found, limit=asked["limit"], cursor=asked.get("cursor"), is_oldest_first=True
-        )
-        return page_response(request, EventSerializer(rows, many=True).data, cursor)
-
-
-class AcknowledgeView(APIView):
-    """Take events off the feed."""
-
-    actions = {"POST": "submit"}
-
-    @extend_schema(
-        operation_id="webhook_events_acknowledge",
-        request=AcknowledgeRequest,
-        responses=ACKNOWLEDGED,
-    )
-    def post(self, request: Request) -> Response:
-        """Acknowledge events and call off what is pending for them; unknown ids do nothing."""
-        asked = read_body(request, AcknowledgeRequest)
-        return Response(acknowledge(scope_of(request), asked["ids"]))
-
-
-def acknowledge(scope: str | None, event_ids: list[str]) -> dict[str, int]:
-    """Acknowledge events of a scope (None: of all) and cancel their pending messages.
-
-    A message under way keeps its lease token: its attempt closes its own row and then finds
-    the message ended.
-    """
-    meant = _events(scope).filter(event_id__in=event_ids)
-    with transaction.atomic():
-        fresh = meant.filter(acknowledged_at=None).update(acknowledged_at=Now())
-        waiting = WebhookMessage.objects.filter(event__in=meant, status=MessageStatus.PENDING)
-        # Locked in one order, so that two of these cannot wait for each other.
-        ids = list(
-            waiting.order_by("pk").select_for_update(of=("self",)).values_list("pk", flat=True)
-        )
-        ended = WebhookMessage.objects.filter(pk__in=ids).update(
-            status=MessageStatus.CANCELLED, next_attempt_at=None, finished_at=Now()
-        )
-    return {"acknowledged": fresh, "cancelled_messages": ended}
-
-
-def _events(scope: str | None) -> QuerySet[WebhookEvent]:
-    found = WebhookEvent.objects.all()
-    return found if scope is None else found.filter(scope=scope)
-
-
-class JwksView(APIView):
-    """The public keys of `v1a` signatures."""
-
-    authentication_classes = []
-    permission_classes = [AllowAny]
-
-    @extend_schema(
-        operation_id="webhook_public_keys",
-        responses=inline_serializer(
-            "JsonWebKeySet",
-            {"keys": serializers.ListField(child=serializers.DictField())},
-        ),
-    )
-    def get(self, request: Request) -> Response:
-        """Show the JSON Web Key Set (RFC 7517); empty where no key is configured."""
-        body = jwks([webhook_settings.ED25519_PRIVATE_KEY])
-        return Response(body, headers={"Cache-Control": "public, max-age=300"})

@@ -49,9 +49,9 @@ def test_the_schema_names_requests_answers_webhooks_and_errors() -> None:
     assert document["openapi"].startswith("3.1")
     assert {"task.completed", "task.failed", "task.cancelled"} <= set(document["webhooks"])
     components = document["components"]["schemas"]
-    fps = components["VideoParamsRequest"]["properties"]["fps"]
+    fps = components["VideoParams"]["properties"]["fps"]
     assert fps["enum"] == [12, 24, 25, 30]
-    assert components["VideoParamsRequest"]["additionalProperties"] is False
+    assert components["VideoParams"]["additionalProperties"] is False
     submit = document["paths"]["/api/v1/tasks/submit"]["post"]
     assert submit["responses"]["422"]["content"]["application/problem+json"]
     assert submit["requestBody"]["content"]["application/json"]["examples"]

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.db.models import Q
 from django.test import Client
 from django.utils import timezone
 
 from tasks_app import queries
 from tasks_app.models import Task
 from tests import factories
+from webhooks_app.pagination import BY_TIME, page_query
 
 pytestmark = pytest.mark.django_db
 
@@ -92,10 +92,11 @@ def test_deep_pages_use_the_index(api: Client) -> None:
     """The plan of a page far down reads the index from the cursor on; it sorts nothing."""
     make_tasks(3)
     oldest = Task.objects.earliest("created_at")
-    page = queries.Page(Q(), 100, (oldest.created_at, oldest.pk))
+    place = BY_TIME.cursor(oldest)
     with connection.cursor() as cursor:  # a table this small would be read as a whole
         cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
-    plan = queries.page_query(Task.objects.all(), page).explain()
+    found = queries.page_query(Task.objects.all(), {})
+    plan = page_query(found, order=BY_TIME, cursor=place)[:101].explain()
     assert "Index Scan Backward using task_page" in plan
     assert "created_at <=" in plan.split("Index Cond")[1]
     assert "Sort" not in plan

@@ -163,6 +163,15 @@ def test_a_wrong_acknowledgement_is_refused(mine, body):
     assert mine.post(f"{BASE}/events/ack", body, **JSON).status_code == 422
 
 
+def test_endpoints_are_listed_page_by_page(mine):
+    """Proves that a list sorted by time goes on where its cursor says."""
+    made = {str(factories.make_endpoint(f"{URL}/{number}").pk) for number in range(5)}
+    first = mine.get(f"{BASE}/endpoints?limit=3").json()
+    second = mine.get(first["next"]).json()
+    assert {row["id"] for row in first["results"] + second["results"]} == made
+    assert (len(first["results"]), second["next"]) == (3, None)
+
+
 def test_public_keys_are_public():
     """Proves that v1a signatures can be verified with the published key, without an API key."""
     anybody, path = Client(), "/.well-known/webhooks-jwks.json"

@@ -1,0 +1,114 @@
+"""What does each address of the pull feed do: events that nobody has dealt with yet?"""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+from drf_spectacular.utils import extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from webhooks_app.access import scope_of
+from webhooks_app.models import MessageStatus, WebhookEvent, WebhookMessage
+from webhooks_app.pagination import OLDEST_FIRST, page_of, page_response, read_page
+from webhooks_app.requests import (
+    PageQuery,
+    ProjectId,
+    StrictSerializer,
+    Text,
+    read_body,
+    read_query,
+)
+from webhooks_app.serializers import EventSerializer
+
+MAX_ACKNOWLEDGED = 1_000
+
+
+class EventQuery(PageQuery):
+    """The query string of the pull feed."""
+
+    project_id = ProjectId(required=False)
+    event_type = Text(required=False, max_length=60)
+
+
+class AcknowledgeRequest(StrictSerializer):
+    """Which events have been dealt with."""
+
+    ids = serializers.ListField(
+        child=Text(max_length=64), min_length=1, max_length=MAX_ACKNOWLEDGED
+    )
+
+
+ACKNOWLEDGED = inline_serializer(
+    "Acknowledged",
+    {
+        "acknowledged": serializers.IntegerField(help_text="Events that were not before."),
+        "cancelled_messages": serializers.IntegerField(help_text="Deliveries called off."),
+    },
+)
+
+
+class EventListView(APIView):
+    """The pull feed."""
+
+    @extend_schema(
+        operation_id="listEvents",
+        parameters=[EventQuery],
+        responses=page_of("EventPage", EventSerializer),
+    )
+    def get(self, request: Request) -> Response:
+        """List unacknowledged events, oldest first; the cursor only pages."""
+        asked = read_query(request, EventQuery)
+        found = _events(scope_of(request)).filter(acknowledged_at=None)
+        if "project_id" in asked:
+            found = found.filter(scope=asked["project_id"])
+        if "event_type" in asked:
+            found = found.filter(event_type=asked["event_type"])
+        rows, cursor = read_page(
+            found, limit=asked["limit"], cursor=asked.get("cursor"), order=OLDEST_FIRST
+        )
+        return page_response(request, EventSerializer(rows, many=True).data, cursor)
+
+
+class AcknowledgeView(APIView):
+    """Take events off the feed."""
+
+    actions = {"POST": "submit"}
+
+    @extend_schema(
+        operation_id="acknowledgeEvents",
+        request=AcknowledgeRequest,
+        responses=ACKNOWLEDGED,
+    )
+    def post(self, request: Request) -> Response:
+        """Acknowledge events and call off what is pending for them; unknown ids do nothing."""
+        asked = read_body(request, AcknowledgeRequest)
+        return Response(acknowledge(scope_of(request), asked["ids"]))
+
+
+def acknowledge(scope: str | None, event_ids: list[str]) -> dict[str, int]:
+    """Acknowledge events of a scope (None: of all) and cancel their pending messages.
+
+    A message under way keeps its lease token: its attempt closes its own row and then finds
+    the message ended.
+    """
+    meant = _events(scope).filter(event_id__in=event_ids)
+    with transaction.atomic():
+        fresh = meant.filter(acknowledged_at=None).update(acknowledged_at=Now())
+        waiting = WebhookMessage.objects.filter(event__in=meant, status=MessageStatus.PENDING)
+        # Locked in one order, so that two of these cannot wait for each other.
+        ids = list(
+            waiting.order_by("pk").select_for_update(of=("self",)).values_list("pk", flat=True)
+        )
+        ended = WebhookMessage.objects.filter(pk__in=ids).update(
+            status=MessageStatus.CANCELLED, next_attempt_at=None, finished_at=Now()
+        )
+    return {"acknowledged": fresh, "cancelled_messages": ended}
+
+
+def _events(scope: str | None) -> QuerySet[WebhookEvent]:
+    found = WebhookEvent.objects.all()
+    return found if scope is None else found.filter(scope=scope)

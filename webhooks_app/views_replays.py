@@ -1,0 +1,162 @@
+"""What does each address about replays do? One message again, or every one that a filter means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiResponse, extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from webhooks_app import replay
+from webhooks_app.access import actor_of, check_host, scope_of
+from webhooks_app.message_requests import BulkReplayRequest, ReplayOneRequest, filters_of
+from webhooks_app.models import ReplayJob
+from webhooks_app.problems import ApiProblem, not_found
+from webhooks_app.requests import read_body, read_uuid
+from webhooks_app.serializers import MessageSerializer, ReplaySerializer
+from webhooks_app.views import find_message
+
+#: A problem; the project says what one looks like.
+IN_FLIGHT = OpenApiResponse(description="`in_flight`: an attempt is under way.")
+ENDED = OpenApiResponse(description="`not_running`: the replay has ended.")
+PREVIEW = inline_serializer(
+    "ReplayPreview",
+    {
+        "dry_run": serializers.BooleanField(),
+        "count": serializers.IntegerField(),
+        "is_exact": serializers.BooleanField(help_text="False where counting stopped at `count`."),
+        "sample": MessageSerializer(many=True),
+    },
+)
+
+
+class MessageReplayView(APIView):
+    """Send one message again, also a delivered one."""
+
+    actions = {"POST": "admin"}
+
+    @extend_schema(
+        operation_id="replayMessage",
+        request=ReplayOneRequest,
+        responses={
+            202: ReplaySerializer,
+            409: IN_FLIGHT,
+        },
+    )
+    def post(self, request: Request, message_id: str) -> Response:
+        """Replay one message now; 409 `in_flight` while an attempt is under way."""
+        message = find_message(request, message_id)
+        asked = read_body(request, ReplayOneRequest)
+        if url := asked.get("callback_url", ""):
+            check_host(request, url, "/callback_url")
+        try:
+            job = replay.replay_one(
+                message,
+                to_url=url,
+                reason=asked.get("reason", ""),
+                requested_by=actor_of(request),
+                source="api",
+            )
+        except replay.ReplayRefused as refused:
+            raise ApiProblem(409, refused.code, _sentence(refused)) from None
+        return _accepted(job)
+
+
+class ReplayListView(APIView):
+    """Bulk replays."""
+
+    actions = {"POST": "admin"}
+
+    @extend_schema(
+        operation_id="startReplay",
+        request=BulkReplayRequest,
+        responses={200: PREVIEW, 202: ReplaySerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Replay every message that a filter means; `dry_run` only counts and shows a sample."""
+        asked = read_body(request, BulkReplayRequest)
+        filters, scope = filters_of(asked.get("filter", {})), scope_of(request)
+        if url := asked.get("callback_url", ""):
+            check_host(request, url, "/callback_url")
+        if asked["dry_run"]:
+            return Response(_preview(replay.preview(filters, scope)))
+        job = replay.start(
+            filters,
+            scope=scope,
+            to_url=url,
+            rate=asked.get("rate"),
+            reason=asked.get("reason", ""),
+            requested_by=actor_of(request),
+            source="api",
+        )
+        return _accepted(job)
+
+
+class ReplayView(APIView):
+    """One replay."""
+
+    actions = {"DELETE": "admin"}
+
+    @extend_schema(operation_id="getReplay", responses=ReplaySerializer)
+    def get(self, request: Request, replay_id: str) -> Response:
+        """Show how far a replay is."""
+        return Response(ReplaySerializer(_find_replay(request, replay_id)).data)
+
+    @extend_schema(operation_id="deleteReplay", responses={200: ReplaySerializer, 409: ENDED})
+    def delete(self, request: Request, replay_id: str) -> Response:
+        """Cancel a replay: what is due stays due, the rest is left alone."""
+        return _cancel(request, replay_id)
+
+
+class ReplayCancelView(APIView):
+    """Cancel a replay, for clients that cannot send DELETE."""
+
+    actions = {"POST": "admin"}
+
+    @extend_schema(
+        operation_id="cancelReplay", request=None, responses={200: ReplaySerializer, 409: ENDED}
+    )
+    def post(self, request: Request, replay_id: str) -> Response:
+        """Cancel a replay."""
+        return _cancel(request, replay_id)
+
+
+def _cancel(request: Request, replay_id: str) -> Response:
+    job = _find_replay(request, replay_id)
+    try:
+        job = replay.cancel(job, requested_by=actor_of(request))
+    except replay.NotRunning as refused:
+        problem = ApiProblem(409, refused.code, _sentence(refused), extra={"state": job.state})
+        raise problem from None
+    return Response(ReplaySerializer(job).data)
+
+
+def _find_replay(request: Request, text: str) -> ReplayJob:
+    found = ReplayJob.objects.filter(pk=read_uuid(text))
+    scope = scope_of(request)
+    job = (found if scope is None else found.filter(scope=scope)).first()
+    if job is None:
+        raise not_found()
+    return job
+
+
+def _accepted(job: ReplayJob) -> Response:
+    headers = {"Location": f"/api/v1/webhooks/replays/{job.pk}"}
+    return Response(ReplaySerializer(job).data, 202, headers=headers)
+
+
+def _preview(seen: replay.Preview) -> dict[str, Any]:
+    return {
+        "dry_run": True,
+        "count": seen.count,
+        "is_exact": seen.is_exact,
+        "sample": MessageSerializer(seen.sample, many=True).data,
+    }
+
+
+def _sentence(refused: Exception) -> str:
+    text = str(refused)
+    return f"{text[:1].upper()}{text[1:]}."

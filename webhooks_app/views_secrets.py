@@ -1,0 +1,133 @@
+"""What does each address about signing secrets and public keys do?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from drf_spectacular.utils import extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from webhooks_app import operator_record, stored_secrets
+from webhooks_app.access import actor_of, project_of
+from webhooks_app.conf import webhook_settings
+from webhooks_app.models import WebhookEndpoint
+from webhooks_app.problems import not_found
+from webhooks_app.requests import (
+    Number,
+    ProjectId,
+    QuerySerializer,
+    StrictSerializer,
+    read_body,
+    read_query,
+)
+from webhooks_app.serializers import SecretSerializer
+from webhooks_app.signing import jwks
+
+WEEK_SECONDS = 7 * 86_400
+
+
+class SecretQuery(QuerySerializer):
+    """Whose secret: a project's, or that of one of its endpoints."""
+
+    project_id = ProjectId(required=False, help_text="Only for a key bound to no project.")
+    endpoint_id = serializers.UUIDField(required=False)
+
+
+class RotateRequest(StrictSerializer):
+    """The body of a rotation."""
+
+    project_id = ProjectId(required=False, help_text="Only for a key bound to no project.")
+    endpoint_id = serializers.UUIDField(required=False)
+    overlap_seconds = Number(
+        required=False,
+        default=stored_secrets.OVERLAP_SECONDS,
+        min_value=0,
+        max_value=WEEK_SECONDS,
+        help_text="How long the secret before signs on; 0 ends it at once.",
+    )
+
+
+class SecretView(APIView):
+    """The secret that signs."""
+
+    actions = {"GET": "admin"}
+
+    @extend_schema(
+        operation_id="getSigningSecret",
+        parameters=[SecretQuery],
+        responses=SecretSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        """Show the signing secret, made on first use, and those that still overlap."""
+        asked = read_query(request, SecretQuery)
+        scope = project_of(request, asked.get("project_id"), parameter="project_id")
+        return _secret(scope, _endpoint_of(scope, asked))
+
+
+class SecretRotateView(APIView):
+    """Change the secret that signs."""
+
+    actions = {"POST": "admin"}
+
+    @extend_schema(
+        operation_id="rotateSigningSecret",
+        parameters=[SecretQuery],
+        request=RotateRequest,
+        responses=SecretSerializer,
+    )
+    def post(self, request: Request) -> Response:
+        """Make a new secret; for 24 hours (or `overlap_seconds`) both sign every request."""
+        asked = {**read_query(request, SecretQuery), **read_body(request, RotateRequest)}
+        scope = project_of(request, asked.get("project_id"))
+        endpoint = _endpoint_of(scope, asked)
+        with transaction.atomic():
+            stored_secrets.rotate(
+                scope, asked["overlap_seconds"], endpoint.pk if endpoint else None
+            )
+            target = f"endpoint {endpoint.pk} of {scope}" if endpoint else scope
+            operator_record.note(actor_of(request), "secret.rotate", target)
+        return _secret(scope, endpoint)
+
+
+def _endpoint_of(scope: str, asked: dict[str, Any]) -> WebhookEndpoint | None:
+    if "endpoint_id" not in asked:
+        return None
+    endpoint = WebhookEndpoint.objects.filter(scope=scope, pk=asked["endpoint_id"]).first()
+    if endpoint is None:
+        raise not_found()
+    return endpoint
+
+
+def _secret(scope: str, endpoint: WebhookEndpoint | None) -> Response:
+    if endpoint is not None:
+        stored_secrets.get_or_create(scope, endpoint.pk)
+    else:
+        stored_secrets.get_or_create(scope)
+    found = stored_secrets.secret_set(scope, endpoint.pk if endpoint else None)
+    body = {"project_id": scope, "secret": found.secret, "previous": found.previous}
+    # A secret in a cache is a secret on a disk.
+    return Response(SecretSerializer(body).data, headers={"Cache-Control": "no-store"})
+
+
+class JwksView(APIView):
+    """The public keys of `v1a` signatures."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+
+    @extend_schema(
+        operation_id="publicKeys",
+        responses=inline_serializer(
+            "JsonWebKeySet",
+            {"keys": serializers.ListField(child=serializers.DictField())},
+        ),
+    )
+    def get(self, request: Request) -> Response:
+        """Show the JSON Web Key Set (RFC 7517); empty where no key is configured."""
+        body = jwks([webhook_settings.ED25519_PRIVATE_KEY])
+        return Response(body, headers={"Cache-Control": "public, max-age=300"})
