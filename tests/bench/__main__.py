@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -25,6 +24,7 @@ FIGURES = {
     "P9": "pages:p9",
     "P10": "crowds:p10",
     "P11": "film:p11",
+    "P12": "queue:p12",
 }
 
 
@@ -45,7 +45,6 @@ def main() -> int:
         return 2
     scale = place.SCALES[os.environ.get("QUICK", "")]
     place.prepare()
-    logging.getLogger().setLevel(logging.ERROR)  # this process's own requests are not news
     console = Console(width=None if sys.stdout.isatty() else 140)
     machine, commit = place.machine(), place.commit()
     console.print(f"{machine}, commit {commit}")
