@@ -19,7 +19,8 @@ from tasks_app import lifecycle
 from tasks_app.admin.media import previews
 from tasks_app.models import Task, TaskStatus
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.admin.base import KnownValuesFilter, Operation, ReadOnlyAdmin, record_action
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action
+from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter
 from webhooks_app.admin.messages import STATUS_TONES as MESSAGE_TONES
 from webhooks_app.explain import seconds_text, visible
 from webhooks_app.models import WebhookMessage
@@ -104,7 +105,7 @@ class TaskAdmin(ReadOnlyAdmin):
         "created_at",
     ]
     list_display_links = ["short_id"]
-    list_filter = [StatusFilter, TypeFilter, "created_at"]
+    list_filter = [StatusFilter, TypeFilter, WrittenFilter]
     search_fields = ["id"]
     search_help_text = "Task id, or exactly a project"
     ordering = ["-created_at", "-id"]

@@ -65,7 +65,7 @@ def dead_letter(receiver: Receiver, answer: Answer | int = 500) -> WebhookMessag
 def wait_for(message: WebhookMessage, status: str) -> None:
     """Wait until the message has that state."""
     rows = WebhookMessage.objects.filter(pk=message.pk, status=status)
-    wait_until(rows.exists, 10, f"message {message.pk} {status}")
+    wait_until(rows.exists, 20, f"message {message.pk} {status}")
 
 
 def admin_page(base: Any, name: str, *args: Any) -> str:

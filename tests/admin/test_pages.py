@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from tests import factories
 from tests.admin import crowd
-from webhooks_app.admin import base
+from webhooks_app.admin import lists
 from webhooks_app.models import WebhookMessage
 
 pytestmark = pytest.mark.django_db
@@ -85,7 +87,7 @@ def test_list_counts_no_further_than_its_limit(
     """Shows that a table of millions is not counted, and that the list says so."""
     for number in range(4):
         factories.make_message(url=f"https://r{number}.example.org/")
-    monkeypatch.setattr(base, "COUNT_LIMIT", 3)
+    monkeypatch.setattr(lists, "COUNT_LIMIT", 3)
     with django_assert_max_num_queries(MAX_QUERIES) as queries:
         answer = admin_client.get(page("webhooks_app_webhookmessage_changelist"))
     counts = [q["sql"] for q in queries.captured_queries if "COUNT(" in q["sql"].upper()]
@@ -216,14 +218,18 @@ def test_odd_search_finds_nothing(name: str, term: str, admin_client: Client) ->
         {"last_error_code": "http_status"},
         {"last_status_code": "500"},
         {"last_status_code": "nonsense"},
+        {"status": "dead", "since": "6"},
+        {"status": "dead", "since": "nonsense"},
     ],
 )
 def test_filters_of_messages(query: dict[str, str], admin_client: Client) -> None:
     """Shows that every filter can be chosen, and that a foreign value is no error page."""
     dead = factories.make_message("dead")
     factories.make_message("pending", event=factories.make_event("task.failed"))
+    if query.get("since") == "6":
+        factories.make_message("dead", created_at=timezone.now() - timedelta(hours=7))
     answer = admin_client.get(page("webhooks_app_webhookmessage_changelist"), query)
-    if "nonsense" in query.values():
+    if query == {"last_status_code": "nonsense"}:
         assert answer.status_code in (200, 302)
         return
     assert [m.pk for m in answer.context["cl"].result_list] == [dead.pk]

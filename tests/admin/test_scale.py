@@ -100,6 +100,9 @@ def lists() -> Iterator[tuple[str, dict[str, str]]]:
         yield name, {}
         yield name, {"p": "20"}
         yield name, {"_facets": "True"}
+        yield from ((name, {"since": hours}) for hours in ("1", "168"))
+    yield message, {"status": "dead", "since": "1"}
+    yield message, {"event_type": "task.failed", "since": "1"}
     yield from ((f"webhooks_app_{name}", {}) for name in ("operatoraction", "replayjob"))
 
 

@@ -1,4 +1,4 @@
-"""How does the admin stay fast on millions of rows, and how is every action confirmed and recorded?
+"""How is a row shown, and how is every action on it confirmed and recorded?
 
 Pages are read-only; whatever changes something is an `Operation`: a button that leads to a page
 which says what will happen and asks why, and a POST that does it. A GET never changes anything.
@@ -15,11 +15,10 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.functional import cached_property
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
@@ -32,10 +31,8 @@ from unfold.widgets import (
 )
 
 from webhooks_app import operator_record
+from webhooks_app.admin.lists import BoundedPaginator, QuietChangeList, SinceFilter
 from webhooks_app.models import WebhookMessage
-
-# A page beyond this is reached by a filter or a search: OFFSET walks over every row before it.
-COUNT_LIMIT = 1_000
 
 text_widget = UnfoldAdminTextInputWidget
 whole_number_widget = UnfoldAdminIntegerFieldWidget
@@ -47,35 +44,6 @@ def time_widget() -> forms.DateTimeInput:
     """Return the browser's own picker of a date and time; it needs no script."""
     attrs = {"type": "datetime-local", "step": "1", "class": " ".join(INPUT_CLASSES)}
     return forms.DateTimeInput(format="%Y-%m-%dT%H:%M:%S", attrs=attrs)
-
-
-class BoundedCount(int):
-    """A count that stopped at its limit and says so when shown."""
-
-    def __str__(self) -> str:
-        return f"{int(self):,}+"
-
-
-class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts no further than `COUNT_LIMIT` rows, so that a list of millions opens at once."""
-
-    @cached_property
-    def count(self) -> int:
-        """Return the number of rows, at most the limit."""
-        rows: Any = self.object_list
-        # Unordered: asked for the newest ones, PostgreSQL might walk past all others.
-        counted = rows.order_by()[: COUNT_LIMIT + 1].count()
-        return BoundedCount(COUNT_LIMIT) if counted > COUNT_LIMIT else int(counted)
-
-
-class QuietChangeList(ChangeList):  # type: ignore[misc, type-arg, unused-ignore]
-    """Says how many rows there are only where a filter or a search narrowed them down."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        """Fetch the page; without a narrowing the count would stand beside "show all"."""
-        super().get_results(request)
-        if not (self.query or self.get_filters_params()):
-            self.full_result_count = self.result_count
 
 
 class ReasonForm(forms.Form):
@@ -145,6 +113,12 @@ class ReadOnlyAdmin(ModelAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the class behind the list."""
         return QuietChangeList
+
+    def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Paginator[Any]:
+        """Return the paginator of a list."""
+        paginator = super().get_paginator(request, *args, **kwargs)
+        paginator.is_counted_in_order = SinceFilter.parameter_name in request.GET
+        return paginator
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody adds rows by hand."""
@@ -290,21 +264,3 @@ def confirm(
         "submit": submit or title,
     }
     return TemplateResponse(request, "webhooks_app/confirm.html", context)
-
-
-class KnownValuesFilter(admin.SimpleListFilter):
-    """A filter over an indexed column with values known without asking the table."""
-
-    values: Sequence[tuple[str, str]] = ()
-    column = ""
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
-        """Return the choices."""
-        return self.values
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Apply the choice."""
-        chosen = self.value()
-        if chosen is None or chosen not in {str(value) for value, _ in self.values}:
-            return queryset
-        return queryset.filter(**{self.column: chosen})

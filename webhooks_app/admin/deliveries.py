@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import display
 
-from webhooks_app.admin.base import KnownValuesFilter, ReadOnlyAdmin
+from webhooks_app.admin.base import ReadOnlyAdmin
+from webhooks_app.admin.lists import KnownValuesFilter, SinceFilter
 from webhooks_app.explain import WHAT_THE_CODE_MEANS, seconds_text, summary
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
 from webhooks_app.search import search_deliveries
@@ -32,6 +33,13 @@ class OutcomeFilter(KnownValuesFilter):
     title = "outcome"
     parameter_name = column = "outcome"
     values = DeliveryOutcome.choices
+
+
+class StartedFilter(SinceFilter):
+    """By when it was made."""
+
+    title = "started in"
+    column = "started_at"
 
 
 class TriggerFilter(KnownValuesFilter):
@@ -55,7 +63,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     """Every attempt; its page is its place in the message's timeline."""
 
     list_display = ["number", "shown_outcome", "status", "receiver", "event", "took", "started_at"]
-    list_filter = [OutcomeFilter, TriggerFilter, DeliveryErrorFilter, "started_at"]
+    list_filter = [OutcomeFilter, StartedFilter, TriggerFilter, DeliveryErrorFilter]
     list_select_related = ["message__event"]
     search_fields = ["id"]
     search_help_text = "Number, task id, msg_…, project, host (newest)"

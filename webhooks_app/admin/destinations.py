@@ -15,7 +15,6 @@ from unfold.decorators import display
 
 from webhooks_app import destinations
 from webhooks_app.admin.base import (
-    KnownValuesFilter,
     Operation,
     ReadOnlyAdmin,
     ReasonForm,
@@ -23,6 +22,7 @@ from webhooks_app.admin.base import (
     sent_ping,
     whole_number_widget,
 )
+from webhooks_app.admin.lists import KnownValuesFilter
 from webhooks_app.explain import seconds_text, why_held
 from webhooks_app.models import OperatorAction, WebhookDestination, WebhookMessage
 

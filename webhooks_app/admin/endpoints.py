@@ -12,13 +12,8 @@ from django.utils.html import format_html
 from unfold.decorators import display
 
 from webhooks_app import endpoints
-from webhooks_app.admin.base import (
-    KnownValuesFilter,
-    Operation,
-    ReadOnlyAdmin,
-    actor,
-    sent_ping,
-)
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, sent_ping
+from webhooks_app.admin.lists import KnownValuesFilter
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
 from webhooks_app.url_grammar import safe_url
 

@@ -16,7 +16,8 @@ from django.utils.html import format_html
 from unfold.decorators import action, display
 
 from webhooks_app.admin import replaying
-from webhooks_app.admin.base import KnownValuesFilter, Operation, ReadOnlyAdmin
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin
+from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter
 from webhooks_app.explain import (
     WHAT_THE_CODE_MEANS,
     attempts,
@@ -108,7 +109,7 @@ class MessageAdmin(ReadOnlyAdmin):
     page_template = "webhooks_app/message.html"
     list_display = ["id", "shown_status", "event_type", "receiver", "tries", "last", "created_at"]
     list_display_links = ["id", "shown_status"]
-    list_filter = [StatusFilter, EventTypeFilter, ErrorFilter, AnswerFilter, "created_at"]
+    list_filter = [StatusFilter, WrittenFilter, EventTypeFilter, ErrorFilter, AnswerFilter]
     list_select_related = ["event", "destination"]
     search_fields = ["id"]
     search_help_text = "Number, task id, msg_…, project or host"

@@ -13,7 +13,8 @@ from unfold.decorators import display
 
 from webhooks_app import replay
 from webhooks_app.admin import replaying
-from webhooks_app.admin.base import KnownValuesFilter, Operation, ReadOnlyAdmin
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin
+from webhooks_app.admin.lists import KnownValuesFilter
 from webhooks_app.dashboard import cached
 from webhooks_app.explain import visible
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
