@@ -142,9 +142,11 @@ class Engine:
         """
         most = webhook_settings.MAX_IN_FLIGHT
         share = max(1, int(most * PROJECT_SHARE))
+        # Full a little earlier, so that one project never makes the others' claims tiny.
+        limit = share - max(1, most // 16)
         under_way = Counter(message.scope for message in self._sends.values())
-        full = [scope for scope, count in under_way.items() if count >= share]
-        busiest = max((count for count in under_way.values() if count < share), default=0)
+        full = [scope for scope, count in under_way.items() if count > limit]
+        busiest = max((count for count in under_way.values() if count <= limit), default=0)
         # All that one claim takes may be of one project.
         return min(most - len(self._sends), CLAIM_LIMIT, share - busiest), full
 

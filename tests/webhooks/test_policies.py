@@ -210,4 +210,4 @@ def test_real_engine_keeps_the_simulated_times(engine: EngineThread, receiver: R
     real = [(moment - begun[0]).total_seconds() for moment in begun]
     assert len(real) == len(expected) == 6
     for attempt, at in zip(expected, real, strict=True):
-        assert attempt.at - 0.005 <= at <= attempt.at + 0.25
+        assert attempt.at - 0.005 <= at <= attempt.at + 1.5

@@ -149,7 +149,7 @@ def test_pruning_beside_deliveries_holds_nobody_up(
         publish(receiver.url, subject=f"new-{len(latencies)}")
         receiver.wait_for(len(latencies) + 1)
         latencies.append(time.monotonic() - started_at)
-    assert max(latencies) < 1.0
+    assert max(latencies) < 3.0
     assert not WebhookMessage.objects.filter(url=url).exists()
     assert WebhookMessage.objects.count() == len(latencies)
 

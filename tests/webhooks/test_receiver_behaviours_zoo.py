@@ -31,7 +31,7 @@ from webhooks_app.probes import tls_context
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-TIMEOUT_SECONDS = 0.6
+TIMEOUT_SECONDS = 1.2
 FAR_POLICY = [60]
 # What an attempt leaves: error code, status, whether the stored body is cut, message's state.
 RETRIED, DONE, DEAD = "pending", "delivered", "dead"
@@ -135,16 +135,16 @@ def test_redirects_are_recorded_with_their_target_and_never_followed(zoo: ExitSt
     assert inner.connections == 0
 
 
-# Status, Retry-After; what message and origin then wait, where the policy says 2 s.
+# Status, Retry-After; what message and origin then wait, where the policy says 20 s.
 PATIENCE = [
     (429, "30", 30, 30),
     (503, "600", 600, 60),
     (429, "1000000000", 86_400, 60),
     (503, "in two minutes", 120, 60),
-    (429, "-5", 2, None),
-    (429, "garbage", 2, None),
-    (429, "0", 2, None),
-    (500, "600", 2, None),
+    (429, "-5", 20, None),
+    (429, "garbage", 20, None),
+    (429, "0", 20, None),
+    (500, "600", 20, None),
 ]
 
 
@@ -154,17 +154,17 @@ def test_retry_after_moves_the_message_and_holds_the_origin(zoo: ExitStack) -> N
     for status, value, wait, hold in PATIENCE:
         value = formatdate(time.time() + 120, usegmt=True) if "two" in value else value
         receiver = zoo.enter_context(Receiver([answers.retry_after(value, status)]))
-        event = publish(receiver.url, subject=f"{status} {value}", policy=[2])
+        event = publish(receiver.url, subject=f"{status} {value}", policy=[20])
         owed.append((event, wait, hold))
     for event, wait, hold in owed:
         assert seen(event)[3] == RETRIED
         message = event.messages.get()
-        assert _seconds_until(message.next_attempt_at) == pytest.approx(wait, abs=2)
+        assert _seconds_until(message.next_attempt_at) == pytest.approx(wait, abs=4)
         place = WebhookDestination.objects.filter(pk=message.destination_id)
         destination = wait_until(place.filter(last_failure_at__isnull=False).first)
         assert destination.hold_reason == ("retry_after" if hold else "")
         if hold:
-            assert _seconds_until(destination.held_until) == pytest.approx(hold, abs=2.5)
+            assert _seconds_until(destination.held_until) == pytest.approx(hold, abs=5)
 
 
 def _seconds_until(moment: datetime) -> float:
@@ -196,7 +196,7 @@ def test_failed_look_up_is_dns_within_the_time_out(zoo: ExitStack) -> None:
     silent = publish("http://silent.example.net/", subject="silent", policy=FAR_POLICY)
     assert seen(absent) == ("dns", None, False, RETRIED)
     assert seen(silent) == ("dns", None, False, RETRIED)
-    assert attempts_of(silent)[0].duration_ms == pytest.approx(TIMEOUT_SECONDS * 1000, abs=250)
+    assert attempts_of(silent)[0].duration_ms == pytest.approx(TIMEOUT_SECONDS * 1000, abs=500)
 
 
 def test_dying_idle_connections_cost_no_attempt(zoo: ExitStack) -> None:
