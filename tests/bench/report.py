@@ -103,7 +103,7 @@ def show(console: Console, figures: list[Figure]) -> None:
     for figure in figures:
         sign = "at most" if figure.is_less_better else "at least"
         table.add_row(
-            f"{figure.what} [{figure.unit}]",
+            f"{figure.what}, {figure.unit}",
             _spread(figure.ours),
             f"{_spread(figure.reference)} {figure.reference_name}" if figure.reference else "",
             "" if figure.ratio is None else f"{figure.ratio:.3g}",
