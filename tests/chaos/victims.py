@@ -126,9 +126,13 @@ class Scene:
         return kinds
 
     def kill_one(self, rng: random.Random) -> str:
-        """kill -9 of one process of any kind; the supervisor is started again by hand."""
+        """kill -9 of one process of any kind, or of all; started again as a person would."""
         kinds = self.processes()
-        kind = rng.choice(sorted(kinds))
+        kind = rng.choice([*sorted(kinds), "everything"])
+        if kind == "everything":
+            self.service.kill_everything()
+            self.service.start()
+            return kind
         victim = rng.choice(kinds[kind])
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.send_signal(signal.SIGKILL)
