@@ -10,6 +10,7 @@ import os
 import secrets
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +104,13 @@ def _f2(var: Path, scale: Scale) -> Figure:
         return points.f2(stage, scale.points, scale.actions, scale.hits)
 
 
-def _timed(run: Callable[[Path], Figure], var: Path) -> Figure:
+def _timed(name: str, run: Callable[[Path], Figure], var: Path) -> Figure:
     began = time.monotonic()
-    figure = run(var)
+    try:
+        figure = run(var)
+    except Exception as error:  # one run that breaks down must not keep the others from theirs
+        traceback.print_exc()
+        figure = Figure(name, "the run itself broke down", "", missed=[str(error)[:500]])
     figure.seconds = round(time.monotonic() - began, 1)
     return figure
 
@@ -133,7 +138,7 @@ def main() -> int:
         console.print(f"{name} ...")
         shared = "stage" if name in STAGED else "service"
         place.clear(place.VAR / shared)
-        figures.append(_timed(every[name], place.VAR / shared))
+        figures.append(_timed(name, every[name], place.VAR / shared))
         report.save(place.VAR.parent / "chaos.json", figures, **about)
     report.show(console, figures)
     return 0 if all(figure.is_reached for figure in figures) else 1

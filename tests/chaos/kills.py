@@ -61,8 +61,9 @@ def f3(var: Path, kills: int) -> Figure:
     figure = Figure("F3", f"{kills} x kill -9 of the worker at work (lease 2 s)", "at most 4 s")
     waits = []
     accepted: list[str] = []
-    with victims.running(var, "f3", seconds=1.5) as scene:
+    with victims.running(var, "f3", seconds=3.0) as scene:
         for _ in range(kills):
+            wait_until(lambda: len(scene.workers()) == WORKERS, timeout=60)
             with scene.load(threads=1, pause=3600) as load:
                 wait_until(lambda load=load: bool(load.accepted), timeout=30)
             accepted += load.accepted
@@ -94,7 +95,6 @@ def _worker_of(scene: Scene, task_id: str) -> int:
         return re.findall(mark, scene.service.whole_log(), re.MULTILINE)
 
     number = int(wait_until(found, timeout=5)[-1])
-    wait_until(lambda: len(scene.workers()) == WORKERS, timeout=30)
     return scene.workers()[number - 1]
 
 
