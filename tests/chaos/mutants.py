@@ -90,14 +90,14 @@ MUTANTS = (
     Mutant(
         "recovery of a dead engine's messages",
         "webhooks_app/housekeeping.py",
-        "            expired = await claims.expired_leases(connection)",
+        "            expired = await recovery.expired_leases(connection)",
         "            expired = []",
         ENGINE,
     ),
     Mutant(
         "closing of a dead engine's attempts",
         "webhooks_app/housekeeping.py",
-        "await claims.close_ended(connection)",
+        "await recovery.close_ended(connection)",
         "0",
         ENGINE,
     ),
