@@ -58,7 +58,7 @@ def run_next(task_type: str) -> None:
 @contextlib.contextmanager
 def _slot(provider: Provider) -> Iterator[bool]:
     """Hold one of the seats for local renders; a remote provider needs none."""
-    if not getattr(provider, "is_local", False):
+    if not provider.is_local:
         yield True
         return
     is_free = _slots.acquire(blocking=False)

@@ -157,9 +157,14 @@ class Result:
 
 @runtime_checkable
 class Provider(Protocol):
-    """One maker of media. Instances are shared by all worker threads of a process."""
+    """One maker of media. Instances are shared by all worker threads of a process.
+
+    ``is_local``: the work burns this machine's cores, so that at most ``RENDER_SLOTS`` run
+    at once; one that waits for a far side needs no slot.
+    """
 
     name: str
+    is_local: bool
     task_types: frozenset[str]
 
     def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:

@@ -11,6 +11,7 @@ class Painter:
     """Paints everything but 4000 pixels wide."""
 
     name = "painter"
+    is_local = True
     task_types = frozenset({"video_generation", "image_generation", "audio_generation"})
 
     def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core.files.storage import default_storage
+from django.db import connections
 
 from tasks_app import lifecycle, runner
 from tasks_app.models import MediaFile, Task
+from tasks_app.providers.base import Context, Job, Result
 from tasks_app.shutdown import stopping
+from tests.providers import StillProvider
 from webhooks_app.models import WebhookEvent
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -108,10 +112,7 @@ def test_shutdown_hands_the_task_back(settings: Any) -> None:
 
 def test_cancelled_task_stops_its_work_within_two_seconds(settings: Any) -> None:
     """Cancel is noticed by the watch, the work stops and its files are discarded."""
-    import threading
     import time
-
-    from django.db import connections
 
     use(settings, seconds=30)
     task = submit()
@@ -134,9 +135,70 @@ def test_cancelled_task_stops_its_work_within_two_seconds(settings: Any) -> None
     assert not MediaFile.objects.exists()
 
 
-def test_no_slot_is_a_no_op(settings: Any) -> None:
+class CountingProvider(StillProvider):
+    """Remember how many of its kind worked at once."""
+
+    lock = threading.Lock()
+    working = most = 0
+
+    def __init__(self, is_local: bool = True, **options: Any) -> None:
+        super().__init__(**options)
+        self.is_local = is_local
+
+    def generate(self, job: Job, context: Context) -> Result:
+        """Count around the work."""
+        cls = CountingProvider
+        with cls.lock:
+            cls.working += 1
+            cls.most = max(cls.most, cls.working)
+        try:
+            return super().generate(job, context)
+        finally:
+            with cls.lock:
+                cls.working -= 1
+
+
+def run_at_once(settings: Any, count: int, **options: Any) -> int:
+    """Work on ``count`` tasks in as many threads; return how many worked at the same time."""
+    path = f"{__name__}.CountingProvider"
+    settings.GENERATION_PROVIDERS = {"image_generation": {"provider": path, "options": options}}
+    CountingProvider.most = 0
+    for _ in range(count):
+        submit()
+
+    def work() -> None:
+        try:
+            runner.run_next("image_generation")
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    return CountingProvider.most
+
+
+def test_local_renders_never_exceed_the_slots(settings: Any) -> None:
+    """More threads than slots render at most RENDER_SLOTS at once."""
+    slots = settings.RENDER_SLOTS
+    assert run_at_once(settings, slots + 2, seconds=1.0) == slots
+
+
+def test_remote_provider_needs_no_slot(settings: Any) -> None:
+    """Waiting for a far side takes no seat of a render."""
+    count = settings.RENDER_SLOTS + 2
+    assert run_at_once(settings, count, is_local=False, seconds=1.5) == count
+
+
+@pytest.mark.parametrize(
+    "provider",
+    ["tests.providers.StillProvider", "tasks_app.providers.previz.provider.PrevizProvider"],
+)
+def test_no_slot_is_a_no_op(settings: Any, provider: str) -> None:
     """With every render seat taken a ticket does nothing and the task stays queued."""
-    use(settings)
+    settings.GENERATION_PROVIDERS = {"image_generation": provider}
     task = submit()
     taken = [runner._slots.acquire(blocking=False) for _ in range(settings.RENDER_SLOTS)]
     try:

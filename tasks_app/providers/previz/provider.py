@@ -33,6 +33,7 @@ class PrevizProvider:
     """
 
     name = NAME
+    is_local = True
     task_types = frozenset({"video_generation", "image_generation", "audio_generation"})
 
     def __init__(self, quality: str = "final", memory_bytes: int = MEMORY_BYTES) -> None:
