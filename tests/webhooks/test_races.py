@@ -164,7 +164,7 @@ def _prune() -> None:
 def test_ending_a_task_and_recording_its_progress_never_deadlock() -> None:
     """The end calls off 30 progress messages while an engine records them: nobody is the victim."""
     failures: list[Exception] = []
-    for number in range(12):
+    for number in range(8):
         subject, rows = _progress_under_way(number)
         barrier = threading.Barrier(2)
         threads = [
