@@ -90,7 +90,9 @@ def _web_command() -> list[str]:
     command += ["--workers", _number("WEB_PROCESSES", 2)]
     # Said explicitly: the default is 512 threads, each with a database connection.
     command += ["--blocking-threads", _number("WEB_THREADS", 16)]
-    command += ["--blocking-threads-idle-timeout", "600", "--backpressure", "64"]
+    command += ["--blocking-threads-idle-timeout", "600"]
+    # Counts connections, idle and half-sent ones too: a few slow clients must not fill it.
+    command += ["--backpressure", "1024"]
     command += ["--respawn-failed-workers", "--respawn-interval", "0.5"]
     # Open event streams would never end by themselves.
     command += ["--workers-kill-timeout", "8"]

@@ -1,0 +1,202 @@
+"""Do the API's promises hold through the real web server, across two of its processes?"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tasks_app import wake
+from tasks_app.models import ApiKey, Task
+from tests import factories
+from tests.server import Answer, WebServer, no_renders
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SUBMIT = "/api/v1/tasks/submit"
+STREAMS = 2
+BODY = {**factories.SEED_REQUEST, "task_data": {"prompt": "a lamp"}}
+Servers = tuple[WebServer, WebServer]
+
+
+@pytest.fixture(scope="module")
+def servers(django_db_setup: None, django_db_blocker: Any) -> Iterator[Servers]:
+    """Two servers of one process each, which share nothing but PostgreSQL and Redis."""
+    environment = {"SSE_STREAMS": str(STREAMS), "SSE_MAX_SECONDS": "20", **no_renders()}
+    with (
+        django_db_blocker.unblock(),
+        WebServer(processes=1, **environment) as first,
+        WebServer(processes=1, **environment) as second,
+    ):
+        yield first, second
+
+
+def problem_of(answer: Answer) -> dict[str, Any]:
+    """The problem in an answer, after a look at its form."""
+    assert answer.headers["Content-Type"] == "application/problem+json", answer.content
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == answer.status
+    return problem
+
+
+def test_concurrent_repeats_of_ten_keys_are_ten_tasks(servers: Servers, api_key: str) -> None:
+    """50 at once with each of 10 keys: one makes the task, 49 are told so; Redis plays no part."""
+
+    def once(number: int) -> Answer:
+        if number % 100 == 0:
+            wake.client().flushdb()
+        headers = {"Idempotency-Key": f"key-{number % 10}"}
+        return servers[number % 2].call("POST", SUBMIT, BODY, key=api_key, headers=headers)
+
+    with ThreadPoolExecutor(25) as pool:
+        answers = list(pool.map(once, range(500)))
+    assert {answer.status for answer in answers} == {201}
+    by_task = Counter(answer.json()["task_id"] for answer in answers)
+    assert sorted(by_task.values()) == [50] * 10
+    replayed = [answer for answer in answers if answer.headers.get("Idempotent-Replayed")]
+    assert (len(replayed), Task.objects.count()) == (490, 10)
+    other = {**BODY, "priority": "low"}
+    answer = servers[0].call(
+        "POST", SUBMIT, other, key=api_key, headers={"Idempotency-Key": "key-1"}
+    )
+    assert problem_of(answer)["code"] == "idempotency_conflict"
+
+
+def test_one_limit_holds_for_both_processes(servers: Servers) -> None:
+    """A key's bucket is emptied by both together; what is over it hears when to come back."""
+    key = factories.make_api_key(rate_limit_per_minute=12)[1]
+    answers = [servers[number % 2].call("GET", "/api/v1/tasks", key=key) for number in range(30)]
+    taken = [answer for answer in answers if answer.status == 200]
+    assert len(taken) in (12, 13), "a token comes back every five seconds"
+    assert taken[0].headers["RateLimit-Limit"] == "12"
+    assert taken[0].headers["RateLimit-Remaining"] == "11"
+    refused = answers[-1]
+    assert problem_of(refused)["code"] == "rate_limited"
+    assert 1 <= int(refused.headers["Retry-After"]) <= 5
+    assert refused.headers["RateLimit-Remaining"] == "0"
+
+
+def test_a_revoked_key_opens_neither_process(servers: Servers, api_key: str) -> None:
+    """The first request after the revocation is refused, wherever it lands."""
+    paths = ("/api/v1/tasks", "/api/v1/tasks/metrics")
+    assert {server.call("GET", p, key=api_key).status for server in servers for p in paths} == {200}
+    ApiKey.objects.filter(prefix=api_key[:8]).update(revoked=True)
+    assert {server.call("GET", p, key=api_key).status for server in servers for p in paths} == {401}
+
+
+def head(key: str, *lines: str) -> bytes:
+    """The head of a submit, up to the empty line."""
+    fixed = ("POST /api/v1/tasks/submit HTTP/1.1", "Host: 127.0.0.1", "Connection: close")
+    lines = (*fixed, f"X-API-Key: {key}", *lines)
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def test_a_chunked_body_over_the_limit_is_413(servers: Servers, api_key: str) -> None:
+    """A body without a length is counted while it is read."""
+    kind = "Content-Type: application/json"
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    request = head(api_key, kind, "Transfer-Encoding: chunked") + chunk * 40 + b"0\r\n\r\n"
+    answer = servers[0].raw(request)
+    assert answer.startswith(b"HTTP/1.1 413"), answer[:300]
+    assert b"application/problem+json" in answer
+
+
+def test_a_chunked_body_within_the_limit_is_taken(servers: Servers, api_key: str) -> None:
+    """Sending in chunks is nothing bad in itself."""
+    body = json.dumps(BODY).encode()
+    chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    kind = "Content-Type: application/json"
+    answer = servers[0].raw(head(api_key, kind, "Transfer-Encoding: chunked") + chunk)
+    assert answer.startswith(b"HTTP/1.1 201"), answer[:300]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (["Content-Type: application/json", "Content-Encoding: gzip"], 415),
+        (["Content-Type: text/plain"], 415),
+        (["Content-Type: application/json", "X-HTTP-Method-Override: DELETE"], 422),
+        (["Content-Type: application/json", "X-API-Key: abcdefgh.abcdefghabcdefgh"], 401),
+    ],
+)
+def test_headers_that_change_the_meaning_are_refused(
+    servers: Servers, api_key: str, headers: list[str], status: int
+) -> None:
+    """A compressed body, another type, a second key; an override of the method is not heard."""
+    answer = servers[0].raw(head(api_key, *headers, "Content-Length: 2") + b"{}")
+    assert answer.startswith(b"HTTP/1.1 %d" % status), answer[:300]
+    assert b"application/problem+json" in answer
+
+
+def test_expect_100_continue_gets_its_answer(servers: Servers, api_key: str) -> None:
+    """A client that asks before it sends is told to go on, and then served."""
+    body = json.dumps(BODY).encode()
+    request = head(
+        api_key,
+        "Content-Type: application/json",
+        "Expect: 100-continue",
+        f"Content-Length: {len(body)}",
+    )
+    with socket.create_connection(("127.0.0.1", servers[0].port), timeout=10) as connection:
+        connection.sendall(request)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 100")
+        connection.sendall(body)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 201")
+
+
+def test_head_has_no_body_and_options_no_description(servers: Servers, api_key: str) -> None:
+    """HEAD is GET without its body; OPTIONS tells nobody anything."""
+    assert servers[0].call("HEAD", "/api/v1/tasks", key=api_key).content == b""
+    assert problem_of(servers[0].call("OPTIONS", "/api/v1/tasks", key=api_key))["status"] == 405
+    assert servers[0].call("OPTIONS", "/api/v1/tasks").status == 401
+
+
+def test_clients_that_never_finish_their_head_keep_nobody_out(
+    servers: Servers, api_key: str
+) -> None:
+    """With a hundred half-sent heads open, the next client is served at once."""
+    with ExitStack() as open_connections:
+        for _ in range(100):
+            slow = socket.create_connection(("127.0.0.1", servers[0].port), timeout=5)
+            open_connections.enter_context(slow)
+            slow.sendall(b"GET /api/v1/tasks HTTP/1.1\r\nHost: a\r\nX-A: ")
+        assert servers[0].call("GET", "/api/v1/tasks", key=api_key).status == 200
+
+
+def test_clients_that_never_finish_their_body_keep_nobody_out(
+    servers: Servers, api_key: str
+) -> None:
+    """More half-sent bodies than the server has threads, and the next client is served."""
+    request = head(api_key, "Content-Type: application/json", "Content-Length: 1000") + b"{"
+    with ExitStack() as open_connections:
+        for _ in range(24):
+            slow = socket.create_connection(("127.0.0.1", servers[0].port), timeout=5)
+            open_connections.enter_context(slow)
+            slow.sendall(request)
+        assert servers[0].call("GET", "/api/v1/tasks", key=api_key).status == 200
+
+
+def test_watchers_are_bounded_and_keep_nobody_out(servers: Servers, api_key: str) -> None:
+    """Beyond the seats a watcher gets 503 and a time; lists go on; a freed seat is given again."""
+    task = factories.make_task()
+    path = f"/api/v1/tasks/{task.pk}/events"
+    watchers = []
+    for _ in range(STREAMS):
+        connection = http.client.HTTPConnection("127.0.0.1", servers[0].port, timeout=10)
+        connection.request("GET", path, headers={"X-API-Key": api_key})
+        response = connection.getresponse()
+        watchers.append((connection, response))
+        assert response.readline() == b"retry: 2000\n"
+    refused = servers[0].call("GET", path, key=api_key)
+    assert problem_of(refused)["code"] == "too_many_streams"
+    assert int(refused.headers["Retry-After"]) > 0
+    assert servers[0].call("GET", "/api/v1/tasks", key=api_key).status == 200
+    for connection, response in watchers:
+        response.close()
+        connection.close()
