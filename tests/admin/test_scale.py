@@ -26,7 +26,7 @@ from webhooks_app.models import WebhookMessage
 #: SCALE_ROWS=1000000 asks the same of a million, which takes some minutes.
 ROWS = int(os.environ.get("SCALE_ROWS", "30000"))
 #: A page, a count that stops at 1,000, and what filters leave out on the way to them.
-MOST_ROWS = 20_000
+MOST_ROWS = max(20_000, ROWS // 20)
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
