@@ -318,6 +318,11 @@ class WebhookDelivery(models.Model):
                 name="delivery_error_page",
             ),
             models.Index(
+                fields=["response_status", "-id"],
+                condition=Q(response_status__gte=300),
+                name="delivery_answer_page",
+            ),
+            models.Index(
                 fields=["trigger", "-id"],
                 condition=~Q(trigger="scheduled"),
                 name="delivery_trigger_page",

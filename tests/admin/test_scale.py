@@ -20,7 +20,7 @@ from django.urls import reverse
 
 from tests import factories
 from tests.admin import crowd
-from webhooks_app.admin.messages import FAILING_ANSWERS
+from webhooks_app.admin.lists import FAILING_ANSWERS
 from webhooks_app.models import WebhookMessage
 
 #: SCALE_ROWS=1000000 asks the same of a million, which takes some minutes.
@@ -81,8 +81,9 @@ def lists() -> Iterator[tuple[str, dict[str, str]]]:
     for code in ("http_status", "tls"):
         yield message, {"last_error_code": code}
         yield "webhooks_app_webhookdelivery", {"error_code": code}
-    for answer in (FAILING_ANSWERS[0], 500):
-        yield message, {"last_status_code": str(answer)}
+    for answer in (FAILING_ANSWERS[0][0], "500"):
+        yield message, {"last_status_code": answer}
+        yield "webhooks_app_webhookdelivery", {"response_status": answer}
     yield message, {"status": "delivered", "last_error_code": "tls"}
     yield message, {"status": "dead", "event_type": "task.failed"}
     for outcome in ("pending", "succeeded", "failed", "interrupted"):

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from unfold.decorators import display
 
 from webhooks_app.admin.base import ReadOnlyAdmin
-from webhooks_app.admin.lists import KnownValuesFilter, SinceFilter
+from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, SinceFilter
 from webhooks_app.explain import WHAT_THE_CODE_MEANS, seconds_text, summary
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
 from webhooks_app.search import search_deliveries
@@ -58,12 +58,26 @@ class DeliveryErrorFilter(KnownValuesFilter):
     values = [(code, code) for code in WHAT_THE_CODE_MEANS]
 
 
+class DeliveryAnswerFilter(KnownValuesFilter):
+    """By the status of a failing answer."""
+
+    title = "failing answer"
+    parameter_name = column = "response_status"
+    values = FAILING_ANSWERS
+
+
 @admin.register(WebhookDelivery)
 class DeliveryAdmin(ReadOnlyAdmin):
     """Every attempt; its page is its place in the message's timeline."""
 
     list_display = ["number", "shown_outcome", "status", "receiver", "event", "took", "started_at"]
-    list_filter = [OutcomeFilter, StartedFilter, TriggerFilter, DeliveryErrorFilter]
+    list_filter = [
+        OutcomeFilter,
+        StartedFilter,
+        TriggerFilter,
+        DeliveryErrorFilter,
+        DeliveryAnswerFilter,
+    ]
     list_select_related = ["message__event"]
     search_fields = ["id"]
     search_help_text = "Number, task id, msg_…, project, host (newest)"

@@ -96,3 +96,13 @@ class WrittenFilter(SinceFilter):
 
     title = "written in"
     column = "created_at"
+
+
+#: Statuses that do not count as delivered, as choices of a filter. The indexes hold those from 300.
+FAILING_ANSWERS = [
+    (str(status), str(status))
+    for status in (
+        *(301, 302, 307, 308, 400, 401, 403, 404, 405, 408, 410, 413, 422, 429),
+        *(500, 502, 503, 504),
+    )
+]

@@ -17,7 +17,7 @@ from unfold.decorators import action, display
 
 from webhooks_app.admin import replaying
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin
-from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter
+from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, WrittenFilter
 from webhooks_app.explain import (
     WHAT_THE_CODE_MEANS,
     attempts,
@@ -38,23 +38,6 @@ STATUS_TONES = {
     "superseded": "base",
     "cancelled": "warning",
 }
-FAILING_ANSWERS: tuple[int, ...] = (
-    301,
-    302,
-    307,
-    308,
-    400,
-    401,
-    403,
-    404,
-    405,
-    408,
-    410,
-    413,
-    422,
-    429,
-)
-FAILING_ANSWERS += (500, 502, 503, 504)
 # A message replayed without end keeps its page short: the newest attempts.
 SHOWN_ATTEMPTS = 100
 
@@ -99,7 +82,7 @@ class AnswerFilter(KnownValuesFilter):
 
     title = "last failing answer"
     parameter_name = column = "last_status_code"
-    values = [(str(status), str(status)) for status in FAILING_ANSWERS]
+    values = FAILING_ANSWERS
 
 
 @admin.register(WebhookMessage)
