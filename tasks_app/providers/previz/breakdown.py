@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tasks_app.providers.previz import lexicon
@@ -31,6 +32,9 @@ DEFAULT_CAMERA = {
     "desert": "pan_left",
     "space": "pan_right",
 }
+MOST_ROLES = 3
+#: Who joins in when a prompt speaks of people.
+CROWD = ("man", "woman", "robed", "woman")
 WORD = re.compile(r"[a-z][a-z'-]*")
 
 
@@ -66,14 +70,31 @@ class Breakdown:
 
 
 def break_down(
-    prompt: str, *, camera: str = "auto", style: str = "auto", is_seen: bool = True
+    prompt: str,
+    *,
+    camera: str = "auto",
+    style: str = "auto",
+    is_seen: bool = True,
+    is_heard: bool = True,
 ) -> Breakdown:
     """Read ``prompt`` word by word; explicit ``camera`` and ``style`` win over words.
 
-    For a picture (``is_seen``), words that name a set which cannot be drawn count as ignored.
+    A word counts as understood only when something is made of it: for a picture (``is_seen``)
+    drawn, or, as the mood is, played (``is_heard``). Where two words contend, the loser is ignored.
     """
     found: dict[str, list[str]] = {kind: [] for kind in lexicon.TABLES}
-    understood, ignored = _sort_words(prompt, found, is_seen=is_seen)
+    words = dict.fromkeys(_words(prompt))
+    for kind, value in (meaning for word in words for meaning in _meanings(word)):
+        if not is_seen or kind != "setting" or value in lexicon.DRAWN:
+            found[kind].append(value)
+    plan = _plan(prompt, found, camera, style)
+    is_used = _seen(plan, is_heard) if is_seen else _heard(plan)
+    understood = [word for word in words if any(is_used(*m) for m in _meanings(word))]
+    ignored = [w for w in words if w not in {*understood, *lexicon.SILENT} and len(w) > 1]
+    return replace(plan, understood=tuple(understood), ignored=tuple(ignored))
+
+
+def _plan(prompt: str, found: dict[str, list[str]], camera: str, style: str) -> Breakdown:
     setting = _setting(found)
     time = _first(found["time"], DEFAULT_TIME.get(setting, "day"))
     return Breakdown(
@@ -84,12 +105,52 @@ def break_down(
         mood=_first(found["mood"], _mood(setting, time)),
         camera=camera if camera != "auto" else _camera(found, setting),
         style=style if style != "auto" else _first(found["style"], "color"),
-        roles=tuple(dict.fromkeys(found["role"]))[:3],
+        roles=_cast(found),
         action=_first(found["action"], "stand"),
         details=frozenset(found["detail"]),
-        understood=tuple(understood),
-        ignored=tuple(ignored),
+        understood=(),
+        ignored=(),
     )
+
+
+def _cast(found: dict[str, list[str]]) -> tuple[str, ...]:
+    roles = tuple(dict.fromkeys(found["role"]))[:MOST_ROLES]
+    return roles + CROWD if "crowd" in found["detail"] else roles
+
+
+def _seen(plan: Breakdown, is_heard: bool) -> Callable[[str, str], bool]:
+    """Return the judgement whether a meaning shows in the picture or its music."""
+
+    def is_used(kind: str, value: str) -> bool:
+        if kind == "detail":
+            places = lexicon.DRAWN_DETAILS.get(value, frozenset())
+            return places is None or plan.setting in places
+        if kind == "setting" and value not in lexicon.DRAWN:
+            return False
+        return _is_in(plan, kind, value) and (kind != "mood" or is_heard)
+
+    return is_used
+
+
+def _heard(plan: Breakdown) -> Callable[[str, str], bool]:
+    """Return the judgement whether a meaning is heard in sound that has no picture."""
+
+    def is_used(kind: str, value: str) -> bool:
+        if kind == "detail":
+            return value in lexicon.HEARD_DETAILS
+        if kind in ("camera", "style") or (
+            kind == "weather" and value not in lexicon.HEARD_WEATHER
+        ):
+            return False
+        return _is_in(plan, kind, value)
+
+    return is_used
+
+
+def _is_in(plan: Breakdown, kind: str, value: str) -> bool:
+    if kind == "role":
+        return value in plan.roles
+    return bool(value == getattr(plan, kind)) and (kind != "action" or bool(plan.roles))
 
 
 def _words(prompt: str) -> list[str]:
@@ -99,32 +160,12 @@ def _words(prompt: str) -> list[str]:
     return WORD.findall(text)
 
 
-def _sort_words(
-    prompt: str, found: dict[str, list[str]], *, is_seen: bool
-) -> tuple[list[str], list[str]]:
-    understood: dict[str, None] = {}
-    ignored: dict[str, None] = {}
-    for word in _words(prompt):
-        kinds = [kind for kind in _meanings(word) if not is_seen or _is_drawn(*kind)]
-        for kind, value in kinds:
-            found[kind].append(value)
-        if kinds:
-            understood[word] = None
-        elif word not in lexicon.SILENT and len(word) > 1:
-            ignored[word] = None
-    return list(understood), list(ignored)
-
-
 def _meanings(word: str) -> list[tuple[str, str]]:
     for form in (word, word.removesuffix("'s"), word.removesuffix("s")):
         kinds = [(kind, table[form]) for kind, table in lexicon.TABLES.items() if form in table]
         if kinds:
             return kinds
     return []
-
-
-def _is_drawn(kind: str, value: str) -> bool:
-    return kind != "setting" or value in lexicon.DRAWN
 
 
 def _first(values: list[str], default: str) -> str:

@@ -37,7 +37,7 @@ def make(
 def _plan(image: dict[str, Any], params: dict[str, Any]) -> Breakdown:
     character = image.get("character") or {}
     words = " ".join(filter(None, (image["prompt"], character.get("description"))))
-    plan = break_down(words, style=STYLES.get(params["style"], "") or "auto")
+    plan = break_down(words, style=STYLES.get(params["style"], "") or "auto", is_heard=False)
     if params["style"] == "auto" and image["purpose"] == "storyboard_frame":
         plan = replace(plan, style="pencil")
     if image["purpose"] == "character_design" and not plan.roles:

@@ -22,9 +22,9 @@ SETTINGS = {
 TIMES = {
     "dawn": "dawn sunrise daybreak",
     "morning": "morning",
-    "day": "day noon midday afternoon daylight sunny daytime",
+    "day": "day noon midday afternoon daylight sunny daytime sun sunlight sunbeam rays",
     "dusk": "dusk sunset evening twilight golden",
-    "night": "night midnight moonlit moonlight nocturnal dark",
+    "night": "night midnight moonlit moonlight nocturnal dark moon",
 }
 WEATHER = {
     "rain": "rain rainy raining wet drizzle rain-soaked soaked downpour",
@@ -70,11 +70,7 @@ DETAILS = {
     "neon": "neon signs sign billboard",
     "alert": "red-alert",
     "water": "river reflection reflections pond",
-    "sun": "sun sunlight sunbeam sunbeams rays",
-    "moon": "moon",
-    "birds": "bird birds flock gulls",
-    "crowd": "crowd people group team two couple friends",
-    "fire": "fire campfire flames candle candles",
+    "crowd": "crowd crowded people group team two couple friends",
 }
 #: Words that carry no picture; neither understood nor ignored.
 SILENT = frozenset(
@@ -192,6 +188,15 @@ TABLES = {
 }
 #: Settings that have a set to draw; the others are only heard.
 DRAWN = frozenset({"mountains", "meadow", "desert", "snowfield", "street", "alley"})
+#: Details that are drawn, and in which sets; None for all. The red alert is only heard.
+DRAWN_DETAILS: dict[str, frozenset[str] | None] = {
+    "neon": frozenset({"street", "alley"}),
+    "water": frozenset({"street", "alley"}),
+    "crowd": None,
+}
+#: What sound alone makes of a plan, besides the setting, the time, the mood and footsteps.
+HEARD_WEATHER = frozenset({"rain", "storm"})
+HEARD_DETAILS = frozenset({"alert"})
 #: Where a prompt names several settings the more particular one wins.
 SETTING_ORDER = [
     "spaceship",

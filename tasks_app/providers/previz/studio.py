@@ -39,7 +39,12 @@ def _video(data: dict[str, Any], work_dir: Path, report: Report) -> dict[str, An
     from tasks_app.providers.previz.shot import moments
 
     scene, params = data["scene_data"], data["video_params"]
-    plan = break_down(scene["prompt"], camera=params["camera"], style=params["style"])
+    plan = break_down(
+        scene["prompt"],
+        camera=params["camera"],
+        style=params["style"],
+        is_heard=data["audio_params"]["music"],
+    )
     report(0.01, "breaking down", plan.setting)
     instants = moments(params["duration_s"], params["fps"])
     seconds = len(instants) / params["fps"]

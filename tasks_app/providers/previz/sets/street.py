@@ -38,15 +38,16 @@ def build(stage: Stage) -> None:
     """Build sky, houses on both sides, lamps, signs and the ground."""
     light = light_of(stage.plan)
     is_alley = stage.plan.setting == "alley"
-    town = Town(
-        1.9 if is_alley else 4.2, 0.28 if light.is_night else 0.10, 7 if light.is_night else 3
-    )
+    has_neon = "neon" in stage.plan.details
+    signs = (7 if light.is_night else 3) + (7 if has_neon else 0)
+    town = Town(1.9 if is_alley else 4.2, 0.28 if light.is_night else 0.10, signs)
     _plant_sky(stage, light)
     place = _place(stage, light)
     _houses(place, town, stage.rng)
     _ground(place, town)
     if light.is_night or stage.plan.time == "dusk":
         _street_lamps(place, town)
+    if light.is_night or stage.plan.time == "dusk" or has_neon:
         _signs(place, town, stage.rng)
     _clutter(place, town, stage.rng)
     architecture.plant(place, stage)

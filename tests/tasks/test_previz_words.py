@@ -1,0 +1,69 @@
+"""Is every word that previz says it understood to be seen (or heard) in what it made?"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tasks_app.providers.previz import lexicon
+from tasks_app.providers.previz.breakdown import break_down
+from tasks_app.providers.previz.shot import Shot
+from tasks_app.providers.previz.stage import Moment
+
+WIDTH, HEIGHT = 96, 54
+#: A street takes seconds to build, so one plain street serves both of its details.
+DETAILS = {
+    "a street by day": ("a street by day, neon", "a street by day, reflections"),
+    "a meadow": ("a meadow, people",),
+}
+
+
+def drawn(prompt: str, **changes: str) -> np.ndarray:
+    plan = replace(break_down(prompt), **changes)
+    shot = Shot(plan, 7, WIDTH, HEIGHT, None, slice(0, HEIGHT))
+    return shot.draw(Moment(1.0, 0.4, 24)).copy()
+
+
+def first_words(table: dict[str, str]) -> list[str]:
+    return [words.split()[0] for words in table.values()]
+
+
+@pytest.mark.parametrize("kind", ["time", "weather", "setting", "role", "action"])
+def test_values_of_a_kind_are_all_drawn_differently(kind):
+    """Proves that each understood value of a kind makes a picture of its own."""
+    tables = {"time": lexicon.TIMES, "weather": lexicon.WEATHER, "role": lexicon.ROLES}
+    tables |= {"setting": lexicon.SETTINGS, "action": lexicon.ACTIONS}
+    scene = {"role": "meadow", "action": "meadow man", "setting": "day"}.get(kind, "meadow")
+    pictures = []
+    for word in first_words(tables[kind]):
+        is_slow = word in lexicon.SETTINGS["street"].split()
+        if not is_slow and word in break_down(f"{scene} {word}").understood:
+            pictures.append(drawn(f"{scene} {word}").tobytes())
+    assert len(pictures) > 1
+    assert len(set(pictures)) == len(pictures)
+
+
+@pytest.mark.parametrize("plain", DETAILS)
+def test_understood_detail_changes_the_picture(plain):
+    """Proves that a detail such as neon is drawn where it is listed as understood."""
+    without = drawn(plain)
+    for prompt in DETAILS[plain]:
+        assert set(break_down(prompt).understood) - set(break_down(plain).understood)
+        assert not np.array_equal(without, drawn(prompt))
+
+
+@pytest.mark.parametrize(
+    "prompt", ["fire", "birds", "red alert", "neon in a meadow", "kitchen", "walks", "moon by day"]
+)
+def test_what_is_not_drawn_is_not_understood(prompt):
+    """Proves that a word nothing is drawn for stands among the ignored ones."""
+    plan = break_down(prompt.replace("moon by day", "day moon"))
+    word = prompt.split()[0].replace("red", "red-alert")
+    assert word in plan.ignored
+    assert word not in plan.understood
+
+
+def test_mood_is_understood_only_where_music_plays():
+    """Proves that a mood, which only the score carries, is not claimed for a still."""
+    assert "sad" in break_down("a sad meadow").understood
+    assert "sad" in break_down("a sad meadow", is_heard=False).ignored
