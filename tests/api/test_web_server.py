@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import socket
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,3 +204,20 @@ def test_watchers_are_bounded_and_keep_nobody_out(servers: Servers, api_key: str
     for connection, response in watchers:
         response.close()
         connection.close()
+
+
+def test_every_example_of_the_api_page_works(api_key: str) -> None:
+    """The page's shell blocks run from top to bottom, and no curl among them gets an error."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert "".join(blocks).count("curl ") > 15
+    strict = 'set -euo pipefail\ncurl() { command curl --fail-with-body "$@"; echo; }\n'
+    with WebServer(processes=1, SSE_MAX_SECONDS="0.5", **no_renders()) as server:
+        run = subprocess.run(
+            ["bash", "-c", strict + "".join(blocks)],
+            env={**os.environ, "URL": server.url, "API_KEY": api_key},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert run.returncode == 0, run.stdout[-2_000:] + run.stderr
