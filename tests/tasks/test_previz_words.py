@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 96, 54
 #: A street takes seconds to build, so one plain street serves both of its details.
 DETAILS = {
     "a street by day": ("a street by day, neon", "a street by day, reflections"),
-    "a meadow": ("a meadow, people",),
+    "a meadow": ("a meadow, people", "a meadow, birds", "a meadow, a campfire"),
 }
 
 
@@ -53,7 +53,16 @@ def test_understood_detail_changes_the_picture(plain):
 
 
 @pytest.mark.parametrize(
-    "prompt", ["fire", "birds", "red alert", "neon in a meadow", "kitchen", "walks", "moon by day"]
+    "prompt",
+    [
+        "candles",
+        "birds in a street",
+        "red alert",
+        "neon in a meadow",
+        "kitchen",
+        "walks",
+        "moon by day",
+    ],
 )
 def test_what_is_not_drawn_is_not_understood(prompt):
     """Proves that a word nothing is drawn for stands among the ignored ones."""

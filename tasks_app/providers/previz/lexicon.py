@@ -71,6 +71,8 @@ DETAILS = {
     "alert": "red-alert",
     "water": "river reflection reflections pond",
     "crowd": "crowd crowded people group team two couple friends",
+    "birds": "bird birds flock gulls",
+    "fire": "fire campfire bonfire",
 }
 #: Words that carry no picture; neither understood nor ignored.
 SILENT = frozenset(
@@ -192,7 +194,9 @@ DRAWN = frozenset({"mountains", "meadow", "desert", "snowfield", "street", "alle
 DRAWN_DETAILS: dict[str, frozenset[str] | None] = {
     "neon": frozenset({"street", "alley"}),
     "water": frozenset({"street", "alley"}),
+    "birds": frozenset({"mountains", "meadow", "desert", "snowfield"}),
     "crowd": None,
+    "fire": None,
 }
 #: What sound alone makes of a plan, besides the setting, the time, the mood and footsteps.
 HEARD_WEATHER = frozenset({"rain", "storm"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasks_app.providers.previz import people, weather
+from tasks_app.providers.previz import accents, people, weather
 from tasks_app.providers.previz.sets import landscape, street
 from tasks_app.providers.previz.stage import Stage
 
@@ -24,5 +24,6 @@ HORIZONS = {"mountains": 0.58, "meadow": 0.5, "desert": 0.5, "snowfield": 0.55, 
 def build(stage: Stage) -> None:
     """Build the set that the stage's plan names."""
     BUILDERS.get(stage.plan.setting, landscape.build)(stage)
+    accents.plant(stage)
     people.plant(stage)
     weather.plant(stage)
