@@ -77,7 +77,7 @@ class ByTime:
         """Return the rows behind the place."""
         microseconds, _, row_id = cursor.partition("-")
         created_at = _EPOCH + timedelta(microseconds=int(microseconds))
-        # The first condition is implied by the second and is what the index can use.
+        # Not (created_at, id) < (...): this form lets the index begin at the cursor.
         return queryset.filter(created_at__lte=created_at).exclude(
             created_at=created_at, id__gte=uuid.UUID(row_id)
         )
