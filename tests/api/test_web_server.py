@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from tasks_app import wake
+from tasks_app import sweep, wake
 from tasks_app.models import ApiKey, Task
+from tasks_app.task_types import TASK_TYPES
 from tests import factories
 from tests.server import Answer, WebServer, no_renders
 
@@ -204,6 +206,20 @@ def test_watchers_are_bounded_and_keep_nobody_out(servers: Servers, api_key: str
     for connection, response in watchers:
         response.close()
         connection.close()
+
+
+def test_submits_without_redis_are_taken_and_sent_on_later(api_key: str) -> None:
+    """Fifty are answered within a second each; with Redis back the sweep sends their tickets."""
+    nowhere = "redis://127.0.0.1:9/0"
+    with WebServer(processes=1, REDIS_URL=nowhere, **no_renders()) as server:
+        for _ in range(50):
+            before = time.monotonic()
+            assert server.call("POST", SUBMIT, BODY, key=api_key).status == 201
+            assert time.monotonic() - before < 1
+    assert Task.objects.filter(status="queued").count() == 50
+    wake.gate._closed_until = 0.0
+    assert sweep.send_tickets() == 50
+    assert wake.waiting_tickets(TASK_TYPES["video_generation"].queue) == 50
 
 
 def test_every_example_of_the_api_page_works(api_key: str) -> None:
