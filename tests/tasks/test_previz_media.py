@@ -1,7 +1,10 @@
 """The built-in renderer makes real, whole media of every kind it promises."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from tasks_app.providers.previz import overlay
 from tasks_app.providers.previz.breakdown import break_down
 from tasks_app.providers.previz.provider import PrevizProvider
 from tests.tasks.previz_runs import RecordingContext, job, video
@@ -66,6 +69,18 @@ def test_pictures_of_every_format_are_whole(tmp_path, kind, purpose, media_type)
     assert [output.role for output in result.files] == ["primary", "primary_2"]
     assert {output.media_type for output in result.files} == {media_type}
     assert {(output.width, output.height) for output in result.files} == {(320, 256)}
+    with Image.open(result.primary.path) as picture:
+        corner = np.asarray(picture.convert("L").crop((270, 240, 320, 256)), np.int16)
+    assert corner.max() - corner.min() > 90
+
+
+def test_picture_shows_that_it_is_previz():
+    """Proves that the mark is drawn, readable, into the lower right corner alone."""
+    pixels = np.full((256, 320, 4), 200, np.uint8)
+    overlay.mark(pixels)
+    rows, columns = np.nonzero((pixels[..., :3] != 200).any(axis=2))
+    assert rows.min() > 230
+    assert columns.min() > 240
 
 
 @pytest.mark.parametrize("kind", ["wav", "mp3", "m4a", "ogg", "flac"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from tasks_app.providers.previz import shot, stills
+from tasks_app.providers.previz import overlay, shot, stills
 from tasks_app.providers.previz.breakdown import Breakdown, break_down
 from tasks_app.providers.previz.stage import Moment
 
@@ -51,6 +51,7 @@ def _drawn(data: dict[str, Any], plan: Breakdown, index: int) -> Image.Image:
     seed = (data["seed"] + index * 7919) % 2**32
     staged = shot.Shot(plan, seed, width, height, None, slice(0, height))
     pixels = staged.draw(Moment(1.0 + index, 0.4, index))
+    overlay.mark(pixels)
     return stills.as_picture(pixels, plan.style)
 
 

@@ -12,9 +12,12 @@ from typing import Any
 
 import skia
 
+from tasks_app.providers.previz.canvas import Array, surface_on
+
 FONT = Path(__file__).parent / "fonts" / "DejaVuSansMono.ttf"
 AMBER = skia.Color(236, 178, 72)
 PALE = skia.Color(208, 208, 204)
+DARK = skia.Color(0, 0, 0, 170)
 FAINT = skia.Color(128, 128, 126)
 
 
@@ -34,6 +37,18 @@ def write(
     face = font(size)
     x -= face.measureText(text) * align
     canvas.drawString(text, x, y, face, skia.Paint(AntiAlias=True, Color=colour))
+
+
+def mark(pixels: Array) -> None:
+    """Write PREVIZ into the lower right corner of a BGRA picture that has no slate."""
+    height, width = pixels.shape[:2]
+    size = max(9.0, min(width, height) * 0.026)
+    target = surface_on(pixels)
+    x, y = width - size, height - size
+    # A dark edge first: the mark must be read on snow as well as at night.
+    write(target.getCanvas(), "PREVIZ", x + size * 0.07, y + size * 0.07, size, DARK, 1)
+    write(target.getCanvas(), "PREVIZ", x, y, size, AMBER, 1)
+    target.flushAndSubmit()
 
 
 def timecode(frame: int, fps: int) -> str:
