@@ -1,0 +1,49 @@
+"""Does a cancel reach the process that draws?"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+from django.db import connections
+
+from tasks_app import lifecycle, runner
+from tasks_app.models import Task
+from tests.waiting import wait_until
+
+
+def renders() -> list[psutil.Process]:
+    """The render processes of this test process that live."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended while we looked
+            found += [child] if "previz" in " ".join(child.cmdline()) else []
+    return found
+
+
+@pytest.mark.django_db(transaction=True)
+def test_render_of_a_cancelled_task_is_dead_within_two_seconds() -> None:
+    """From the cancel's answer on: a film under way, drawn by the built-in provider."""
+    film = {"scene_data": {"prompt": "A lighthouse"}, "video_params": {"duration_s": 30}}
+    submission = lifecycle.submit(lifecycle.Submit("p", "video_generation", film))
+
+    def work() -> None:
+        try:
+            runner.run_next("video_generation")
+        finally:
+            connections.close_all()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        wait_until(lambda: renders() and Task.objects.get().progress > 0, timeout=30)
+        lifecycle.cancel(submission.task.id)
+        cancelled_at = time.monotonic()
+        wait_until(lambda: not renders(), timeout=2)
+        assert time.monotonic() - cancelled_at < 2
+    finally:
+        worker.join(timeout=30)
+    assert Task.objects.get().status == "cancelled"
