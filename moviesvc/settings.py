@@ -343,6 +343,7 @@ LOGIN_URL = "/admin/login/"
 # LOG_FORMAT: json or console; LOG_LEVEL: DEBUG, INFO, WARNING, ERROR.
 LOG_FORMAT = env.str("LOG_FORMAT", default="json" if IS_PRODUCTION else "console")
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False  # ProblemMiddleware binds the address
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # ProblemMiddleware checked or made it
 from moviesvc.logs import logging_config  # noqa: E402 - needs nothing but the two values above
 

@@ -7,17 +7,15 @@ is the answer, and because every time in it is the database's.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
-import orjson
 from django.db import connection
 from psycopg.types.json import Jsonb
 
 from tasks_app.models import Task
+from tasks_app.raw_rows import columns, fetch
 
-_COLUMNS = ", ".join(f'tasks_app_task."{field.column}"' for field in Task._meta.concrete_fields)
-_NAMES = [str(field.attname) for field in Task._meta.concrete_fields]
+_COLUMNS = columns(Task)
 
 _INSERT_FIELDS = (
     "id, project_id, task_type, task_data, metadata, callback_url, webhook_events, retry_policy,"
@@ -59,39 +57,19 @@ RETURNING {_COLUMNS}
 """  # noqa: S608 - column names
 
 
-def _as_task(row: tuple[Any, ...]) -> Task:
-    task = Task.from_db("default", _NAMES, row)
-    return task
-
-
 def _fetch(sql: str, parameters: Any) -> list[Task]:
-    fields = [field for field in Task._meta.concrete_fields]
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        found = cursor.fetchall()
-    return [_as_task(_converted(fields, row)) for row in found]
+    return fetch(Task, sql, parameters)
 
 
-def _converted(fields: list[Any], row: tuple[Any, ...]) -> tuple[Any, ...]:
-    # The ORM's converters (JSON text to objects) do not run on raw cursors.
-    return tuple(
-        orjson.loads(value)
-        if isinstance(value, str) and field.get_internal_type() == "JSONField"
-        else value
-        for field, value in zip(fields, row, strict=True)
-    )
-
-
-def lock_quota(project_id: str, limit: int, error: Callable[[int], Exception]) -> None:
-    """Raise ``error(limit)`` when the project has that many queued tasks."""
+def queued_count(project_id: str, limit: int) -> int:
+    """Return how many tasks of a project are queued, counted up to ``limit``."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM (SELECT 1 FROM tasks_app_task WHERE project_id = %s"
             " AND status = 'queued' LIMIT %s) queued",
             [project_id, limit],
         )
-        if cursor.fetchone()[0] >= limit:
-            raise error(limit)
+        return int(cursor.fetchone()[0])
 
 
 def insert(task: Task) -> None:

@@ -16,10 +16,12 @@ from django.db import transaction
 
 from tasks_app import estimates, events, metrics, rows, wake
 from tasks_app.models import ApiKey, IdempotencyKey, Priority, Task, TaskStatus
+from tasks_app.quota import Quota
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.faults import faultpoint
 
 logger = structlog.get_logger(__name__)
+_quota = Quota()
 
 
 class IdempotencyConflict(Exception):
@@ -85,7 +87,7 @@ def submit(request: Submit) -> Submission:
     task = _new_task(request)
     try:
         with transaction.atomic():
-            rows.lock_quota(task.project_id, settings.QUEUE_LIMIT_PER_PROJECT, QueueFull)
+            _require_room(task.project_id)
             rows.insert(task)
             response = submission_answer(task)
             if request.idempotency_key:
@@ -102,6 +104,12 @@ def submit(request: Submit) -> Submission:
     wake.send_ticket(task.task_type, str(task.id))
     faultpoint("submit.after_enqueue")
     return Submission(task, response)
+
+
+def _require_room(project_id: str) -> None:
+    limit = settings.QUEUE_LIMIT_PER_PROJECT
+    if _quota.is_full(project_id, limit, lambda: rows.queued_count(project_id, limit)):
+        raise QueueFull(limit)
 
 
 def submission_answer(task: Task) -> dict[str, Any]:
