@@ -196,6 +196,16 @@ GENERATION_PROVIDERS = env.json(
         "audio_generation": "tasks_app.providers.previz.provider.PrevizProvider",
     },
 )
+# Providers elsewhere (docs/providers.md): base URL and key of each; a key is sent there alone.
+OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="https://api.openai.com")
+OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
+REPLICATE_BASE_URL = env.str("REPLICATE_BASE_URL", default="https://api.replicate.com")
+REPLICATE_API_TOKEN = env.str("REPLICATE_API_TOKEN", default="")
+FAL_BASE_URL = env.str("FAL_BASE_URL", default="https://queue.fal.run")
+FAL_API_KEY = env.str("FAL_API_KEY", default="")
+COG_BASE_URL = env.str("COG_BASE_URL", default="")
+# PROVIDER_ALLOW_NETWORKS: where a base URL may lie instead of at public addresses, http allowed.
+PROVIDER_ALLOW_NETWORKS = env.list("PROVIDER_ALLOW_NETWORKS", default=[])
 # QUEUE_LIMIT_PER_PROJECT: queued tasks one project may have; further submits get 429.
 QUEUE_LIMIT_PER_PROJECT = env.int("QUEUE_LIMIT_PER_PROJECT", default=20_000)
 # RATE_LIMIT_PER_MINUTE: requests a minute for a key without a limit of its own.

@@ -7,3 +7,7 @@ class TasksAppConfig(AppConfig):
     name = "tasks_app"
     default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Tasks"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from tasks_app import checks  # noqa: F401 - importing registers

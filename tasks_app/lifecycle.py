@@ -120,6 +120,11 @@ def is_ours(task: Task) -> bool:
     return Task.objects.filter(pk=task.pk, run_token=task.run_token).exists()
 
 
+def has_ended(task: Task) -> bool:
+    """Tell whether the task is in a terminal state, whoever put it there."""
+    return Task.objects.filter(pk=task.pk, finished_at__isnull=False).exists()
+
+
 def progress(task: Task, fraction: float, step: str, *, is_event_due: bool) -> None:
     """Store how far the work is, and tell subscribers when it is time to.
 

@@ -225,6 +225,13 @@ class _RunContext:
         """Tell whether the work is not wanted any more."""
         return self._watch.is_lost or stopping.is_set()
 
+    def is_over(self) -> bool:
+        """Tell whether the task has ended; a lost lease or a shutdown is not the end."""
+        try:
+            return lifecycle.has_ended(self._task)
+        except (OperationalError, InterfaceError):
+            return False
+
     def save_remote(self, state: dict[str, Any]) -> None:
         """Make the provider's state durable."""
         lifecycle.save_remote(self._task, state)

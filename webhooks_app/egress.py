@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +39,7 @@ Networks = tuple[Network, ...]
 __all__ = [
     "EgressDenied",
     "GuardResolver",
+    "Home",
     "Origin",
     "PolicyBlocked",
     "Target",
@@ -141,6 +143,27 @@ def _inside(ip: Address, networks: Sequence[Network]) -> bool:
     return any(ip in network for network in networks)
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The one origin that a client of the operator's own is for, and where it may lie.
+
+    A ``Transport`` with a home dials nothing else, so that what is loosened for a provider on a
+    private network is loosened for no URL that anybody else gave us. With ``networks`` the final
+    address must lie in one of them, and plain http and any port will do; without, the origin is
+    judged like every other.
+    """
+
+    origin: Origin
+    networks: Networks = ()
+
+    def admits(self, ip: str) -> bool:
+        """Say whether the origin may be dialled at this final address."""
+        if not self.networks:
+            return address_allowed(ip)
+        is_parsed = _judge(ip, webhook_settings.DENY_NETWORKS, self.networks)
+        return is_parsed and _is_allow_listed(ipaddress.ip_address(ip), self.networks)
+
+
 # -- 2. URLs --------------------------------------------------------------------------------------
 
 _REFUSED_SUFFIXES = frozenset(
@@ -172,8 +195,11 @@ def check_url(url: str) -> None:
     target_of(url)
 
 
-def target_of(url: str) -> Target:
+def target_of(url: str, home: Home | None = None) -> Target:
     """Return the checked URL in the form that the HTTP client takes.
+
+    Args:
+        home: refuse every other origin, and judge this one by its own networks.
 
     Raises:
         EgressDenied: as ``check_url``.
@@ -181,7 +207,10 @@ def target_of(url: str) -> Target:
     if not isinstance(url, str):
         raise EgressDenied(ErrorCode.INVALID_URL, "a URL is text")
     target = parse_url(url)
-    _check_policy(target.origin)
+    if home is not None and target.origin != home.origin:
+        raise _blocked("another origin than the configured one")
+    if home is None or not home.networks:
+        _check_policy(target.origin)
     return target
 
 
@@ -216,8 +245,13 @@ class GuardResolver(AbstractResolver):
     move on to the next. IP literals never come here, which is why ``guarded_socket`` judges too.
     """
 
-    def __init__(self, inner: AbstractResolver | None = None) -> None:
+    def __init__(
+        self,
+        inner: AbstractResolver | None = None,
+        allowed: Callable[[str], bool] = address_allowed,
+    ) -> None:
         self._inner = inner or ThreadResolver()
+        self._allowed = allowed
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -226,7 +260,7 @@ class GuardResolver(AbstractResolver):
         answers = await self._inner.resolve(host, port, family)
         if not answers:
             raise OSError("the name has no address")
-        if not all(address_allowed(answer["host"]) for answer in answers):
+        if not all(self._allowed(answer["host"]) for answer in answers):
             raise PolicyBlocked("the policy denies an address of this name")
         return answers
 
@@ -267,13 +301,15 @@ def _lookup(host: str, port: int, family: socket.AddressFamily) -> list[Any]:
     return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
 
 
-def guarded_socket(info: tuple[Any, ...]) -> socket.socket:
+def guarded_socket(
+    info: tuple[Any, ...], allowed: Callable[[str], bool] = address_allowed
+) -> socket.socket:
     """Make the socket for one final address (an ``AddrInfoType``), unless the policy denies it.
 
     Raises:
         PolicyBlocked: the address may not be dialled.
     """
     family, kind, proto, _, sockaddr = info
-    if not address_allowed(sockaddr[0]):
+    if not allowed(sockaddr[0]):
         raise PolicyBlocked("the policy denies this address")
     return socket.socket(family, kind, proto)

@@ -12,6 +12,7 @@ import errno
 import re
 import ssl
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -87,11 +88,11 @@ class TimedResolver(AbstractResolver):
         await self._inner.close()
 
 
-def dial(info: tuple[Any, ...]) -> Any:
+def dial(info: tuple[Any, ...], allowed: Callable[[str], bool] = egress.address_allowed) -> Any:
     """Make the guarded socket for one address and note that the connection is new."""
     attempt = current_attempt.get()
     try:
-        sock = egress.guarded_socket(info)
+        sock = egress.guarded_socket(info, allowed)
     except egress.PolicyBlocked:
         attempt.is_blocked = True
         raise

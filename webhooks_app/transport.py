@@ -51,18 +51,25 @@ class Transport:
     Args:
         resolver: answers names instead of the system's resolver (tests); guarded all the same.
         tls: the client side of TLS instead of the system's certificate store (tests).
+        home: dial this one origin and nothing else, judged by the networks that it names.
     """
 
     def __init__(
-        self, *, resolver: AbstractResolver | None = None, tls: ssl.SSLContext | None = None
+        self,
+        *,
+        resolver: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
+        home: egress.Home | None = None,
     ) -> None:
         self._inner_resolver = resolver
         self._tls = tls
+        self._home = home
+        self._allowed = home.admits if home is not None else egress.address_allowed
         self._session: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._resolver = egress.GuardResolver(self._inner_resolver)
+        self._resolver = egress.GuardResolver(self._inner_resolver, self._allowed)
         self._session = self._open(keep_alive=True)
         return self
 
@@ -83,7 +90,7 @@ class Transport:
         )
         connector = aiohttp.TCPConnector(
             resolver=TimedResolver(self._resolver),
-            socket_factory=dial,
+            socket_factory=partial(dial, allowed=self._allowed),
             ssl=self._tls or tls_context(),
             use_dns_cache=False,  # the answer that was judged is the one that is dialled
             limit=0,  # seats are the engine's business
@@ -132,7 +139,7 @@ class Transport:
         """
         started_at = time.perf_counter()
         try:
-            target = egress.target_of(url)
+            target = egress.target_of(url, self._home)
         except egress.EgressDenied as denied:
             return AttemptResult(error_code=denied.code, error=denied.message)
         seconds = webhook_settings.TIMEOUT_SECONDS if timeout is None else timeout
@@ -197,7 +204,7 @@ class Transport:
             to: write the body to this file, which is removed again on failure.
         """
         try:
-            target = egress.target_of(url)
+            target = egress.target_of(url, self._home)
         except egress.EgressDenied as denied:
             return FetchResult(error_code=denied.code, error=denied.message)
         attempt = Attempt()

@@ -1,7 +1,7 @@
 """Which provider makes which type of task? The registry, fed by one setting.
 
-``settings.GENERATION_PROVIDERS`` maps a task type to a dotted path, or to
-``{"provider": dotted path, "options": {...}}``; options are the provider's keyword
+``settings.GENERATION_PROVIDERS`` maps a task type to a name of `BUILT_IN` or a dotted path, or
+to ``{"provider": name or path, "options": {...}}``; options are the provider's keyword
 arguments. Nothing falls back to another provider silently.
 """
 
@@ -13,6 +13,14 @@ from importlib import import_module
 from typing import Any, cast
 
 from tasks_app.providers.base import Provider
+
+BUILT_IN = {
+    "previz": "tasks_app.providers.previz.provider.PrevizProvider",
+    "openai": "tasks_app.providers.openai_compatible.OpenAICompatibleProvider",
+    "replicate": "tasks_app.providers.replicate.ReplicateProvider",
+    "fal": "tasks_app.providers.fal.FalProvider",
+    "cog": "tasks_app.providers.cog.CogProvider",
+}
 
 
 class UnknownProvider(LookupError):
@@ -57,6 +65,6 @@ def _configured(task_type: str) -> tuple[str, dict[str, Any]]:
 
 @lru_cache(maxsize=64)
 def _instance(path: str, options: str) -> Provider:
-    module, _, name = path.rpartition(".")
+    module, _, name = BUILT_IN.get(path, path).rpartition(".")
     factory = getattr(import_module(module), name)
     return cast(Provider, factory(**json.loads(options)))

@@ -105,6 +105,9 @@ class Context(Protocol):
     def cancelled(self) -> bool:
         """Tell whether the work is no longer wanted (cancelled, lost, shutting down)."""
 
+    def is_over(self) -> bool:
+        """Tell whether the task has ended (cancelled), so that nobody will resume remote work."""
+
     def save_remote(self, state: dict[str, Any]) -> None:
         """Make ``state`` durable before returning, so that a crash resumes a paid job."""
 

@@ -20,6 +20,9 @@ class RecordingContext:
     def cancelled(self):
         return self.is_cancelled
 
+    def is_over(self):
+        return self.is_cancelled
+
     def save_remote(self, state):
         raise AssertionError("nothing runs elsewhere")
 

@@ -15,6 +15,7 @@ from tasks_app.providers.base import (
     ProviderError,
     Result,
 )
+from tasks_app.providers.outputs import output
 from tasks_app.providers.previz import MODEL, NAME, defaults, limits
 from tasks_app.providers.previz.process import RenderProcess
 
@@ -87,6 +88,7 @@ class _Scaled:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.cancelled = context.cancelled
+        self.is_over = context.is_over
         self.save_remote = context.save_remote
         self.seconds_left = context.seconds_left
 
@@ -104,24 +106,9 @@ def _probed(
     seconds = max(1.0, min(probing.PROBE_SECONDS, context.seconds_left()))
     found = probing.probe_all(wanted, timeout_seconds=seconds)
     rows = zip(made, paths, found, strict=True)
-    return tuple(_output(row["role"], path, file) for row, path, file in rows)
+    return tuple(output(row["role"], path, file) for row, path, file in rows)
 
 
 def _expected(row: dict[str, Any]) -> probing.Expected:
     codecs = row.get("codecs")
     return probing.Expected(**{**row, "codecs": tuple(codecs) if codecs else None})
-
-
-def _output(role: str, path: Path, file: probing.ProbedFile) -> MediaOutput:
-    return MediaOutput(
-        role=role,
-        path=path,
-        media_type=file.media_type,
-        size_bytes=file.size_bytes,
-        sha256=file.sha256,
-        width=file.width,
-        height=file.height,
-        duration=file.duration,
-        fps=file.fps,
-        codecs=file.codecs,
-    )

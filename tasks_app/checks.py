@@ -1,0 +1,48 @@
+"""What does `manage.py check` say about the generation providers? What is missing, plainly."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+
+from tasks_app import providers
+
+
+@register("tasks")
+def check_providers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a provider that cannot be loaded or lacks a setting."""
+    found = _network_errors()
+    for task_type in sorted(providers.configured_task_types()):
+        found += [
+            Error(f"GENERATION_PROVIDERS[{task_type!r}]: {text}", id="tasks.E001")
+            for text in _problems(task_type)
+        ]
+    return found
+
+
+def _problems(task_type: str) -> list[str]:
+    try:
+        provider = providers.get_provider(task_type)
+    except providers.UnknownProvider as error:
+        return [str(error)]
+    except (ImportError, AttributeError, ValueError):
+        return [f"There is no such provider. Built in are {', '.join(providers.BUILT_IN)}."]
+    except (TypeError, KeyError) as error:
+        return [f"Its options do not fit: {error}."]
+    problems: list[str] = getattr(provider, "configuration_problems", list)()
+    return problems
+
+
+def _network_errors() -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for text in settings.PROVIDER_ALLOW_NETWORKS:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            found.append(Error(f"PROVIDER_ALLOW_NETWORKS: {text} is no network.", id="tasks.E002"))
+    return found

@@ -1,0 +1,38 @@
+"""What does a task ask for, in names that a model's inputs can be mapped to?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+SECTIONS = {
+    "video_generation": ("scene_data", "video_params"),
+    "image_generation": ("image_data", "image_params"),
+    "audio_generation": ("audio_data", "audio_params"),
+}
+
+
+def wishes(task_type: str, task_data: dict[str, Any]) -> dict[str, Any]:
+    """Return all scalar fields of a task flat: prompt, text, duration_s, resolution, seed ...
+
+    ``width`` and ``height`` (pixels) and ``aspect_ratio`` are made from the resolution.
+    """
+    flat: dict[str, Any] = {}
+    for name in SECTIONS[task_type]:
+        section = task_data.get(name) or {}
+        flat |= {key: value for key, value in section.items() if _is_plain(value)}
+    flat.setdefault("prompt", task_data.get("prompt") or flat.get("text", ""))
+    if "seed" in task_data:
+        flat["seed"] = task_data["seed"]
+    if "resolution" in flat:
+        flat |= _shape(str(flat["resolution"]))
+    return flat
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool) and value != ""
+
+
+def _shape(resolution: str) -> dict[str, Any]:
+    width, height = (int(side) for side in resolution.split("x"))
+    ratio = "1:1" if width == height else "16:9" if width > height else "9:16"
+    return {"width": width, "height": height, "aspect_ratio": ratio}
