@@ -1,20 +1,25 @@
 """Do providers elsewhere keep the contract, whatever their servers do? Against a stand-in."""
 
 import base64
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+import wave
 from pathlib import Path
 
 import pytest
 from django.core.checks import run_checks
+from django.db import connections
 
+from tasks_app import lifecycle, runner
 from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, CancelOutcome, Job, Provider, ProviderError
 from tasks_app.providers.replicate import ReplicateProvider
+from tasks_app.shutdown import stopping
 from tests.tasks.fake_provider import FakeProvider, Reply, png
 from tests.tasks.previz_runs import RecordingContext
 from tests.waiting import wait_until
@@ -76,6 +81,14 @@ def good_run(url: str) -> dict:
         "PUT /predictions/t1-1": [{"status": "succeeded", "output": inline}],
         "POST /predictions/t1-1/cancel": [{}],
     }
+
+
+def half_a_second() -> bytes:
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as sound:
+        sound.setparams((1, 2, 24000, 12000, "NONE", ""))
+        sound.writeframes(bytes(24000))
+    return stream.getvalue()
 
 
 def provider(name: str = "replicate", **options) -> Provider:
@@ -286,6 +299,78 @@ def test_killed_worker_resumes_the_paid_job(fake, tmp_path):
     result = provider().generate(a_job(tmp_path, state), Remembering())
     assert result.metadata["remote_id"] == "p1"
     assert fake.count(CREATE) == 1
+
+
+def test_video_and_speech_of_the_openai_protocol(fake, tmp_path):
+    """Proves that speech comes in the answer, and a video as a job whose content has our key."""
+    sound, film = half_a_second(), Reply(body=b"no film")
+    fake.script |= {
+        "POST /v1/audio/speech": [Reply(body=sound)],
+        "POST /v1/videos": [{"id": "v1", "status": "queued"}],
+        "GET /v1/videos/v1": [{"status": "in_progress", "progress": 40}, {"status": "completed"}],
+        "GET /v1/videos/v1/content": [film],
+    }
+    made = provider("openai")
+    speech = Job("t1", 1, "audio_generation", {"audio_data": {"text": "Hello"}}, tmp_path, 0.0)
+    result = made.generate(speech, Remembering())
+    assert (result.primary.media_type, result.primary.duration) == ("audio/wav", 0.5)
+    assert fake.calls("POST /v1/audio/speech")[0].json()["input"] == "Hello"
+    scene = {"scene_data": {"prompt": "rain"}, "video_params": {"duration_s": 7.6}}
+    video = Job("t1", 1, "video_generation", scene, tmp_path, 0.0)
+    assert failure(made, video).code == "output_invalid"
+    assert fake.calls("POST /v1/videos")[0].json()["seconds"] == "8"
+    assert KEY in fake.calls("GET /v1/videos/v1/content")[0].headers["authorization"]
+
+
+def test_base_url_must_lie_in_the_listed_networks(fake, settings, tmp_path):
+    """Proves that a private base URL is dialled only where its network is named."""
+    settings.PROVIDER_ALLOW_NETWORKS = ["10.0.0.0/8"]
+    error = failure(provider(), a_job(tmp_path))
+    assert (error.code, fake.seen) == ("provider_rejected", [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_stopped_worker_leaves_the_remote_work_to_the_next(fake, settings):
+    """Proves that a shutdown cancels nothing, and the next claim resumes from the database."""
+    fake.script[GET][:0] = [{"status": "processing"}] * 20
+    provider()
+    submitted = lifecycle.submit(lifecycle.Submit("p", "image_generation", TASK)).task
+    thread = threading.Thread(target=run_and_close)
+    thread.start()
+    try:
+        wait_until(lambda: fake.count(GET), 10)
+        stopping.set()
+        thread.join(10)
+    finally:
+        stopping.clear()
+    submitted.refresh_from_db()
+    assert (submitted.status, submitted.remote_state["id"]) == ("queued", "p1")
+    assert fake.count(CANCEL) == 0
+    del fake.script[GET][:-1]
+    runner.run_next("image_generation")
+    submitted.refresh_from_db()
+    assert (submitted.status, fake.count(CREATE)) == ("completed", 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_cancelled_task_stops_the_remote_work(fake, settings):
+    """Proves that a client's cancel reaches the provider, by the task's state in the database."""
+    fake.script[GET] = [{"status": "processing"}]
+    provider()
+    task = lifecycle.submit(lifecycle.Submit("p", "image_generation", TASK)).task
+    thread = threading.Thread(target=run_and_close)
+    thread.start()
+    wait_until(lambda: fake.count(GET), 10)
+    lifecycle.cancel(task.id)
+    thread.join(10)
+    assert fake.count(CANCEL) == 1
+
+
+def run_and_close() -> None:
+    try:
+        runner.run_next("image_generation")
+    finally:
+        connections.close_all()
 
 
 def test_only_allowed_models_may_be_named(fake, tmp_path):
