@@ -102,7 +102,7 @@ def main() -> None:
             "project_id": project,
             "task_type": "image_generation",
             "callback_url": callback_url,
-            "task_data": {"prompt": "A lighthouse at dusk, storm clouds"},
+            "task_data": {"prompt": "Misty mountains at dusk, storm clouds"},
             "metadata": {"shot": "SC01/SH010"},
         },
     )

@@ -36,10 +36,10 @@ PROJECT = "demo"
 START_TIMEOUT_SECONDS = 120.0
 TASKS: dict[str, dict[str, Any]] = {
     "video_generation": {
-        "scene_data": {"prompt": "A lighthouse at dusk, waves against the rocks"},
+        "scene_data": {"prompt": "A woman walks through a neon alley at night, in the rain"},
         "video_params": {"resolution": "1280x720", "duration_s": 4},
     },
-    "image_generation": {"image_data": {"prompt": "A lighthouse keeper in a yellow coat"}},
+    "image_generation": {"image_data": {"prompt": "Two hikers in snowy mountains at sunrise"}},
     "audio_generation": {
         "audio_data": {"kind": "voice", "text": "The light must never go out. Not tonight."}
     },

@@ -129,7 +129,7 @@ class Service:
         body = (
             '{"project_id": "test_project", "task_type": "image_generation",'
             ' "callback_url": "http://localhost:8002/",'
-            ' "task_data": {"prompt": "A lighthouse at dusk"}}'
+            ' "task_data": {"prompt": "Misty mountains at sunrise"}}'
         )
         return f"""
 AI Movie Task Service is ready.

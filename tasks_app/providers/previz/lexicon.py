@@ -7,7 +7,7 @@ SETTINGS = {
     "meadow": "meadow field hill countryside farm prairie grassland village plain",
     "desert": "desert dune dunes sahara sand sands wasteland mars martian",
     "snowfield": "arctic tundra glacier antarctic polar",
-    "sea": "sea ocean beach coast lake harbour harbor wave island boat ship_at_sea lighthouse",
+    "sea": "sea ocean beach coast lake harbour harbor wave island boat lighthouse",
     "forest": "forest woods jungle woodland tree grove rainforest",
     "street": "city street avenue downtown town market plaza square road",
     "alley": "alley alleyway backstreet lane passage noir",
@@ -17,7 +17,7 @@ SETTINGS = {
     "office": "office desk studio classroom laboratory lab boardroom",
     "hallway": "corridor hallway hall hospital tunnel basement prison",
     "spaceship": "spaceship starship spacecraft bridge airlock cockpit hangar",
-    "space": "space planet orbit galaxy star stars moon_orbit asteroid nebula cosmos",
+    "space": "space planet orbit galaxy star stars asteroid nebula cosmos",
 }
 TIMES = {
     "dawn": "dawn sunrise daybreak",
@@ -69,8 +69,8 @@ ACTIONS = {
 DETAILS = {
     "neon": "neon signs sign billboard",
     "alert": "red-alert",
-    "water": "river reflection reflections pond",
-    "crowd": "crowd crowded people group team two couple friends",
+    "water": "reflection reflections puddle puddles",
+    "crowd": "crowd crowded people group",
     "birds": "bird birds flock gulls",
     "fire": "fire campfire bonfire",
 }
