@@ -186,6 +186,9 @@ def test_clients_that_never_finish_their_body_keep_nobody_out(
             open_connections.enter_context(slow)
             slow.sendall(request)
         assert servers[0].call("GET", "/api/v1/tasks", key=api_key).status == 200
+        refused = servers[0].call("POST", "/api/v1/tasks/submit", BODY, key=api_key)
+        assert problem_of(refused)["code"] == "busy"
+        assert refused.headers["Retry-After"] == "1"
 
 
 def test_watchers_are_bounded_and_keep_nobody_out(servers: Servers, api_key: str) -> None:

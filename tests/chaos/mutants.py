@@ -128,14 +128,14 @@ MUTANTS = (
     Mutant(
         "guard of the address that is dialled",
         "webhooks_app/egress.py",
-        "    if not address_allowed(sockaddr[0]):",
+        "    if not allowed(sockaddr[0]):",
         "    if False:",
         ("tests/webhooks/test_egress.py",),
     ),
     Mutant(
         "guard of mixed DNS answers",
         "webhooks_app/egress.py",
-        '        if not all(address_allowed(answer["host"]) for answer in answers):',
+        '        if not all(self._allowed(answer["host"]) for answer in answers):',
         "        if False:",
         ("tests/webhooks/test_egress.py",),
     ),

@@ -28,6 +28,7 @@ async def plan_of_claim() -> str:
                 "known_ids": [],
                 "known_seats": [],
                 "lease": 45,
+                "full_scopes": [],
             }
             await cursor.execute("EXPLAIN " + claims._CLAIM, parameters)
             return "\n".join(row[0] for row in await cursor.fetchall())
