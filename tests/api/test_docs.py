@@ -24,7 +24,13 @@ DOCS = ROOT / "docs"
 PACKAGES = ("moviesvc", "tasks_app", "webhooks_app")
 #: What belongs to a request or to a library, not to our environment.
 NOT_OURS = {
-    *("CONTENT_LENGTH", "REQUEST_METHOD", "PROMETHEUS_MULTIPROC_DIR", "DJANGO_SETTINGS_MODULE"),
+    *(
+        "CONTENT_LENGTH",
+        "REQUEST_METHOD",
+        "PATH_INFO",
+        "PROMETHEUS_MULTIPROC_DIR",
+        "DJANGO_SETTINGS_MODULE",
+    ),
 }
 READERS = ("env", "environ", "_number")
 PROMQL_WORDS = {

@@ -90,7 +90,8 @@ def test_two_processes_share_the_work_and_end_with_exit_code_0(
 ) -> None:
     """400 messages arrive once each, by both processes; idle ones stop within seconds."""
     found = start(stack, tmp_path)
-    receivers = [stack.enter_context(Receiver([Answer(200, delay=0.02)])) for _ in range(8)]
+    # Slow enough that one alone could not be done before the other has looked.
+    receivers = [stack.enter_context(Receiver([Answer(200, delay=0.2)])) for _ in range(8)]
     for receiver in receivers:
         publish_bulk(receiver.url, 50)
     wait_until(is_all_ended, timeout=30)

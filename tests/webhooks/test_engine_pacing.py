@@ -148,10 +148,10 @@ def test_one_message_to_a_failing_receiver_keeps_its_exact_schedule(
     waits = [0.1, 0.2, 0.1, 0.3, 0.1, 0.1]
     event = publish(receiver.url, policy=waits)
     wait_until(lambda: status_of(event) == "dead")
-    times = [request.received_at for request in receiver.requests]
+    times = [attempt.started_at.timestamp() for attempt in attempts_of(event)]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    # Never early; late only by what a busy machine takes.
-    assert all(wait - 0.005 <= gap < wait + 1 for gap, wait in zip(gaps, waits, strict=True))
+    # By the one clock that decides, the database's: never early; late by what a busy machine takes.
+    assert all(wait <= gap < wait + 2 for gap, wait in zip(gaps, waits, strict=True))
 
 
 def test_operator_resumes_an_open_breaker_at_once(
