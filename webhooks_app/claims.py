@@ -151,9 +151,13 @@ WHERE older.id = ANY(%s) AND event.id = older.event_id AND delivered.url = older
   AND older.status = 'pending' AND older.lease_token IS NULL AND older.replay_id IS NULL
 """
 
+# From the last look on, not from now on: what fell due between the claim and this look was
+# missed by both otherwise. What is held back makes one claim too many, and then no more.
 _NEXT_DUE = """
-SELECT extract(epoch FROM next_attempt_at - now())::float8 FROM webhooks_app_webhookmessage
-WHERE status = 'pending' AND next_attempt_at > now() ORDER BY next_attempt_at LIMIT 1
+SELECT now(), (
+  SELECT extract(epoch FROM next_attempt_at - now())::float8 FROM webhooks_app_webhookmessage
+  WHERE status = 'pending' AND next_attempt_at > coalesce(%s, now())
+  ORDER BY next_attempt_at LIMIT 1)
 """
 
 _OBSERVED = """
@@ -254,12 +258,22 @@ async def supersede_late(connection: Connection, message_ids: Sequence[int]) -> 
     await connection.execute(_SUPERSEDE_LATE, [list(message_ids)])
 
 
-async def seconds_to_next(connection: Connection) -> float | None:
-    """Return the seconds until the next message falls due, None when none is waiting."""
+async def seconds_to_next(
+    connection: Connection, looked_at: datetime | None
+) -> tuple[datetime, float | None]:
+    """Return the time of this look, and the seconds until the next message falls due.
+
+    Args:
+        looked_at: the time of the last look, which came before the last claim.
+
+    Returns:
+        No seconds when none is waiting, at most 0 when one fell due since the last look.
+    """
     async with connection.cursor() as cursor:
-        await cursor.execute(_NEXT_DUE)
+        await cursor.execute(_NEXT_DUE, [looked_at])
         row = await cursor.fetchone()
-    return None if row is None else float(row[0])
+    assert row is not None
+    return row[0], row[1]
 
 
 async def observe(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -60,6 +61,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self._sends: dict[asyncio.Task[None], Claimed] = {}
         self._failure: BaseException | None = None
+        self._looked_at: datetime | None = None  # by the database's clock
         self.is_ready = False
 
     @property
@@ -187,7 +189,7 @@ class Engine:
         """Sleep until the next message is due, at most a second, or until woken."""
         if self._wake.is_set():
             return
-        due = await claims.seconds_to_next(connection)
+        self._looked_at, due = await claims.seconds_to_next(connection, self._looked_at)
         timeout = IDLE_SECONDS if due is None else min(IDLE_SECONDS, max(0.0, due))
         try:
             async with asyncio.timeout(timeout):

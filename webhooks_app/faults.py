@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections import Counter
 
@@ -38,7 +39,8 @@ def _act(action: str) -> None:
     if verb == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if verb == "freeze":
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # To this thread: one sent to the process may let it run on for some lines.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     if verb == "raise":
         raise InjectedFault(value)
     if verb == "sleep":

