@@ -23,6 +23,7 @@ from tasks_app.openapi import (
     operation,
 )
 from tasks_app.serializers import is_project_id, read_submit, task_body
+from webhooks_app.access import check_host
 from webhooks_app.pagination import BY_TIME, page_response, read_page
 from webhooks_app.problems import ApiProblem, invalid, not_found
 from webhooks_app.requests import read_query
@@ -223,6 +224,9 @@ class RetryView(APIView):
     def post(self, request: Request, task_id: str) -> Response:
         """Submit the same input once more."""
         task = queries.find_task(access_of(request), task_id)
+        if task.callback_url:
+            # The first submit may have been by another key.
+            check_host(request, task.callback_url, "/callback_url")
         request_id = request_id_of(request)
         try:
             submission = lifecycle.retry(

@@ -61,6 +61,20 @@ def test_retry_is_a_new_task_linked_both_ways(api: Client, status: str) -> None:
     assert api.get(f"/api/v1/tasks/{copy.pk}").json()["retry_of"] == str(task.id)
 
 
+def test_retry_keeps_to_the_hosts_of_the_key(db: None) -> None:
+    """A key that may call back to one host only cannot have another key's callback made again."""
+    task = factories.make_task("failed", callback_url="https://elsewhere.example.com/hook")
+    key = factories.make_api_key(callback_hosts=["mine.example.com"])[1]
+    refused = Client(headers={"x-api-key": key}).post(f"/api/v1/tasks/{task.id}/retry")
+    assert refused.status_code == 422, refused.content
+    assert refused.json()["errors"][0]["pointer"] == "/callback_url"
+    assert Task.objects.count() == 1
+    key = factories.make_api_key(callback_hosts=["elsewhere.example.com"])[1]
+    assert (
+        Client(headers={"x-api-key": key}).post(f"/api/v1/tasks/{task.id}/retry").status_code == 201
+    )
+
+
 @pytest.mark.parametrize("status", ["queued", "processing", "completed"])
 def test_retrying_anything_else_is_409(api: Client, status: str) -> None:
     """Only what failed or was cancelled can be done again."""
