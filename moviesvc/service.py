@@ -35,6 +35,12 @@ def host() -> str:
     return os.environ.get("HOST") or ("0.0.0.0" if settings.IS_PRODUCTION else "127.0.0.1")  # noqa: S104
 
 
+def worker_threads() -> str:
+    """Answer how many tasks a worker process sees to at once, of one type or of all."""
+    # A thread more than cores, so that polling a remote provider never waits for a render.
+    return _number("WORKER_THREADS", (os.cpu_count() or 1) + 1)
+
+
 def child_environment(var: Path) -> dict[str, str]:
     """Answer the environment of every program: all URLs said, so that none starts a server."""
     added = {
@@ -49,7 +55,8 @@ def child_environment(var: Path) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "moviesvc.settings",
         lifeline.STATE_VARIABLE: str(var),
     }
-    tuning = {"dramatiq_queue_prefetch": "1", "dramatiq_worker_timeout": "200"}
+    # Dramatiq counts what is being worked on: with one, a type would have one thread of all.
+    tuning = {"dramatiq_queue_prefetch": worker_threads(), "dramatiq_worker_timeout": "200"}
     return tuning | dict(os.environ) | added
 
 
@@ -58,8 +65,7 @@ def programs(environment: dict[str, str]) -> list[Program]:
     found = [_program("web", _web_command(), environment)]
     # One process each: Dramatiq's main process ends all its children when one of them dies.
     worker = [sys.executable, MANAGE, "rundramatiq", "--skip-logging", "-p", "1"]
-    # A thread more than cores, so that polling a remote provider never waits for a render.
-    worker += ["-t", _number("WORKER_THREADS", (os.cpu_count() or 1) + 1)]
+    worker += ["-t", worker_threads()]
     worker += ["--worker-shutdown-timeout", str(WORKER_SHUTDOWN_MS)]
     count = int(_number("WORKER_PROCESSES", 1))
     for number in range(count):

@@ -173,6 +173,11 @@ class Task(models.Model):
                 name="task_running",
             ),
             models.Index(
+                fields=["task_type", "project_id", "started_at"],
+                condition=Q(started_at__isnull=False),
+                name="task_served",
+            ),
+            models.Index(
                 fields=["lease_expires_at"], condition=Q(status="processing"), name="task_lease"
             ),
             models.Index(fields=["project_id", "created_at", "id"], name="task_project_page"),

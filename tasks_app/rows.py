@@ -40,13 +40,20 @@ WITH RECURSIVE project AS (
     WHERE status = 'processing' AND task_type = %(type)s AND project_id = project.project_id
   ) load
   CROSS JOIN LATERAL (
+    SELECT max(started_at) AS last_at FROM tasks_app_task
+    WHERE started_at IS NOT NULL AND task_type = %(type)s AND project_id = project.project_id
+  ) served
+  CROSS JOIN LATERAL (
     SELECT id, priority, created_at FROM tasks_app_task
     WHERE status = 'queued' AND task_type = %(type)s AND project_id = project.project_id
       AND available_at <= now()
     ORDER BY priority, created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
   ) candidate
   WHERE project.project_id IS NOT NULL
-  ORDER BY load.running, candidate.priority, candidate.created_at LIMIT 1
+  -- With one seat nobody has anything running when it falls free: then who waited longest is next,
+  -- else the oldest of ten thousand would always be.
+  ORDER BY load.running, served.last_at NULLS FIRST, candidate.priority, candidate.created_at
+  LIMIT 1
 )
 UPDATE tasks_app_task SET
   status = 'processing', run_token = %(token)s, started_at = now(), progress = 0,

@@ -77,7 +77,7 @@ def _worker() -> Iterator[None]:
     environment = os.environ | {
         "GENERATION_PROVIDERS": json.dumps({"image_generation": still}),
         "WEBHOOK_ENGINE": "dedicated",
-        "dramatiq_queue_prefetch": "1",
+        "dramatiq_queue_prefetch": "3",
         "dramatiq_worker_timeout": "200",
     }
     command = [sys.executable, "manage.py", "rundramatiq", "--skip-logging", "-p", "1", "-t", "3"]

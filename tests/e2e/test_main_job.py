@@ -47,7 +47,7 @@ WHERE event.subject = %s ORDER BY delivery.attempt_number
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service as `make run` starts it."""
-    service = Service(tmp_path_factory.mktemp("main_job") / "var")
+    service = Service(tmp_path_factory.mktemp("main_job") / "var", RENDER_SLOTS="2")
     service.start()
     yield service
     service.stop()
@@ -196,6 +196,14 @@ def test_worker_killed_in_the_middle_of_a_render_loses_nothing(service: Service)
         receiver.wait_for(1)
     assert task["attempts"] == 1, "a lost worker is not charged to the task"
     assert [request.is_verified for request in receiver.requests] == [True]
+
+
+def test_two_tasks_of_one_type_are_worked_on_at_once(service: Service) -> None:
+    """Both of two pictures begin before either ends, in the one worker of the default set-up."""
+    with Receiver([200]) as receiver:
+        ids = [submit_picture(service, receiver) for _ in range(2)]
+        done = [service.wait_for_status(one, "completed", timeout=60) for one in ids]
+    assert max(one["started_at"] for one in done) < min(one["finished_at"] for one in done)
 
 
 def test_two_services_run_side_by_side(service: Service, tmp_path: Path) -> None:

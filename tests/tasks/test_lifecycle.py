@@ -74,6 +74,21 @@ def test_claim_prefers_idle_projects_then_priority_then_age() -> None:
     assert claim().id == other.id
 
 
+def test_one_seat_is_shared_by_turns() -> None:
+    """Where nothing is running, a project's long queue of older tasks keeps nobody waiting."""
+    for _ in range(5):
+        submit("crowded", priority=1)
+    lifecycle.complete(claim(), {}, [])
+    submit("quiet")
+    submit("quiet")
+    order = []
+    for _ in range(4):
+        task = claim()
+        order.append(task.project_id)
+        lifecycle.complete(task, {}, [])
+    assert order == ["quiet", "crowded", "quiet", "crowded"]
+
+
 def test_completion_writes_result_event_and_message_together() -> None:
     """A completed task has exactly one terminal event and one message to its callback."""
     submit(metadata='{"b":1.0,"a":[1e2]}')
