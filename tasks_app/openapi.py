@@ -34,11 +34,11 @@ from tasks_app import schemas
 from tasks_app.fields import Choice
 from tasks_app.openapi_components import (
     COMPONENTS,
-    EVENT_BODIES,
-    EVENT_EXAMPLES,
+    EVENT_TYPES,
     event_body,
     ref,
 )
+from tasks_app.openapi_examples import ANSWERS, EVENTS, REQUESTS
 from tasks_app.serializers import SubmitRequest
 from tasks_app.task_types import TASK_TYPES
 
@@ -157,7 +157,6 @@ EVENTS_OPERATION = extend_schema(
 
 
 def _webhook(event_type: str) -> OpenApiWebhook:
-    example = EVENT_EXAMPLES.get(event_type)
     return OpenApiWebhook(
         name=event_type,
         decorator=extend_schema(
@@ -166,13 +165,13 @@ def _webhook(event_type: str) -> OpenApiWebhook:
             "or 204 within 30 seconds; anything else is tried again.",
             request={"application/json": event_body(event_type)},
             responses={200: OpenApiResponse(description="Delivered.")},
-            examples=[OpenApiExample(event_type, value=example)] if example else [],
+            examples=[OpenApiExample(event_type, value=EVENTS[event_type])],
             tags=["webhooks"],
         ),
     )
 
 
-WEBHOOKS = [_webhook(event_type) for event_type in EVENT_BODIES]
+WEBHOOKS = [_webhook(event_type) for event_type in EVENT_TYPES]
 
 
 def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
@@ -183,6 +182,7 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
         for described in methods.values():
             if isinstance(described, dict) and "responses" in described:
                 _add_errors(path, described)
+                _add_examples(described)
                 described["tags"] = [_tag(path)]
     _drop_marks(result)
     return result
@@ -204,6 +204,17 @@ def _add_errors(path: str, described: dict[str, Any]) -> None:
         if int(status) >= 400:
             response.setdefault("content", {PROBLEM_TYPE: {"schema": ref("Problem")}})
     described["responses"] = dict(sorted(responses.items()))
+
+
+def _add_examples(described: dict[str, Any]) -> None:
+    """Show the body to send and the answer, where `openapi_examples` has one."""
+    if request := REQUESTS.get(described["operationId"]):
+        described["requestBody"]["content"]["application/json"]["example"] = request
+    for response in described["responses"].values():
+        for content in response.get("content", {}).values():
+            component = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            if component in ANSWERS:
+                content["example"] = ANSWERS[component]
 
 
 def _tag(path: str) -> str:

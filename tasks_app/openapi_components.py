@@ -221,7 +221,7 @@ COMPONENTS: dict[str, Schema] = {
 _EVENT: Schema = {"task_id": ID, "project_id": TEXT}
 _BESIDE: Schema = {"task_type": TASK_TYPE, "sequence": COUNT, "metadata": ANY_OBJECT}
 #: Event type -> the members that are its own.
-EVENT_BODIES: dict[str, Schema] = {
+_EVENT_BODIES: dict[str, Schema] = {
     "task.completed": {
         "status": {"const": "completed"},
         "result": ref("Result"),
@@ -243,39 +243,16 @@ EVENT_BODIES: dict[str, Schema] = {
         "current_step": TEXT,
     },
 }
-_IDS = {"task_id": "abc123-def456-ghi789", "project_id": "test_project"}
-_METADATA = {"userId": "user-123", "testResultId": "result-456"}
-EVENT_EXAMPLES: dict[str, Schema] = {
-    "task.completed": {
-        **_IDS,
-        "status": "completed",
-        "result": {
-            "media_url": "https://media.ft.tc/video.mp4",
-            "payload_media_id": "64f1b2c3a8d9e0f1",
-        },
-        "processing_time": 315,
-        "completed_at": "2025-01-15T10:35:30Z",
-        "metadata": _METADATA,
-    },
-    "task.failed": {
-        **_IDS,
-        "status": "failed",
-        "error": "Task execution failed",
-        "traceback": "Traceback...",
-        "failed_at": "2025-01-15T10:35:30Z",
-        "metadata": _METADATA,
-    },
-    "task.cancelled": {
-        **_IDS,
-        "status": "cancelled",
-        "cancelled_at": "2025-01-15T10:35:30Z",
-        "metadata": _METADATA,
-    },
-}
+
+
+_PING: Schema = {"type": {"const": "webhook.ping"}, "project_id": TEXT, "sent_at": TIME}
+EVENT_TYPES = (*_EVENT_BODIES, "webhook.ping")
 
 
 def event_body(event_type: str) -> Schema:
     """Return the schema of one webhook's body; members may be added, none goes away."""
-    own = EVENT_BODIES[event_type]
+    if event_type == "webhook.ping":
+        return {"type": "object", "properties": _PING, "required": list(_PING)}
+    own = _EVENT_BODIES[event_type]
     required = [*_EVENT, *(name for name in own if name not in ("traceback", "error_code"))]
     return {"type": "object", "properties": {**_EVENT, **own, **_BESIDE}, "required": required}

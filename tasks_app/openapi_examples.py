@@ -1,0 +1,156 @@
+"""What does each request, answer and webhook look like, filled in? Examples for the API page.
+
+Plain data, held against the schemas by a test. A request's example works as it stands, apart
+from the ids and addresses in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_TASK_ID = "3c16b863-5c2e-4bea-b2d5-cf8ea1e629df"
+_MEDIA = {
+    "media_url": "https://media.ft.tc/video.mp4",
+    "payload_media_id": "64f1b2c3a8d9e0f1",
+}
+_METADATA = {"userId": "user-123", "testResultId": "result-456"}
+_REASON = "the receiver was down from 14:00 to 14:20"
+_HOOK = "https://your-app.com/api/webhooks/task-complete"
+
+#: Operation -> the JSON document to send.
+REQUESTS: dict[str, Any] = {
+    "createEndpoint": {
+        "project_id": "test_project",
+        "url": "https://your-app.com/api/webhooks/everything",
+        "event_types": ["task.completed", "task.failed"],
+        "description": "the studio's dashboard",
+        "retry_policy": "durable",
+    },
+    "replaceEndpoint": {
+        "url": "https://your-app.com/api/webhooks/everything",
+        "event_types": ["task.completed", "task.failed", "task.cancelled"],
+        "is_enabled": True,
+    },
+    "changeEndpoint": {"is_enabled": False},
+    "acknowledgeEvents": {"ids": ["msg_2f1c0d3b4a59687786a5b4c3d2e1f001"]},
+    "replayMessage": {"reason": _REASON},
+    "startReplay": {
+        "filter": {"status": "dead", "host": "your-app.com", "since": "2025-01-15T14:00:00Z"},
+        "rate": 50,
+        "reason": _REASON,
+        "dry_run": True,
+    },
+    "rotateSigningSecret": {"project_id": "test_project", "overlap_seconds": 86400},
+}
+
+_SUBMISSION = {
+    "task_id": _TASK_ID,
+    "project_id": "test_project",
+    "task_type": "video_generation",
+    "status": "queued",
+    "priority": "normal",
+    "queue_position": 1,
+    "estimated_duration": 40,
+    "created_at": "2025-01-15T10:30:00Z",
+}
+_TASK = {
+    "task_id": _TASK_ID,
+    "project_id": "test_project",
+    "task_type": "video_generation",
+    "status": "completed",
+    "priority": "normal",
+    "progress": 1.0,
+    "current_step": "done",
+    "result": _MEDIA,
+    "error": None,
+    "error_code": None,
+    "attempts": 1,
+    "created_at": "2025-01-15T10:30:00Z",
+    "started_at": "2025-01-15T10:30:15Z",
+    "finished_at": "2025-01-15T10:35:30Z",
+    "completed_at": "2025-01-15T10:35:30Z",
+    "failed_at": None,
+    "cancelled_at": None,
+    "next_attempt_at": None,
+    "processing_time": 315,
+    "timeout_seconds": 1800,
+    "callback_url": _HOOK,
+    "webhook_events": ["task.completed", "task.failed", "task.cancelled"],
+    "retry_of": None,
+    "webhooks": {
+        "state": "delivered",
+        "messages": 1,
+        "attempts": 2,
+        "last_status_code": 200,
+        "last_error": None,
+        "next_attempt_at": None,
+        "delivered_at": "2025-01-15T10:35:31Z",
+    },
+    "metadata": _METADATA,
+    "queue_position": None,
+    "estimated_duration": 40,
+    "retried_by": [],
+}
+#: Component -> a value of it.
+ANSWERS: dict[str, Any] = {
+    "Submission": _SUBMISSION,
+    "Retry": _SUBMISSION | {"retry_of": "9f0a9156-9a3a-4f8b-9296-09d846a72adb"},
+    "Task": _TASK,
+    "Secret": {
+        "project_id": "test_project",
+        "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "previous": [],
+    },
+    "Acknowledged": {"acknowledged": 1, "cancelled_messages": 0},
+    "Problem": {
+        "type": "urn:problem:invalid",
+        "title": "The request is not valid",
+        "status": 422,
+        "code": "invalid",
+        "detail": "1 field is not valid.",
+        "instance": "/api/v1/tasks/submit",
+        "request_id": "c92831d3cfc249e58737ac0ed43e20e4",
+        "errors": [
+            {
+                "pointer": "/task_typ",
+                "code": "unknown_field",
+                "message": 'There is no such field. Did you mean "task_type"?',
+            }
+        ],
+    },
+}
+
+_IDS = {"task_id": "abc123-def456-ghi789", "project_id": "test_project"}
+_PROCESSING = {**_IDS, "status": "processing"}
+#: Event type -> the body of its webhook.
+EVENTS: dict[str, Any] = {
+    "task.completed": {
+        **_IDS,
+        "status": "completed",
+        "result": _MEDIA,
+        "processing_time": 315,
+        "completed_at": "2025-01-15T10:35:30Z",
+        "metadata": _METADATA,
+    },
+    "task.failed": {
+        **_IDS,
+        "status": "failed",
+        "error": "Task execution failed",
+        "traceback": "Traceback...",
+        "failed_at": "2025-01-15T10:35:30Z",
+        "metadata": _METADATA,
+    },
+    "task.cancelled": {
+        **_IDS,
+        "status": "cancelled",
+        "cancelled_at": "2025-01-15T10:35:30Z",
+        "metadata": _METADATA,
+    },
+    "task.started": {**_PROCESSING, "started_at": "2025-01-15T10:30:15Z"},
+    "task.progress": {**_PROCESSING, "progress": 0.4, "current_step": "rendering: shot 2"},
+    "webhook.ping": {
+        "type": "webhook.ping",
+        "project_id": "test_project",
+        "sent_at": "2025-01-15T10:35:30Z",
+    },
+}
