@@ -34,14 +34,30 @@ WATCH_SECONDS = 0.5
 PROGRESS_SECONDS = 1.0
 #: A dead database would burn the whole queue in a second if tickets were not held a moment.
 OUTAGE_PAUSE_SECONDS = 1.0
+#: One ticket serves tasks for so long; longer ones are worth a ticket each.
+SHORT_SECONDS = 1.0
 
 _slots = threading.BoundedSemaphore(settings.RENDER_SLOTS)
 
 
 def run_next(task_type: str) -> None:
-    """Claim the best task of a type and see it through; a no-op when there is none."""
-    if stopping.is_set():
-        return
+    """Claim the best task of a type and see it through; a no-op when there is none.
+
+    Goes on with the next while tasks are short and nobody waits for another type: a ticket's
+    way through the broker would take as long as such a task.
+    """
+    began = time.monotonic()
+    while not stopping.is_set() and _run_one(task_type):
+        if stopping.is_set():
+            return
+        faultpoint("run.before_more_tickets")
+        due = _types_due()
+        if due != [task_type] or time.monotonic() - began > SHORT_SECONDS:
+            return _send_tickets(due)
+
+
+def _run_one(task_type: str) -> bool:
+    """Tell whether there was a task, and a seat for it."""
     provider = get_provider(task_type)
     with _slot(provider) as is_free:
         task = _claim(task_type) if is_free else None
@@ -50,9 +66,7 @@ def run_next(task_type: str) -> None:
                 task_id=str(task.id), request_id=task.request_id
             ):
                 _run(task, provider)
-    if task is not None and not stopping.is_set():
-        faultpoint("run.before_more_tickets")
-        _send_more_tickets()
+    return task is not None
 
 
 @contextlib.contextmanager
@@ -78,11 +92,16 @@ def _claim(task_type: str) -> Task | None:
         return None
 
 
-def _send_more_tickets() -> None:
-    """Ask for more work where more is due, since one ticket may have met a full house."""
+def _types_due() -> list[str]:
     with contextlib.suppress(DatabaseError):
-        for task_type in lifecycle.types_due():
-            wake.send_ticket(task_type, "")
+        return lifecycle.types_due()
+    return []
+
+
+def _send_tickets(task_types: list[str]) -> None:
+    """Ask for more work where more is due, since one ticket may have met a full house."""
+    for task_type in task_types:
+        wake.send_ticket(task_type, "")
 
 
 def _run(task: Task, provider: Provider) -> None:

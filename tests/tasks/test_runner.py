@@ -6,14 +6,17 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import dramatiq
 import pytest
 from django.core.files.storage import default_storage
 from django.db import connections
 
-from tasks_app import lifecycle, runner
+from tasks_app import lifecycle, runner, wake
 from tasks_app.models import MediaFile, Task
 from tasks_app.providers.base import Context, Job, Result
 from tasks_app.shutdown import stopping
+from tasks_app.task_types import TASK_TYPES
+from tests import factories
 from tests.providers import StillProvider
 from webhooks_app.models import WebhookEvent
 
@@ -52,6 +55,23 @@ def test_completed_task_has_stored_probed_files(settings: Any) -> None:
     assert task.result["payload_media_id"] == file.id
     assert task.result["provider"] == "still"
     assert file.link_token in task.result["media_url"]
+
+
+def test_one_ticket_serves_the_short_tasks_behind_it(settings: Any) -> None:
+    """Three tasks end with one ticket; where another type is due its ticket is sent instead."""
+    use(settings)
+    tasks = [submit() for _ in range(3)]
+    runner.run_next("image_generation")
+    assert {Task.objects.get(pk=task.pk).status for task in tasks} == {"completed"}
+    factories.make_task(task_type="audio_generation")
+    tasks = [submit() for _ in range(2)]
+    dramatiq.get_broker().flush_all()
+    runner.run_next("image_generation")
+    states = sorted(Task.objects.get(pk=task.pk).status for task in tasks)
+    assert states == ["completed", "queued"]
+    assert wake.waiting_tickets(TASK_TYPES["audio_generation"].queue) == 1
+    assert wake.waiting_tickets(TASK_TYPES["image_generation"].queue) == 1
+    dramatiq.get_broker().flush_all()
 
 
 def test_retryable_failure_is_tried_three_times(settings: Any) -> None:
