@@ -298,4 +298,4 @@ def _publish(task: Task, event_type: str) -> None:
 
 def types_due() -> list[str]:
     """Return the task types that have something due in the queue."""
-    return [name for name in TASK_TYPES if rows.due_count(name, 1)]
+    return rows.types_due(list(TASK_TYPES))

@@ -7,6 +7,7 @@ is the answer, and because every time in it is the database's.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection
@@ -190,6 +191,17 @@ def overdue(grace_seconds: float) -> list[Task]:
     SELECT {_COLUMNS} FROM tasks_app_task WHERE status = 'processing'
       AND started_at + make_interval(secs => timeout_seconds + %s) < now() LIMIT 100"""  # noqa: S608 - column names
     return _fetch(sql, [grace_seconds])
+
+
+def types_due(task_types: Sequence[str]) -> list[str]:
+    """Return those of the task types that have something due in the queue."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name FROM unnest(%s::text[]) name WHERE EXISTS (SELECT 1 FROM tasks_app_task"
+            " WHERE status = 'queued' AND task_type = name AND available_at <= now())",
+            [list(task_types)],
+        )
+        return [row[0] for row in cursor.fetchall()]
 
 
 def due_count(task_type: str, limit: int) -> int:
