@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import dramatiq
 import pytest
 from django.core.files.storage import default_storage
 from django.db import connections
@@ -65,13 +64,13 @@ def test_one_ticket_serves_the_short_tasks_behind_it(settings: Any) -> None:
     assert {Task.objects.get(pk=task.pk).status for task in tasks} == {"completed"}
     factories.make_task(task_type="audio_generation")
     tasks = [submit() for _ in range(2)]
-    dramatiq.get_broker().flush_all()
+    wake.client().flushdb()
     runner.run_next("image_generation")
     states = sorted(Task.objects.get(pk=task.pk).status for task in tasks)
     assert states == ["completed", "queued"]
     assert wake.waiting_tickets(TASK_TYPES["audio_generation"].queue) == 1
     assert wake.waiting_tickets(TASK_TYPES["image_generation"].queue) == 1
-    dramatiq.get_broker().flush_all()
+    wake.client().flushdb()
 
 
 def test_retryable_failure_is_tried_three_times(settings: Any) -> None:
