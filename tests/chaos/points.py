@@ -96,8 +96,11 @@ def cases(points: Iterable[str], actions: Sequence[str], hits: Sequence[int]) ->
     return [Case(*each) for each in itertools.product(points, actions, hits)]
 
 
-def play(stage: Stage, receiver: Receiver, case: Case) -> Case:
-    """Let one task meet its fault and read the ledger."""
+def play(stage: Stage, receiver: Receiver, case: Case, frozen_seconds: float = 5.0) -> Case:
+    """Let one task meet its fault and read the ledger.
+
+    Who froze is woken when all is quiet, at the latest after ``frozen_seconds``.
+    """
     scope = f"{case.point.replace('.', '-')}-{secrets.token_hex(4)}"
     slow = 0.3 if case.point == "engine.drain" else 0.0
     receiver.answer(Answer(500, delay=slow), Answer(200))
@@ -112,7 +115,7 @@ def play(stage: Stage, receiver: Receiver, case: Case) -> Case:
     elif case.point in SHUTDOWN:
         wait_until(lambda: len(receiver.requests) > 0)
         victim.terminate(3)
-    _survive(stage, victim, scope, case.action)
+    _survive(stage, victim, scope, case.action, frozen_seconds)
     case.met = stage.has_met(faults)
     history = stage.history(scope, [task_id], receiver, crashes=2)
     case.violations = ledger.check(history)
@@ -121,7 +124,7 @@ def play(stage: Stage, receiver: Receiver, case: Case) -> Case:
     return case
 
 
-def _survive(stage: Stage, victim: Victim, scope: str, action: str) -> None:
+def _survive(stage: Stage, victim: Victim, scope: str, action: str, frozen_seconds: float) -> None:
     """Wait for the fault, hand over to a healthy process, and wake who was frozen."""
 
     def is_over() -> bool:
@@ -129,13 +132,13 @@ def _survive(stage: Stage, victim: Victim, scope: str, action: str) -> None:
 
     # What a raised fault left to a lease is not waited for.
     with contextlib.suppress(AssertionError):
-        wait_until(is_over, timeout=1.5 if action == "raise" else 4)
+        wait_until(is_over, timeout=1.5 if action == "raise" else 15)
     state = victim.wait()
     stage.age(messages=state != "frozen")
     rescuer = stage.fork("worker")
     # What a frozen transaction holds cannot be rescued; a message's lease lasts 3.6 s.
-    is_quiet = stage.settle(scope, 5.0 if state == "frozen" else 10.0)
-    if state == "frozen":
+    is_quiet = stage.settle(scope, frozen_seconds if state == "frozen" else 10.0)
+    if victim.wait() == "frozen":
         victim.thaw()
     if not is_quiet:
         stage.settle(scope, 10.0)

@@ -76,7 +76,7 @@ def test_engine_may_die_at_every_line(stage: Stage) -> None:
 def test_late_commit_of_a_frozen_worker_is_fenced(stage: Stage) -> None:
     """A worker that wakes after its task was given away and finished changes nothing."""
     with Receiver([200]) as receiver:
-        case = points.play(stage, receiver, Case("run.after_store", "freeze", 1))
+        case = points.play(stage, receiver, Case("run.after_store", "freeze", 1), 30.0)
     assert (case.met, case.violations) == (True, {})
     wait_until(lambda: "its work was discarded" in stage.log.read_text())
 

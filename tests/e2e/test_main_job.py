@@ -199,9 +199,14 @@ def test_worker_killed_in_the_middle_of_a_render_loses_nothing(service: Service)
 
 
 def test_two_tasks_of_one_type_are_worked_on_at_once(service: Service) -> None:
-    """Both of two pictures begin before either ends, in the one worker of the default set-up."""
+    """Both of two films begin before either ends, in the one worker of the default set-up."""
     with Receiver([200]) as receiver:
-        ids = [submit_picture(service, receiver) for _ in range(2)]
+        film = {
+            "scene_data": {"prompt": "A lighthouse"},
+            "video_params": {"resolution": "640x360", "duration_s": 3},
+        }
+        body = SEED_REQUEST | {"callback_url": receiver.url, "task_data": film}
+        ids = [service.submit(**body) for _ in range(2)]
         done = [service.wait_for_status(one, "completed", timeout=60) for one in ids]
     assert max(one["started_at"] for one in done) < min(one["finished_at"] for one in done)
 
