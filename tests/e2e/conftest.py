@@ -172,7 +172,9 @@ def still_service(tmp_path: Path) -> Iterator[Service]:
     options = {"provider": "tests.providers.StillProvider", "options": {"seconds": 1.5}}
     types = ("video_generation", "image_generation", "audio_generation")
     service = Service(
-        tmp_path / "var", GENERATION_PROVIDERS=json.dumps(dict.fromkeys(types, options))
+        tmp_path / "var",
+        GENERATION_PROVIDERS=json.dumps(dict.fromkeys(types, options)),
+        WEBHOOK_LEASE_MARGIN_SECONDS="2.6",
     )
     service.start()
     yield service

@@ -61,13 +61,20 @@ def attempts(service: Service, task_id: str) -> list[dict[str, Any]]:
     return rows
 
 
+#: What renders fastest.
+SMALL_PICTURE = {
+    "image_data": {"prompt": "A lighthouse"},
+    "image_params": {"resolution": "256x256"},
+}
+
+
 def submit_picture(service: Service, receiver: Receiver) -> str:
-    """Submit what renders fastest."""
+    """Submit a picture for the test project."""
     return service.submit(
         project_id="test_project",
         task_type="image_generation",
         callback_url=receiver.url,
-        task_data={"prompt": "A lighthouse"},
+        task_data=SMALL_PICTURE,
     )
 
 
@@ -260,7 +267,7 @@ def test_listen_verifies_without_being_told_a_secret(service: Service) -> None:
         project_id="heard",
         task_type="image_generation",
         callback_url=url,
-        task_data={"prompt": "A lighthouse"},
+        task_data=SMALL_PICTURE,
     )
     output, errors = listener.communicate(timeout=60)
     assert listener.returncode == 0, output + errors
