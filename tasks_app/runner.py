@@ -38,6 +38,8 @@ OUTAGE_PAUSE_SECONDS = 1.0
 SHORT_SECONDS = 1.0
 
 _slots = threading.BoundedSemaphore(settings.RENDER_SLOTS)
+#: A ticket met a full house; who leaves a seat unused has to call again.
+_turned_away = threading.Event()
 
 
 def run_next(task_type: str) -> None:
@@ -66,6 +68,10 @@ def _run_one(task_type: str) -> bool:
                 task_id=str(task.id), request_id=task.request_id
             ):
                 _run(task, provider)
+    if is_free and task is None and _turned_away.is_set():
+        # Our seat was taken only to look, and somebody with work to do was sent away meanwhile.
+        _turned_away.clear()
+        _send_tickets(_types_due())
     return task is not None
 
 
@@ -76,6 +82,10 @@ def _slot(provider: Provider) -> Iterator[bool]:
         yield True
         return
     is_free = _slots.acquire(blocking=False)
+    if not is_free:
+        # Said before the last look: whoever leaves after it has read it.
+        _turned_away.set()
+        is_free = _slots.acquire(blocking=False)
     try:
         yield is_free
     finally:

@@ -73,6 +73,24 @@ def test_one_ticket_serves_the_short_tasks_behind_it(settings: Any) -> None:
     wake.client().flushdb()
 
 
+def test_who_only_looked_calls_the_one_that_met_a_full_house(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ticket sent away by a seat that is then not used gets another ticket at once."""
+    use(settings)
+    monkeypatch.setattr(runner, "_slots", threading.BoundedSemaphore(1))
+
+    def look_while_another_comes(task_type: str) -> None:
+        submit()
+        wake.client().flushdb()
+        runner.run_next(task_type)
+
+    monkeypatch.setattr(runner, "_claim", look_while_another_comes)
+    runner.run_next("image_generation")
+    assert wake.waiting_tickets(TASK_TYPES["image_generation"].queue) == 1
+    wake.client().flushdb()
+
+
 def test_retryable_failure_is_tried_three_times(settings: Any) -> None:
     """Three attempts, then one failed event, whose text carries nothing of the exception."""
     settings.TASK_RETRY_WAITS = [0.0, 0.0]
