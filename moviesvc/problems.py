@@ -17,7 +17,12 @@ import orjson
 import structlog
 from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import (
+    ObjectDoesNotExist,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+)
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
@@ -85,7 +90,8 @@ def as_problem(error: BaseException | None) -> ApiProblem | None:
         return _database_lost()
     if isinstance(error, RequestDataTooBig):
         return too_large()
-    if isinstance(error, Http404):
+    if isinstance(error, (Http404, ObjectDoesNotExist)):
+        # The second: found a moment ago, and deleted since by another request.
         return not_found()
     if isinstance(error, PermissionDenied):
         return ApiProblem(403, "forbidden", "This is not allowed.")

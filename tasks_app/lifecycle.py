@@ -142,7 +142,6 @@ def progress(task: Task, fraction: float, step: str, *, is_event_due: bool) -> N
         if updated is None:
             raise LostClaim
         if is_wanted:
-            outbox.supersede(str(task.id), events.PROGRESS)
             _publish(updated, events.PROGRESS)
         faultpoint("progress.before_commit")
 
@@ -282,8 +281,6 @@ def _publish(task: Task, event_type: str) -> None:
     if task.callback_url and event_type in task.webhook_events:
         targets.append(outbox.Target(task.callback_url, task.retry_policy))
     is_terminal = event_type in events.TERMINAL_EVENTS
-    if is_terminal:
-        outbox.supersede(str(task.id), events.PROGRESS)
     outbox.publish(
         scope=task.project_id,
         subject=str(task.id),
@@ -292,6 +289,7 @@ def _publish(task: Task, event_type: str) -> None:
         body=events.body(task, event_type),
         is_terminal=is_terminal,
         targets=targets,
+        supersedes=events.PROGRESS if is_terminal or event_type == events.PROGRESS else "",
         request_id=task.request_id,
     )
 

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models.functions import Now
 
 from webhooks_app import operator_record, outbox, pings, stored_secrets
 from webhooks_app.egress import check_url
-from webhooks_app.models import MessageStatus, WebhookEndpoint, WebhookMessage
+from webhooks_app.models import WebhookEndpoint, WebhookMessage
 from webhooks_app.retry import resolve_policy
 from webhooks_app.url_grammar import safe_url
 
@@ -72,12 +71,13 @@ def update(
 
     Raises:
         EgressDenied, EndpointExists, ValueError: as for `create`.
+        WebhookEndpoint.DoesNotExist: it was deleted meanwhile, here and below.
     """
     if unknown := set(changes) - _CHANGEABLE:
         raise ValueError(f"an endpoint has no {', '.join(sorted(unknown))} to change")
     _check(**changes)
     with transaction.atomic():
-        endpoint = WebhookEndpoint.objects.select_for_update().get(pk=endpoint.pk)
+        endpoint = _held(endpoint)
         for name, value in changes.items():
             setattr(endpoint, name, value)
         if endpoint.is_enabled:
@@ -94,8 +94,8 @@ def delete(endpoint: WebhookEndpoint, *, actor: str) -> None:
     An attempt under way closes its own row and then finds its message cancelled.
     """
     with transaction.atomic():
-        owed = WebhookMessage.objects.filter(endpoint=endpoint, status=MessageStatus.PENDING)
-        owed.update(status=MessageStatus.CANCELLED, next_attempt_at=None, finished_at=Now())
+        WebhookEndpoint.objects.select_for_update().get(pk=endpoint.pk)
+        outbox.call_off(WebhookMessage.objects.filter(endpoint=endpoint))
         operator_record.note(actor, "endpoint.delete", _name(endpoint))
         endpoint.delete()
 
@@ -116,9 +116,15 @@ def ping(endpoint: WebhookEndpoint, *, actor: str, reason: str = "") -> WebhookM
     """
     target = outbox.Target(endpoint.url, endpoint.retry_policy, endpoint)
     with transaction.atomic():
+        _held(endpoint)
         message = pings.send(endpoint.scope, target, endpoint_id=str(endpoint.pk))
         operator_record.note(actor, "endpoint.ping", _name(endpoint), reason)
     return message
+
+
+def _held(endpoint: WebhookEndpoint) -> WebhookEndpoint:
+    """Return the endpoint as it is now, safe from change and deletion for this transaction."""
+    return WebhookEndpoint.objects.select_for_update(no_key=True).get(pk=endpoint.pk)
 
 
 def _check(url: str | None = None, retry_policy: Any = None, **fields: Any) -> None:

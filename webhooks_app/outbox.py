@@ -13,10 +13,12 @@ from typing import Any
 
 import structlog
 from django.db import connection
+from django.db.models import QuerySet
+from django.db.models.functions import Now
 
 from webhooks_app.egress import origin_of
 from webhooks_app.faults import faultpoint
-from webhooks_app.models import WebhookEndpoint, WebhookEvent
+from webhooks_app.models import MessageStatus, WebhookEndpoint, WebhookEvent, WebhookMessage
 from webhooks_app.retry import Policy, resolve_policy
 
 logger = structlog.get_logger(__name__)
@@ -63,6 +65,13 @@ VALUES (%(event)s, %(url)s, %(destination)s, %(endpoint)s,
 ON CONFLICT (event_id, url) DO NOTHING
 """
 
+_ENDPOINTS = """
+SELECT * FROM webhooks_app_webhookendpoint WHERE scope = %s AND is_enabled ORDER BY id
+"""
+# Whoever deletes one waits until our message for it is there to be called off, and we wait for
+# who came first. Weaker than Django's select_for_update: we do not wait for each other.
+_HOLD = "FOR KEY SHARE"
+
 # By id, as the engine records: whoever ends a task must never be the victim of a deadlock.
 _SUPERSEDE = """
 WITH waiting AS (
@@ -92,12 +101,16 @@ def publish(
     is_terminal: bool = False,
     targets: Sequence[Target] = (),
     is_for_endpoints: bool = True,
+    supersedes: str = "",
     request_id: str = "",
 ) -> WebhookEvent:
     """Write an event and a message for every target and subscribed endpoint.
 
     Must run inside the transaction of whatever happened, so that both exist or neither.
-    A test event is for its target alone: ``is_for_endpoints=False``.
+
+    Args:
+        is_for_endpoints: False for a test event, which is for its target alone.
+        supersedes: the type of event that these news make stale; what waits of it is called off.
     """
     event = WebhookEvent(
         event_id=new_event_id(),
@@ -109,8 +122,11 @@ def publish(
         is_terminal=is_terminal,
         request_id=request_id,
     )
+    # Endpoints before messages, here and where they are deleted: no deadlock between the two.
+    subscribed = _subscribed(scope, event_type, _HOLD) if is_for_endpoints else []
+    if supersedes:
+        supersede(subject, supersedes)
     _insert_event(event)
-    subscribed = _subscribed(scope, event_type) if is_for_endpoints else []
     # Where an endpoint has the callback's URL the callback, which comes last here, wins.
     owed = {target.url: target for target in [*subscribed, *reversed(targets)]}
     # In one order everywhere: two transactions that make the same destinations never deadlock.
@@ -179,8 +195,8 @@ def destination_of(scope: str, url: str) -> tuple[int, bool]:
     return int(row[0]), bool(row[1])
 
 
-def _subscribed(scope: str, event_type: str) -> list[Target]:
-    endpoints = WebhookEndpoint.objects.filter(scope=scope, is_enabled=True)
+def _subscribed(scope: str, event_type: str, hold: str = "") -> list[Target]:
+    endpoints = WebhookEndpoint.objects.raw(_ENDPOINTS + hold, [scope])
     return [
         Target(endpoint.url, endpoint.retry_policy, endpoint)
         for endpoint in endpoints
@@ -197,6 +213,18 @@ def supersede(subject: str, event_type: str) -> None:
     """Call off what waits of one type of event about one subject, since newer news exist."""
     with connection.cursor() as cursor:
         cursor.execute(_SUPERSEDE, [subject, event_type])
+
+
+def call_off(messages: QuerySet[WebhookMessage]) -> int:
+    """Cancel what is pending among ``messages``, in the caller's transaction; return how many.
+
+    Locked by id, so that two of these, or one and the engine, cannot wait for each other.
+    """
+    waiting = messages.filter(status=MessageStatus.PENDING).order_by("pk")
+    ids = list(waiting.select_for_update(of=("self",)).values_list("pk", flat=True))
+    return WebhookMessage.objects.filter(pk__in=ids).update(
+        status=MessageStatus.CANCELLED, next_attempt_at=None, finished_at=Now()
+    )
 
 
 def wake() -> None:

@@ -27,7 +27,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Least, Now
 
 from webhooks_app.conf import webhook_settings
-from webhooks_app.models import SigningSecret
+from webhooks_app.models import SigningSecret, WebhookEndpoint
 from webhooks_app.signing import generate_secret
 
 logger = structlog.get_logger(__name__)
@@ -124,6 +124,7 @@ def rotate(
     older overlapping ones included (a leaked secret must go now).
     """
     with transaction.atomic():
+        _hold(endpoint_id)
         _lock(scope, endpoint_id)
         ending = Now() + timedelta(seconds=overlap_seconds)
         owned = _of(scope, endpoint_id)
@@ -208,7 +209,19 @@ def _insert(scope: str, endpoint_id: UUID | None) -> None:
     """Insert a fresh current secret; where another process was first, its one stays."""
     ciphertext = encrypt(generate_secret(), scope)
     row = SigningSecret(scope=scope, endpoint_id=endpoint_id, ciphertext=ciphertext)
-    SigningSecret.objects.bulk_create([row], ignore_conflicts=True)
+    with transaction.atomic():
+        _hold(endpoint_id)
+        SigningSecret.objects.bulk_create([row], ignore_conflicts=True)
+
+
+def _hold(endpoint_id: UUID | None) -> None:
+    """Keep an endpoint from being deleted in this transaction.
+
+    Raises:
+        WebhookEndpoint.DoesNotExist: it was, a moment ago.
+    """
+    if endpoint_id is not None:
+        WebhookEndpoint.objects.select_for_update(no_key=True).get(pk=endpoint_id)
 
 
 def _lock(scope: str, endpoint_id: UUID | None) -> None:

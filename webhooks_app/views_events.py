@@ -11,8 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from webhooks_app import outbox
 from webhooks_app.access import scope_of
-from webhooks_app.models import MessageStatus, WebhookEvent, WebhookMessage
+from webhooks_app.models import WebhookEvent, WebhookMessage
 from webhooks_app.pagination import OLDEST_FIRST, page_of, page_response, read_page
 from webhooks_app.requests import (
     PageQuery,
@@ -98,14 +99,7 @@ def acknowledge(scope: str | None, event_ids: list[str]) -> dict[str, int]:
     meant = _events(scope).filter(event_id__in=event_ids)
     with transaction.atomic():
         fresh = meant.filter(acknowledged_at=None).update(acknowledged_at=Now())
-        waiting = WebhookMessage.objects.filter(event__in=meant, status=MessageStatus.PENDING)
-        # Locked in one order, so that two of these cannot wait for each other.
-        ids = list(
-            waiting.order_by("pk").select_for_update(of=("self",)).values_list("pk", flat=True)
-        )
-        ended = WebhookMessage.objects.filter(pk__in=ids).update(
-            status=MessageStatus.CANCELLED, next_attempt_at=None, finished_at=Now()
-        )
+        ended = outbox.call_off(WebhookMessage.objects.filter(event__in=meant))
     return {"acknowledged": fresh, "cancelled_messages": ended}
 
 

@@ -80,13 +80,19 @@ def statuses(report: Path) -> list[int]:
     return found
 
 
+def tracebacks(log: str) -> str:
+    """Return what a server logged from its first error on: why it answered with a 5xx."""
+    return log[log.find(" ERROR ") :][:20_000] if " ERROR " in log else ""
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_thousand_generated_requests_find_no_fault(tmp_path: Path) -> None:
     """No 5xx, no answer that the document does not know, every error a problem."""
     key = factories.make_api_key(project_id=factories.PROJECT, rate_limit_per_minute=1_000_000)[1]
     with WebServer(processes=1, SSE_MAX_SECONDS="0.1", **no_renders()) as server:
         run = schemathesis(server, key, tmp_path)
-    assert run.returncode == 0, run.stdout[-8_000:] + run.stderr[-2_000:]
+        said = run.stdout[-8_000:] + run.stderr[-2_000:]
+        assert run.returncode == 0, said + tracebacks(server.log())
     answered = statuses(tmp_path / "report.ndjson")
     assert len(answered) >= LEAST_REQUESTS, len(answered)
     assert max(answered) < 500
