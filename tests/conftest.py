@@ -10,6 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
+from tasks_app import wake
 from tests import factories
 
 
@@ -30,6 +31,12 @@ def _own_media(settings: Any, tmp_path: Path) -> Iterator[None]:
     cache.clear()
     yield
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _open_gate() -> None:
+    """Let every test ask Redis, also after one that took it away."""
+    wake.gate._closed_until = 0.0
 
 
 @pytest.fixture

@@ -21,5 +21,4 @@ def _painter(settings: Any) -> None:
 def _fresh_buckets() -> None:
     """Forget what earlier tests used up."""
     throttling._local._full_at.clear()
-    wake.gate._closed_until = 0.0
     wake.client().flushdb()
