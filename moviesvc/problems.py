@@ -133,10 +133,8 @@ class ProblemMiddleware:
         request_id = request.META.get("HTTP_X_REQUEST_ID", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
-        # django-structlog reads the header, so the log lines carry the same id.
+        # The request log reads the header, so its lines carry the same id.
         request.META["HTTP_X_REQUEST_ID"] = request.request_id = request_id  # type: ignore[attr-defined]
-        # Not django-structlog's own: that one believes every X-Forwarded-For.
-        structlog.contextvars.bind_contextvars(ip=throttling.client_address(request))
         response = self.get_response(request)
         if self._is_foreign(request, response):
             response = _replace(request, response)

@@ -12,11 +12,12 @@ handler404 = "moviesvc.problems.page_not_found"
 handler500 = "moviesvc.problems.server_error"
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    # First what is asked for most: patterns are tried in this order.
+    path("api/v1/", include("tasks_app.urls")),
+    path("api/v1/", include("webhooks_app.urls")),
     path("", pages.home),
     path("metrics", metrics.metrics),
     path("admin/", admin.site.urls),
     path("media/<str:media_id>/<str:token>/<str:name>", media.serve),
-    path("api/v1/", include("tasks_app.urls")),
-    path("api/v1/", include("webhooks_app.urls")),
     path("", include((well_known_patterns, "well_known"))),
 ]

@@ -1,5 +1,6 @@
 """What does the web server call? Django, behind a small wrapper that receives the bodies."""
 
+import gc
 import io
 import json
 import os
@@ -82,6 +83,9 @@ def _application() -> WSGIApplication:
     from webhooks_app.stored_secrets import require_readable_at_boot
 
     require_readable_at_boot()
+    # What is loaded now stays, and what a request makes dies with it: look seldom.
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 1_000)
     threads = int(os.environ.get("WEB_THREADS") or 16)
     return WholeBody(django, settings.DATA_UPLOAD_MAX_MEMORY_SIZE, max(1, threads // 4))
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 import orjson
 from django.conf import settings
 from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
@@ -27,6 +28,7 @@ MAX_INTEGER = 2**53  # beyond, a reader that keeps numbers as doubles sees anoth
 # The standard library's own pieces, which its stubs do not know.
 _WHITESPACE: Any = vars(decoder)["WHITESPACE"]
 _scan_string: Any = vars(decoder)["scanstring"]
+_SPACES = frozenset(" \t\n\r")
 _UTF8 = frozenset({"", "utf-8", "utf8"})
 # A string (possessive, so that hostile input is read once, and closed or not) or a bracket.
 _STRUCTURE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
@@ -89,6 +91,8 @@ def _parse_members(text: str, at: int) -> JsonObject:
 
 
 def _skip(text: str, at: int) -> int:
+    if text[at : at + 1] not in _SPACES:  # as nearly always
+        return at
     return int(_WHITESPACE.match(text, at).end())
 
 
@@ -206,6 +210,20 @@ def _plain(value: Any) -> Any:
 
 
 OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+
+
+class Negotiation(DefaultContentNegotiation):
+    """Choose an answer's format; a client that takes any gets the first without more ado."""
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        """Return the renderer and its media type.
+
+        Raises:
+            NotAcceptable: the client takes nothing that there is.
+        """
+        if format_suffix is None and request.META.get("HTTP_ACCEPT", "*/*") == "*/*":
+            return renderers[0], renderers[0].media_type
+        return super().select_renderer(request, renderers, format_suffix)
 
 
 class JSONRenderer(BaseRenderer):

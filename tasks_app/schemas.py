@@ -323,5 +323,11 @@ def serializer_for(schema: str) -> StrictSerializer:
 
 def defaults(section: type[StrictSerializer]) -> dict[str, Any]:
     """Return what a section holds when nothing was said."""
-    filled: dict[str, Any] = serializer_for(section.__name__).run_validation({})
+    filled: dict[str, Any] = orjson.loads(_defaults(section.__name__))
     return filled
+
+
+@cache
+def _defaults(schema: str) -> bytes:
+    # As text, so that everybody gets values of their own.
+    return orjson.dumps(serializer_for(schema).run_validation({}))

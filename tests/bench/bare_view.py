@@ -6,6 +6,7 @@ of the same row by the same statement, one message by the same broker.
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import orjson
@@ -42,3 +43,5 @@ if not settings.configured:  # loaded by the web server, not by a test that walk
     settings.MIDDLEWARE = []
     settings.ROOT_URLCONF = "tests.bench.bare_view"
     application = get_wsgi_application()
+    gc.freeze()  # as the service's own web server does
+    gc.set_threshold(20_000, 50, 1_000)
