@@ -25,7 +25,6 @@ from tasks_app.submission import (
     Submission,
     Submit,
     retry,
-    submission_answer,
     submit,
 )
 from tasks_app.task_types import TASK_TYPES
@@ -39,7 +38,6 @@ __all__ = [
     "Submission",
     "Submit",
     "retry",
-    "submission_answer",
     "submit",
 ]
 

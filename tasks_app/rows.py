@@ -80,9 +80,43 @@ def queued_count(project_id: str, limit: int) -> int:
         return int(cursor.fetchone()[0])
 
 
+_INSERT = f"""
+INSERT INTO tasks_app_task ({_INSERT_FIELDS}, created_at, available_at)
+VALUES ({", ".join(["%s"] * len(_INSERT_FIELDS.split(",")))}, now(), now()) RETURNING created_at
+"""  # noqa: S608 - constants
+# The row itself is not among those that its own statement sees.
+_AHEAD_OF_IT = """, 1 + (
+  SELECT count(*) FROM (
+    SELECT 1 FROM tasks_app_task ahead
+    WHERE ahead.status = 'queued' AND ahead.task_type = tasks_app_task.task_type
+      AND (ahead.priority, ahead.created_at, ahead.id)
+        < (tasks_app_task.priority, tasks_app_task.created_at, tasks_app_task.id)
+    LIMIT %s
+  ) counted)
+"""
+
+
 def insert(task: Task) -> None:
     """Insert a new task; its times are set from the database's clock."""
-    values: list[Any] = [
+    _insert(task, _INSERT, _values(task))
+
+
+def insert_and_rank(task: Task, most: int) -> int:
+    """Insert a new task; return its place in the queue of its type, counted up to ``most``."""
+    row = _insert(task, _INSERT + _AHEAD_OF_IT, [*_values(task), most - 1])
+    return int(row[1])
+
+
+def _insert(task: Task, sql: str, values: list[Any]) -> tuple[Any, ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        row: tuple[Any, ...] = cursor.fetchone()
+    task.created_at = task.available_at = row[0]
+    return row
+
+
+def _values(task: Task) -> list[Any]:
+    return [
         task.id,
         task.project_id,
         task.task_type,
@@ -99,14 +133,6 @@ def insert(task: Task) -> None:
         task.api_key_id,
         task.request_id,
     ]
-    marks = ", ".join(["%s"] * len(values))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO tasks_app_task ({_INSERT_FIELDS}, created_at, available_at)"  # noqa: S608 - constants
-            f" VALUES ({marks}, now(), now()) RETURNING created_at",
-            values,
-        )
-        task.created_at = task.available_at = cursor.fetchone()[0]
 
 
 def insert_idempotency_key(

@@ -22,6 +22,7 @@ from webhooks_app.faults import faultpoint
 
 logger = structlog.get_logger(__name__)
 _quota = Quota()
+_deep_queues = estimates.DeepQueues()
 
 
 class IdempotencyConflict(Exception):
@@ -86,13 +87,7 @@ def submit(request: Submit) -> Submission:
         return earlier
     task = _new_task(request)
     try:
-        with transaction.atomic():
-            _require_room(task.project_id)
-            rows.insert(task)
-            response = submission_answer(task)
-            if request.idempotency_key:
-                _remember(request, task, response)
-            faultpoint("submit.before_commit")
+        response = _store(request, task)
     except _RepeatedKey:
         repeat = _earlier(request)
         if repeat is None:
@@ -106,13 +101,36 @@ def submit(request: Submit) -> Submission:
     return Submission(task, response)
 
 
+def _store(request: Submit, task: Task) -> dict[str, Any]:
+    """Commit the task, and with it its Idempotency-Key; return the answer."""
+    _require_room(task.project_id)
+    if not request.idempotency_key:  # one statement is a transaction of its own
+        faultpoint("submit.before_commit")
+        return submission_answer(task, _insert(task))
+    with transaction.atomic():
+        response = submission_answer(task, _insert(task))
+        _remember(request, task, response)
+        faultpoint("submit.before_commit")
+    return response
+
+
+def _insert(task: Task) -> int:
+    """Store the row; return its place in the queue, at most ``POSITION_LIMIT``."""
+    if _deep_queues.is_deep(task):
+        rows.insert(task)
+        return estimates.POSITION_LIMIT
+    position = rows.insert_and_rank(task, estimates.POSITION_LIMIT + estimates.DEEP_BEYOND)
+    _deep_queues.note(task, position)
+    return min(position, estimates.POSITION_LIMIT)
+
+
 def _require_room(project_id: str) -> None:
     limit = settings.QUEUE_LIMIT_PER_PROJECT
     if _quota.is_full(project_id, limit, lambda: rows.queued_count(project_id, limit)):
         raise QueueFull(limit)
 
 
-def submission_answer(task: Task) -> dict[str, Any]:
+def submission_answer(task: Task, queue_position: int) -> dict[str, Any]:
     """Return the body of the 201."""
     return {
         "task_id": str(task.id),
@@ -120,7 +138,7 @@ def submission_answer(task: Task) -> dict[str, Any]:
         "task_type": task.task_type,
         "status": task.status,
         "priority": Priority(task.priority).label,
-        "queue_position": estimates.queue_position(task),
+        "queue_position": queue_position,
         "estimated_duration": estimates.estimated_duration(task.task_type),
         "created_at": task.created_at.isoformat().replace("+00:00", "Z"),
     }

@@ -156,8 +156,8 @@ MUTANTS = (
     Mutant(
         "Idempotency-Key stored with the task",
         "tasks_app/submission.py",
-        "                _remember(request, task, response)",
-        "                pass",
+        "        _remember(request, task, response)",
+        "        pass",
         ("tests/api/test_submit.py",),
     ),
     Mutant(
