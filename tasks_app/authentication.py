@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Q
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
@@ -57,11 +58,27 @@ def find_key(text: str) -> ApiKey | None:
     match = _KEY.fullmatch(text)
     if match is None:
         return None
-    found = fetch(ApiKey, _FIND, [match[1]])
+    found = _look_up(match[1])
     key = found[0] if found else None
     if key is None or not key.is_valid(text) or key.revoked or key.has_expired:
         return None
     return key
+
+
+def _look_up(prefix: str) -> list[ApiKey]:
+    """Return the keys with this prefix, one at most, over a connection that is alive.
+
+    Django would first ask each kept connection whether it still works. This statement, a
+    request's first, tells that as well, and can be said again over a new connection.
+    """
+    connection.health_check_done = True  # type: ignore[attr-defined]
+    try:
+        return fetch(ApiKey, _FIND, [prefix])
+    except (OperationalError, InterfaceError):
+        if connection.in_atomic_block:
+            raise
+        connection.close()
+        return fetch(ApiKey, _FIND, [prefix])
 
 
 def note_use(key: ApiKey) -> None:

@@ -7,6 +7,7 @@ is refused for Redis's sake.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 import time
@@ -14,6 +15,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import redis
 from django.conf import settings
 from django.http import HttpRequest
 from rest_framework.request import Request
@@ -77,14 +79,16 @@ def take(bucket: str, per_minute: int) -> Verdict:
     return Verdict(bool(is_allowed), per_minute, int(remaining), full_in, retry_in)
 
 
-_script: Any = None
+_NAME = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
 def _take_from_redis(bucket: str, per_minute: int) -> tuple[bool, int, float, float]:
-    global _script
-    if _script is None:
-        _script = wake.client().register_script(_SCRIPT)
-    answer = _script(keys=[f"rate:{bucket}"], args=[MINUTE / per_minute, per_minute])
+    key, gap = f"rate:{bucket}", MINUTE / per_minute
+    client: Any = wake.client()
+    try:
+        answer = client.evalsha(_NAME, 1, key, gap, per_minute)
+    except redis.exceptions.NoScriptError:  # Redis is new, or was told to forget
+        answer = client.eval(_SCRIPT, 1, key, gap, per_minute)
     allowed, remaining, full_in, retry_in = answer
     return bool(allowed), int(remaining), full_in / 1e6, retry_in / 1e6
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from tasks_app import sweep, wake
 from tasks_app.models import ApiKey, Task
@@ -94,6 +95,22 @@ def test_a_revoked_key_opens_neither_process(servers: Servers, api_key: str) -> 
     assert {server.call("GET", p, key=api_key).status for server in servers for p in paths} == {200}
     ApiKey.objects.filter(prefix=api_key[:8]).update(revoked=True)
     assert {server.call("GET", p, key=api_key).status for server in servers for p in paths} == {401}
+
+
+def test_a_lost_database_connection_costs_no_request(servers: Servers, api_key: str) -> None:
+    """When PostgreSQL has ended every kept connection, the next requests are answered as ever."""
+
+    def statuses() -> set[int]:
+        return {servers[0].call("GET", "/api/v1/tasks", key=api_key).status for _ in range(16)}
+
+    assert statuses() == {200}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert cursor.fetchone()[0] >= 1
+    assert statuses() == {200}
 
 
 def head(key: str, *lines: str) -> bytes:
