@@ -20,6 +20,7 @@ from django.db.models import Count, Max
 
 from webhooks_app import operator_record, outbox
 from webhooks_app.egress import check_url
+from webhooks_app.faults import faultpoint
 from webhooks_app.message_filters import MessageFilters, messages_of
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.replay_batches import replay_messages, replay_messages_to
@@ -231,6 +232,7 @@ def advance(job_id: UUID) -> int | None:
         size = BATCH if job.rate_per_second is None else min(BATCH, math.ceil(job.rate_per_second))
         ids = _next_ids(job, size)
         started = _run_batch(job, ids)
+        faultpoint("replay.before_commit")
         if len(ids) < size:
             _finish(job, ReplayState.FINISHED)
         elif job.rate_per_second is not None:

@@ -52,6 +52,8 @@ ENGINE = (
 )
 #: Met only by a process that repairs what another left.
 RECOVERY = ("engine.before_recovered",)
+#: Met by no task's way: played by tests/e2e/test_replay_crash.py.
+REPLAY = ("replay.before_commit",)
 POINTS = (*SUBMIT, *CANCEL, *SHUTDOWN, *TASK, *ENGINE, *RECOVERY)
 #: Where a message is in nobody's hands but the dying engine's.
 FAST_PATH = (*ENGINE, "finish.before_publish", "finish.after_commit")

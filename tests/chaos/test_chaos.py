@@ -25,7 +25,7 @@ from tests.waiting import wait_until
 
 def test_every_fault_point_is_played() -> None:
     """No fault point is in the sources and not in the list of `points`, nor the other way."""
-    assert set(points.POINTS) == points.find()
+    assert {*points.POINTS, *points.REPLAY} == points.find()
 
 
 def test_production_cannot_inject_faults() -> None:

@@ -1,0 +1,72 @@
+"""Does a bulk replay go on where it was when the process that advances it is killed?"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests import processes
+from tests.receiver import Receiver
+from tests.waiting import wait_until
+from tests.webhooks.running import SCOPE, publish_bulk
+from webhooks_app import replay
+from webhooks_app.message_filters import MessageFilters
+from webhooks_app.models import ReplayJob, ReplayState, WebhookDelivery, WebhookMessage
+from webhooks_app.stored_secrets import get_or_create
+
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+
+COMMAND = ("manage.py", "deliver_webhooks")
+#: What was under way when the process died is due again after a few seconds.
+SHORT = {"WEBHOOK_TIMEOUT_SECONDS": "2", "WEBHOOK_LEASE_MARGIN_SECONDS": "3"}
+DEAD = 90
+BATCH = 30
+
+
+def test_a_replay_survives_kill_9_in_the_middle_of_a_batch(tmp_path: Path) -> None:
+    """The batch under way is undone with its process; the next one does it, and the rest, once."""
+    get_or_create(SCOPE)
+    with ExitStack() as stack:
+        receiver = stack.enter_context(Receiver())
+        publish_bulk(receiver.url, DEAD)
+        WebhookMessage.objects.update(status="dead", next_attempt_at=None)
+        job = replay.start(
+            MessageFilters(), rate=BATCH, requested_by="op", source="command", reason="outage"
+        )
+
+        fault = {"FAULT_INJECTION": "1", "FAULTS": "replay.before_commit:kill@2"}
+        log = tmp_path / "killed.log"
+        killed = stack.enter_context(processes.running(log, *COMMAND, **SHORT, **fault))
+        assert killed.wait(40) == -signal.SIGKILL, log.read_text()
+        assert (_put_back(job), _dead()) == (BATCH, DEAD - BATCH)
+
+        stack.enter_context(processes.running(tmp_path / "next.log", *COMMAND, **SHORT))
+        wait_until(lambda: _is_delivered(DEAD), timeout=40)
+    job.refresh_from_db()
+    assert (job.state, job.total, job.started_count) == (ReplayState.FINISHED, DEAD, DEAD)
+    _check_once_each(receiver)
+
+
+def _put_back(job: ReplayJob) -> int:
+    return WebhookMessage.objects.filter(replay_id=job.pk).count()
+
+
+def _dead() -> int:
+    return WebhookMessage.objects.filter(status="dead").count()
+
+
+def _is_delivered(count: int) -> bool:
+    is_over = not ReplayJob.objects.filter(state=ReplayState.RUNNING).exists()
+    return is_over and WebhookMessage.objects.filter(status="delivered").count() == count
+
+
+def _check_once_each(receiver: Receiver) -> None:
+    """Each message arrived; twice only where its answer died with the killed process."""
+    ids = [request.message_id for request in receiver.requests]
+    interrupted = WebhookDelivery.objects.exclude(outcome="succeeded").count()
+    assert len(set(ids)) == DEAD
+    assert len(ids) - DEAD <= interrupted
+    assert WebhookDelivery.objects.filter(outcome="succeeded").count() == DEAD
