@@ -13,6 +13,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.safestring import mark_safe
 from unfold.decorators import display
 
 from tasks_app import lifecycle
@@ -93,6 +94,11 @@ def _retry(request: HttpRequest, row: Task, cleaned: dict[str, Any]) -> str:
 @admin.register(Task)
 class TaskAdmin(ReadOnlyAdmin):
     """Tasks, newest first."""
+
+    class Media:
+        """The list renews itself while a task on it is not over."""
+
+        js = ("tasks_app/live_list.js",)
 
     page_template = "tasks_app/task.html"
     list_display = [
@@ -204,10 +210,11 @@ class TaskAdmin(ReadOnlyAdmin):
 
     @display(description="progress")
     def bar(self, row: Task) -> str:
-        """Show a small bar."""
+        """Show a small bar; the script of the list looks for those that still move."""
         return format_html(
-            '<progress class="mv-progress" max="100" value="{}"></progress>',
+            '<progress class="mv-progress" max="100" value="{}"{}></progress>',
             round(100 * row.progress),
+            "" if row.is_terminal else mark_safe(" data-unfinished"),
         )
 
     @display(description="took")

@@ -131,6 +131,25 @@ def test_a_running_task_moves_on_without_a_reload(page: Page, live_server: Any) 
     assert MediaFile.objects.count() == 1
 
 
+def test_the_list_of_tasks_moves_on_without_a_reload(page: Page, live_server: Any) -> None:
+    """Rows show how far their tasks are and how they ended, and new tasks appear."""
+    task = factories.make_task("processing", progress=0.1)
+    page.goto(live_server.url + reverse("admin:tasks_app_task_changelist"))
+    page.evaluate("window.isTheSamePage = true")
+    other = factories.make_task("failed")
+    Task.objects.filter(pk=task.pk).update(progress=0.4)
+    page.wait_for_function("document.querySelector('[data-unfinished]').value === 40")
+    page.locator(f"#result_list code[title='{other.pk}']").wait_for()
+
+    Task.objects.filter(pk=task.pk).update(
+        status="completed", progress=1, finished_at=timezone.now()
+    )
+    page.wait_for_function("!document.querySelector('[data-unfinished]')")
+    row = page.locator("#result_list tr", has=page.locator(f"code[title='{task.pk}']"))
+    assert "completed" in row.inner_text().lower()
+    assert page.evaluate("window.isTheSamePage")
+
+
 def test_a_task_is_cancelled_from_its_page(page: Page, live_server: Any) -> None:
     """Shows that the button ends the task, writes its event and says so."""
     task = factories.make_task("queued")
