@@ -101,6 +101,8 @@ class ReadOnlyAdmin(ModelAdmin):
     list_disable_select_all = True
     list_fullwidth = True
     sortable_by: Sequence[str] = ()
+    #: The order of the column that the filter by time asks for, where the list has another.
+    newest_first: Sequence[str] = ()
     operations: tuple[Operation, ...] = ()
     page_template = ""
     change_form_template: str | None = None
@@ -117,7 +119,8 @@ class ReadOnlyAdmin(ModelAdmin):
     def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Paginator[Any]:
         """Return the paginator of a list."""
         paginator = super().get_paginator(request, *args, **kwargs)
-        paginator.is_counted_in_order = SinceFilter.parameter_name in request.GET
+        if SinceFilter.parameter_name in request.GET:
+            paginator.counted_by = self.newest_first or self.get_ordering(request)
         return paginator
 
     def has_add_permission(self, request: HttpRequest) -> bool:

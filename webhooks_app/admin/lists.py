@@ -29,15 +29,15 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     """Counts no further than `COUNT_LIMIT` rows, so that a list of millions opens at once."""
 
     # Unordered, PostgreSQL is free to count by the index of what is asked for, and does not walk
-    # past all others. But rows of the last hour are the last ones it would come upon.
-    is_counted_in_order = False
+    # past all others. But rows of the last hour are the last ones it would come upon, so that a
+    # count of those names the order that has them first.
+    counted_by: Sequence[str] = ()
 
     @cached_property
     def count(self) -> int:
         """Return the number of rows, at most the limit."""
         rows: Any = self.object_list
-        rows = rows if self.is_counted_in_order else rows.order_by()
-        counted = rows[: COUNT_LIMIT + 1].count()
+        counted = rows.order_by(*self.counted_by)[: COUNT_LIMIT + 1].count()
         return BoundedCount(COUNT_LIMIT) if counted > COUNT_LIMIT else int(counted)
 
 

@@ -92,6 +92,7 @@ class MessageAdmin(ReadOnlyAdmin):
     page_template = "webhooks_app/message.html"
     list_display = ["id", "shown_status", "event_type", "receiver", "tries", "last", "created_at"]
     list_display_links = ["id", "shown_status"]
+    newest_first = ["-created_at"]
     list_filter = [StatusFilter, WrittenFilter, EventTypeFilter, ErrorFilter, AnswerFilter]
     list_select_related = ["event", "destination"]
     search_fields = ["id"]
