@@ -43,10 +43,10 @@ lint: $(READY) ## ruff and mypy
 
 lock: ## write the locks anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --extra s3 --extra embedded \
 		pyproject.toml -o requirements.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --all-extras \
 		pyproject.toml -o requirements-dev.txt
 
