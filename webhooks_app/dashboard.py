@@ -72,7 +72,7 @@ _NOW = """
 SELECT (SELECT count(*) FROM (SELECT 1 FROM webhooks_app_webhookmessage
           WHERE status = 'pending' LIMIT %(limit)s) AS waiting),
        (SELECT extract(epoch FROM now() - min(next_attempt_at)) FROM webhooks_app_webhookmessage
-          WHERE status = 'pending' AND next_attempt_at <= now()),
+          WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at <= now()),
        (SELECT count(*) FROM (SELECT 1 FROM webhooks_app_webhookmessage
           WHERE status = 'dead' AND finished_at >= %(since)s LIMIT %(limit)s) AS dead)"""
 

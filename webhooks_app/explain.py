@@ -273,7 +273,8 @@ def planned(message: WebhookMessage, now: datetime) -> list[Planned]:
     if message.status != "pending" or message.next_attempt_at is None:
         return []
     number = message.attempt_count + 1
-    is_leased = message.lease_token is not None and message.next_attempt_at > now
+    lease_end = message.lease_expires_at
+    is_leased = lease_end is not None and lease_end > now
     first = [] if is_leased else [Planned(number, _when(message.next_attempt_at, now))]
     waits = message.policy[message.retry_step :][:SHOWN_PLANNED]
     later = [f"{seconds_text(wait)} after it, if it fails" for wait in waits]

@@ -157,12 +157,13 @@ FROM unnest(%s::text[]) AS state(name)
 _OLDEST_DUE = """
 WITH RECURSIVE waiting AS (
   (SELECT destination_id, next_attempt_at FROM webhooks_app_webhookmessage
-   WHERE status = 'pending' ORDER BY destination_id, next_attempt_at LIMIT 1)
+   WHERE status = 'pending' AND lease_token IS NULL
+   ORDER BY destination_id, next_attempt_at LIMIT 1)
   UNION ALL
   SELECT following.destination_id, following.next_attempt_at FROM waiting
   CROSS JOIN LATERAL (
     SELECT destination_id, next_attempt_at FROM webhooks_app_webhookmessage
-    WHERE status = 'pending' AND destination_id > waiting.destination_id
+    WHERE status = 'pending' AND lease_token IS NULL AND destination_id > waiting.destination_id
     ORDER BY destination_id, next_attempt_at LIMIT 1
   ) following
 ), limited AS (SELECT * FROM waiting LIMIT 10000)

@@ -14,10 +14,13 @@ import orjson
 from webhooks_app.claims import Connection
 
 _EXPIRED_LEASES = """
-SELECT id, policy, jitter, retry_step, interrupted_count + 1 FROM webhooks_app_webhookmessage
-WHERE status = 'pending' AND next_attempt_at <= now() AND lease_token IS NOT NULL
-  AND lease_expires_at <= now()
-ORDER BY next_attempt_at LIMIT 500 FOR UPDATE SKIP LOCKED
+SELECT message.id, policy, jitter, retry_step, interrupted_count + 1
+-- Who holds a lease has an open attempt: the claim writes both, recording ends both.
+FROM webhooks_app_webhookdelivery delivery
+JOIN webhooks_app_webhookmessage message ON message.id = delivery.message_id
+WHERE delivery.outcome = 'pending' AND message.status = 'pending'
+  AND message.lease_token IS NOT NULL AND message.lease_expires_at <= now()
+ORDER BY message.id LIMIT 500 FOR UPDATE OF message SKIP LOCKED
 """
 
 _RECOVER = """

@@ -60,8 +60,7 @@ SELECT (SELECT count(*) FROM tasks_app_task
 _AGE = (
     "UPDATE tasks_app_task SET lease_expires_at = now() WHERE id IN (SELECT id FROM tasks_app_task"
     " WHERE lease_expires_at IS NOT NULL FOR UPDATE SKIP LOCKED)",
-    "UPDATE webhooks_app_webhookmessage SET lease_expires_at = now(), next_attempt_at ="
-    " CASE WHEN status = 'pending' THEN now() END WHERE id IN (SELECT id FROM"
+    "UPDATE webhooks_app_webhookmessage SET lease_expires_at = now() WHERE id IN (SELECT id FROM"
     " webhooks_app_webhookmessage WHERE lease_token IS NOT NULL FOR UPDATE SKIP LOCKED)",
 )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import Callable
 
 import psycopg
 import pytest
 from django.db import connection
 
+from tests.waiting import wait_until
 from tests.webhooks.running import publish, publish_bulk
 from webhooks_app import claims
 from webhooks_app.database import connect
@@ -26,8 +28,8 @@ async def plan_of_claim() -> str:
                 "token": "00000000-0000-0000-0000-000000000000",
                 "limit": 200,
                 "default_seats": 4,
-                "known_ids": [],
-                "known_seats": [],
+                "known_ids": "{}",
+                "known_seats": "{}",
                 "lease": 45,
                 "full_scopes": [],
             }
@@ -46,6 +48,60 @@ def test_claim_walks_the_index_though_the_statistics_saw_an_empty_queue() -> Non
     assert found == ["message_due_by_destination"] * 3 + ["webhooks_app_webhookmessage_pkey"]
     assert "Seq Scan" not in plan
     assert plan.count("Sort  (") == 1, "of the destinations"
+
+
+async def plan_of_record() -> str:
+    """Return the plan of recording one outcome, for any number of them, on such a connection."""
+    async with await connect("test") as engines:
+        await claims.fix_plans(engines)
+        statement = claims._RECORD.replace("%(rows)s", "$1")
+        await engines.execute(f"PREPARE record (json) AS {statement}")
+        cursor = await engines.execute("EXPLAIN EXECUTE record('[]')")
+        return "\n".join(row[0] for row in await cursor.fetchall())
+
+
+def test_record_finds_its_rows_by_id_however_much_is_pending() -> None:
+    """Recording reads the rows it was given, never all that is pending, as ``=`` would make it."""
+    publish("https://a.example.org/x", subject="first")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE webhooks_app_webhookmessage")
+    publish_bulk("https://a.example.org/x", 2_000)
+    plan = asyncio.run(plan_of_record())
+    found = re.findall(r"Index Scan(?: Backward)? using webhooks_app_(\w+)", plan)
+    assert sorted(found) == ["webhookdelivery_pkey", "webhookmessage_pkey"], plan
+
+
+def _hot_updates() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute(
+            "SELECT n_tup_hot_upd FROM pg_stat_user_tables"
+            " WHERE relname = 'webhooks_app_webhookmessage'"
+        )
+        return int(cursor.fetchone()[0])
+
+
+async def _claim_five() -> int:
+    async with await connect("test") as engines:
+        await claims.fix_plans(engines)
+        claimed = await claims.claim(
+            engines,
+            token=uuid.uuid4(),
+            limit=5,
+            default_seats=5,
+            known_seats={},
+            lease_seconds=45,
+        )
+        await engines.execute("SELECT pg_stat_force_next_flush()")
+        return len(claimed)
+
+
+def test_claim_touches_no_index_of_the_messages() -> None:
+    """Taking a lease is a heap-only update: nothing that any index knows is written."""
+    publish_bulk("https://a.example.org/x", 20)
+    before = _hot_updates()
+    assert asyncio.run(_claim_five()) == 5
+    wait_until(lambda: _hot_updates() - before == 5)
 
 
 async def _looks(between: Callable[[], object]) -> list[float | None]:
