@@ -1,0 +1,109 @@
+"""Who is told? One origin as a project sees it, a subscription, and the secrets that sign for them.
+
+Part of `models`, which is where everybody else imports these from.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+
+class WebhookDestination(models.Model):
+    """One origin as one project sees it; projects that share one never punish each other."""
+
+    scope = models.CharField(max_length=100)
+    scheme = models.CharField(max_length=5)
+    host = models.CharField(max_length=253)
+    port = models.PositiveIntegerField()
+    held_until = models.DateTimeField(null=True, blank=True)
+    hold_reason = models.CharField(max_length=40, blank=True, default="")
+    disabled_at = models.DateTimeField(null=True, blank=True)
+    disabled_reason = models.CharField(max_length=300, blank=True, default="")
+    max_in_flight = models.PositiveIntegerField(null=True, blank=True)
+    breaker_state = models.CharField(max_length=10, default="closed")
+    failing_messages = models.PositiveIntegerField(default=0)
+    last_success_at = models.DateTimeField(null=True, blank=True)
+    last_failure_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(
+                fields=["scope", "scheme", "host", "port"], name="destination_once"
+            )
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            # Answers the beginning of a name as well as all of it, in every collation.
+            models.Index(
+                fields=["host"], opclasses=["varchar_pattern_ops"], name="destination_host"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.origin} ({self.scope})"
+
+    @property
+    def origin(self) -> str:
+        """Return ``scheme://host:port``, without the port where it is the scheme's own."""
+        own = {"http": 80, "https": 443}.get(self.scheme)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" + ("" if self.port == own else f":{self.port}")
+
+
+class WebhookEndpoint(models.Model):
+    """A subscription: every event of a project, filtered by type, to one URL."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    scope = models.CharField(max_length=100, db_index=True)
+    url = models.CharField(max_length=2048)
+    event_types = models.JSONField(default=list, blank=True, help_text="Empty: all types.")
+    description = models.CharField(max_length=200, blank=True, default="")
+    retry_policy = models.JSONField(null=True, blank=True)
+    is_enabled = models.BooleanField(default=True)
+    disabled_reason = models.CharField(max_length=300, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(fields=["scope", "url"], name="endpoint_once")
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["url"], opclasses=["varchar_pattern_ops"], name="endpoint_url"),
+            models.Index(fields=["-created_at", "-id"], name="endpoint_page"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.url} ({self.scope})"
+
+
+class SigningSecret(models.Model):
+    """A signing secret, encrypted at rest; ``expires_at`` is set when a newer one took over."""
+
+    scope = models.CharField(max_length=100)
+    endpoint = models.ForeignKey(
+        WebhookEndpoint, null=True, blank=True, on_delete=models.CASCADE, related_name="secrets"
+    )
+    ciphertext = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(
+                fields=["scope"],
+                condition=Q(expires_at__isnull=True, endpoint__isnull=True),
+                name="secret_one_current_per_scope",
+            ),
+            models.UniqueConstraint(
+                fields=["endpoint"],
+                condition=Q(expires_at__isnull=True, endpoint__isnull=False),
+                name="secret_one_current_per_endpoint",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"signing secret of {self.scope}"
