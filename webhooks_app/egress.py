@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -270,35 +271,50 @@ class GuardResolver(AbstractResolver):
 
 
 class ThreadResolver(AbstractResolver):
-    """The system's resolver, in threads of its own.
+    """The system's resolver, with a thread for each look-up.
 
-    The loop's own thread pool has only a few threads (uvloop: 4), which a handful of names with
-    dead name servers would occupy for everyone.
+    Not in a pool: a handful of names whose name servers say nothing would occupy it for everyone.
+    Not in an executor at all: a look-up cannot be called off, and at its end the interpreter waits
+    for an executor's threads, which would take a stopping process beyond its grace.
     """
-
-    def __init__(self, threads: int = 32) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="webhook-dns")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Ask ``getaddrinfo``; raises ``socket.gaierror`` as it does."""
-        loop = asyncio.get_running_loop()
-        infos = await loop.run_in_executor(self._threads, _lookup, host, port, family)
+        found: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        arguments = (found, host, port, family)
+        threading.Thread(target=_look_up, args=arguments, name="webhook-dns", daemon=True).start()
         return [
             ResolveResult(
                 hostname=host, host=str(sockaddr[0]), port=port, family=kind, proto=0, flags=0
             )
-            for kind, _, _, _, sockaddr in infos
+            for kind, _, _, _, sockaddr in await found
         ]
 
     async def close(self) -> None:
-        """Give the threads up without waiting for look-ups under way."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Nothing is kept; look-ups under way end by themselves."""
 
 
-def _lookup(host: str, port: int, family: socket.AddressFamily) -> list[Any]:
-    return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+def _look_up(
+    found: asyncio.Future[list[Any]], host: str, port: int, family: socket.AddressFamily
+) -> None:
+    answer: list[Any] | Exception
+    try:
+        answer = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        answer = error
+    with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+        found.get_loop().call_soon_threadsafe(_tell, found, answer)
+
+
+def _tell(found: asyncio.Future[list[Any]], answer: list[Any] | Exception) -> None:
+    if found.cancelled():
+        return
+    if isinstance(answer, Exception):
+        found.set_exception(answer)
+    else:
+        found.set_result(answer)
 
 
 def guarded_socket(

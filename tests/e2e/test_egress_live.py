@@ -1,7 +1,8 @@
 """Does a delivery process under production's policy ever dial a denied address, for real?
 
-In a network namespace of its own every address is local, so that the policy is tested end to end
-with no allow-list and no traffic to anybody.
+In a network namespace of its own every address is local and every name is answered by a name
+server of the test's, so that the policy is tested end to end with no allow-list, the system's own
+resolver and no traffic to anybody.
 """
 
 from __future__ import annotations
@@ -11,51 +12,76 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import namespace, processes
 from tests.waiting import wait_until
 from tests.webhooks.running import SCOPE, attempts_of, is_all_ended, publish, status_of
-from webhooks_app.models import WebhookEvent
+from tests.webhooks.test_egress import CASES, CODES, oracle_allows
+from webhooks_app.models import WebhookDelivery, WebhookEvent
 from webhooks_app.stored_secrets import get_or_create
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
-PUBLIC = ["8.8.8.8", "2606:4700::1111"]
-DENIED = ["10.0.0.5", "169.254.169.254", "192.168.1.1", "100.64.0.1", "172.16.0.9", "fd00::5"]
-HOSTS = """127.0.0.1 localhost
-8.8.8.8 public.example.net
-10.0.0.5 inner.example.net
-8.8.8.8 mixed.example.net
-10.0.0.5 mixed.example.net
-fd00::5 six.example.net
-"""
 ALLOWED_URLS = ["http://8.8.8.8:8080/", "http://[2606:4700::1111]:8080/"]
 ALLOWED_URLS += ["http://public.example.net:8080/hook"]
-DENIED_URLS = [f"http://{ip}:8080/" for ip in DENIED if ":" not in ip]
-DENIED_URLS += ["http://127.0.0.1:8080/", "http://[::1]:8080/", "http://[fd00::5]:8080/"]
-DENIED_URLS += ["http://[::ffff:127.0.0.1]:8080/", "http://[::ffff:8.8.8.8]:8080/"]
-DENIED_URLS += ["http://localhost:8080/", "http://[64:ff9b::a00:5]:8080/"]
-DENIED_URLS += [f"http://{name}.example.net:8080/" for name in ("inner", "mixed", "six")]
+DENIED = ["10.0.0.5", "169.254.169.254", "192.168.1.1", "100.64.0.1", "172.16.0.9", "127.0.0.1"]
+DENIED += ["[::1]", "[fd00::5]", "[::ffff:127.0.0.1]", "[::ffff:8.8.8.8]", "[64:ff9b::a00:5]"]
+DENIED += ["localhost", "inner.example.net", "mixed.example.net", "six.example.net"]
+DENIED_URLS = [f"http://{host}:8080/" for host in DENIED]
+SILENT_NAMES = 80
+
+# Every address of both families is this namespace's own, whoever it belongs to outside.
+STEPS = ["ip link set lo up", "ip route add local 0.0.0.0/0 dev lo"]
+STEPS += ["ip -6 route add local ::/0 dev lo"]
 
 
 @pytest.fixture
 def enter(tmp_path: Path) -> list[str]:
-    """The command that runs another in a namespace where all of the addresses are local."""
+    """The command that runs another in a namespace where all addresses and names are local."""
     if not (shutil.which("unshare") and shutil.which("ip")):
         pytest.skip("needs unshare (util-linux) and ip (iproute2)")
-    hosts = tmp_path / "hosts"
-    hosts.write_text(HOSTS)
-    addresses = [f"ip addr add {ip} dev lo" for ip in [*PUBLIC, *DENIED]]
-    steps = ["ip link set lo up", *addresses, f"mount --bind {hosts} /etc/hosts", 'exec "$@"']
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 127.0.0.1\n")
+    steps = [*STEPS, f"mount --bind {resolver} /etc/resolv.conf", 'exec "$@"']
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     command = ["unshare", *user, "--net", "--mount", "sh", "-ec", " && ".join(steps), "-"]
     tried = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=10)
     if tried.returncode:
         pytest.skip(f"this machine grants no network namespace: {tried.stderr.strip()}")
     return command
+
+
+@contextmanager
+def program(enter: list[str], mode: str) -> Iterator[dict[str, Any]]:
+    """Run the program in the namespace; after the block, the dict holds what it saw."""
+    seen: dict[str, Any] = {}
+    policy = {
+        "WEBHOOK_ALLOW_NETWORKS": "",
+        "WEBHOOK_ALLOW_HOSTS": "",
+        "WEBHOOK_REQUIRE_HTTPS": "off",
+        "WEBHOOK_TIMEOUT_SECONDS": "3",
+    }
+    process = subprocess.Popen(
+        [*enter, sys.executable, "-m", namespace.__name__, mode],
+        cwd=processes.ROOT,
+        env=processes.environment(**policy),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield seen
+        printed, _ = process.communicate("", timeout=60)
+        seen.update(json.loads(printed))
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 def test_no_denied_address_is_dialled_and_no_public_one_lost(enter: list[str]) -> None:
@@ -65,43 +91,68 @@ def test_no_denied_address_is_dialled_and_no_public_one_lost(enter: list[str]) -
         url: publish(url, subject=str(number), policy=[])
         for number, url in enumerate([*ALLOWED_URLS, *DENIED_URLS])
     }
-    seen = deliver_in(enter)
+    with program(enter, "deliver") as seen:
+        wait_until(is_all_ended, timeout=40)
     assert {url: status_of(event) for url, event in owed.items()} == {
         **dict.fromkeys(ALLOWED_URLS, "delivered"),
         **dict.fromkeys(DENIED_URLS, "dead"),
     }
-    assert {error_code(owed[url]) for url in DENIED_URLS} == {"blocked_address"}
+    assert {failure(owed[url]) for url in DENIED_URLS} == {("blocked_address", "")}
     assert seen["accepted"] == {"8.8.8.8": 2, "2606:4700::1111": 1}
     assert (seen["began"], seen["exit_code"]) == (3, 0)
 
 
-def error_code(event: WebhookEvent) -> str:
-    """Return what the event's only attempt failed with."""
-    (attempt,) = attempts_of(event)
-    assert attempt.remote_address == ""
-    return attempt.error_code
+def failure(event: WebhookEvent) -> tuple[str, str]:
+    """Return what the event's last attempt failed with, and the address it was made to."""
+    attempt = attempts_of(event)[-1]
+    return attempt.error_code, attempt.remote_address
 
 
-def deliver_in(enter: list[str]) -> dict[str, object]:
-    """Run a delivery process in the namespace until nothing is pending; return what was seen."""
-    policy = {
-        "WEBHOOK_ALLOW_NETWORKS": "",
-        "WEBHOOK_ALLOW_HOSTS": "",
-        "WEBHOOK_REQUIRE_HTTPS": "off",
+def test_name_servers_that_fail_turn_or_say_nothing(enter: list[str]) -> None:
+    """R16, R17: by the system's resolver: `dns` is tried again, a rebound name is blocked.
+
+    80 names that nobody answers, of another project, hold as many look-ups for ten seconds; the
+    others' look-ups do not wait for them, nor does the end of the process.
+    """
+    for number in range(SILENT_NAMES):
+        url = f"http://silent{number}.example.net:8080/"
+        publish(url, subject=f"silent {number}", scope="noisy", policy=[])
+    names = ("absent", "broken", "turning", "public")
+    owed = {
+        name: publish(
+            f"http://{name}.example.net:8080/{'fail' if name == 'turning' else ''}",
+            subject=name,
+            policy=[0.1],
+        )
+        for name in names
     }
-    program = subprocess.Popen(
-        [*enter, sys.executable, "-m", namespace.__name__],
-        cwd=processes.ROOT,
-        env=processes.environment(**policy),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    with program(enter, "deliver") as seen:
         wait_until(is_all_ended, timeout=40)
-        printed, _ = program.communicate("", timeout=30)
-    finally:
-        program.kill()
-        program.wait(10)
-    found: dict[str, object] = json.loads(printed)
-    return found
+    assert {name: [a.error_code for a in attempts_of(owed[name])] for name in names} == {
+        "absent": ["dns", "dns"],
+        "broken": ["dns", "dns"],
+        "turning": ["http_status", "blocked_address"],
+        "public": [""],
+    }
+    assert seen["accepted"] == {"8.8.8.8": 2}
+    silent = WebhookDelivery.objects.filter(message__event__scope="noisy")
+    assert set(silent.values_list("error_code", flat=True)) == {"dns"}
+    assert (seen["exit_code"], silent.count()) == (0, SILENT_NAMES)
+    assert seen["stop_seconds"] < 5
+
+
+def test_the_whole_corpus_is_judged_by_what_the_kernel_dials(enter: list[str]) -> None:
+    """F13, F15: each allowed case is one connection, the others none; a turning name, half."""
+    with program(enter, "corpus") as seen:
+        pass
+    wrong = [
+        (case["id"], case["url"][:80], seen["codes"][case["id"]])
+        for case in CASES
+        if (seen["codes"][case["id"]] in CODES) != (case["expect"] == "block")
+    ]
+    assert wrong == []
+    assert seen["began"] == sum(case["expect"] == "allow" for case in CASES)
+    assert [ip for ip in seen["accepted"] if not oracle_allows(ip)] == []
+    half = namespace.REBINDINGS // 2
+    assert seen["turned"] == ["", "blocked_address"] * half
+    assert sum(seen["accepted"].values()) == seen["began"] + half
