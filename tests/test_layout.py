@@ -36,6 +36,19 @@ CLIENT_FILES = {
     "moviesvc/service.py": "asks the own web server whether it is up",
     "moviesvc/management/commands/demo.py": "calls the own service",
 }
+#: Who may make a socket: the policy itself, and those that look at this machine's own ports.
+SOCKET = re.compile(
+    r"\bsocket\.(socket|create_connection)\(|\b(open_connection|create_connection|sock_connect)\("
+    r"|\bTCPConnector\(|\b(import|from) (smtplib|ftplib|telnetlib|websockets|paramiko|socks)\b"
+)
+SOCKET_FILES = {
+    "webhooks_app/egress.py": "the policy",
+    "webhooks_app/transport.py": "the transport, with the policy's sockets",
+    "moviesvc/service.py": "is the port free?",
+    "moviesvc/management/commands/demo.py": "which port is free?",
+    "moviesvc/embedded.py": "is that Redis alive? By its Unix socket",
+    "moviesvc/daemons.py": "is that server alive? By its Unix socket",
+}
 TOP_LEVEL = {
     *("moviesvc", "tasks_app", "webhooks_app", "tests", "docs", "examples", "manage.py"),
     *("pyproject.toml", "README.md", "LICENSE", "Makefile", "requirements.txt"),
@@ -95,6 +108,12 @@ def test_nobody_but_the_transport_opens_an_http_client() -> None:
     assert users == set(CLIENT_FILES)
 
 
+def test_nobody_else_makes_a_socket() -> None:
+    """Below HTTP the same: sockets are the policy's, and of those who only ask this machine."""
+    users = {path for path, text in sources().items() if SOCKET.search(text)}
+    assert users == set(SOCKET_FILES)
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -108,6 +127,21 @@ def test_nobody_but_the_transport_opens_an_http_client() -> None:
 def test_the_rule_on_clients_bites(line: str) -> None:
     """The pattern above finds every common way to open an HTTP client."""
     assert CLIENT.search(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "socket.create_connection((host, 80))",
+        "reader, writer = await asyncio.open_connection(host, 80)",
+        "await loop.create_connection(Protocol, host, 80)",
+        "connector = aiohttp.TCPConnector()",
+        "import smtplib",
+    ],
+)
+def test_the_rule_on_sockets_bites(line: str) -> None:
+    """The pattern above finds every common way around the policy's own socket."""
+    assert SOCKET.search(line)
 
 
 def test_files_answer_one_question() -> None:
