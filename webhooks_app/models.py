@@ -285,6 +285,11 @@ class WebhookDelivery(models.Model):
     def __str__(self) -> str:
         return f"attempt {self.attempt_number} of message {self.message_id}"
 
+    @property
+    def is_connection_reused(self) -> bool:
+        """Whether it went over a kept connection; its phases then begin with the first byte."""
+        return bool(self.remote_address) and "connect_ms" not in self.phases
+
 
 class OperatorAction(models.Model):
     """What an operator did to the outbox: who, when, why. Admin, API and command write it alike."""

@@ -49,13 +49,21 @@ class Attempt:
         self.remote_address = ""
         self.protocol: Any = None
 
-    def phases(self, headers_at: float) -> dict[str, float]:
-        """Return the phases of an answered request, in milliseconds, as far as there were any."""
-        phases = {"first_byte_ms": 1000 * ((self.first_byte_at or headers_at) - self.sent_at)}
-        if self.is_new:
-            phases["connect_ms"] = 1000 * (self.sent_at - self.dialled_at)
-            if self.dns_done_at:
-                phases["dns_ms"] = 1000 * (self.dns_done_at - self.dns_at)
+    def phases(self, headers_at: float = 0.0) -> dict[str, float]:
+        """Return the phases in milliseconds, as far as there were any.
+
+        The phase in which a request failed ends now; without an answer there is no first byte. A
+        refused address shows none: how long an inner name takes to resolve is nobody's business.
+        """
+        if self.is_blocked:
+            return {}
+        phases = {}
+        if first_byte_at := self.first_byte_at or headers_at:
+            phases["first_byte_ms"] = 1000 * (first_byte_at - self.sent_at)
+        if self.dialled_at:
+            phases["connect_ms"] = 1000 * ((self.sent_at or time.perf_counter()) - self.dialled_at)
+        if self.dns_at:
+            phases["dns_ms"] = 1000 * ((self.dns_done_at or time.perf_counter()) - self.dns_at)
         return phases
 
     @property

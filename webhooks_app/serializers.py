@@ -44,6 +44,7 @@ class DeliverySerializer(serializers.ModelSerializer[WebhookDelivery]):
     phases = serializers.DictField(child=serializers.FloatField(), help_text="Milliseconds.")
     request_headers = serializers.DictField(child=serializers.CharField())
     response_headers = serializers.DictField()
+    is_connection_reused = serializers.BooleanField()
 
     class Meta:
         model = WebhookDelivery
@@ -63,6 +64,7 @@ class DeliverySerializer(serializers.ModelSerializer[WebhookDelivery]):
             "started_at",
             "duration_ms",
             "phases",
+            "is_connection_reused",
             "reconnected",
             "request_headers",
             "response_status",

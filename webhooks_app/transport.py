@@ -311,6 +311,7 @@ def _failure(
         error=text,
         remote_address=attempt.remote_address,
         duration_ms=1000 * (time.perf_counter() - started_at),
+        phases=attempt.phases(),
         is_connection_reused=bool(attempt.sent_at) and not attempt.is_new,
         reconnected=is_repeated,
     )

@@ -39,6 +39,20 @@ def test_due_message_is_delivered_once_and_recorded(
     assert attempt.request_headers["webhook-id"] == event.event_id
 
 
+def test_rows_say_whether_the_connection_was_reused_and_what_each_phase_took(
+    engine: EngineThread, receiver: Receiver
+) -> None:
+    """Of two failed attempts over one connection the first dialled and the second did not."""
+    receiver.answer(500)
+    event = publish(receiver.url, policy=[0.05])
+    wait_until(lambda: status_of(event) == "dead")
+    first, second = attempts_of(event)
+    assert first.phases.keys() == {"connect_ms", "first_byte_ms"}
+    assert second.phases.keys() == {"first_byte_ms"}
+    assert [first.is_connection_reused, second.is_connection_reused] == [False, True]
+    assert first.remote_address == second.remote_address == "127.0.0.1"
+
+
 def test_failing_receiver_gets_policy_then_success(
     engine: EngineThread, receiver: Receiver
 ) -> None:

@@ -225,6 +225,28 @@ def test_phases_and_address_are_recorded():
         assert result.remote_address == "127.0.0.1"
 
 
+def test_failed_attempt_shows_the_phases_it_went_through():
+    """Proves that a time-out, a refusal, a silent name server and a block can be told apart."""
+    stub = StubResolver({"hook.example.net": ["127.0.0.1"], "inner.example.net": ["10.0.0.5"]})
+    with Receiver([200, answers.hang()]) as receiver:
+        url = receiver.url.replace("127.0.0.1", "hook.example.net")
+        answered, waiting = send(url, times=2, resolver=stub)
+        (fresh,) = send(url, resolver=stub)
+    assert (answered.is_connection_reused, waiting.is_connection_reused) == (False, True)
+    assert (waiting.error_code, waiting.phases) == ("timeout", {})
+    assert fresh.phases.keys() == {"dns_ms", "connect_ms"}
+    assert fresh.phases["connect_ms"] < 200 < 390 < fresh.duration_ms
+    (unresolved,) = send(url, resolver=FailingResolver(hangs=True))
+    assert unresolved.phases.keys() == {"dns_ms"}
+    assert 390 < unresolved.phases["dns_ms"] <= unresolved.duration_ms
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        (refused,) = send(f"http://127.0.0.1:{closed.getsockname()[1]}/")
+    assert refused.phases.keys() == {"connect_ms"}
+    (blocked,) = send("http://inner.example.net/", resolver=stub)
+    assert (blocked.error_code, blocked.phases) == ("blocked_address", {})
+
+
 # -- connections ----------------------------------------------------------------------------------
 
 
