@@ -112,3 +112,17 @@ INSERT INTO webhooks_app_webhookmessage
 SELECT id, %(url)s, %(destination)s, 'pending', %(waits)s::float8[], 0, 0, 0, 0, now(), '', now()
 FROM event
 """
+
+#: What a claim leaves behind when its process dies at once: a lease that is over, an open row.
+CLAIM_AND_DIE = """
+WITH leased AS (
+  UPDATE webhooks_app_webhookmessage SET attempt_count = attempt_count + 1,
+    lease_token = gen_random_uuid(), lease_expires_at = now(), next_attempt_at = now()
+  WHERE status = 'pending' AND lease_token IS NULL RETURNING id, attempt_count, url
+)
+INSERT INTO webhooks_app_webhookdelivery
+  (message_id, attempt_number, trigger, url, remote_address, request_headers, started_at, phases,
+   outcome, response_headers, is_truncated, reconnected, error_code, error)
+SELECT id, attempt_count, 'scheduled', url, '', '{}', now(), '{}', 'pending', '{}', false, false,
+  '', '' FROM leased
+"""

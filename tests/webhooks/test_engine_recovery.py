@@ -9,27 +9,20 @@ from django.db import connection
 
 from tests.receiver import Receiver
 from tests.waiting import wait_until
-from tests.webhooks.running import SCOPE, attempts_of, publish, running_engine, status_of
+from tests.webhooks.running import (
+    CLAIM_AND_DIE,
+    SCOPE,
+    attempts_of,
+    publish,
+    running_engine,
+    status_of,
+)
 from webhooks_app import outbox
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import WebhookEvent
 from webhooks_app.replay import replay_one
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-# What a claim leaves behind when its process dies at once: a lease that is over, an open row.
-_CLAIM_AND_DIE = """
-WITH leased AS (
-  UPDATE webhooks_app_webhookmessage SET attempt_count = attempt_count + 1,
-    lease_token = gen_random_uuid(), lease_expires_at = now(), next_attempt_at = now()
-  WHERE status = 'pending' AND lease_token IS NULL RETURNING id, attempt_count, url
-)
-INSERT INTO webhooks_app_webhookdelivery
-  (message_id, attempt_number, trigger, url, remote_address, request_headers, started_at, phases,
-   outcome, response_headers, is_truncated, reconnected, error_code, error)
-SELECT id, attempt_count, 'scheduled', url, '', '{}', now(), '{}', 'pending', '{}', false, false,
-  '', '' FROM leased
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +46,7 @@ def hold(url: str, interval: str | None = "1 hour") -> None:
 def die_once(event: WebhookEvent) -> None:
     """Let an engine die under the event's message, and another find that out."""
     with connection.cursor() as cursor:
-        cursor.execute(_CLAIM_AND_DIE)
+        cursor.execute(CLAIM_AND_DIE)
     wait_until(lambda: event.messages.get().lease_token is None)
 
 
