@@ -41,6 +41,7 @@ class Scale:
     replies: tuple[int, ...]
     frozen: int
     messages: int
+    engines: int
     stops: int
     disk: int
     mutants: int
@@ -57,7 +58,8 @@ FULL = Scale(
     restarts=4,
     replies=tuple(range(1, 31)),
     frozen=5,
-    messages=1000,
+    messages=10_000,
+    engines=8,
     stops=5,
     disk=6,
     mutants=99,
@@ -74,6 +76,7 @@ QUICK = Scale(
     replies=(2, 5, 9),
     frozen=1,
     messages=200,
+    engines=2,
     stops=1,
     disk=2,
     mutants=3,
@@ -91,7 +94,7 @@ def runs(scale: Scale, seed: int) -> dict[str, Callable[[Path], Figure]]:
         "F6": lambda var: outages.f6(var, scale.restarts),
         "F7": lambda var: races.f7(var, scale.replies),
         "F8": lambda var: races.f8(var, scale.frozen),
-        "F9": lambda var: races.f9(var, scale.messages),
+        "F9": lambda var: races.f9(var, scale.messages, scale.engines),
         "F10": lambda var: kills.f10(var, scale.stops),
         "F26": lambda var: mutants.f26(var, scale.mutants),
         "F27": lambda var: races.f27(var),

@@ -108,9 +108,10 @@ def _fenced(stage: Stage) -> int:
     return stage.log.read_text(errors="replace").count("its work was discarded")
 
 
-def f9(var: Path, messages: int) -> Figure:
-    """Two engines race for the same due messages."""
-    figure = Figure("F9", f"2 engines race for {messages} messages", "0 double claims")
+def f9(var: Path, messages: int, engines: int) -> Figure:
+    """Engines in processes of their own race for the same due messages."""
+    what = f"{engines} engines race for {messages:,} messages"
+    figure = Figure("F9", what, "0 double claims")
     scope = f"race-{secrets.token_hex(3)}"
     with (
         place.fresh(var) as here,
@@ -122,7 +123,7 @@ def f9(var: Path, messages: int) -> Figure:
         stage.settle(scope, 20)
         worker.terminate()
         _multiply(stage, scope, messages)
-        racing = [stage.fork("engine"), stage.fork("engine")]
+        racing = [stage.fork("engine") for _ in range(engines)]
         stage.settle(scope, 120)
         for engine in racing:
             engine.terminate()
