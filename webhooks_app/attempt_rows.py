@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -106,9 +107,12 @@ def bare_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, **empty, "request_headers": {}}
 
 
+_shown = lru_cache(maxsize=4096)(safe_url)  # one URL gets many messages
+
+
 def log_attempt(message: Claimed, result: AttemptResult, *, is_last: bool) -> None:
     """Write the line, or the two lines, of one attempt."""
-    callback_url = safe_url(message.url)
+    callback_url = _shown(message.url)
     # After the keys of the fixed texts, so that what operators grep for stays as it is.
     more = {"message_id": message.event_id}
     if message.request_id:

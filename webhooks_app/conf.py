@@ -36,7 +36,7 @@ STANDARD_POLICIES: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity, so fit for a cache's key
 class WebhookSettings:
     """The values of ``settings.WEBHOOKS``, checked and with defaults filled in."""
 
@@ -54,7 +54,7 @@ class WebhookSettings:
     POLICIES: Mapping[str, Any] = field(default_factory=lambda: dict(STANDARD_POLICIES))
     # Requests in flight in one engine, over all destinations; one project has three quarters of
     # them at most.
-    MAX_IN_FLIGHT: int = 256
+    MAX_IN_FLIGHT: int = 512
     # Requests in flight to one destination: at first, and at most once it proved fast.
     DESTINATION_START_WINDOW: int = 4
     DESTINATION_MAX_WINDOW: int = 20
@@ -98,6 +98,11 @@ class WebhookSettings:
     MESSAGE_MAX_WAIT: float = DAY
     # "whsk_..."; when set, every request also carries a v1a (Ed25519) signature.
     ED25519_PRIVATE_KEY: str = ""
+
+    @property
+    def current(self) -> WebhookSettings:
+        """These values as one object, which another takes the place of when they change."""
+        return self
 
     @property
     def lease_seconds(self) -> float:
@@ -254,10 +259,10 @@ class _Current:
     def __getattr__(self, name: str) -> Any:
         # Only for what is not in __dict__ yet: the values are copied there, since the engine reads
         # several of them for every request.
-        loaded = self.__dict__.get("_loaded")
+        loaded = self.__dict__.get("current")
         if loaded is None:
             loaded = load(getattr(django_settings, "WEBHOOKS", {}))
-            self.__dict__.update({key: getattr(loaded, key) for key in _NAMES}, _loaded=loaded)
+            self.__dict__.update({key: getattr(loaded, key) for key in _NAMES}, current=loaded)
         return getattr(loaded, name)
 
     def _forget(self, *, setting: str, **kwargs: Any) -> None:

@@ -30,7 +30,7 @@ from webhooks_app.faults import faultpoint
 from webhooks_app.housekeeping import Housekeeping
 from webhooks_app.outbox import CHANNEL
 from webhooks_app.recorder import Recorder
-from webhooks_app.retry import Policy, RetryAt, decide
+from webhooks_app.retry import RetryAt, decide, policy_of
 from webhooks_app.secret_cache import SecretCache
 from webhooks_app.transport import Transport
 
@@ -169,9 +169,10 @@ class Engine:
             full_scopes=full_scopes,
         )
         faultpoint("engine.after_claim")
+        loop = asyncio.get_running_loop()
         for message in claimed:
             self._paces.started(message)
-            send = asyncio.create_task(self._deliver(message, token, asked_at + lease))
+            send = loop.create_task(self._deliver(message, token, asked_at + lease))
             self._sends[send] = message
             send.add_done_callback(self._sent)
         return claimed
@@ -218,7 +219,7 @@ class Engine:
         faultpoint("engine.after_send")
         decision = decide(
             result,
-            policy=Policy(tuple(message.waits), message.jitter),
+            policy=policy_of(tuple(message.waits), message.jitter),
             step=message.retry_step,
             now=time.time(),
             rng=self._random,

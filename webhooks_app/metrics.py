@@ -8,7 +8,7 @@ destinations only.
 
 from __future__ import annotations
 
-import functools
+import threading
 import time
 from bisect import bisect_left
 from collections import Counter as Tally
@@ -68,22 +68,25 @@ finished = Counter(
 )
 
 
-@functools.cache
-def in_flight() -> Gauge:
-    """Return the gauge of this process's requests under way; made by those that have an engine."""
-    return Gauge(
-        "webhooks_engine_in_flight",
-        "Requests under way, over all engines of this machine.",
-        multiprocess_mode="livesum",
-    )
+class _Late:
+    """A gauge of the processes that host an engine; made on first use, once, by any thread."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._arguments = (name, text)
+        self._lock = threading.Lock()
+        self._gauge: Gauge | None = None
+
+    def __call__(self) -> Gauge:
+        with self._lock:
+            if self._gauge is None:
+                self._gauge = Gauge(*self._arguments, multiprocess_mode="livesum")
+            return self._gauge
 
 
-@functools.cache
-def engines() -> Gauge:
-    """Return the gauge that is 1 in a process whose engine runs."""
-    return Gauge(
-        "webhooks_engines", "Delivery engines of this machine.", multiprocess_mode="livesum"
-    )
+in_flight = _Late(
+    "webhooks_engine_in_flight", "Requests under way, over all engines of this machine."
+)
+engines = _Late("webhooks_engines", "Delivery engines of this machine.")
 
 
 def collectors() -> list[MetricWrapperBase]:

@@ -20,11 +20,12 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 
 from webhooks_app import egress
 from webhooks_app.retry import ErrorCode
+from webhooks_app.wire import MAX_LINE_BYTES
 
-MAX_LINE_BYTES = 8190
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -65,6 +66,15 @@ class Attempt:
         if self.dns_at:
             phases["dns_ms"] = 1000 * ((self.dns_done_at or time.perf_counter()) - self.dns_at)
         return phases
+
+    def sending(self, connection: Any) -> None:
+        """Note which connection the request got, and when."""
+        self.sent_at = time.perf_counter()
+        self.protocol = protocol = connection.protocol
+        protocol.first_byte_at = 0.0
+        if not self.is_new:
+            peer = connection.transport.get_extra_info("peername")
+            self.remote_address = peer[0] if peer else ""
 
     @property
     def first_byte_at(self) -> float:
@@ -141,16 +151,10 @@ class NotingProtocol(ResponseHandler):
 
 
 class NotingRequest(aiohttp.ClientRequest):
-    """Notes which connection it got, and when."""
+    """Notes which connection a download got, and when."""
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        attempt = current_attempt.get()
-        attempt.sent_at = time.perf_counter()
-        attempt.protocol = protocol = conn.protocol
-        protocol.first_byte_at = 0.0
-        if not attempt.is_new:
-            peer = conn.transport.get_extra_info("peername")
-            attempt.remote_address = peer[0] if peer else ""
+        current_attempt.get().sending(conn)
         return await super().send(conn)
 
 
@@ -169,6 +173,7 @@ def shown_headers(raw: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str]
     return tuple((printable(name), printable(value, MAX_LINE_BYTES)) for name, value in pairs)
 
 
+_BAD_ANSWERS = aiohttp.ClientResponseError | aiohttp.ClientPayloadError
 _CONNECT_TEXTS = {
     errno.ECONNREFUSED: "connection refused",
     errno.ECONNRESET: "connection reset while connecting",
@@ -198,7 +203,7 @@ def explain(error: BaseException, attempt: Attempt) -> tuple[ErrorCode, str]:
     if not attempt.sent_at:
         number = getattr(error, "errno", None)
         return ErrorCode.CONNECT, _CONNECT_TEXTS.get(number or 0, "no connection")
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+    if isinstance(error, HttpProcessingError | _BAD_ANSWERS):
         return ErrorCode.PROTOCOL, "the answer is not valid HTTP"
     return ErrorCode.RESET, "the connection was closed before the answer was complete"
 

@@ -26,6 +26,10 @@ logger = structlog.get_logger(__name__)
 
 BATCH = 500
 RETRY_SECONDS = 0.5
+#: After a batch of more than so many, outcomes gather for a moment: a row costs a third less in
+#: a batch of 200 than in one of 50. A lone outcome never waits.
+BUSY = 20
+GATHER_SECONDS = 0.02
 
 
 class Recorder:
@@ -39,6 +43,7 @@ class Recorder:
         self._rows: deque[dict[str, Any]] = deque()
         self._has_rows = asyncio.Event()
         self._lock = asyncio.Lock()
+        self._is_busy = False
         self._connection: claims.Connection | None = None
 
     def put(self, row: dict[str, Any]) -> None:
@@ -52,6 +57,8 @@ class Recorder:
             await self._has_rows.wait()
             if not await self._flush_once():
                 await asyncio.sleep(RETRY_SECONDS)
+            elif self._is_busy:
+                await asyncio.sleep(GATHER_SECONDS)
 
     async def flush_all(self, tries: int = 10) -> None:
         """Write everything that is left, giving up after a few failures."""
@@ -65,6 +72,7 @@ class Recorder:
     async def _flush_once(self) -> bool:
         async with self._lock:
             batch = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
+            self._is_busy = BUSY < len(batch) < BATCH
             if not self._rows:
                 self._has_rows.clear()
             try:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from webhooks_app.conf import webhook_settings
 
@@ -45,8 +46,10 @@ class ErrorCode(StrEnum):
     INVALID_URL = "invalid_url"
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
+_NO_PHASES: Mapping[str, float] = {}
+
+
+class AttemptResult(NamedTuple):
     """What one request to a receiver came to. A failed request is a value, not an exception.
 
     ``error_code`` is empty exactly when the status counts as delivered. ``error`` is one line of
@@ -63,7 +66,7 @@ class AttemptResult:
     truncated: bool = False
     remote_address: str = ""
     duration_ms: float = 0.0
-    phases: Mapping[str, float] = field(default_factory=dict)
+    phases: Mapping[str, float] = _NO_PHASES
     is_connection_reused: bool = False
     reconnected: bool = False
     retry_after: float | None = None
@@ -118,6 +121,12 @@ class Policy:
             return None
         wait = self.waits[step]
         return wait * rng.uniform(1 - self.jitter, 1 + self.jitter) if self.jitter else wait
+
+
+@lru_cache(maxsize=1024)
+def policy_of(waits: tuple[float, ...], jitter: float) -> Policy:
+    """Return the policy of a message; nearly all share a few."""
+    return Policy(waits, jitter)
 
 
 def resolve_policy(

@@ -20,12 +20,12 @@ from typing import Any, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.http_exceptions import HttpProcessingError
 
-from webhooks_app import egress
+from webhooks_app import egress, wire
 from webhooks_app.conf import webhook_settings
 from webhooks_app.downloads import FetchResult, store
 from webhooks_app.probes import (
-    MAX_LINE_BYTES,
     Attempt,
     NotingProtocol,
     NotingRequest,
@@ -40,9 +40,8 @@ from webhooks_app.probes import (
 from webhooks_app.retry import AttemptResult, ErrorCode, parse_retry_after, status_error_code
 
 IDLE_SECONDS = 15.0
-CONNECT_SECONDS = 10.0
-# How long a body is read once the status is known; the outcome no longer depends on it.
-BODY_SECONDS = 2.0
+#: Origins whose way to connect is remembered.
+MAX_ORIGINS = 4096
 
 
 class Transport:
@@ -67,6 +66,11 @@ class Transport:
         self._allowed = home.admits if home is not None else egress.address_allowed
         self._session: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
+        self._origins: dict[egress.Origin, aiohttp.ClientRequest] = {}
+        self._own_headers = {
+            "Accept-Encoding": "identity",
+            "User-Agent": webhook_settings.USER_AGENT,
+        }
 
     async def __aenter__(self) -> Self:
         self._resolver = egress.GuardResolver(self._inner_resolver, self._allowed)
@@ -107,10 +111,10 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_LINE_BYTES,
-            headers={"Accept-Encoding": "identity", "User-Agent": webhook_settings.USER_AGENT},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            max_line_size=wire.MAX_LINE_BYTES,
+            max_field_size=wire.MAX_LINE_BYTES,
+            headers=self._own_headers,
+            timeout=wire.TIMEOUT,
             skip_auto_headers=("Accept", "Content-Type"),
         )
 
@@ -135,7 +139,7 @@ class Transport:
         Args:
             headers: sent as given; Host, Content-Length, Accept-Encoding and User-Agent are ours.
             timeout: seconds for everything up to the answer's headers; the setting when None.
-                Reading the body takes at most ``BODY_SECONDS`` more.
+                Reading the body takes at most ``wire.BODY_SECONDS`` more.
         """
         started_at = time.perf_counter()
         try:
@@ -155,33 +159,50 @@ class Transport:
     ) -> AttemptResult:
         attempt, is_repeated = Attempt(), False
         token = current_attempt.set(attempt)
-        response: aiohttp.ClientResponse | None = None
         try:
+            request = wire.render_post(target.url, {**self._own_headers, **headers}, body)
             async with asyncio.timeout(seconds):
                 try:
-                    response = await _post(self._pool, target, headers, body)
+                    reply = await self._exchange(self._pool, target, request, attempt)
                 except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
                     if attempt.is_new or not attempt.sent_at or attempt.first_byte_at:
                         raise
                     is_repeated, attempt = True, Attempt()
                     current_attempt.set(attempt)
-                    response = await _post(self._fresh_session(), target, headers, body)
+                    reply = await self._exchange(self._fresh_session(), target, request, attempt)
             headers_at = time.perf_counter()
-            content = await _read(response)
-        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+            content = await reply.read(webhook_settings.RESPONSE_BODY_LIMIT)
+        except (aiohttp.ClientError, OSError, HttpProcessingError) as error:
+            # A TimeoutError is an OSError.
             return _failure(error, attempt, started_at, is_repeated)
         finally:
             current_attempt.reset(token)
-            if response is not None and not response.closed:
-                response.close()
         return _answer(
-            response,
+            reply,
             attempt,
             content,
             started_at=started_at,
             headers_at=headers_at,
             is_repeated=is_repeated,
         )
+
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        target: egress.Target,
+        request: bytes,
+        attempt: Attempt,
+    ) -> wire.Reply:
+        assert session.connector is not None, "closed"
+        origin = self._origins.get(target.origin)
+        if origin is None:
+            if len(self._origins) >= MAX_ORIGINS:
+                self._origins.clear()
+            origin = aiohttp.ClientRequest(
+                "POST", target.url.origin(), loop=asyncio.get_running_loop(), session=session
+            )
+            self._origins[target.origin] = origin
+        return await wire.exchange(session.connector, origin, request, attempt.sending)
 
     # -- one download -----------------------------------------------------------------------------
 
@@ -237,35 +258,8 @@ def fetch_sync(url: str, *, resolver: AbstractResolver | None = None, **how: Any
     return asyncio.run(fetch())
 
 
-async def _post(
-    session: aiohttp.ClientSession, target: egress.Target, headers: Mapping[str, str], body: bytes
-) -> aiohttp.ClientResponse:
-    return await session.post(target.url, headers=headers, data=body, allow_redirects=False)
-
-
-async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """Return the body's beginning and whether anything is missing from it."""
-    limit = webhook_settings.RESPONSE_BODY_LIMIT
-    if response.status == 101:  # no body follows, but another protocol might
-        return b"", False
-    content = response.content
-    if content.is_eof():  # it came with the headers, as nearly always
-        whole = content.read_nowait()
-        return whole[:limit], len(whole) > limit
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while size <= limit and (chunk := await content.readany()):
-                chunks.append(chunk)
-                size += len(chunk)
-    except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
-        return b"".join(chunks)[:limit], True
-    return b"".join(chunks)[:limit], size > limit
-
-
 def _answer(
-    response: aiohttp.ClientResponse,
+    reply: wire.Reply,
     attempt: Attempt,
     body: tuple[bytes, bool],
     *,
@@ -273,16 +267,16 @@ def _answer(
     headers_at: float,
     is_repeated: bool,
 ) -> AttemptResult:
-    status = response.status
+    status = reply.status
     code = status_error_code(status, webhook_settings.SUCCESS_STATUSES)
     retry_after = None
     if code:
-        retry_after = parse_retry_after(response.headers.get("Retry-After"), time.time())
+        retry_after = parse_retry_after(reply.headers.get("Retry-After"), time.time())
     return AttemptResult(
         status=status,
         error_code=code,
         error=_STATUS_TEXTS[code].format(status),
-        response_headers=shown_headers(response.raw_headers),
+        response_headers=shown_headers(reply.raw_headers),
         response_body=body[0],
         truncated=body[1],
         remote_address=attempt.remote_address,
@@ -291,7 +285,7 @@ def _answer(
         is_connection_reused=not attempt.is_new,
         reconnected=is_repeated,
         retry_after=retry_after,
-        location=printable(response.headers.get("Location", "")) if code else "",
+        location=printable(reply.headers.get("Location", "")) if code else "",
     )
 
 

@@ -197,7 +197,7 @@ def outcome(
     message: WebhookMessage, delivery: WebhookDelivery, token: uuid.UUID, error: str
 ) -> dict[str, Any]:
     """Return the record of a failed last attempt."""
-    values: dict[str, Any] = dict.fromkeys(Claimed.__dataclass_fields__)
+    values: dict[str, Any] = dict.fromkeys(Claimed._fields)
     values |= {"message_id": message.pk, "delivery_id": delivery.pk}
     values |= {"attempt_number": 2, "retry_step": 3}
     result = AttemptResult(status=500, error_code="http_status", error=error)

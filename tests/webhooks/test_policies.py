@@ -173,7 +173,7 @@ def run_model(
 
 
 def _claimed(policy: Policy, step: int, number: int) -> Claimed:
-    values = dict.fromkeys(Claimed.__dataclass_fields__)
+    values = dict.fromkeys(Claimed._fields)
     values |= {"waits": policy.waits, "jitter": policy.jitter, "retry_step": step}
     values |= {"attempt_number": number, "event_created_at": timezone.now()}
     return Claimed(**values)  # type: ignore[arg-type]

@@ -215,7 +215,7 @@ def _progress_under_way(number: int) -> tuple[str, list[dict[str, Any]]]:
     )
     token = uuid.uuid4()
     event.messages.update(lease_token=token, lease_expires_at=timezone.now(), attempt_count=1)
-    claimed = dict.fromkeys(claims.Claimed.__dataclass_fields__)
+    claimed = dict.fromkeys(claims.Claimed._fields)
     rows = []
     for message in event.messages.order_by("-id"):
         delivery = factories.make_delivery(message, "pending", attempt_number=1)

@@ -73,7 +73,7 @@ class Names(StubResolver):
 
 @pytest.fixture(autouse=True)
 def _short_waits(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webhooks_app.transport.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("webhooks_app.wire.BODY_SECONDS", 0.2)
     settings.WEBHOOKS = {**settings.WEBHOOKS, "TIMEOUT_SECONDS": TIMEOUT_SECONDS}
 
 

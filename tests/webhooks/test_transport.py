@@ -13,7 +13,7 @@ from tests import answers, certificates
 from tests.answers import Answer
 from tests.receiver import Receiver
 from tests.webhooks.test_egress import StubResolver
-from webhooks_app import transport as transport_module
+from webhooks_app import wire
 from webhooks_app.probes import explain, tls_context
 from webhooks_app.signing import generate_secret, signature_header
 from webhooks_app.transport import Transport
@@ -25,7 +25,7 @@ BODY = b'{"task_id":"1"}'
 @pytest.fixture(autouse=True)
 def _loopback_allowed(monkeypatch):
     """Plain http to 127.0.0.1, and short waits."""
-    monkeypatch.setattr(transport_module, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(wire, "BODY_SECONDS", 0.2)
     with override_settings(WEBHOOKS=SETTINGS):
         yield
 
@@ -284,6 +284,19 @@ def test_reused_connection_that_breaks_within_the_answer_is_not_repeated():
         _, broken = send(receiver.url, times=2)
         assert len(receiver.requests) == 2
     assert (broken.error_code, broken.reconnected) == ("reset", False)
+
+
+def test_what_nobody_asked_for_is_no_answer_to_the_next_request():
+    """Proves that a success sent in advance is not taken for the answer to another webhook."""
+
+    async def pause():
+        await asyncio.sleep(0.1)
+
+    early = answers.unasked(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    with Receiver([early, 503]) as receiver:
+        first, second = send(receiver.url, times=2, between=pause)
+        assert len(receiver.requests) == 2
+    assert (first.status, second.status, second.reconnected) == (200, 503, True)
 
 
 def test_receiver_that_closes_idle_connections_causes_no_failure():
