@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from django.db import connection
+from django.utils import timezone
 
 from tests import answers, processes
 from tests.answers import Answer
@@ -125,6 +127,62 @@ def test_sigterm_finishes_hands_back_and_leaves_nothing(stack: ExitStack, tmp_pa
     assert [a.outcome for a in attempts_of(stuck)] == ["interrupted", "succeeded"]
     assert len(hanging.requests) == 2
     assert staying.terminate() < 5
+
+
+def test_sigterm_to_all_of_them_under_load_loses_and_doubles_nothing(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    """W12, F10: all stop in mid-load: what was begun ends, the rest is free, the next goes on."""
+    found = start(stack, tmp_path)
+    receivers = [stack.enter_context(Receiver([Answer(200, delay=0.3)])) for _ in range(8)]
+    for receiver in receivers:
+        publish_bulk(receiver.url, 100)
+    wait_until(lambda: sum(len(receiver.requests) for receiver in receivers) > 100)
+    for delivery in found:
+        delivery.process.send_signal(signal.SIGTERM)
+    assert [delivery.process.wait(5) for delivery in found] == [0, 0]
+    begun = sum(len(receiver.requests) for receiver in receivers)
+    delivered = WebhookMessage.objects.filter(status="delivered", delivered_at__isnull=False)
+    left = WebhookMessage.objects.filter(status="pending", lease_token=None, attempt_count=0)
+    assert begun == delivered.count() == WebhookDelivery.objects.count()
+    assert (delivered.count() + left.count(), left.count() > 0) == (800, True)
+    for receiver in receivers:
+        receiver.answer(200)
+    start(stack, tmp_path)
+    wait_until(is_all_ended, timeout=20)
+    ids = [request.message_id for receiver in receivers for request in receiver.requests]
+    assert len(ids) == len(set(ids)) == 800
+    assert set(WebhookDelivery.objects.values_list("outcome", flat=True)) == {"succeeded"}
+
+
+def test_a_second_signal_ends_it_at_once(stack: ExitStack, tmp_path: Path) -> None:
+    """Whoever cannot wait for the grace signals again; the lease brings the message back."""
+    found = start(stack, tmp_path)
+    hanging = stack.enter_context(Receiver([answers.hang()]))
+    event = publish(hanging.url)
+    hanging.wait_for(1)
+    leaving, staying = by_whom(hanging, found)
+    leaving.process.send_signal(signal.SIGTERM)
+    # It has heard the first one when it claims no more.
+    wait_until(lambda: claiming() == 1)
+    assert leaving.process.poll() is None
+    leaving.process.send_signal(signal.SIGTERM)
+    assert leaving.process.wait(2) == -signal.SIGTERM
+    hanging.answer(200)
+    event.messages.update(lease_expires_at=timezone.now())  # 45 seconds later
+    wait_until(lambda: status_of(event) == "delivered", timeout=10)
+    assert [a.outcome for a in attempts_of(event)] == ["interrupted", "succeeded"]
+    assert staying.terminate() < 5
+
+
+def claiming() -> int:
+    """Return how many delivery processes have a connection to claim with."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'webhook-claim'"
+        )
+        return int(cursor.fetchone()[0])
 
 
 def test_the_other_takes_over_from_one_that_was_killed(stack: ExitStack, tmp_path: Path) -> None:
