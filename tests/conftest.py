@@ -12,6 +12,7 @@ from django.test import Client
 
 from tasks_app import wake
 from tests import factories
+from tests.receiver import Receiver
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +32,12 @@ def _own_media(settings: Any, tmp_path: Path) -> Iterator[None]:
     cache.clear()
     yield
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _own_requests() -> None:
+    """Let every test check the signatures of its own requests only."""
+    Receiver.unchecked.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -55,6 +55,15 @@ class Request:
         return self.headers.get("webhook-id", "")
 
 
+def is_signed_by(verifier: Webhook, request: Request) -> bool:
+    """Ask the ``standardwebhooks`` package, as a receiver would."""
+    try:
+        verifier.verify(request.body, request.headers, json_parse=False)
+    except WebhookVerificationError:
+        return False
+    return True
+
+
 # -- the server -----------------------------------------------------------------------------------
 
 
@@ -71,6 +80,9 @@ class Receiver:
         drops_reused: "fin" or "rst": a second request on a connection finds it closed.
         on_request: called in the receiver's thread before the answer goes out.
     """
+
+    #: The signed requests that any receiver of this process got since somebody last checked them.
+    unchecked: ClassVar[list[Request]] = []
 
     def __init__(
         self,
@@ -237,21 +249,15 @@ class Receiver:
         body = await connection.reader.readexactly(int(headers.get("content-length", "0")))
         request = Request(method, path, headers, body, head + body, time.time(), connection.number)
         if self._verifier is not None:
-            request.is_verified = self._is_verified(request)
+            request.is_verified = is_signed_by(self._verifier, request)
         return request
-
-    def _is_verified(self, request: Request) -> bool:
-        assert self._verifier is not None
-        try:
-            self._verifier.verify(request.body, request.headers, json_parse=False)
-        except WebhookVerificationError:
-            return False
-        return True
 
     def _record(self, request: Request) -> None:
         if self._on_request is not None:
             self._on_request(request)
         with self._arrived:
+            if "webhook-signature" in request.headers:
+                self.unchecked.append(request)
             self.requests.append(request)
             self._arrived.notify_all()
 

@@ -21,6 +21,7 @@ from tests.waiting import wait_until
 from tests.webhooks.running import (
     SCOPE,
     attempts_of,
+    check_signatures,
     is_all_ended,
     publish,
     publish_bulk,
@@ -78,6 +79,7 @@ def stack() -> Iterator[ExitStack]:
     """Receivers and processes that end with the test."""
     with ExitStack() as stack:
         yield stack
+    check_signatures()
 
 
 def by_whom(receiver: Receiver, found: list[Delivery]) -> tuple[Delivery, Delivery]:

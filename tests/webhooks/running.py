@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection
+from standardwebhooks import Webhook
 
+from tests.receiver import Receiver, is_signed_by
 from webhooks_app import outbox
 from webhooks_app.engine import Engine
 from webhooks_app.engine_thread import EngineThread
-from webhooks_app.models import WebhookDelivery, WebhookEvent, WebhookMessage
+from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
+from webhooks_app.stored_secrets import decrypt
 from webhooks_app.transport import Transport
 
 SCOPE = "engine_project"
@@ -35,6 +38,19 @@ def running_engine(**transport: Any) -> Iterator[EngineThread]:
     finally:
         thread.stop()
     assert not thread.is_alive, "the engine did not stop in time"
+    check_signatures()
+
+
+def check_signatures() -> None:
+    """F16: let the ``standardwebhooks`` package verify every request that came since the last call.
+
+    With any secret there is or was; whose it must be is what the tests of signing ask.
+    """
+    requests, Receiver.unchecked[:] = list(Receiver.unchecked), []
+    rows = SigningSecret.objects.values_list("ciphertext", "scope") if requests else ()
+    verifiers = [Webhook(decrypt(ciphertext, scope)) for ciphertext, scope in rows]
+    forged = [r for r in requests if not any(is_signed_by(v, r) for v in verifiers)]
+    assert forged == [], "requests went out that no secret verifies"
 
 
 def publish(
