@@ -11,19 +11,18 @@ releases of Python and miss NAT64, 6to4, multicast and some cloud metadata addre
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from webhooks_app.conf import Network, WebhookSettings, webhook_settings
+from webhooks_app.lookups import ThreadResolver
 from webhooks_app.retry import ErrorCode
 from webhooks_app.url_grammar import (
     EgressDenied,
@@ -33,6 +32,8 @@ from webhooks_app.url_grammar import (
     parse_url,
     safe_url,
 )
+
+logger = structlog.get_logger(__name__)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Networks = tuple[Network, ...]
@@ -50,6 +51,7 @@ __all__ = [
     "origin_of",
     "safe_url",
     "target_of",
+    "warn_of_open_networks",
 ]
 
 
@@ -142,6 +144,13 @@ def _is_allow_listed(ip: Address, allowed: Networks) -> bool:
 def _inside(ip: Address, networks: Sequence[Network]) -> bool:
     # `in` is False across versions: an IPv4-mapped address is never covered by an IPv4 network.
     return any(ip in network for network in networks)
+
+
+def warn_of_open_networks() -> None:
+    """Log what an allow-list opens; for the start of a process that dials."""
+    if webhook_settings.ALLOW_NETWORKS:
+        networks = ", ".join(str(network) for network in webhook_settings.ALLOW_NETWORKS)
+        logger.warning("Webhooks may go to addresses that are not public", networks=networks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,53 +285,6 @@ class GuardResolver(AbstractResolver):
     async def close(self) -> None:
         """Close the resolver inside."""
         await self._inner.close()
-
-
-class ThreadResolver(AbstractResolver):
-    """The system's resolver, with a thread for each look-up.
-
-    Not in a pool: a handful of names whose name servers say nothing would occupy it for everyone.
-    Not in an executor at all: a look-up cannot be called off, and at its end the interpreter waits
-    for an executor's threads, which would take a stopping process beyond its grace.
-    """
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Ask ``getaddrinfo``; raises ``socket.gaierror`` as it does."""
-        found: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        arguments = (found, host, port, family)
-        threading.Thread(target=_look_up, args=arguments, name="webhook-dns", daemon=True).start()
-        return [
-            ResolveResult(
-                hostname=host, host=str(sockaddr[0]), port=port, family=kind, proto=0, flags=0
-            )
-            for kind, _, _, _, sockaddr in await found
-        ]
-
-    async def close(self) -> None:
-        """Nothing is kept; look-ups under way end by themselves."""
-
-
-def _look_up(
-    found: asyncio.Future[list[Any]], host: str, port: int, family: socket.AddressFamily
-) -> None:
-    answer: list[Any] | Exception
-    try:
-        answer = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        answer = error
-    with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
-        found.get_loop().call_soon_threadsafe(_tell, found, answer)
-
-
-def _tell(found: asyncio.Future[list[Any]], answer: list[Any] | Exception) -> None:
-    if found.cancelled():
-        return
-    if isinstance(answer, Exception):
-        found.set_exception(answer)
-    else:
-        found.set_result(answer)
 
 
 def guarded_socket(

@@ -29,6 +29,7 @@ class WebhookMiddleware(dramatiq.Middleware):
             SystemExit: stored secrets cannot be read, so that nothing could be signed.
         """
         # Here, since Dramatiq's middleware is loaded before any model exists.
+        from webhooks_app.egress import warn_of_open_networks
         from webhooks_app.engine_thread import EngineThread
         from webhooks_app.stored_secrets import UnreadableSecret, require_readable_at_boot
 
@@ -36,6 +37,7 @@ class WebhookMiddleware(dramatiq.Middleware):
             require_readable_at_boot()
         except UnreadableSecret as error:  # Dramatiq swallows every Exception of a hook
             raise SystemExit(str(error)) from None
+        warn_of_open_networks()
         if webhook_settings.ENGINE == "worker":
             self._engine = EngineThread()
             self._engine.start()

@@ -92,7 +92,10 @@ def by_whom(receiver: Receiver, found: list[Delivery]) -> tuple[Delivery, Delive
 def test_two_processes_share_the_work_and_end_with_exit_code_0(
     stack: ExitStack, tmp_path: Path
 ) -> None:
-    """400 messages arrive once each, by both processes; idle ones stop within seconds."""
+    """400 messages arrive once each, by both processes; idle ones stop within seconds.
+
+    Their log begins with what the policy's allow-list opens, here loopback.
+    """
     found = start(stack, tmp_path)
     # Slow enough that one alone could not be done before the other has looked.
     receivers = [stack.enter_context(Receiver([Answer(200, delay=0.2)])) for _ in range(8)]
@@ -102,6 +105,7 @@ def test_two_processes_share_the_work_and_end_with_exit_code_0(
     ids = [request.message_id for receiver in receivers for request in receiver.requests]
     assert len(ids) == len(set(ids)) == WebhookDelivery.objects.count() == 400
     for delivery in found:
+        assert "Webhooks may go to addresses that are not public" in delivery.log.read_text()
         assert any(delivery.talks_to(receiver) for receiver in receivers)
         assert delivery.terminate() < 5
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import uvloop
 
+from webhooks_app.egress import warn_of_open_networks
 from webhooks_app.engine import Engine
 from webhooks_app.engine_thread import tune_garbage_collector
 from webhooks_app.operator_command import OperatorCommand
@@ -37,6 +38,7 @@ class Command(OperatorCommand):
             UnreadableSecret: the keys that decrypt signing secrets are missing or wrong.
         """
         require_readable_at_boot()
+        warn_of_open_networks()
         tune_garbage_collector()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._deliver())

@@ -1,0 +1,61 @@
+"""How is a name looked up without holding anybody up? By the system, in a thread of its own.
+
+Which of the answers may be dialled is egress.py's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import suppress
+from typing import Any
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+
+class ThreadResolver(AbstractResolver):
+    """The system's resolver, with a thread for each look-up.
+
+    Not in a pool: a handful of names whose name servers say nothing would occupy it for everyone.
+    Not in an executor at all: a look-up cannot be called off, and at its end the interpreter waits
+    for an executor's threads, which would take a stopping process beyond its grace.
+    """
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Ask ``getaddrinfo``; raises ``socket.gaierror`` as it does."""
+        found: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        arguments = (found, host, port, family)
+        threading.Thread(target=_look_up, args=arguments, name="webhook-dns", daemon=True).start()
+        return [
+            ResolveResult(
+                hostname=host, host=str(sockaddr[0]), port=port, family=kind, proto=0, flags=0
+            )
+            for kind, _, _, _, sockaddr in await found
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept; look-ups under way end by themselves."""
+
+
+def _look_up(
+    found: asyncio.Future[list[Any]], host: str, port: int, family: socket.AddressFamily
+) -> None:
+    answer: list[Any] | Exception
+    try:
+        answer = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        answer = error
+    with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+        found.get_loop().call_soon_threadsafe(_tell, found, answer)
+
+
+def _tell(found: asyncio.Future[list[Any]], answer: list[Any] | Exception) -> None:
+    if found.cancelled():
+        return
+    if isinstance(answer, Exception):
+        found.set_exception(answer)
+    else:
+        found.set_result(answer)
