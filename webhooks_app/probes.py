@@ -76,6 +76,10 @@ class Attempt:
             peer = connection.transport.get_extra_info("peername")
             self.remote_address = peer[0] if peer else ""
 
+    def sent(self) -> None:
+        """Note when the request left."""
+        self.sent_at = time.perf_counter()
+
     @property
     def first_byte_at(self) -> float:
         """When the answer's first byte came, 0.0 when none did."""

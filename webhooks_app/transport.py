@@ -66,6 +66,7 @@ class Transport:
         self._allowed = home.admits if home is not None else egress.address_allowed
         self._session: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
+        self._outgoing = wire.Outgoing()
         self._origins: dict[egress.Origin, aiohttp.ClientRequest] = {}
         self._own_headers = {
             "Accept-Encoding": "identity",
@@ -202,7 +203,7 @@ class Transport:
                 "POST", target.url.origin(), loop=asyncio.get_running_loop(), session=session
             )
             self._origins[target.origin] = origin
-        return await wire.exchange(session.connector, origin, request, attempt.sending)
+        return await wire.exchange(session.connector, origin, request, self._outgoing, attempt)
 
     # -- one download -----------------------------------------------------------------------------
 
