@@ -176,15 +176,23 @@ def test_replaying_to_another_url_is_judged_and_keeps_the_original(api):
 
 
 def test_a_key_with_a_host_list_may_not_replay_elsewhere():
-    """Proves that a replay is no way around the hosts that a key may name."""
+    """Proves that neither replays nor endpoints are a way around the hosts that a key may name."""
     api = client(callback_hosts=["a.example.org"])
     message = make_message("dead")
     body = {"callback_url": "https://b.example.org/"}
     assert post(api, f"messages/{message.pk}/replay", body).status_code == 422
     assert post(api, "replays", body).status_code == 422
-    assert (
-        post(api, "endpoints", {"url": body["callback_url"], "project_id": "p"}).status_code == 422
-    )
+    subscription = {"url": body["callback_url"], "project_id": "p"}
+    assert post(api, "endpoints", subscription).status_code == 422
+    own = post(api, "endpoints", {**subscription, "url": "https://a.example.org/"})
+    assert own.status_code == 201
+    for change in (api.patch, api.put):
+        answer = change(
+            f"{BASE}/endpoints/{own.json()['id']}",
+            {"url": body["callback_url"]},
+            content_type="application/json",
+        )
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/url")
 
 
 def test_a_bulk_replay_counts_then_runs_then_tells(api):
