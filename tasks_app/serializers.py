@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from rest_framework import serializers
@@ -29,7 +28,7 @@ from tasks_app.models import Priority, Task, TaskStatus
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.conf import webhook_settings
 from webhooks_app.described import Described
-from webhooks_app.egress import EgressDenied, check_url
+from webhooks_app.egress import EgressDenied, check_url, origin_of
 from webhooks_app.problems import FieldProblem, field_problems
 from webhooks_app.retry import MAX_WAIT_SECONDS, MAX_WAITS, resolve_policy
 
@@ -216,7 +215,7 @@ def _metadata_problems(document: Any, raw: Mapping[str, str]) -> list[FieldProbl
 
 def _host_problems(values: Mapping[str, Any], hosts: list[str]) -> list[FieldProblem]:
     url = values.get("callback_url")
-    if not url or not hosts or urlsplit(url).hostname in hosts:
+    if not url or not hosts or origin_of(url).host in hosts:
         return []
     message = "This key's callbacks may not go to that host."
     return [{"pointer": "/callback_url", "code": "blocked_address", "message": message}]

@@ -7,10 +7,10 @@ and ``allows(action)``; a ``key`` with a ``prefix`` and ``callback_hosts`` is us
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from rest_framework.request import Request
 
+from webhooks_app.egress import origin_of
 from webhooks_app.problems import FieldProblem, invalid, not_found
 
 
@@ -59,6 +59,6 @@ def check_host(request: Request, url: str, pointer: str) -> None:
     """
     key: Any = getattr(request.auth, "key", None)
     hosts = getattr(key, "callback_hosts", None)
-    if hosts and urlsplit(url).hostname not in hosts:
+    if hosts and origin_of(url).host not in hosts:
         message = "This key's callbacks may not go to that host."
         raise invalid([{"pointer": pointer, "code": "blocked_address", "message": message}])

@@ -181,16 +181,28 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _policy(name: str, value: Any) -> str | tuple[float, ...]:
-    """Take a policy's name, or a list of waits, which may be text such as ``1,2,4`` or ``[]``."""
-    if isinstance(value, str) and not value.startswith(tuple("[0123456789")):
-        return _text(name, value)
-    waits = _items(name, value.strip("[]") if isinstance(value, str) else value)
+def read_policy(value: Any) -> str | tuple[float, ...]:
+    """Return a policy's name, or its waits, which may be text such as ``1,2,4`` or ``[]``.
+
+    Raises:
+        ValueError: it is neither. Whether the name is known is for `retry.resolve_policy` to say.
+    """
+    if isinstance(value, str):
+        if not value.startswith(tuple("[0123456789")):
+            return value
+        value = value.strip("[]").replace(",", " ").split()
     try:
-        return tuple(float(wait) for wait in waits)
+        return tuple(float(wait) for wait in value)
     except (TypeError, ValueError):
-        text = f"WEBHOOKS['{name}'] must be a policy's name or a list of waits, not {value!r}"
-        raise ImproperlyConfigured(text) from None
+        raise ValueError(f"a policy is a name or waits such as 1,2,4, not {value!r}") from None
+
+
+def _policy(name: str, value: Any) -> str | tuple[float, ...]:
+    try:
+        policy = read_policy(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"WEBHOOKS['{name}']: {error}") from None
+    return _text(name, policy) if isinstance(policy, str) else policy
 
 
 def _policies(name: str, value: Any) -> Mapping[str, Any]:

@@ -39,6 +39,12 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=UnfoldAdminTextInputWidget,
         help_text="Hosts that callbacks may go to, separated by spaces; empty: any allowed one.",
     )
+    retry_policy = forms.CharField(
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Of tasks that name none: standard, durable, waits such as 1,2,4, [] for no "
+        "retries; empty: the service's default.",
+    )
 
     class Meta:
         model = ApiKey
@@ -48,6 +54,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
             "scopes",
             "rate_limit_per_minute",
             "callback_hosts",
+            "retry_policy",
             "expiry_date",
         ]
         field_classes = {"expiry_date": forms.SplitDateTimeField}
@@ -67,7 +74,17 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_callback_hosts(self) -> list[str]:
         """Return the hosts as a list."""
-        return str(self.cleaned_data["callback_hosts"]).lower().replace(",", " ").split()
+        try:
+            return keys.hosts_in(self.cleaned_data["callback_hosts"])
+        except ValueError as error:
+            raise forms.ValidationError(f"{error}.") from None
+
+    def clean_retry_policy(self) -> str | list[float] | None:
+        """Return the policy, None for the service's default."""
+        try:
+            return keys.policy_in(self.cleaned_data["retry_policy"])
+        except ValueError as error:
+            raise forms.ValidationError(f"{error}.") from None
 
 
 def _revoke(request: HttpRequest, row: ApiKey, cleaned: dict[str, Any]) -> str:

@@ -245,8 +245,15 @@ def test_callbacks_of_a_key_can_be_bound_to_hosts(db: None) -> None:
     _, key = make_api_key(callback_hosts=["your-app.com"])
     api = Client(headers={"x-api-key": key})
     assert submit(api, SEED_REQUEST).status_code == 201
-    elsewhere = {**SEED_REQUEST, "callback_url": "https://elsewhere.com/"}
-    assert submit(api, elsewhere).json()["errors"][0]["code"] == "blocked_address"
+    for url, code in {
+        "https://elsewhere.com/": "blocked_address",
+        "https://your-app.com.elsewhere.com/": "blocked_address",
+        "https://your-app.com@elsewhere.com/": "invalid_url",
+        "https://[::1": "invalid_url",
+    }.items():
+        answer = submit(api, {**SEED_REQUEST, "callback_url": url})
+        assert answer.status_code == 422
+        assert [error["code"] for error in answer.json()["errors"]] == [code]
 
 
 def test_quota_of_queued_tasks_is_429(api: Client, settings: Any) -> None:

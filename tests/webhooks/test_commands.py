@@ -145,6 +145,13 @@ def test_simulated_retries_are_those_of_the_engine(capsys):
     assert code == 0
     assert "retry in 30.000 s" in text
     assert run(capsys, "simulate_retries", "--policy", "5,6", "timeout")[1].count("retry in") == 2
+    assert (
+        run(capsys, "simulate_retries", "--policy", "[]")[1]
+        .splitlines()[0]
+        .endswith("dead: retries_exhausted")
+    )
+    assert run(capsys, "simulate_retries", "--policy", "1,two")[0] == 2
+    assert run(capsys, "simulate_retries", "429@nan")[0] == 2
     assert run(capsys, "simulate_retries", "--policy", "sometimes")[0] == 2
     assert run(capsys, "simulate_retries", "maybe")[0] == 2
 

@@ -27,6 +27,10 @@ class Command(OperatorCommand):
     examples = (
         ('"My app"', "a key that may do everything in all projects"),
         ('"Film team" --project film --scopes read,submit', "for one project, without secrets"),
+        (
+            '"Partner" --callback-hosts hooks.partner.org --retry-policy durable',
+            "whose webhooks go to one host only, and are tried for two days",
+        ),
         ("prometheus --scopes read", "for scraping /metrics"),
         ("--list", "prefix, state, project, scopes, last use, name"),
         ("--revoke AbCdEfGh", "the key that begins with AbCdEfGh"),
@@ -44,6 +48,12 @@ class Command(OperatorCommand):
         parser.add_argument("--scopes", default=",".join(ALL_SCOPES), help="Comma-separated.")
         parser.add_argument("--expires-in-days", type=float, help="Default: never.")
         parser.add_argument("--rate-limit", type=int, help="Requests a minute.")
+        parser.add_argument(
+            "--callback-hosts", default="", help="The only hosts its callbacks may go to; a,b."
+        )
+        parser.add_argument(
+            "--retry-policy", default="", help="Of its tasks: a name, waits such as 1,2,4, or []."
+        )
         parser.add_argument("--list", action="store_true", help="List all keys.")
         parser.add_argument("--revoke", metavar="PREFIX", help="Revoke the key with this prefix.")
 
@@ -63,12 +73,19 @@ class Command(OperatorCommand):
         project = options["project"]
         if project is not None and not is_project_id(project):
             raise _usage(f"A project id matches {PROJECT_ID}.")
+        try:
+            hosts = keys.hosts_in(options["callback_hosts"])
+            policy = keys.policy_in(options["retry_policy"])
+        except ValueError as error:
+            raise _usage(f"{error}.") from None
         days = options["expires_in_days"]
         key = ApiKey(
             name=name,
             project_id=project,
             scopes=_scopes(options["scopes"]),
             rate_limit_per_minute=options["rate_limit"],
+            callback_hosts=hosts,
+            retry_policy=policy,
             expiry_date=timezone.now() + timedelta(days=days) if days is not None else None,
         )
         return keys.issue(key, actor=_actor(), reason="made on the command line")

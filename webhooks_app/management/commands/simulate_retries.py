@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from webhooks_app.conf import webhook_settings
+from webhooks_app.conf import read_policy, webhook_settings
 from webhooks_app.operator_command import OperatorCommand
 from webhooks_app.retry import (
     AttemptResult,
@@ -17,6 +17,7 @@ from webhooks_app.retry import (
     Policy,
     RetryAt,
     SimulatedAttempt,
+    parse_retry_after,
     resolve_policy,
     simulate,
     status_error_code,
@@ -46,7 +47,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
         parser.add_argument("answers", nargs="*", default=["500"], help="Default: 500 for ever.")
-        parser.add_argument("--policy", help="A policy's name, or waits such as 1,2,4.")
+        parser.add_argument("--policy", help="A name, waits such as 1,2,4, or [].")
         parser.add_argument("--duration", type=float, default=0.0, help="Seconds an answer takes.")
         parser.add_argument("--seed", type=int, help="For the jitter; the same each time.")
 
@@ -66,14 +67,14 @@ class Command(OperatorCommand):
 
 
 def _policy(text: str | None) -> Policy:
-    if text and text[0].isdigit():
-        return resolve_policy([float(wait) for wait in text.split(",")])
-    return resolve_policy(text)
+    return resolve_policy(None if text is None else read_policy(text))
 
 
 def _answer(text: str, duration_seconds: float) -> AttemptResult:
     code, _, retry_after = text.partition("@")
-    asked = float(retry_after) if retry_after else None
+    asked = parse_retry_after(retry_after, 0.0)
+    if retry_after and asked is None:
+        raise ValueError(f"{retry_after!r} is no number of seconds to come back after")
     duration_ms = duration_seconds * 1000
     if code in {error.value for error in ErrorCode if error}:
         return AttemptResult(error_code=code, duration_ms=duration_ms, retry_after=asked)
