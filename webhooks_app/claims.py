@@ -127,6 +127,7 @@ WHERE message.id = result.message_id AND message.lease_token = result.token
 RETURNING message.id
 """
 
+# A replay is somebody's wish: an older event that waits for one is sent all the same.
 _SUPERSEDE_OLDER = """
 UPDATE webhooks_app_webhookmessage older
 SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
@@ -136,10 +137,10 @@ JOIN webhooks_app_webhookevent earlier
   ON earlier.subject = event.subject AND earlier.sequence < event.sequence
 WHERE delivered.id = ANY(%s) AND delivered.status = 'delivered'
   AND older.event_id = earlier.id AND older.url = delivered.url
-  AND older.status = 'pending' AND older.lease_token IS NULL
+  AND older.status = 'pending' AND older.lease_token IS NULL AND older.replay_id IS NULL
 """
 
-# What `_SUPERSEDE_OLDER` passed over, since it was under way. A replay is somebody's wish.
+# What `_SUPERSEDE_OLDER` passed over, since it was under way.
 _SUPERSEDE_LATE = """
 UPDATE webhooks_app_webhookmessage older
 SET status = 'superseded', next_attempt_at = NULL, finished_at = now()

@@ -98,6 +98,26 @@ def test_replay_of_an_older_event_is_what_somebody_wished(
     assert len(receiver.requests) == 4
 
 
+def test_replays_of_both_events_of_a_task_both_arrive(
+    engine: EngineThread, receiver: Receiver
+) -> None:
+    """Both are replayed after an outage: the newer does not call off the older, which fails once."""
+    receiver.answer(500, 200)
+    with transaction.atomic():
+        older = publish_start(receiver.url, policy=[1.0])
+        newer = publish(receiver.url, sequence=2)
+        for event in (older, newer):
+            ended = {"next_attempt_at": None, "finished_at": timezone.now()}
+            event.messages.update(status="dead", **ended)
+    for event in (older, newer):
+        message = event.messages.get()
+        replay_one(message, requested_by="operator", reason="a test", source="admin")
+        wait_until(lambda message=message: message.deliveries.exclude(outcome="pending").exists())
+    assert status_of(newer) == "delivered"
+    wait_until(lambda: status_of(older) != "pending")
+    assert status_of(older) == "delivered"
+
+
 def test_interruption_keeps_what_is_known_of_the_last_failure(receiver: Receiver) -> None:
     """A hand-back at shutdown does not wipe the last status and error that operators see."""
     from tests.answers import hang
