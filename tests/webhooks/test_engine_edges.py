@@ -101,7 +101,7 @@ def test_replay_of_an_older_event_is_what_somebody_wished(
 def test_replays_of_both_events_of_a_task_both_arrive(
     engine: EngineThread, receiver: Receiver
 ) -> None:
-    """Both are replayed after an outage: the newer does not call off the older, which fails once."""
+    """Replayed after an outage, the newer does not call off the older, which fails once."""
     receiver.answer(500, 200)
     with transaction.atomic():
         older = publish_start(receiver.url, policy=[1.0])
