@@ -63,13 +63,13 @@ class PacerLimits:
 
 def result_kind(result: AttemptResult, fast_seconds: float = 1.0) -> ResultKind:
     """Say what an attempt's result means for its destination."""
+    if not result.error_code:
+        return ResultKind.FAST if result.duration_ms <= 1000 * fast_seconds else ResultKind.SLOW
     if result.error_code in (ErrorCode.BLOCKED_ADDRESS, ErrorCode.INVALID_URL):
         return ResultKind.NEUTRAL
     if result.error_code == ErrorCode.TIMEOUT or result.status in _OVERLOAD_STATUSES:
         return ResultKind.OVERLOADED
-    if result.error_code:
-        return ResultKind.FAILED
-    return ResultKind.FAST if result.duration_ms <= 1000 * fast_seconds else ResultKind.SLOW
+    return ResultKind.FAILED
 
 
 class Pacer:

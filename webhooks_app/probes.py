@@ -167,6 +167,7 @@ def printable(text: str, limit: int = 2048) -> str:
     return _CONTROL.sub("?", text[:limit])
 
 
+@lru_cache(maxsize=1024)  # a receiver answers many webhooks alike
 def shown_headers(raw: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
     """Return raw headers as text that can be stored and shown, without control characters."""
     # latin-1 maps every byte, and never to a surrogate, which PostgreSQL would refuse.

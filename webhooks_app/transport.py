@@ -268,15 +268,11 @@ def _answer(
     headers_at: float,
     is_repeated: bool,
 ) -> AttemptResult:
-    status = reply.status
-    code = status_error_code(status, webhook_settings.SUCCESS_STATUSES)
-    retry_after = None
-    if code:
-        retry_after = parse_retry_after(reply.headers.get("Retry-After"), time.time())
+    code = status_error_code(reply.status, webhook_settings.SUCCESS_STATUSES)
     return AttemptResult(
-        status=status,
+        status=reply.status,
         error_code=code,
-        error=_STATUS_TEXTS[code].format(status),
+        error=_STATUS_TEXTS[code].format(reply.status) if code else "",
         response_headers=shown_headers(reply.raw_headers),
         response_body=body[0],
         truncated=body[1],
@@ -285,13 +281,16 @@ def _answer(
         phases=attempt.phases(headers_at),
         is_connection_reused=not attempt.is_new,
         reconnected=is_repeated,
-        retry_after=retry_after,
+        retry_after=_retry_after(reply) if code else None,
         location=printable(reply.headers.get("Location", "")) if code else "",
     )
 
 
+def _retry_after(reply: wire.Reply) -> float | None:
+    return parse_retry_after(reply.headers.get("Retry-After"), time.time())
+
+
 _STATUS_TEXTS = {
-    ErrorCode.NONE: "",
     ErrorCode.HTTP_STATUS: "status {}",
     ErrorCode.REDIRECT_REFUSED: "status {}: redirects are not followed",
 }
