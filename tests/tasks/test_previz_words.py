@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks_app.providers.previz import lexicon
-from tasks_app.providers.previz.breakdown import break_down
+from tasks_app.providers.previz.breakdown import Breakdown, break_down
 from tasks_app.providers.previz.shot import Shot
 from tasks_app.providers.previz.stage import Moment
 
@@ -14,12 +14,31 @@ WIDTH, HEIGHT = 96, 54
 #: A street takes seconds to build, so one plain street serves both of its details.
 DETAILS = {
     "a street by day": ("a street by day, neon", "a street by day, reflections"),
+    "the sea": tuple(
+        f"the sea, {what}"
+        for what in [
+            "beach",
+            "cliffs",
+            "waves",
+            "island",
+            "lighthouse",
+            "pier",
+            "boat",
+            "ship",
+            "gulls",
+            "man",
+        ]
+    ),
+    "a lake": ("a lake, a pier", "a lake, a boat"),
     "a meadow": ("a meadow, people", "a meadow, birds", "a meadow, a campfire"),
 }
 
 
 def drawn(prompt: str, **changes: str) -> np.ndarray:
-    plan = replace(break_down(prompt), **changes)
+    return of_plan(replace(break_down(prompt), **changes))
+
+
+def of_plan(plan: Breakdown) -> np.ndarray:
     shot = Shot(plan, 7, WIDTH, HEIGHT, None, slice(0, HEIGHT))
     return shot.draw(Moment(1.0, 0.4, 24)).copy()
 
@@ -41,6 +60,24 @@ def test_values_of_a_kind_are_all_drawn_differently(kind):
             pictures.append(drawn(f"{scene} {word}").tobytes())
     assert len(pictures) > 1
     assert len(set(pictures)) == len(pictures)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "setting"),
+    [
+        ("waves on the ocean", "sea"),
+        ("a lighthouse", "sea"),
+        ("a noir harbour", "sea"),
+        ("a ship", "sea"),
+        ("a lake in the mountains", "lake"),
+    ],
+)
+def test_words_choose_their_set(prompt, setting):
+    """Proves that a set is chosen by its words, all of them understood, and is not the default."""
+    plan = break_down(prompt)
+    assert (plan.setting, plan.ignored) == (setting, ())
+    default = replace(plan, setting="mountains", details=frozenset())
+    assert not np.array_equal(drawn(prompt), of_plan(default))
 
 
 @pytest.mark.parametrize("plain", DETAILS)

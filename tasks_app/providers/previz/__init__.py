@@ -7,4 +7,4 @@ drawn, scores are synthesised, and the files say PREVIZ.
 
 NAME = "previz"
 #: Raised when the same seed would give another picture.
-MODEL = "previz-1"
+MODEL = "previz-2"

@@ -16,12 +16,15 @@ DEFAULT_TIME = {
     "street": "dusk",
     "desert": "dusk",
     "sea": "dusk",
+    "lake": "dawn",
     "forest": "morning",
     "kitchen": "morning",
     "space": "night",
     "spaceship": "night",
     "hallway": "night",
 }
+#: The same where it rains: no low sun shines through that.
+WET_TIME = {"sea": "day", "lake": "day", "forest": "day"}
 DEFAULT_CAMERA = {
     "mountains": "push_in",
     "alley": "push_in",
@@ -96,12 +99,14 @@ def break_down(
 
 def _plan(prompt: str, found: dict[str, list[str]], camera: str, style: str) -> Breakdown:
     setting = _setting(found)
-    time = _first(found["time"], DEFAULT_TIME.get(setting, "day"))
+    weather = _first(found["weather"], "clear")
+    usual = WET_TIME if weather in ("rain", "storm") and setting in WET_TIME else DEFAULT_TIME
+    time = _first(found["time"], usual.get(setting, "day"))
     return Breakdown(
         prompt=prompt,
         setting=setting,
         time=time,
-        weather=_first(found["weather"], "clear"),
+        weather=weather,
         mood=_first(found["mood"], _mood(setting, time)),
         camera=camera if camera != "auto" else _camera(found, setting),
         style=style if style != "auto" else _first(found["style"], "color"),
@@ -150,6 +155,8 @@ def _heard(plan: Breakdown) -> Callable[[str, str], bool]:
 def _is_in(plan: Breakdown, kind: str, value: str) -> bool:
     if kind == "role":
         return value in plan.roles
+    if kind == "setting":
+        return value in {plan.setting, *lexicon.INCLUDED.get(plan.setting, ())}
     return bool(value == getattr(plan, kind)) and (kind != "action" or bool(plan.roles))
 
 
@@ -176,8 +183,8 @@ def _setting(found: dict[str, list[str]]) -> str:
     named = set(found["setting"])
     if "hallway" in named and "spaceship" in named:
         return "spaceship"
-    if "neon" in found["detail"] and not named:
-        return "alley"
+    if not named:
+        named = {lexicon.IMPLIED.get(value, "") for value in found["detail"] + found["style"]}
     return next((name for name in lexicon.SETTING_ORDER if name in named), "mountains")
 
 

@@ -7,10 +7,12 @@ SETTINGS = {
     "meadow": "meadow field hill countryside farm prairie grassland village plain",
     "desert": "desert dune dunes sahara sand sands wasteland mars martian",
     "snowfield": "arctic tundra glacier antarctic polar",
-    "sea": "sea ocean beach coast lake harbour harbor wave island boat lighthouse",
+    "sea": "sea ocean beach coast coastline shore seashore harbour harbor wave surf island boat "
+    "sailboat lighthouse pier jetty dock wharf",
+    "lake": "lake lagoon pond fjord",
     "forest": "forest woods jungle woodland tree grove rainforest",
     "street": "city street avenue downtown town market plaza square road",
-    "alley": "alley alleyway backstreet lane passage noir",
+    "alley": "alley alleyway backstreet lane passage",
     "kitchen": "kitchen diner cafe bakery restaurant",
     "living_room": "room living lounge house home interior apartment library tavern bar",
     "bedroom": "bedroom bed hotel motel",
@@ -71,7 +73,15 @@ DETAILS = {
     "alert": "red-alert",
     "water": "reflection reflections puddle puddles",
     "crowd": "crowd crowded people group",
-    "birds": "bird birds flock gulls",
+    "birds": "bird birds flock gull gulls",
+    "beach": "beach shore seashore",
+    "rocks": "coast coastline cliff cliffs rock",
+    "swell": "wave surf breakers",
+    "island": "island",
+    "lighthouse": "lighthouse",
+    "pier": "pier jetty dock wharf harbour harbor",
+    "boat": "boat sailboat dinghy",
+    "ship": "ship galleon frigate",
     "fire": "fire campfire bonfire",
 }
 #: Words that carry no picture; neither understood nor ignored.
@@ -189,18 +199,30 @@ TABLES = {
     "detail": _index(DETAILS),
 }
 #: Settings that have a set to draw; the others are only heard.
-DRAWN = frozenset({"mountains", "meadow", "desert", "snowfield", "street", "alley"})
+DRAWN = frozenset({"sea", "lake", "mountains", "meadow", "desert", "snowfield", "street", "alley"})
 #: Details that are drawn, and in which sets; None for all. The red alert is only heard.
 DRAWN_DETAILS: dict[str, frozenset[str] | None] = {
     "neon": frozenset({"street", "alley"}),
     "water": frozenset({"street", "alley"}),
-    "birds": frozenset({"mountains", "meadow", "desert", "snowfield"}),
+    "birds": frozenset({"mountains", "meadow", "desert", "snowfield", "sea", "lake"}),
+    "beach": frozenset({"sea"}),
+    "rocks": frozenset({"sea"}),
+    "swell": frozenset({"sea"}),
+    "island": frozenset({"sea"}),
+    "lighthouse": frozenset({"sea"}),
+    "pier": frozenset({"sea", "lake"}),
+    "boat": frozenset({"sea", "lake"}),
+    "ship": frozenset({"sea"}),
     "crowd": None,
     "fire": None,
 }
 #: What sound alone makes of a plan, besides the setting, the time, the mood and footsteps.
 HEARD_WEATHER = frozenset({"rain", "storm"})
 HEARD_DETAILS = frozenset({"alert"})
+#: Where no setting is named, what a detail or style is found in.
+IMPLIED = {"neon": "alley", "noir": "alley", "ship": "sea"}
+#: Settings that show other named ones too, so that those words are understood with them.
+INCLUDED = {"lake": frozenset({"mountains"})}
 #: Where a prompt names several settings the more particular one wins.
 SETTING_ORDER = [
     "spaceship",
@@ -213,6 +235,7 @@ SETTING_ORDER = [
     "street",
     "desert",
     "snowfield",
+    "lake",
     "sea",
     "forest",
     "mountains",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from tasks_app.providers.previz.canvas import Array, blurred, image, noise, smoothstep
-from tasks_app.providers.previz.stage import Plate, Stage
+from tasks_app.providers.previz.stage import Stage
 
 STYLES = frozenset({"storyboard", "pencil"})
 PAPER = 0.93
@@ -15,9 +15,8 @@ PAPER = 0.93
 
 def redraw(stage: Stage) -> None:
     """Replace every plate of ``stage`` by its pencil drawing; the parallax stays."""
-    for part in stage.parts:
-        if isinstance(part, Plate):
-            part.picture = image(_drawn(part.picture.toarray(), stage), opaque=part.is_opaque)
+    for plate in stage.plates():
+        plate.picture = image(_drawn(plate.picture.toarray(), stage), opaque=plate.is_opaque)
 
 
 def _drawn(pixels: Array, stage: Stage) -> Array:

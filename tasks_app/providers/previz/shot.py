@@ -48,8 +48,9 @@ class Shot:
         if plan.style in pencil.STYLES:
             pencil.redraw(self.stage)
         else:
-            lens = grade.vignette(width, tall)
-            self.stage.plant(lens, INFINITY, left=0, top=0)
+            # As wide as a pan: a plate of the picture's size would leave a bright edge.
+            left, top, *size = self.stage.frame_of(INFINITY)
+            self.stage.plant(grade.vignette(*size), INFINITY, left=left, top=top)
         self._frame = surface_on(self.buffer)
         self._picture = surface_on(self.buffer[rows])
         if slate:

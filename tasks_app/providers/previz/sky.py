@@ -17,11 +17,12 @@ def paint_sky(
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     up = np.clip((horizon - np.arange(height, dtype=np.float32)[:, None]) / horizon, 0, 1)
     sky = _gradient(light, up)
-    glow = _glow(light, x, up, width / height)
+    far = _distance(light, x, up, width / height, horizon / height)
+    glow = _glow(far)
     sky = sky + light.key * (glow * (0.10 if light.is_night else 0.22))[..., None]
     if light.is_night:
         sky += _stars(rng, width, height, up)[..., None]
-    sky += light.key * (_disc(light, x, up, width / height) * 3.0)[..., None]
+    sky += light.key * (_disc(light, far) * 3.0 * (light.clouds < 1))[..., None]
     return _clouded(sky, light, rng, up, glow)
 
 
@@ -30,24 +31,27 @@ def _gradient(light: Light, up: Array) -> Array:
     return light.low * (1 - mix) + light.zenith * mix
 
 
-def _distance(light: Light, x: Array, up: Array, aspect: float) -> Array:
-    """Return the distance to the key light on the picture, in picture heights."""
+def _distance(light: Light, x: Array, up: Array, aspect: float, share: float) -> Array:
+    """Return the distance to the key light on the picture, in picture heights.
+
+    ``share``: how much of the height is sky.
+    """
     dx = (x - light.azimuth) * aspect * 0.5
-    return np.hypot(dx, (up - _height_of(light)) * 0.5)
+    return np.hypot(dx, (up - height_of(light)) * share)
 
 
-def _height_of(light: Light) -> float:
+def height_of(light: Light) -> float:
+    """Return how high sun or moon stands, as a share of the way from horizon to top."""
     return min(0.86, 0.10 + light.elevation * 1.25)
 
 
-def _glow(light: Light, x: Array, up: Array, aspect: float) -> Array:
-    far = _distance(light, x, up, aspect)
+def _glow(far: Array) -> Array:
     return np.exp(-far * 9) + 0.55 * np.exp(-far * 3.0) + 0.25 * np.exp(-far * 1.2)
 
 
-def _disc(light: Light, x: Array, up: Array, aspect: float) -> Array:
+def _disc(light: Light, far: Array) -> Array:
     radius = 0.022 if light.is_night else 0.020
-    return 1 - smoothstep(radius * 0.94, radius * 1.06, _distance(light, x, up, aspect))
+    return 1 - smoothstep(radius * 0.94, radius * 1.06, far)
 
 
 def _stars(rng: np.random.Generator, width: int, height: int, up: Array) -> Array:

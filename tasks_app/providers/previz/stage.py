@@ -8,7 +8,7 @@ every plate where its depth says. Anything that lives (a walker, rain, a lamp) i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,7 +44,8 @@ class Actor(Protocol):
 
 @dataclass(slots=True)
 class Plate:
-    """A painted plane. ``drift``: pixels a second; ``opacity``: 0..1 over time."""
+    """A painted plane. ``drift``, ``heave``: pixels a second to the right, pixels down at a
+    moment; ``opacity``: 0..1 over time."""
 
     picture: skia.Image
     x: float
@@ -53,27 +54,46 @@ class Plate:
     is_opaque: bool = False
     drift: float = 0.0
     opacity: Callable[[Moment], float] | None = None
+    heave: Callable[[Moment], float] | None = None
 
-    def draw(self, canvas: skia.Canvas, camera: Camera, at: Moment) -> None:
-        """Place the plate where the camera sees it."""
+    def draw(self, canvas: skia.Canvas, camera: Camera, at: Moment, strength: float = 1.0) -> None:
+        """Place the plate where the camera sees it; ``strength`` fades it, 0..1."""
+        paint = self._paint(at, strength)
         view = camera.view(self.depth, at.fraction)
         x = view.x + (self.x + self.drift * at.time) * view.scale
-        y = view.y + self.y * view.scale
+        y = view.y + (self.y + (self.heave(at) if self.heave else 0.0)) * view.scale
         canvas.save()
         if abs(view.scale - 1) < 1e-4 and self.drift == 0 and self.depth > STILL:
-            canvas.drawImage(self.picture, round(x), round(y), NEAREST, self._paint(at))
+            canvas.drawImage(self.picture, round(x), round(y), NEAREST, paint)
         else:
             canvas.translate(x, y)
             canvas.scale(view.scale, view.scale)
-            canvas.drawImage(self.picture, 0, 0, LINEAR, self._paint(at))
+            canvas.drawImage(self.picture, 0, 0, LINEAR, paint)
         canvas.restore()
 
-    def _paint(self, at: Moment) -> skia.Paint | None:
+    def _paint(self, at: Moment, strength: float) -> skia.Paint | None:
         if self.is_opaque:
             return skia.Paint(BlendMode=skia.BlendMode.kSrc)
-        if self.opacity is None:
-            return None
-        return skia.Paint(Alphaf=min(1.0, max(0.0, self.opacity(at))))
+        if self.opacity is not None:
+            strength *= min(1.0, max(0.0, self.opacity(at)))
+        return None if strength >= 1 else skia.Paint(Alphaf=strength)
+
+
+@dataclass(slots=True)
+class Cycle:
+    """Plates of one thing at equal steps of time, faded into each other, round and round."""
+
+    plates: list[Plate]
+    period: float
+    depth: float
+
+    def draw(self, canvas: skia.Canvas, camera: Camera, at: Moment) -> None:
+        """Draw the plate of the moment, and the next one over it as far as it has come."""
+        steps = at.time / self.period * len(self.plates)
+        index, part = int(steps), steps - int(steps)
+        self.plates[index % len(self.plates)].draw(canvas, camera, at)
+        if len(self.plates) > 1:
+            self.plates[(index + 1) % len(self.plates)].draw(canvas, camera, at, part)
 
 
 class Stage:
@@ -110,15 +130,14 @@ class Stage:
         is_opaque: bool = False,
         drift: float = 0.0,
         opacity: Callable[[Moment], float] | None = None,
+        heave: Callable[[Moment], float] | None = None,
     ) -> None:
         """Add a premultiplied buffer as a plate, trimmed to what is visible of it."""
-        box = alpha_box(buffer)
-        if box is None:
-            return
-        cut = buffer[box[1] : box[3], box[0] : box[2]]
-        picture = image(cut, opaque=is_opaque)
-        place = (left + box[0], top + box[1])
-        self.add(Plate(picture, *place, depth, is_opaque, drift, opacity))
+        plate = trimmed(buffer, depth, left=left, top=top)
+        if plate:
+            plate.is_opaque, plate.drift = is_opaque, drift
+            plate.opacity, plate.heave = opacity, heave
+            self.add(plate)
 
     def paint(
         self,
@@ -128,6 +147,7 @@ class Stage:
         blur: float = 0.0,
         drift: float = 0.0,
         opacity: Callable[[Moment], float] | None = None,
+        heave: Callable[[Moment], float] | None = None,
     ) -> None:
         """Add a plate drawn with skia in picture coordinates; ``blur`` in pixels."""
         left, top, width, height = self.frame_of(depth)
@@ -141,19 +161,38 @@ class Stage:
         if blur > 0:
             canvas.restore()
         target.flushAndSubmit()
-        self.plant(buffer, depth, left=left, top=top, drift=drift, opacity=opacity)
+        self.plant(buffer, depth, left=left, top=top, drift=drift, opacity=opacity, heave=heave)
+
+    def plates(self) -> Iterator[Plate]:
+        """Yield every plate, those of cycles too."""
+        for part in self.parts:
+            if isinstance(part, Plate):
+                yield part
+            elif isinstance(part, Cycle):
+                yield from part.plates
+
+    def at_rest(self) -> Array:
+        """Return the plates so far as the camera at rest sees them, BGRA (height, width, 4)."""
+        buffer, target = surface(self.width, self.height)
+        for plate in self.plates():
+            target.getCanvas().drawImage(plate.picture, plate.x, plate.y)
+        target.flushAndSubmit()
+        return buffer
 
     def draw(self, canvas: skia.Canvas, at: Moment) -> None:
         """Draw the whole set as the camera sees it."""
         for part in self.parts:
             part.draw(canvas, self.camera, at)
 
-    def flattened(self) -> Array:
-        """Return what stands so far, at the first moment, as BGRA (height, width, 4)."""
-        buffer, target = surface(self.width, self.height)
-        self.draw(target.getCanvas(), Moment(0.0, 0.0, 0))
-        target.flushAndSubmit()
-        return buffer
+
+def trimmed(buffer: Array, depth: float, *, left: int, top: int) -> Plate | None:
+    """Return a premultiplied buffer as a plate without its empty margins, if it shows at all."""
+    box = alpha_box(buffer)
+    if box is None:
+        return None
+    cut = buffer[box[1] : box[3], box[0] : box[2]]
+    is_opaque = bool((cut[..., 3] == 255).all())
+    return Plate(image(cut, opaque=is_opaque), left + box[0], top + box[1], depth)
 
 
 def pulse(period: float, low: float, high: float, phase: float = 0.0) -> Callable[[Moment], float]:
@@ -164,3 +203,12 @@ def pulse(period: float, low: float, high: float, phase: float = 0.0) -> Callabl
         return low + (high - low) * swing
 
     return opacity
+
+
+def swing(period: float, reach: float, phase: float = 0.0) -> Callable[[Moment], float]:
+    """Return a heave of ``reach`` pixels up and down every ``period`` seconds."""
+
+    def heave(at: Moment) -> float:
+        return reach * math.sin(2 * math.pi * (at.time / period + phase))
+
+    return heave

@@ -79,9 +79,9 @@ class Terrain:
         self._detail = spectral(rng, SIZE, 1.1, lowest=24.0)
         self._offset = rng.random(2) * TILE
 
-    def plant(self, stage: Stage, horizon: float) -> None:
+    def plant(self, stage: Stage, horizon: float, bands: tuple[float, ...] = BANDS) -> None:
         """Add the land to ``stage`` as one plate per depth band, far to near."""
-        for near, far in reversed(list(pairwise(BANDS))):
+        for near, far in reversed(list(pairwise(bands))):
             depth = (near * far) ** 0.5 if far < 50 else near * 1.4
             left, top, width, height = stage.frame_of(depth)
             seen = _View(left, top, width, height, stage.width, horizon)

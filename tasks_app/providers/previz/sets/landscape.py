@@ -33,8 +33,8 @@ def plant_sky(stage: Stage, light: Light, horizon: float) -> None:
     stage.plant(premultiplied(colours), INFINITY, left=left, top=top, is_opaque=True)
 
 
-def plant_pines(stage: Stage, light: Light) -> None:
-    """Add two stands of conifers that frame the view, the near one out of focus."""
+def plant_pines(stage: Stage, light: Light, *, with_far: bool = True) -> None:
+    """Add one or two stands of conifers that frame the view, the near one out of focus."""
     air = film((light.haze * 0.16 + light.ambient * 0.12)[None, None, :])[0, 0]
     dark = film((light.haze * 0.035 + light.ambient * 0.03)[None, None, :])[0, 0]
     unit, width, height = stage.unit, stage.width, stage.height
@@ -52,7 +52,8 @@ def plant_pines(stage: Stage, light: Light) -> None:
         for x, size in ((-0.02, 66), (0.055, 44), (0.975, 52), (1.03, 78), (0.91, 30)):
             draw_pine(canvas, rng, width * x, height * 1.08, unit * size, skia_color(dark))
 
-    stage.paint(3.6, far)
+    if with_far:
+        stage.paint(3.6, far)
     stage.paint(2.5, near, blur=unit * 0.28)
 
 
