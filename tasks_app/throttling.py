@@ -1,8 +1,9 @@
 """How many requests may a key make, counted once over all processes?
 
-A bucket of tokens per key in Redis, refilled evenly, taken from by one atomic script. When
-Redis is away each process counts for itself: the limit then holds per process, and no request
-is refused for Redis's sake.
+A bucket of tokens per key in Redis, refilled evenly, taken from by one atomic script. Far from
+the limit each process asks Redis now and then only, and tells what it let through meanwhile.
+When Redis is away each process counts for itself: the limit then holds per process, and no
+request is refused for Redis's sake.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,10 +32,15 @@ if TYPE_CHECKING:
 
 MINUTE = 60.0
 LOCAL_BUCKETS = 10_000  # the oldest are forgotten, so that addresses cannot fill the memory
+#: How long a process may go on without Redis, and with which part of what was left. To go over
+#: a limit, all that was left would have to be taken within that time.
+TAB_SECONDS = 0.1
+TAB_PART = 100
 
 # The bucket as one point in time (GCRA): when it would be full again. KEYS[1] the bucket,
-# ARGV: seconds per token, tokens. Answers {allowed, tokens left, microseconds until full,
-# microseconds until the next token}. The clock is Redis's, since those of the machines differ.
+# ARGV: seconds per token, tokens, tokens that were taken before without asking. Answers {allowed,
+# tokens left, microseconds until full, microseconds until the next token}. The clock is Redis's,
+# since those of the machines differ.
 _SCRIPT = """
 local now = redis.call('TIME')
 now = now[1] * 1000000 + now[2]
@@ -41,13 +48,14 @@ local gap = tonumber(ARGV[1]) * 1000000
 local size = gap * tonumber(ARGV[2])
 local full = tonumber(redis.call('GET', KEYS[1]) or now)
 if full < now then full = now end
-local next_full = full + gap
-if next_full - now > size then
-  return {0, 0, math.ceil(full - now), math.ceil(next_full - now - size)}
-end
-redis.call('SET', KEYS[1], string.format('%.0f', next_full),
-           'PX', math.ceil((next_full - now) / 1000) + 1000)
-return {1, math.floor((size - (next_full - now)) / gap), math.ceil(next_full - now), 0}
+full = full + gap * ARGV[3]
+local allowed = full + gap - now <= size
+if allowed then full = full + gap end
+redis.call('SET', KEYS[1], string.format('%.0f', full),
+           'PX', math.ceil((full - now) / 1000) + 1000)
+local left = math.max(0, math.floor((size - (full - now)) / gap))
+return {allowed and 1 or 0, left, math.ceil(full - now),
+        allowed and 0 or math.ceil(full + gap - now - size)}
 """
 
 
@@ -61,6 +69,11 @@ class Verdict:
     full_in: float
     retry_in: float
 
+    def less(self, tokens: int) -> Verdict:
+        """Return the verdict on the last of so many tokens more."""
+        full_in = self.full_in + tokens * MINUTE / self.limit
+        return Verdict(True, self.limit, self.remaining - tokens, full_in, 0.0)
+
     def headers(self) -> dict[str, str]:
         """Return the ``RateLimit-*`` headers."""
         return {
@@ -70,11 +83,15 @@ class Verdict:
         }
 
 
-def take(bucket: str, per_minute: int) -> Verdict:
-    """Take one token from a bucket that holds, and gains, ``per_minute`` of them a minute."""
-    answer = wake.gate.call(lambda: _take_from_redis(bucket, per_minute))
+def take(bucket: str, per_minute: int, taken_before: int = 0) -> Verdict:
+    """Take one token from a bucket that holds, and gains, ``per_minute`` of them a minute.
+
+    Args:
+        taken_before: how many were taken without asking since the last time.
+    """
+    answer = wake.gate.call(lambda: _take_from_redis(bucket, per_minute, taken_before))
     if answer is None:
-        answer = _local.take(bucket, per_minute)
+        answer = _local.take(bucket, per_minute, taken_before)
     is_allowed, remaining, full_in, retry_in = answer
     return Verdict(bool(is_allowed), per_minute, int(remaining), full_in, retry_in)
 
@@ -82,15 +99,65 @@ def take(bucket: str, per_minute: int) -> Verdict:
 _NAME = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
-def _take_from_redis(bucket: str, per_minute: int) -> tuple[bool, int, float, float]:
+def _take_from_redis(
+    bucket: str, per_minute: int, taken_before: int
+) -> tuple[bool, int, float, float]:
     key, gap = f"rate:{bucket}", MINUTE / per_minute
     client: Any = wake.client()
+    arguments = (1, key, gap, per_minute, taken_before)
     try:
-        answer = client.evalsha(_NAME, 1, key, gap, per_minute)
+        answer = client.evalsha(_NAME, *arguments)
     except redis.exceptions.NoScriptError:  # Redis is new, or was told to forget
-        answer = client.eval(_SCRIPT, 1, key, gap, per_minute)
+        answer = client.eval(_SCRIPT, *arguments)
     allowed, remaining, full_in, retry_in = answer
     return bool(allowed), int(remaining), full_in / 1e6, retry_in / 1e6
+
+
+@dataclass(slots=True)
+class _Tab:
+    """What Redis said of a bucket, until when that will do, and what was taken since."""
+
+    verdict: Verdict
+    until: float = 0.0
+    taken: int = 0
+
+
+class Tabs:
+    """The buckets as this process sees them between two questions to Redis."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._tabs: OrderedDict[str, _Tab] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, bucket: str, per_minute: int) -> Verdict:
+        """Take one token: on the tab where much is left, else from Redis."""
+        with self._lock:
+            tab = self._tabs.get(bucket)
+            if tab and self._is_good(tab, per_minute):
+                tab.taken += 1
+                return tab.verdict.less(tab.taken)
+            taken, until = (tab.taken if tab else 0), self._clock() + TAB_SECONDS
+            if tab:
+                tab.taken = 0
+        verdict = take(bucket, per_minute, taken)
+        with self._lock:
+            self._note(bucket, verdict, until)
+        return verdict
+
+    def _is_good(self, tab: _Tab, per_minute: int) -> bool:
+        room = tab.verdict.remaining // TAB_PART
+        return tab.taken < room and self._clock() < tab.until and tab.verdict.limit == per_minute
+
+    def _note(self, bucket: str, verdict: Verdict, until: float) -> None:
+        tab = self._tabs.setdefault(bucket, _Tab(verdict))
+        tab.verdict, tab.until = verdict, until
+        self._tabs.move_to_end(bucket)
+        if len(self._tabs) > LOCAL_BUCKETS:
+            self._tabs.popitem(last=False)
+
+
+_tabs = Tabs()
 
 
 class LocalBuckets:
@@ -100,20 +167,24 @@ class LocalBuckets:
         self._full_at: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, bucket: str, per_minute: int) -> tuple[bool, int, float, float]:
+    def take(
+        self, bucket: str, per_minute: int, taken_before: int = 0
+    ) -> tuple[bool, int, float, float]:
         """Answer as the script does."""
         gap = MINUTE / per_minute
         with self._lock:
             now = time.monotonic()
-            full_at = max(self._full_at.get(bucket, now), now)
-            next_full = full_at + gap
-            if next_full - now > MINUTE:
-                return False, 0, full_at - now, next_full - now - MINUTE
-            self._full_at[bucket] = next_full
+            full_at = max(self._full_at.get(bucket, now), now) + gap * taken_before
+            is_allowed = full_at + gap - now <= MINUTE
+            if is_allowed:
+                full_at += gap
+            self._full_at[bucket] = full_at
             self._full_at.move_to_end(bucket)
             if len(self._full_at) > LOCAL_BUCKETS:
                 self._full_at.popitem(last=False)
-        return True, int((MINUTE - (next_full - now)) / gap), next_full - now, 0.0
+        left = max(0, int((MINUTE - (full_at - now)) / gap))
+        retry_in = 0.0 if is_allowed else full_at + gap - now - MINUTE
+        return is_allowed, left, full_at - now, retry_in
 
 
 _local = LocalBuckets()
@@ -152,7 +223,7 @@ class KeyRateThrottle(BaseThrottle):
         if access is None:
             return True
         limit = access.key.rate_limit_per_minute or settings.RATE_LIMIT_PER_MINUTE
-        verdict = take(f"key:{access.key.pk}", limit)
+        verdict = _tabs.take(f"key:{access.key.pk}", limit)
         # The middleware copies them to the answer, whatever view or error makes it.
         cast(Any, request._request).rate_limit_headers = verdict.headers()
         if not verdict.is_allowed:

@@ -1,0 +1,83 @@
+"""Does a limit hold, although a process far from it asks Redis only now and then?"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+from tasks_app import throttling, wake
+from tasks_app.throttling import TAB_PART, Tabs
+
+LIMIT = 1_000  # seventeen come back a second
+
+
+class Clock:
+    """A time that stands still until it is told otherwise."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def questions() -> int:
+    """How often Redis ran our script."""
+    counts = cast(Any, wake.client().info("commandstats"))
+    return sum(counts.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
+
+
+def test_far_from_the_limit_redis_is_asked_now_and_then_and_told_all() -> None:
+    """Of 200 tokens that two processes take, Redis hears in few questions, and misses none."""
+    clock = Clock()
+    first, second = Tabs(clock), Tabs(clock)
+    wake.client().config_resetstat()
+    shown = [(first, second)[number % 2].take("a", LIMIT).remaining for number in range(200)]
+    assert questions() < 200 / 5
+    assert shown[:3] == [LIMIT - 1, LIMIT - 2, LIMIT - 2], "each counts what it took itself"
+    clock.now += throttling.TAB_SECONDS
+    first.take("a", LIMIT)
+    left = second.take("a", LIMIT).remaining
+    assert LIMIT - 202 <= left <= LIMIT - 202 + 5, "all were told, a few have come back since"
+
+
+def test_near_the_limit_every_token_is_asked_for() -> None:
+    """What one process took shows in the other's next answer."""
+    first, second = Tabs(), Tabs()
+    limit = TAB_PART - 1
+    remaining = [(first, second)[number % 2].take("b", limit).remaining for number in range(10)]
+    assert remaining == list(range(limit - 1, limit - 11, -1))
+
+
+def test_a_burst_from_many_threads_gets_what_there_is_and_no_more() -> None:
+    """Two processes of eight threads each, as fast as they can: at most one in a hundred over."""
+    processes = (Tabs(), Tabs())
+    with ThreadPoolExecutor(16) as pool:
+        asked = pool.map(lambda n: processes[n % 2].take("c", LIMIT).is_allowed, range(2_000))
+        allowed = sum(asked)
+    assert LIMIT <= allowed <= LIMIT + 2 * LIMIT // TAB_PART + 60, "60 may have come back"
+
+
+def test_what_was_taken_too_much_is_paid_back() -> None:
+    """Tokens on the tab are counted although the bucket cannot give them: the next waits longer."""
+    verdict = throttling.take("d", 10, taken_before=12)
+    assert (verdict.is_allowed, verdict.remaining) == (False, 0)
+    assert 15 < verdict.retry_in <= 18
+
+
+def test_a_new_limit_holds_with_the_next_request() -> None:
+    """A tab of the old limit is not gone on with."""
+    tabs = Tabs()
+    assert tabs.take("e", 100_000).remaining == 99_999
+    assert tabs.take("e", 50).limit == 50
+
+
+def test_without_redis_the_tab_is_paid_here(monkeypatch: Any) -> None:
+    """The local bucket counts what was taken without asking, as Redis does."""
+    monkeypatch.setattr(wake.gate, "_closed_until", float("inf"))
+    clock = Clock()
+    tabs = Tabs(clock)
+    for _ in range(50):
+        clock.now += throttling.TAB_SECONDS / 2
+        tabs.take("f", LIMIT)
+    clock.now += throttling.TAB_SECONDS
+    assert LIMIT - 51 <= tabs.take("f", LIMIT).remaining <= LIMIT - 51 + 5
