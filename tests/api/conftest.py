@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tasks_app import throttling, wake
+from tasks_app import authentication, throttling, wake
 from tasks_app.task_types import TASK_TYPES
 
 
@@ -21,4 +22,12 @@ def _painter(settings: Any) -> None:
 def _fresh_buckets() -> None:
     """Forget what earlier tests used up."""
     throttling._local._full_at.clear()
+    throttling._tabs._tabs.clear()
     wake.client().flushdb()
+
+
+@pytest.fixture(autouse=True)
+def forget_keys() -> Callable[[], None]:
+    """Let this thread ask the database for a key again; the test's first request does."""
+    authentication._memory.keys.clear()
+    return authentication._memory.keys.clear

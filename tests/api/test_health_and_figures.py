@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from tasks_app.models import ApiKey
 from tests import factories
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -99,7 +100,7 @@ def test_the_command_makes_lists_and_revokes_keys() -> None:
     assert client.get("/api/v1/tasks").status_code == 200
     assert "active" in run("--list")
     run("--revoke", clear[:8])
-    assert client.get("/api/v1/tasks").status_code == 401
+    wait_until(lambda: client.get("/api/v1/tasks").status_code == 401, timeout=1)
     assert "revoked" in run("--list")
     assert clear.partition(".")[2] not in run("--list")
 

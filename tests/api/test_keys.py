@@ -1,0 +1,85 @@
+"""Is a key judged by what the database says of it, now or a moment ago?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from tasks_app import authentication
+from tasks_app.models import ApiKey
+from tests import factories
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db
+PATH = "/api/v1/tasks"
+
+
+def key_reads(api: Client) -> int:
+    """How often one request asks the database for a key."""
+    with CaptureQueriesContext(connection) as asked:
+        assert api.get(PATH).status_code == 200
+    return sum("FROM tasks_app_apikey" in query["sql"] for query in asked.captured_queries)
+
+
+def test_a_busy_thread_reads_a_key_now_and_then(api: Client) -> None:
+    """The first request reads the key, the next ones do not, until the moment is over."""
+    assert key_reads(api) == 1
+    assert key_reads(api) == 0
+    wait_until(lambda: key_reads(api) == 1, timeout=2, message="the key is read again")
+
+
+def test_a_revoked_key_is_refused_within_a_second(api: Client, api_key: str) -> None:
+    """Also by a thread that used it a moment ago, and from then on for good."""
+    assert api.get(PATH).status_code == 200
+    ApiKey.objects.filter(prefix=api_key[:8]).update(revoked=True)
+    wait_until(lambda: api.get(PATH).status_code == 401, timeout=1)
+    assert api.get(PATH).status_code == 401
+
+
+def test_a_remembered_key_expires_on_time() -> None:
+    """The time of expiry is looked at with every request, whatever was read before."""
+    ends = timezone.now() + timedelta(seconds=0.2)
+    api = Client(headers={"x-api-key": factories.make_api_key(expiry_date=ends)[1]})
+    assert api.get(PATH).status_code == 200
+    wait_until(lambda: api.get(PATH).status_code == 401, timeout=0.4)
+    assert timezone.now() >= ends
+
+
+def test_a_remembered_key_opens_nothing_to_half_of_it(api: Client, api_key: str) -> None:
+    """The secret part is compared with every request, not only when the key is read."""
+    assert api.get(PATH).status_code == 200
+    wrong = Client(headers={"x-api-key": api_key[:-1] + ("a" if api_key[-1] != "a" else "b")})
+    assert wrong.get(PATH).status_code == 401
+
+
+def test_the_memory_of_a_thread_is_bounded() -> None:
+    """However many keys there are, a thread remembers only so many."""
+    for number in range(authentication.REMEMBERED_KEYS + 5):
+        authentication._memory.note(ApiKey(prefix=f"{number:08}"))
+    assert len(authentication._memory.keys) <= authentication.REMEMBERED_KEYS
+
+
+def test_use_of_a_key_is_noted_once_a_minute(
+    api: Client, api_key: str, forget_keys: Callable[[], None], django_assert_num_queries: Any
+) -> None:
+    """`last_used_at` is written by the first request and then left alone for a minute."""
+    api.get(f"{PATH}/metrics")
+    first = ApiKey.objects.get(prefix=api_key[:8]).last_used_at
+    assert first is not None
+    forget_keys()
+    with django_assert_num_queries(3):
+        api.get(f"{PATH}/metrics")
+    assert ApiKey.objects.get(prefix=api_key[:8]).last_used_at == first
+
+
+def test_the_database_holds_no_usable_key(api_key: str) -> None:
+    """A dump shows a hash: the clear text is in no column."""
+    row = ApiKey.objects.filter(prefix=api_key[:8]).values().get()
+    assert api_key.partition(".")[2] not in str(row)
