@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from tests import answers, certificates
+from tests import answers, certificates, processes, sender
 from tests.answers import Answer
 from tests.receiver import Receiver
 from tests.waiting import wait_until
@@ -84,7 +84,9 @@ class Names(StubResolver):
 @pytest.fixture(autouse=True)
 def _short_waits(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webhooks_app.wire.BODY_SECONDS", 0.2)
-    settings.WEBHOOKS = {**settings.WEBHOOKS, "TIMEOUT_SECONDS": TIMEOUT_SECONDS}
+    # No breaker: however often they fail, each must be met again.
+    own = {"TIMEOUT_SECONDS": TIMEOUT_SECONDS, "BREAKER_THRESHOLD": 1_000}
+    settings.WEBHOOKS = {**settings.WEBHOOKS, **own}
 
 
 @pytest.fixture
@@ -110,22 +112,22 @@ def seen(event: WebhookEvent) -> tuple[str, int | None, bool, str]:
 def test_every_answer_is_recorded_as_promised(zoo: ExitStack) -> None:
     """R1-R10, R12, F11: all at once, each gets its code, its fate and one attempt; RSS stays."""
     answers.bomb(100_000_000)  # made here, so that it is not counted
+    urls = {name: zoo.enter_context(Receiver([made])).url for name, (made, _) in ANSWERS.items()}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(ROUNDS):
-        with ExitStack() as receivers:
-            meet_all(receivers, f"round {number}")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
+        meet_all(urls, f"round {number}")
+        if not number:  # later on it is receivers and log lines of this process that grow
+            assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
     for delivery in WebhookDelivery.objects.defer("response_body").iterator():
         assert delivery.error.isprintable()
 
 
-def meet_all(stack: ExitStack, prefix: str) -> None:
+def meet_all(urls: dict[str, str], prefix: str) -> None:
     """Owe one event to a receiver of each kind and see what became of it."""
-    receivers = {name: stack.enter_context(Receiver([a])) for name, (a, _) in ANSWERS.items()}
     started_at = time.monotonic()
     owed = {
-        name: publish(receiver.url, subject=f"{prefix} {name}", policy=FAR_POLICY)
-        for name, receiver in receivers.items()
+        name: publish(url, subject=f"{prefix} {name}", policy=FAR_POLICY)
+        for name, url in urls.items()
     }
     assert {name: seen(event) for name, event in owed.items()} == {
         name: expected for name, (_, expected) in ANSWERS.items()
@@ -137,6 +139,16 @@ def meet_all(stack: ExitStack, prefix: str) -> None:
     assert max(len(own[0].response_body or b"") for own in attempts.values()) <= 65536
     (bombed,) = attempts["R5 gzip bomb"]
     assert bytes(bombed.response_body or b"")[:2] == b"\x1f\x8b", "it was inflated"
+
+
+def test_meeting_them_over_and_over_costs_no_memory() -> None:
+    """F11, F12: a sending process that has met them all does not grow by meeting them again."""
+    with ExitStack() as stack:
+        urls = [stack.enter_context(Receiver([answer])).url for answer, _ in ANSWERS.values()]
+        rounds = str(2 + ROUNDS)
+        ended = processes.run("-m", sender.__name__, rounds, *urls, timeout=30 + 2 * ROUNDS)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) < 10 * 1024
 
 
 def test_redirects_are_recorded_with_their_target_and_never_followed(zoo: ExitStack) -> None:

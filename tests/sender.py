@@ -1,0 +1,33 @@
+"""How much memory does a process take that sends to strange receivers over and over?
+
+``python -m tests.sender ROUNDS URL...`` sends one request to every URL at once, ROUNDS times, and
+prints the kilobytes that its memory grew by after the first round, at its highest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+
+import django
+import uvloop
+
+
+async def send(rounds: int, urls: list[str]) -> int:
+    """Return the growth in kilobytes."""
+    from webhooks_app import wire
+    from webhooks_app.transport import Transport
+
+    wire.BODY_SECONDS = 0.2
+    highest = []
+    async with Transport() as transport:
+        for _ in range(rounds):
+            await asyncio.gather(*(transport.send(url, {}, b"{}", timeout=0.5) for url in urls))
+            highest.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return highest[-1] - highest[0]
+
+
+if __name__ == "__main__":
+    django.setup()
+    print(uvloop.run(send(int(sys.argv[1]), sys.argv[2:])))
