@@ -141,14 +141,14 @@ def meet_all(urls: dict[str, str], prefix: str) -> None:
     assert bytes(bombed.response_body or b"")[:2] == b"\x1f\x8b", "it was inflated"
 
 
-def test_meeting_them_over_and_over_costs_no_memory() -> None:
-    """F11, F12: a sending process that has met them all does not grow by meeting them again."""
+def test_meeting_them_all_costs_little_memory() -> None:
+    """F11, F12: a sending process meets them all at once, again and again, within 10 MB."""
     with ExitStack() as stack:
         urls = [stack.enter_context(Receiver([answer])).url for answer, _ in ANSWERS.values()]
         rounds = str(2 + ROUNDS)
         ended = processes.run("-m", sender.__name__, rounds, *urls, timeout=30 + 2 * ROUNDS)
     assert ended.returncode == 0, ended.stderr
-    assert int(ended.stdout) < 10 * 1024
+    assert print(ended.stdout) or int(ended.stdout) < 10 * 1024, "kilobytes"
 
 
 def test_redirects_are_recorded_with_their_target_and_never_followed(zoo: ExitStack) -> None:
