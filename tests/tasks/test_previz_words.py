@@ -11,24 +11,12 @@ from tasks_app.providers.previz.shot import Shot
 from tasks_app.providers.previz.stage import Moment
 
 WIDTH, HEIGHT = 96, 54
+SHORE, AFLOAT = ("beach", "cliffs", "island", "lighthouse", "pier"), ("boat", "ship")
 #: A street takes seconds to build, so one plain street serves both of its details.
 DETAILS = {
     "a street by day": ("a street by day, neon", "a street by day, reflections"),
-    "the sea": tuple(
-        f"the sea, {what}"
-        for what in [
-            "beach",
-            "cliffs",
-            "waves",
-            "island",
-            "lighthouse",
-            "pier",
-            "boat",
-            "ship",
-            "gulls",
-            "man",
-        ]
-    ),
+    "the sea": [f"the sea, {what}" for what in (*SHORE, *AFLOAT, "waves", "gulls", "man")],
+    "a forest": [f"a forest, {what}" for what in ("autumn", "a path", "people", "snow", "mist")],
     "a lake": ("a lake, a pier", "a lake, a boat"),
     "a meadow": ("a meadow, people", "a meadow, birds", "a meadow, a campfire"),
 }
@@ -70,6 +58,7 @@ def test_values_of_a_kind_are_all_drawn_differently(kind):
         ("a noir harbour", "sea"),
         ("a ship", "sea"),
         ("a lake in the mountains", "lake"),
+        ("a path through the woods", "forest"),
     ],
 )
 def test_words_choose_their_set(prompt, setting):

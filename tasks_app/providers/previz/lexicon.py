@@ -74,6 +74,8 @@ DETAILS = {
     "water": "reflection reflections puddle puddles",
     "crowd": "crowd crowded people group",
     "birds": "bird birds flock gull gulls",
+    "path": "path trail footpath",
+    "autumn": "autumn autumnal",
     "beach": "beach shore seashore",
     "rocks": "coast coastline cliff cliffs rock",
     "swell": "wave surf breakers",
@@ -199,12 +201,16 @@ TABLES = {
     "detail": _index(DETAILS),
 }
 #: Settings that have a set to draw; the others are only heard.
-DRAWN = frozenset({"sea", "lake", "mountains", "meadow", "desert", "snowfield", "street", "alley"})
+DRAWN = frozenset(
+    {"sea", "lake", "forest", "mountains", "meadow", "desert", "snowfield", "street", "alley"}
+)
 #: Details that are drawn, and in which sets; None for all. The red alert is only heard.
 DRAWN_DETAILS: dict[str, frozenset[str] | None] = {
     "neon": frozenset({"street", "alley"}),
     "water": frozenset({"street", "alley"}),
     "birds": frozenset({"mountains", "meadow", "desert", "snowfield", "sea", "lake"}),
+    "path": frozenset({"forest"}),
+    "autumn": frozenset({"forest"}),
     "beach": frozenset({"sea"}),
     "rocks": frozenset({"sea"}),
     "swell": frozenset({"sea"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tasks_app.providers.previz import accents, people, weather
-from tasks_app.providers.previz.sets import landscape, sea, street
+from tasks_app.providers.previz.sets import forest, landscape, sea, street
 from tasks_app.providers.previz.stage import Stage
 
 BUILDERS: dict[str, Callable[[Stage], None]] = {
@@ -13,18 +13,27 @@ BUILDERS: dict[str, Callable[[Stage], None]] = {
     "meadow": landscape.build,
     "desert": landscape.build,
     "snowfield": landscape.build,
+    "forest": forest.build,
     "sea": sea.build,
     "lake": sea.build,
     "alley": street.build,
     "street": street.build,
 }
 #: Height of the horizon (vanishing point), 0 top to 1 bottom; reach of camera moves.
-REACH = {"alley": 0.85, "street": 0.85, "kitchen": 0.45, "living_room": 0.45, "bedroom": 0.45}
+REACH = {
+    "forest": 0.7,
+    "alley": 0.85,
+    "street": 0.85,
+    "kitchen": 0.45,
+    "living_room": 0.45,
+    "bedroom": 0.45,
+}
 HORIZONS = {
     "mountains": 0.58,
     "meadow": 0.5,
     "desert": 0.5,
     "snowfield": 0.55,
+    "forest": 0.54,
     "sea": 0.56,
     "lake": 0.6,
 }
