@@ -167,11 +167,12 @@ UPDATE webhooks_app_webhookdestination destination SET
   held_until = CASE WHEN seen.hold IS NULL THEN held_until
     ELSE greatest(held_until, now() + make_interval(secs => seen.hold)) END,
   hold_reason = CASE WHEN seen.hold IS NULL THEN hold_reason ELSE seen.reason END,
-  breaker_state = seen.state, failing_messages = seen.failing,
+  breaker_state = seen.state, failing_messages = seen.failing, "window" = seen.seats,
   last_success_at = CASE WHEN seen.succeeded THEN now() ELSE last_success_at END,
   last_failure_at = CASE WHEN seen.failed THEN now() ELSE last_failure_at END
 FROM json_to_recordset(%s::json) AS seen(
-  id bigint, hold float8, reason text, state text, failing int, succeeded bool, failed bool)
+  id bigint, hold float8, reason text, state text, failing int, seats int, succeeded bool,
+  failed bool)
 WHERE destination.id = seen.id
 """
 

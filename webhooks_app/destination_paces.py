@@ -85,9 +85,8 @@ class DestinationPaces:
             pacer.seats(now)  # brings the state up to date
             until = pacer.held_until
             hold = None if until is None else max(0.0, until - now)
-            rows.append(
-                {"reason": "", **row, "hold": hold, "state": pacer.state, "failing": pacer.failing}
-            )
+            now_seen = {"hold": hold, "state": pacer.state, "failing": pacer.failing}
+            rows.append({"reason": "", **row, **now_seen, "seats": pacer.window})
         return rows
 
     def known(self) -> list[int]:

@@ -24,6 +24,9 @@ class WebhookDestination(models.Model):
     disabled_at = models.DateTimeField(null=True, blank=True)
     disabled_reason = models.CharField(max_length=300, blank=True, default="")
     max_in_flight = models.PositiveIntegerField(null=True, blank=True)
+    # What the engines see; it binds nobody. The window: how many requests the engine that looked
+    # last lets be open at once.
+    window = models.PositiveIntegerField(null=True, blank=True)
     breaker_state = models.CharField(max_length=10, default="closed")
     failing_messages = models.PositiveIntegerField(default=0)
     last_success_at = models.DateTimeField(null=True, blank=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -260,3 +261,34 @@ def test_admin_asks_for_a_login(client: Client) -> None:
     answer = client.get(page("webhooks_app_webhookmessage_change", message.pk))
     assert answer.status_code == 302
     assert "/admin/login/" in answer["Location"]
+
+
+def test_page_of_a_destination_shows_all_that_governs_it(admin_client: Client) -> None:
+    """Shows limit, window, requests under way, breaker, hold and backlog of one destination."""
+    place = factories.make_destination(
+        held_until=timezone.now() + timedelta(minutes=5),
+        hold_reason="breaker",
+        breaker_state="half_open",
+        failing_messages=11,
+        window=7,
+        max_in_flight=13,
+    )
+    for _ in range(3):
+        factories.make_delivery(factories.make_message(), "pending")
+    factories.make_message()
+    answer = admin_client.get(page("webhooks_app_webhookdestination_change", place.pk))
+    shown = dict(re.findall(r"<p>([^<]+)</p><b[^>]*>([^<]*)</b>", answer.content.decode()))
+    assert shown == {
+        "Waiting messages": "4",
+        "Breaker": "half_open",
+        "Failing in a row": "11",
+        "Last success": "never",
+        "Last failure": "never",
+        "Requests under way": "3",
+        "Window of an engine": "7",
+        "Limit on the window": "13",
+    }
+    text = answer.content.decode()
+    assert "Held back" in text
+    for operation in ("ping", "pause", "resume", "disable", "limit"):
+        assert f"/{operation}/" in text

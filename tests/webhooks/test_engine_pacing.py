@@ -62,6 +62,7 @@ def test_window_starts_at_four_and_grows_up_to_its_limit(
     under_way = overlaps(receiver.requests, 0.02)
     assert max(under_way[:4]) <= 4
     assert 8 < max(under_way) <= 20
+    wait_until(lambda: only_destination().window == 20)  # as operators see it
 
 
 @pytest.mark.parametrize("trouble", ["429", "503", "timeout"])
@@ -78,6 +79,7 @@ def test_trouble_halves_the_window(
     assert max(under_way[:4]) == 4
     assert max(under_way[4:6]) == 2
     assert max(under_way[7:]) == 1
+    wait_until(lambda: only_destination().window == 1)
 
 
 def test_operators_limit_binds_before_and_while_the_engine_knows_the_destination(

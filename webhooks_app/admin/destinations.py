@@ -24,7 +24,7 @@ from webhooks_app.admin.base import (
 )
 from webhooks_app.admin.lists import KnownValuesFilter
 from webhooks_app.explain import seconds_text, why_held
-from webhooks_app.models import OperatorAction, WebhookDestination, WebhookMessage
+from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookDestination, WebhookMessage
 
 CHANGE = "webhooks_app.change_webhookdestination"
 # Counting the backlog of a destination stops here.
@@ -200,12 +200,15 @@ class DestinationAdmin(ReadOnlyAdmin):
         of_it = WebhookMessage.objects.filter(destination=row)
         latest = of_it.select_related("event").defer("event__body").order_by("-id")
         actions = OperatorAction.objects.filter(target__startswith=str(row)[:300])
+        # By the attempts: those open are few, while a backlog may be long.
+        open_attempts = WebhookDelivery.objects.filter(outcome="pending", message__destination=row)
         tone, words = state(row)
         return {
             "title": row.origin,
             "tone": tone,
             "words": words,
             "held_because": why_held(row),
+            "under_way": open_attempts.count(),
             "waiting": of_it.filter(status="pending")[: BACKLOG_LIMIT + 1].count(),
             "last_success": ago(row.last_success_at),
             "last_failure": ago(row.last_failure_at),
