@@ -8,9 +8,12 @@ import socket
 
 from django.test import override_settings
 
-from tests.webhooks.test_egress import StubResolver, oracle_allows
+from tests.webhooks.test_egress import StubResolver, dialled, oracle_allows
 from webhooks_app import egress
+from webhooks_app.transport import Transport
 from webhooks_app.url_grammar import parse_url
+
+__all__ = ["dialled"]  # a fixture
 
 # The nightly run sets FUZZ_URLS=1000000.
 URLS = int(os.environ.get("FUZZ_URLS", "20000"))
@@ -131,6 +134,31 @@ def test_no_generated_url_reaches_a_denied_address():
     # The generator must make enough that passes, or the test would prove nothing.
     assert allowed > URLS / 100
     assert reached > URLS / 200
+
+
+def test_the_client_itself_reaches_no_denied_address(dialled, monkeypatch):
+    """Proves the same with the real client and no policy on names, for what is well-formed."""
+    monkeypatch.setattr(egress, "_check_policy", lambda origin: None)
+    rng = random.Random(SEED + 1)
+    resolver = StubResolver({})
+
+    async def run():
+        sent = 0
+        async with Transport(resolver=resolver) as transport:
+            while sent < URLS / 40:
+                url = _url(rng)
+                try:
+                    host = parse_url(url).origin.host
+                except egress.EgressDenied:
+                    continue
+                sent += 1
+                resolver.answers = {host: _answers(rng)}
+                await transport.send(url, {}, b"{}", timeout=2)
+
+    with override_settings(WEBHOOKS={}):
+        asyncio.run(run())
+    assert [ip for ip in dialled if not oracle_allows(ip)] == []
+    assert len(dialled) > URLS / 200
 
 
 def test_every_kind_of_address_agrees_with_the_oracle():

@@ -42,6 +42,17 @@ def test_what_was_finished_long_ago_goes_with_its_attempts_and_event():
     assert WebhookDelivery.objects.count() == WebhookEvent.objects.count() == 1
 
 
+def test_the_setting_says_how_long_a_finished_message_and_its_payload_stay(settings):
+    """Proves that RETENTION_DAYS counts from the end of the message."""
+    message = old()
+    settings.WEBHOOKS = {**settings.WEBHOOKS, "RETENTION_DAYS": 32}
+    assert retention.prune().messages == 0
+    assert bytes(WebhookMessage.objects.get(pk=message.pk).event.body)
+    settings.WEBHOOKS = {**settings.WEBHOOKS, "RETENTION_DAYS": 30}
+    assert retention.prune().messages == 1
+    assert not WebhookEvent.objects.exists()
+
+
 def test_pending_and_replayed_messages_stay_however_old():
     """Proves that what is still owed, or was sent again lately, is not history."""
     owed, replayed = old("pending"), old("dead")
