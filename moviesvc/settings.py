@@ -282,6 +282,7 @@ WEBHOOKS: dict[str, Any] = {
     # WEBHOOK_SECRET_KEYS: Fernet keys that encrypt stored secrets, newest first.
     "SECRET_KEYS": env.list("WEBHOOK_SECRET_KEYS", default=[]),
     "ED25519_PRIVATE_KEY": env.str("WEBHOOK_ED25519_PRIVATE_KEY", default=""),
+    "ED25519_PUBLIC_KEYS": env.list("WEBHOOK_ED25519_PUBLIC_KEYS", default=[]),
 }
 
 REST_FRAMEWORK = {

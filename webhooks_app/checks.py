@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
 from webhooks_app.conf import webhook_settings
-from webhooks_app.signing import InvalidSecret, public_key
+from webhooks_app.signing import InvalidSecret, jwks, public_key
 
 Apps = Sequence[AppConfig] | None
 
@@ -28,7 +28,7 @@ def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         private_key = webhook_settings.ED25519_PRIVATE_KEY
     except (ImproperlyConfigured, ValueError) as error:
         return [Error(str(error), id="webhooks.E001")]
-    return [*_policy_errors(), *_secret_key_errors(), *_private_key_errors(private_key)]
+    return [*_policy_errors(), *_secret_key_errors(), *_ed25519_errors(private_key)]
 
 
 @register("webhooks", deploy=True)
@@ -93,11 +93,15 @@ def _secret_key_errors() -> list[CheckMessage]:
     return []
 
 
-def _private_key_errors(private_key: str) -> list[CheckMessage]:
-    if not private_key:
-        return []
+def _ed25519_errors(private_key: str) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
     try:
-        public_key(private_key)
+        if private_key:
+            public_key(private_key)
     except InvalidSecret as error:
-        return [Error(f"WEBHOOKS['ED25519_PRIVATE_KEY']: {error}", id="webhooks.E003")]
-    return []
+        found.append(Error(f"WEBHOOKS['ED25519_PRIVATE_KEY']: {error}", id="webhooks.E003"))
+    try:
+        jwks(webhook_settings.ED25519_PUBLIC_KEYS)
+    except InvalidSecret as error:
+        found.append(Error(f"WEBHOOKS['ED25519_PUBLIC_KEYS']: {error}", id="webhooks.E007"))
+    return found

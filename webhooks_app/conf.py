@@ -98,6 +98,8 @@ class WebhookSettings:
     MESSAGE_MAX_WAIT: float = DAY
     # "whsk_..."; when set, every request also carries a v1a (Ed25519) signature.
     ED25519_PRIVATE_KEY: str = ""
+    # "whpk_...": further public keys to show to receivers, the next and the last one of a rotation.
+    ED25519_PUBLIC_KEYS: tuple[str, ...] = ()
 
     @property
     def current(self) -> WebhookSettings:
@@ -243,6 +245,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "HOLD_MAX_SECONDS": _number(0),
     "MESSAGE_MAX_WAIT": _number(0),
     "ED25519_PRIVATE_KEY": _text,
+    "ED25519_PUBLIC_KEYS": lambda name, value: tuple(str(key) for key in _items(name, value)),
 }
 
 

@@ -182,13 +182,13 @@ def public_key(private_key: str) -> str:
     return PUBLIC_PREFIX + _b64(_private_key(private_key).public_key().public_bytes_raw())
 
 
-def jwks(private_keys: Iterable[str]) -> dict[str, list[dict[str, str]]]:
-    """Return the JSON Web Key Set (RFC 7517, RFC 8037) with the public part of each key."""
-    return {"keys": [_jwk(key) for key in private_keys if key]}
+def jwks(public_keys: Iterable[str]) -> dict[str, list[dict[str, str]]]:
+    """Return the JSON Web Key Set (RFC 7517, RFC 8037) of ``whpk_...`` keys, each once."""
+    return {"keys": [_jwk(key) for key in dict.fromkeys(public_keys)]}
 
 
-def _jwk(private_key: str) -> dict[str, str]:
-    x = _b64url(_private_key(private_key).public_key().public_bytes_raw())
+def _jwk(public_key: str) -> dict[str, str]:
+    x = _b64url(_public_key(public_key).public_bytes_raw())
     # RFC 7638: the thumbprint is over the required members alone, sorted, without spaces.
     required = {"crv": "Ed25519", "kty": "OKP", "x": x}
     canonical = json.dumps(required, separators=(",", ":"), sort_keys=True).encode()

@@ -26,7 +26,7 @@ from webhooks_app.requests import (
     read_query,
 )
 from webhooks_app.serializers import SecretSerializer
-from webhooks_app.signing import jwks
+from webhooks_app.signing import jwks, public_key
 
 WEEK_SECONDS = 7 * 86_400
 
@@ -129,5 +129,7 @@ class JwksView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Show the JSON Web Key Set (RFC 7517); empty where no key is configured."""
-        body = jwks([webhook_settings.ED25519_PRIVATE_KEY])
+        own = webhook_settings.ED25519_PRIVATE_KEY
+        signing_now = [public_key(own)] if own else []
+        body = jwks([*signing_now, *webhook_settings.ED25519_PUBLIC_KEYS])
         return Response(body, headers={"Cache-Control": "public, max-age=300"})

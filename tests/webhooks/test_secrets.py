@@ -134,6 +134,7 @@ def test_a_key_that_is_none_is_found_by_the_checks():
     for broken, code in (
         ({"SECRET_KEYS": ["short"]}, "webhooks.E002"),
         ({"ED25519_PRIVATE_KEY": "whsk_AAAA"}, "webhooks.E003"),
+        ({"ED25519_PUBLIC_KEYS": ["whpk_AAAA"]}, "webhooks.E007"),
         ({"TIMEOUT": 1}, "webhooks.E001"),
         ({"POLICIES": {"odd": [-1]}}, "webhooks.E006"),
     ):

@@ -164,7 +164,8 @@ def test_ed25519_agrees_with_the_published_test_key():
     assert signing.public_key(private) == "whpk_" + base64.b64encode(public).decode()
     both = "whsk_" + base64.b64encode(seed + public).decode()
     assert signing.public_key(both) == signing.public_key(private)
-    (jwk,) = signing.jwks([private, ""])["keys"]
+    own = signing.public_key(private)
+    (jwk,) = signing.jwks([own, own])["keys"]
     assert jwk["x"] == "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
     assert jwk["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
     assert (jwk["kty"], jwk["crv"], jwk["alg"], jwk["use"]) == ("OKP", "Ed25519", "EdDSA", "sig")

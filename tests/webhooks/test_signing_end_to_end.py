@@ -17,7 +17,7 @@ from tests.receiver import Receiver, Request, is_signed_by
 from tests.waiting import wait_until
 from tests.webhooks.running import publish, running_engine, status_of
 from webhooks_app.models import SigningSecret
-from webhooks_app.signing import generate_private_key
+from webhooks_app.signing import generate_private_key, public_key
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,6 +83,41 @@ def test_ed25519_signature_verifies_with_the_published_key(settings: Any, client
     public.verify(signature, head + request.body)
     with pytest.raises(InvalidSignature):
         public.verify(signature, head + request.body + b" ")
+
+
+def test_ed25519_key_is_changed_without_a_gap(settings: Any, client: Client) -> None:
+    """Before, at and after the change, each request verifies by the keys that were published."""
+    old, new = generate_private_key(), generate_private_key()
+    steps = [(old, []), (old, [public_key(new)]), (new, [public_key(old)]), (new, [])]
+    known: list[Ed25519PublicKey] = []  # what a receiver fetched one step ago
+    with Receiver([200]) as receiver, running_engine():
+        for number, (private, public) in enumerate(steps):
+            own = {"ED25519_PRIVATE_KEY": private, "ED25519_PUBLIC_KEYS": public}
+            settings.WEBHOOKS = {**settings.WEBHOOKS, **own}
+            known = known or published(client)
+            request = deliver(receiver, number)
+            assert any(verifies(key, request) for key in known)
+            known = published(client)
+    assert len(known) == 1
+
+
+def published(client: Client) -> list[Ed25519PublicKey]:
+    """Fetch the keys, as a receiver does."""
+    keys = client.get("/.well-known/webhooks-jwks.json").json()["keys"]
+    assert len({key["kid"] for key in keys}) == len(keys)
+    raw = [base64.urlsafe_b64decode(key["x"] + "==") for key in keys]
+    return [Ed25519PublicKey.from_public_bytes(each) for each in raw]
+
+
+def verifies(key: Ed25519PublicKey, request: Request) -> bool:
+    """Tell whether a request's v1a signature is of this key."""
+    versions = dict(part.split(",", 1) for part in request.headers["webhook-signature"].split())
+    head = f"{request.headers['webhook-id']}.{request.headers['webhook-timestamp']}.".encode()
+    try:
+        key.verify(base64.b64decode(versions["v1a"]), head + request.body)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def test_every_project_is_signed_with_its_own_secret(project_api: Client) -> None:
