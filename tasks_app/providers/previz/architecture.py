@@ -81,8 +81,8 @@ def _textured(quad: Quad, place: Place, stage: Stage) -> skia.Image:
     """Return the quad's picture: light times texture, with haze, as the film sees it."""
     across, down = np.array(quad.across), np.array(quad.down)
     wide, tall = float(np.linalg.norm(across)), float(np.linalg.norm(down))
-    light = light_map(quad, place, wide, tall)
     columns, rows = _texture_size(quad, place, stage)
+    light = light_map(quad, place, (wide, tall), (columns, rows))
     light = np.stack([resized(light[..., c], columns, rows) for c in range(3)], axis=2)
     u = (np.arange(columns) + 0.5) / columns
     v = (np.arange(rows) + 0.5) / rows

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks_app.providers.previz import lexicon
 
-INTERIORS = frozenset({"kitchen", "living_room", "bedroom", "office", "hallway", "spaceship"})
+INTERIORS = lexicon.ROOMS | {"hallway", "spaceship"}
 DEFAULT_TIME = {
     "mountains": "dawn",
     "alley": "night",
@@ -19,6 +19,10 @@ DEFAULT_TIME = {
     "lake": "dawn",
     "forest": "morning",
     "kitchen": "morning",
+    "living_room": "morning",
+    "room": "morning",
+    "bedroom": "morning",
+    "bar": "night",
     "space": "night",
     "spaceship": "night",
     "hallway": "night",

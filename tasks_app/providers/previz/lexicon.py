@@ -14,9 +14,11 @@ SETTINGS = {
     "street": "city street avenue downtown town market plaza square road",
     "alley": "alley alleyway backstreet lane passage",
     "kitchen": "kitchen diner cafe bakery restaurant",
-    "living_room": "room living lounge house home interior apartment library tavern bar",
+    "bar": "bar pub tavern saloon",
+    "living_room": "living lounge home apartment library",
     "bedroom": "bedroom bed hotel motel",
     "office": "office desk studio classroom laboratory lab boardroom",
+    "room": "room interior indoors",
     "hallway": "corridor hallway hall hospital tunnel basement prison",
     "spaceship": "spaceship starship spacecraft bridge airlock cockpit hangar",
     "space": "space planet orbit galaxy star stars asteroid nebula cosmos",
@@ -74,6 +76,13 @@ DETAILS = {
     "water": "reflection reflections puddle puddles",
     "crowd": "crowd crowded people group",
     "birds": "bird birds flock gull gulls",
+    "window": "window",
+    "blinds": "blinds shutters",
+    "lamp": "lamp lamplight",
+    "table": "table",
+    "candles": "candle candlelight",
+    "books": "book bookshelf bookcase library",
+    "door": "door doorway",
     "path": "path trail footpath",
     "autumn": "autumn autumnal",
     "beach": "beach shore seashore",
@@ -200,10 +209,12 @@ TABLES = {
     "action": _index(ACTIONS),
     "detail": _index(DETAILS),
 }
-#: Settings that have a set to draw; the others are only heard.
-DRAWN = frozenset(
-    {"sea", "lake", "forest", "mountains", "meadow", "desert", "snowfield", "street", "alley"}
+ROOMS = frozenset({"kitchen", "bar", "living_room", "bedroom", "office", "room"})
+OUTDOORS = frozenset(
+    {"mountains", "meadow", "desert", "snowfield", "sea", "lake", "forest", "street", "alley"}
 )
+#: Settings that have a set to draw; the others are only heard.
+DRAWN = OUTDOORS | ROOMS
 #: Details that are drawn, and in which sets; None for all. The red alert is only heard.
 DRAWN_DETAILS: dict[str, frozenset[str] | None] = {
     "neon": frozenset({"street", "alley"}),
@@ -220,7 +231,14 @@ DRAWN_DETAILS: dict[str, frozenset[str] | None] = {
     "boat": frozenset({"sea", "lake"}),
     "ship": frozenset({"sea"}),
     "crowd": None,
-    "fire": None,
+    "fire": OUTDOORS,
+    "window": ROOMS,
+    "blinds": ROOMS,
+    "lamp": ROOMS - {"bar"},
+    "table": ROOMS - {"bedroom", "office"},
+    "candles": ROOMS,
+    "books": ROOMS,
+    "door": ROOMS,
 }
 #: What sound alone makes of a plan, besides the setting, the time, the mood and footsteps.
 HEARD_WEATHER = frozenset({"rain", "storm"})
@@ -228,16 +246,18 @@ HEARD_DETAILS = frozenset({"alert"})
 #: Where no setting is named, what a detail or style is found in.
 IMPLIED = {"neon": "alley", "noir": "alley", "ship": "sea"}
 #: Settings that show other named ones too, so that those words are understood with them.
-INCLUDED = {"lake": frozenset({"mountains"})}
+INCLUDED = {"lake": frozenset({"mountains"}), **dict.fromkeys(ROOMS, frozenset({"room"}))}
 #: Where a prompt names several settings the more particular one wins.
-SETTING_ORDER = [
+SETTING_ORDER = (
     "spaceship",
     "alley",
+    "bar",
     "kitchen",
+    "hallway",
     "bedroom",
     "office",
-    "hallway",
     "living_room",
+    "room",
     "street",
     "desert",
     "snowfield",
@@ -247,4 +267,4 @@ SETTING_ORDER = [
     "mountains",
     "meadow",
     "space",
-]
+)

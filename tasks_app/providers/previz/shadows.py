@@ -10,13 +10,21 @@ from tasks_app.providers.previz.canvas import Array
 from tasks_app.providers.previz.place import Lamp, Place, Quad
 
 FAINTEST = 0.012  # light from farther lamps is left out
+FINE = 3.0  # times the usual texels: where shadows are looked at
 LIGHT_TEXELS = 2.4  # of a light map, per unit of length
 
 
-def light_map(quad: Quad, place: Place, wide: float, tall: float) -> Array:
-    """Return light arriving at the quad, (rows, columns, 3) linear."""
+def light_map(quad: Quad, place: Place, sides: tuple[float, float], most: tuple[int, int]) -> Array:
+    """Return light arriving at the quad, (rows, columns, 3) linear.
+
+    ``most``: columns and rows of its picture; a finer map would not be seen.
+    """
     per = LIGHT_TEXELS * quad.texels
-    columns, rows = (int(np.clip(side * per, 3, 26 * quad.texels)) for side in (wide, tall))
+    finest = 26 * quad.texels
+    columns, rows = (
+        int(np.clip(side * per, 3, max(3, min(finest, pixels))))
+        for side, pixels in zip(sides, most, strict=True)
+    )
     u, v = np.meshgrid((np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows)
     across, down = np.array(quad.across), np.array(quad.down)
     normal = np.cross(across, down)
@@ -33,7 +41,18 @@ def light_map(quad: Quad, place: Place, wide: float, tall: float) -> Array:
             total = total + _from_lamp(points, normal, lamp, place)
     if place.sun:
         total = total + _from_sun(points, normal, place)
-    return total.reshape(rows, columns, 3).astype(np.float32)
+    lit = total.reshape(rows, columns, 3).astype(np.float32)
+    # A fine map shows the steps of its hard shadows, which a real lamp's size would soften.
+    return _softened(lit) if quad.texels >= FINE else lit
+
+
+def _softened(lit: Array) -> Array:
+    for axis in (0, 1, 0, 1):
+        padded = np.pad(lit, [(1, 1) if i == axis else (0, 0) for i in range(3)], "edge")
+        count = lit.shape[axis]
+        before, after = (np.take(padded, range(at, at + count), axis) for at in (0, 2))
+        lit = lit * 0.5 + (before + after) * 0.25
+    return lit
 
 
 def _openness(points: Array, normal: Array, place: Place) -> Array:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasks_app.providers.previz import accents, people, weather
-from tasks_app.providers.previz.sets import forest, landscape, sea, street
+from tasks_app.providers.previz import accents, lexicon, people, weather
+from tasks_app.providers.previz.sets import forest, landscape, room, sea, street
 from tasks_app.providers.previz.stage import Stage
 
 BUILDERS: dict[str, Callable[[Stage], None]] = {
@@ -18,6 +18,7 @@ BUILDERS: dict[str, Callable[[Stage], None]] = {
     "lake": sea.build,
     "alley": street.build,
     "street": street.build,
+    **dict.fromkeys(lexicon.ROOMS, room.build),
 }
 #: Height of the horizon (vanishing point), 0 top to 1 bottom; reach of camera moves.
 REACH = {
@@ -34,6 +35,7 @@ HORIZONS = {
     "desert": 0.5,
     "snowfield": 0.55,
     "forest": 0.54,
+    **dict.fromkeys(lexicon.ROOMS, 0.45),
     "sea": 0.56,
     "lake": 0.6,
 }

@@ -1,0 +1,231 @@
+"""Rooms: a back wall with a window that throws its light in, and what the room is for."""
+
+from __future__ import annotations
+
+import skia
+
+from tasks_app.providers.previz import architecture, fittings, motes, textures
+from tasks_app.providers.previz.canvas import Color, film, linear, noise, skia_color
+from tasks_app.providers.previz.fittings import BACK, CEILING, FLOOR, HALF, Room
+from tasks_app.providers.previz.light import Light, light_of
+from tasks_app.providers.previz.place import Lamp, Place, Quad, Texture, Triple
+from tasks_app.providers.previz.sets.landscape import plant_sky
+from tasks_app.providers.previz.stage import Stage
+
+FINE = 5.0  # times the usual texels, where the window's light falls
+
+
+def build(stage: Stage) -> None:
+    """Build the view outside, the shell, its furniture, and the light in the air."""
+    room, light = fittings.ROOMS[stage.plan.setting], light_of(stage.plan)
+    plant_sky(stage, light, stage.camera.vanishing[1])
+    _skyline(stage, light)
+    place = _place(stage, light)
+    window = _window(stage, room)
+    _shell(place, room, window)
+    _panes(place, window, with_blinds="blinds" in stage.plan.details)
+    _daylight(place, window, light)
+    is_on = _is_lamp_lit(stage)
+    room.fill(stage, place, is_on)
+    fittings.add_named(stage, place)
+    architecture.plant(place, stage)
+    _halo(stage, place, window, light)
+    if not light.is_night:
+        motes.plant(stage)
+
+
+def _is_lamp_lit(stage: Stage) -> bool:
+    plan = stage.plan
+    is_dim = plan.time in ("night", "dusk") or plan.weather in ("rain", "storm")
+    return is_dim or "lamp" in plan.details
+
+
+def _place(stage: Stage, light: Light) -> Place:
+    night = light.is_night
+    ambient = light.ambient * (1.9 if night else 0.95)
+    strength = 2.2 if night else 3.0
+    key, air = light.key * strength, light.haze * 0.5
+    return Place(
+        (float(ambient[0]), float(ambient[1]), float(ambient[2])),
+        (float(air[0]), float(air[1]), float(air[2])),
+        0.012,
+        floor=FLOOR,
+        gloss=0.30,
+        sun=(_slant(light), (float(key[0]), float(key[1]), float(key[2]))),
+    )
+
+
+def _slant(light: Light) -> Triple:
+    """Return where the light comes from: behind the window, high enough to reach the floor."""
+    x, y, z = light.direction
+    return x * 0.5, max(0.62, min(0.8, y)), z
+
+
+def _window(stage: Stage, room: Room) -> tuple[float, float, float, float]:
+    left, right, low, high = room.window
+    if "window" in stage.plan.details:
+        return left - 0.6, right + 0.6, low - 0.45, min(CEILING - 0.15, high + 0.35)
+    return room.window
+
+
+def _wall(
+    place: Place,
+    corner: Triple,
+    across: Triple,
+    down: Triple,
+    colour: Color,
+    texture: Texture,
+    *,
+    is_floor: bool = False,
+    texels: float = FINE,
+) -> None:
+    tint = linear(colour)
+    shade = (float(tint[0]), float(tint[1]), float(tint[2]))
+    place.wall(Quad(corner, across, down, shade, (0, 0, 0), texture, is_floor, texels))
+
+
+def _shell(place: Place, room: Room, window: tuple[float, float, float, float]) -> None:
+    left, right, low, high = window
+    deep, tall = BACK - 1.2, CEILING - FLOOR
+    _wall(
+        place,
+        (-HALF, FLOOR, BACK),
+        (2 * HALF, 0, 0),
+        (0, 0, -deep),
+        room.floor,
+        room.ground,
+        is_floor=True,
+    )
+    _wall(
+        place,
+        (-HALF, CEILING, BACK),
+        (2 * HALF, 0, 0),
+        (0, 0, -deep),
+        (0.62, 0.60, 0.57),
+        textures.plaster,
+        texels=2,
+    )
+    for x in (-HALF, HALF):
+        _wall(
+            place,
+            (x, CEILING, BACK),
+            (0, 0, -deep),
+            (0, -tall, 0),
+            room.wall,
+            textures.plaster,
+            texels=3,
+        )
+    # The back wall reaches beyond the corners, which part when the camera moves.
+    far, deep_down, up = HALF + 0.6, FLOOR - 0.4, CEILING + 0.6
+    for x0, x1, y0, y1 in (
+        (-far, left, deep_down, up),
+        (right, far, deep_down, up),
+        (left, right, deep_down, low),
+        (left, right, high, up),
+    ):
+        corner = (x0, y1, BACK)
+        _wall(place, corner, (x1 - x0, 0, 0), (0, y0 - y1, 0), room.wall, textures.plaster)
+        place.blocks.append((x0 - 0.01, y0, BACK + 0.05, x1 + 0.01, y1, BACK + 0.3))
+    place.blocks.append((-9, CEILING + 0.05, 0, 9, CEILING + 0.3, BACK + 0.3))
+    for side in (-1, 1):
+        x0, x1 = sorted((side * (HALF + 0.05), side * (HALF + 0.3)))
+        place.blocks.append((x0, FLOOR, 0, x1, CEILING, BACK + 0.3))
+        edge = sorted((side * HALF, side * (HALF - 0.05)))
+        place.box(
+            (edge[0], FLOOR, 1.3), (edge[1], FLOOR + 0.28, BACK), (0.55, 0.52, 0.48), casts=False
+        )
+    place.box(
+        (-HALF, FLOOR, BACK - 0.05), (HALF, FLOOR + 0.28, BACK), (0.55, 0.52, 0.48), casts=False
+    )
+
+
+def _panes(place: Place, window: tuple[float, float, float, float], *, with_blinds: bool) -> None:
+    left, right, low, high = window
+    white = (0.66, 0.63, 0.58)
+    for x in (left, (left + right) / 2, right):
+        place.box((x - 0.06, low, BACK - 0.06), (x + 0.06, high, BACK + 0.05), white)
+    for y in (low, low + (high - low) * 0.62, high):
+        place.box((left, y - 0.05, BACK - 0.06), (right, y + 0.05, BACK + 0.05), white)
+    place.box((left - 0.2, low - 0.12, BACK - 0.3), (right + 0.2, low - 0.02, BACK), white)
+    y = low + 0.1
+    while with_blinds and y < high:
+        place.box((left, y, BACK - 0.12), (right, y + 0.10, BACK - 0.09), (0.50, 0.47, 0.42))
+        y += 0.22
+
+
+def _daylight(place: Place, window: tuple[float, float, float, float], light: Light) -> None:
+    """Let the window itself shine into the room, as a wide soft lamp."""
+    left, right, low, high = window
+    strength = 10.0 if not light.is_night else 8.0
+    sky = (
+        (light.zenith * 0.5 + light.low * 0.5 + light.ambient * 0.3) * strength * (right - left) / 3
+    )
+    middle = ((left + right) / 2, (low + high) / 2, BACK - 0.55)
+    place.lamps.append(Lamp(middle, (float(sky[0]), float(sky[1]), float(sky[2])), 1.1))
+
+
+def _skyline(stage: Stage, light: Light) -> None:
+    """Add roofs far outside, which the window frames."""
+    left, top, width, height = stage.frame_of(40)
+    steps = noise(stage.rng, 60, 8, 4, 3)[4]
+
+    def draw(canvas: skia.Canvas) -> None:
+        air = film((light.haze * 0.7 + light.ambient * 0.2)[None, None, :])[0, 0]
+        paint = skia.Paint(Color=skia_color(air * 0.8))
+        for index, step in enumerate(steps):
+            x = left + width * index / 60
+            y = stage.camera.vanishing[1] - stage.unit * (2 + 13 * float(step))
+            canvas.drawRect(skia.Rect(x, y, x + width / 60 + 1, height + top), paint)
+
+    stage.paint(40, draw, blur=stage.unit * 0.25)
+
+
+def _halo(
+    stage: Stage, place: Place, window: tuple[float, float, float, float], light: Light
+) -> None:
+    """Add the glow around the window and the shafts that its light draws in the air."""
+    left, right, low, high = window
+    unit = stage.unit
+    bright = film((light.low * 0.8 + light.key * 0.25)[None, None, :])[0, 0]
+    x0, y0 = architecture.project(place, stage, left, high, BACK)
+    x1, y1 = architecture.project(place, stage, right, low, BACK)
+    sun = place.sun[0] if place.sun else (0.0, 0.4, 1.0)
+
+    def glow(canvas: skia.Canvas) -> None:
+        canvas.drawRect(skia.Rect(x0, y0, x1, y1), skia.Paint(Color=skia_color(bright, 0.30)))
+
+    def shafts(canvas: skia.Canvas) -> None:
+        middle = (left + right) / 2
+        for a, b in ((left, middle), (middle, right)):
+            corners = [
+                _cast(place, stage, at, sun) for at in ((a, high), (b, high), (b, low), (a, low))
+            ]
+            points = [
+                corners[0][0],
+                corners[1][0],
+                corners[1][1],
+                corners[2][1],
+                corners[3][1],
+                corners[3][0],
+            ]
+            ends = [corners[0][0], corners[1][1]]
+            strength = 0.10 if light.is_night else 0.24
+            stops = [skia_color(bright, strength), skia_color(bright, 0.02)]
+            shader = skia.GradientShader.MakeLinear(ends, stops)
+            canvas.drawPath(
+                skia.Path.Polygon(points, True), skia.Paint(AntiAlias=True, Shader=shader)
+            )
+
+    stage.paint(BACK, glow, blur=unit * 4)
+    stage.paint(BACK * 0.7, shafts, blur=unit * 0.9)
+
+
+def _cast(
+    place: Place, stage: Stage, at: tuple[float, float], sun: Triple
+) -> tuple[skia.Point, skia.Point]:
+    """Return a point of the window and where its light meets the floor, on the picture."""
+    x, y = at
+    run = min((y - FLOOR) / sun[1], (BACK - 2.2) / sun[2])
+    end = (x - sun[0] * run, y - sun[1] * run, BACK - sun[2] * run)
+    first = architecture.project(place, stage, x, y, BACK)
+    return skia.Point(*first), skia.Point(*architecture.project(place, stage, *end))
