@@ -21,6 +21,13 @@ CANCELLED = "task.cancelled"
 TERMINAL_EVENTS = (COMPLETED, FAILED, CANCELLED)
 EVENT_TYPES = (*TERMINAL_EVENTS, STARTED, PROGRESS)
 
+#: How a result is told: what a client looks for comes first. Its column, jsonb, keeps no order.
+_RESULT_KEYS = (
+    *("role", "media_url", "payload_media_id", "media_type", "size_bytes", "sha256"),
+    *("width", "height", "duration", "fps", "codecs", "files"),
+    *("provider", "model", "seed", "cost", "provider_metadata"),
+)
+
 _TERMINAL_EVENT = {
     TaskStatus.COMPLETED: COMPLETED,
     TaskStatus.FAILED: FAILED,
@@ -45,6 +52,20 @@ def processing_time(task: Task) -> int:
     return max(0, int((task.finished_at - task.started_at).total_seconds()))
 
 
+def result(task: Task) -> dict[str, Any] | None:
+    """Return what was made, the keys in the order in which they are told."""
+    if task.result is None:
+        return None
+    told = _in_order(task.result)
+    if "files" in told:
+        told["files"] = [_in_order(file) for file in told["files"]]
+    return told
+
+
+def _in_order(facts: dict[str, Any]) -> dict[str, Any]:
+    return {key: facts[key] for key in _RESULT_KEYS if key in facts} | facts
+
+
 def body(task: Task, event_type: str) -> bytes:
     """Return the frozen bytes of one event of ``task``, whose ``event_sequence`` is its own."""
     content: dict[str, Any] = {
@@ -62,7 +83,7 @@ def body(task: Task, event_type: str) -> bytes:
 
 def _completed(task: Task) -> dict[str, Any]:
     return {
-        "result": task.result,
+        "result": result(task),
         "processing_time": processing_time(task),
         "completed_at": rfc3339(task.finished_at),
     }

@@ -130,8 +130,6 @@ def describe(result: Result, files: list[MediaFile]) -> dict[str, Any]:
     primary = next(file for file in files if file.role == "primary")
     head = {key: value for key, value in receipt(primary).items() if key != "role"}
     return {
-        "media_url": head.pop("media_url"),
-        "payload_media_id": head.pop("payload_media_id"),
         **head,
         "files": [receipt(file) for file in files],
         "provider": result.provider,

@@ -241,7 +241,7 @@ def task_body(task: Task, webhooks: Mapping[str, Any], **more: Any) -> dict[str,
         "priority": Priority(task.priority).label,
         "progress": task.progress,
         "current_step": task.current_step,
-        "result": task.result,
+        "result": events.result(task),
         "error": task.error or None,
         "error_code": task.error_code or None,
         # The model counts failures; people count tries.

@@ -23,7 +23,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from tasks_app import queries
+from tasks_app import events, queries
 from tasks_app.authentication import Access, access_of
 from tasks_app.models import ApiKey, Task
 from tasks_app.openapi import EVENTS_OPERATION
@@ -137,7 +137,7 @@ def snapshot(task: Task) -> bytes:
         "current_step": task.current_step,
         "started_at": moment(task.started_at),
         "finished_at": moment(task.finished_at),
-        "result": task.result,
+        "result": events.result(task),
         "error": task.error or None,
         "error_code": task.error_code or None,
     }

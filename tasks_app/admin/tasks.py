@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import mark_safe
 from unfold.decorators import display
 
-from tasks_app import lifecycle
+from tasks_app import events, lifecycle
 from tasks_app.admin.media import previews
 from tasks_app.models import Task, TaskStatus
 from tasks_app.task_types import TASK_TYPES
@@ -176,7 +176,7 @@ class TaskAdmin(ReadOnlyAdmin):
             ],
             "callback": safe_url(row.callback_url) if row.callback_url else "none",
             "task_data": _pretty(row.task_data),
-            "result": _pretty(row.result) if row.result is not None else "",
+            "result": _pretty(events.result(row)) if row.result is not None else "",
             "metadata": visible(row.metadata or ""),
             "error": visible(row.error),
             "traceback": visible(row.traceback),
