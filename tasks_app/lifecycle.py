@@ -18,6 +18,7 @@ from django.db import transaction
 
 from tasks_app import events, failures, metrics, rows
 from tasks_app.models import MediaFile, Task
+from tasks_app.own_frames import LIMIT as TRACEBACK_LIMIT
 from tasks_app.submission import (
     IdempotencyConflict,
     NotRetryable,
@@ -100,7 +101,9 @@ def claim_next(task_type: str) -> Task | None:
     if task is not None:
         faultpoint("claim.after_commit")
         metrics.task_started(task)
-        logger.info("Task started", task_id=str(task.id), task_type=task_type)
+        # The ticket may have come with another request: the id in a line is the task's.
+        ids = {"task_id": str(task.id), "request_id": task.request_id}
+        logger.info("Task started", **ids, task_type=task_type)
     return task
 
 
@@ -178,7 +181,7 @@ def fail(task: Task, error_code: str, traceback: str = "") -> Task:
     return _finish(
         task,
         "status = 'failed', error_code = %s, error = %s, traceback = %s, attempts = attempts + 1",
-        [error_code, failures.sentence(error_code), traceback[: failures.TRACEBACK_LIMIT]],
+        [error_code, failures.sentence(error_code), traceback[:TRACEBACK_LIMIT]],
         events.FAILED,
     )
 

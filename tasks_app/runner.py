@@ -19,8 +19,9 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
-from tasks_app import failures, lifecycle, media, wake
+from tasks_app import lifecycle, media, wake
 from tasks_app.models import Task
+from tasks_app.own_frames import own_frames
 from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, Job, Provider, ProviderError
 from tasks_app.shutdown import stopping
@@ -131,7 +132,7 @@ def _run(task: Task, provider: Provider) -> None:
             logger.warning("Database is out of reach, the task is left to its lease")
         except Exception as error:
             logger.exception("Task crashed the runner")
-            frames = failures.own_frames(error)
+            frames = own_frames(error)
             _failed(task, ProviderError("internal_error", retryable=True, traceback_text=frames))
         finally:
             shutil.rmtree(work_dir, ignore_errors=True)
@@ -166,15 +167,22 @@ def _stopped(task: Task, watch: _Watch) -> None:
 
 
 def _failed(task: Task, error: ProviderError) -> None:
+    # The client is told a sentence of ours; whoever reads the log needs the provider's own.
+    logger.warning("Attempt failed", error_code=error.code, reason=error.message or None)
     waits = settings.TASK_RETRY_WAITS
     # The client's own deadline is final; a provider's time-out inside it is not.
     is_final = not error.retryable or error.code == "timed_out" or task.attempts >= len(waits)
     with contextlib.suppress(lifecycle.LostClaim, OperationalError, InterfaceError):
         if is_final:
-            lifecycle.fail(task, error.code, error.traceback_text or failures.own_frames(error))
+            lifecycle.fail(task, error.code, _traceback(error))
         else:
             wait = error.retry_after or waits[task.attempts]
             lifecycle.retry_later(task, error.code, wait)
+
+
+def _traceback(error: ProviderError) -> str:
+    """Return the frames that receivers are shown; where time ran out, nothing erred."""
+    return "" if error.code == "timed_out" else error.traceback_text or own_frames(error)
 
 
 class _Watch:

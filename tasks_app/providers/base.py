@@ -24,17 +24,18 @@ RETRYABLE_CODES: Mapping[str, bool] = {
     "timed_out": True,
     "cancelled": False,
     "render_failed": True,
+    "renderer_incomplete": False,
     "output_invalid": True,
     "storage_failed": True,
 }
 
 
 class ProviderError(Exception):
-    """The work failed; ``code`` says whose fault it was, ``message`` is for people.
+    """The work failed; ``code`` says whose fault it was, ``message`` is for operators.
 
     Args:
         code: one of `RETRYABLE_CODES` (an unknown code counts as permanent).
-        message: one sentence a client may read; never a secret.
+        message: one sentence for the log; never a secret. Clients get one of `tasks_app.failures`.
         retryable: overrides the code's own answer.
         retry_after: seconds the far side asked us to wait, if it did.
         traceback_text: our own frames, project-relative, for operators.

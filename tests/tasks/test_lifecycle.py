@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog
 from django.db import connection, connections
 
 from tasks_app import events, lifecycle, sweep
@@ -74,6 +75,17 @@ def test_claim_prefers_idle_projects_then_priority_then_age() -> None:
     assert claim().id == other.id
 
 
+def test_line_of_a_start_names_the_request_of_its_task(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whichever request's ticket came first, the log leads from the task to its own request."""
+    task = submit(request_id="its-own")
+    with structlog.contextvars.bound_contextvars(request_id="of-the-ticket"):
+        claim()
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "Task started" in one]
+    assert f"Task started task_id={task.id} request_id=its-own" in line
+
+
 def test_one_seat_is_shared_by_turns() -> None:
     """Where nothing is running, a project's long queue of older tasks keeps nobody waiting."""
     for _ in range(5):
@@ -92,11 +104,13 @@ def test_one_seat_is_shared_by_turns() -> None:
 def test_completion_writes_result_event_and_message_together() -> None:
     """A completed task has exactly one terminal event and one message to its callback."""
     submit(metadata='{"b":1.0,"a":[1e2]}')
-    task = lifecycle.complete(claim(), {"media_url": "u", "payload_media_id": "i"}, [])
+    result = {"fps": 24.0, "payload_media_id": "i", "media_url": "u"}
+    task = lifecycle.complete(claim(), result, [])
     assert (task.status, task.run_token) == ("completed", None)
     message = WebhookMessage.objects.get()
     assert (message.url, message.status) == (CALLBACK, "pending")
     body = bytes(WebhookEvent.objects.get().body)
+    assert b'"result":{"media_url":"u","payload_media_id":"i","fps":24.0}' in body
     assert body.endswith(b'"metadata":{"b":1.0,"a":[1e2]}}')
     assert list(orjson.loads(body))[:6] == [
         *("task_id", "project_id", "status", "result", "processing_time", "completed_at")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks_app import failures
 from tasks_app.providers.base import Cancelled, ProviderError
 from tasks_app.providers.previz.process import RenderProcess
 from tasks_app.providers.previz.provider import PrevizProvider
@@ -112,11 +114,32 @@ def test_render_dies_with_its_killed_worker(tmp_path):
     wait_until(lambda: not is_alive(child), 2)
 
 
-def test_failure_carries_our_own_frames(tmp_path):
-    """Proves that an error inside the render names project-relative frames for operators."""
-    broken = request(tmp_path)
-    broken["task_data"]["video_params"]["resolution"] = "wide"
-    with RenderProcess(broken, tmp_path) as child, pytest.raises(ProviderError) as caught:
+def failure_of(work_dir: Path, broken: dict) -> ProviderError:
+    """Return how a render ends that cannot succeed."""
+    with RenderProcess(broken, work_dir) as child, pytest.raises(ProviderError) as caught:
         child.result(RecordingContext())
-    assert "tasks_app/providers/previz/studio.py" in caught.value.traceback_text
-    assert str(Path(__file__).parents[2]) not in caught.value.traceback_text
+    return caught.value
+
+
+def test_failure_carries_our_own_frames_and_nothing_else(tmp_path):
+    """Proves that receivers see where in our code a render failed, no library, source or value."""
+    broken = request(tmp_path)
+    broken["task_data"]["seed"] = "a-secret-of-the-client"  # which numpy refuses and quotes
+    error = failure_of(tmp_path, broken)
+    first, *frames, last = error.traceback_text.split("\n")
+    assert (first, last) == ("Traceback (most recent call last):", "TypeError")
+    assert frames[0].startswith('  File "tasks_app/providers/previz/child.py", line ')
+    assert len(frames) > 2
+    assert all(re.fullmatch(r'  File "tasks_app/\S+", line \d+, in \w+', one) for one in frames)
+
+
+def test_machine_without_opengl_is_told_what_to_install(tmp_path, monkeypatch):
+    """Proves that a missing system library fails the task for good, with what to do about it."""
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    (libraries / "libGL.so.1").touch()  # found before the real one, and no library
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(libraries))
+    error = failure_of(tmp_path, request(tmp_path))
+    assert (error.code, error.retryable) == ("renderer_incomplete", False)
+    assert "apt-get install libgl1" in error.message
+    assert "apt-get install libgl1" in failures.sentence(error.code)

@@ -116,22 +116,26 @@ def test_second_attempt_may_succeed(settings: Any) -> None:
     assert (task.status, task.attempts) == ("completed", 1)
 
 
-def test_permanent_failure_ends_at_once(settings: Any) -> None:
-    """A refusal is not tried again."""
+def test_permanent_failure_ends_at_once(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A refusal is not tried again, and the log says what the provider said."""
     use(settings, fail_code="content_refused")
     task = submit()
     runner.run_next("image_generation")
     task.refresh_from_db()
     assert (task.status, task.attempts) == ("failed", 1)
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "Attempt failed" in one]
+    assert "error_code=content_refused reason='a scripted failure" in line
+    assert f"task_id={task.pk}" in line
 
 
 def test_deadline_ends_in_timed_out(settings: Any) -> None:
-    """Work that takes longer than timeout_seconds fails for good, without a retry."""
+    """Work that takes longer than timeout_seconds fails for good, without retry or traceback."""
     use(settings, seconds=30)
     task = submit(timeout_seconds=1)
     runner.run_next("image_generation")
     task.refresh_from_db()
     assert (task.status, task.error_code, task.attempts) == ("failed", "timed_out", 1)
+    assert task.traceback == ""
 
 
 def test_shutdown_hands_the_task_back(settings: Any) -> None:

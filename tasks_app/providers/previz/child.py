@@ -17,12 +17,12 @@ import resource
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-PROJECT_ROOT = Path(__file__).resolve().parents[3]
+from tasks_app.own_frames import own_frames
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MISSING_LIBRARIES = (
     "Previz pictures need the system libraries libGL.so.1 and libEGL.so.1; "
@@ -91,17 +91,19 @@ def _outcome(request: dict[str, Any], channel: TextIO) -> dict[str, Any]:
         return {"result": _render(request, report)}
     except ImportError as error:
         if "libGL" in str(error) or "libEGL" in str(error):
-            return _error(MISSING_LIBRARIES, retryable=False)
-        return _error(f"The renderer could not be loaded: {error}.", retryable=False)
-    except MemoryError:
-        return _error("The render needed more memory than it may use.", retryable=True)
-    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-        return _error(f"The render failed: {type(error).__name__}.", retryable=True)
+            return _error(error, MISSING_LIBRARIES, code="renderer_incomplete", retryable=False)
+        return _error(error, f"The renderer could not be loaded: {error}.", retryable=False)
+    except MemoryError as error:
+        return _error(error, "The render needed more memory than it may use.")
+    except Exception as error:  # the edge of this process: what is not told here is lost
+        return _error(error, f"The render failed: {type(error).__name__}.")
 
 
-def _error(message: str, *, retryable: bool) -> dict[str, Any]:
-    frames = traceback.format_exc().replace(f"{PROJECT_ROOT}{os.sep}", "")
-    return {"error": {"message": message, "retryable": retryable, "traceback": frames}}
+def _error(
+    error: BaseException, message: str, *, code: str = "render_failed", retryable: bool = True
+) -> dict[str, Any]:
+    told = {"code": code, "message": message, "retryable": retryable}
+    return {"error": told | {"traceback": own_frames(error)}}
 
 
 def _render(request: dict[str, Any], report: Callable[[float, str, str], None]) -> dict[str, Any]:

@@ -17,7 +17,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from tasks_app.providers.base import Cancelled, Context, ProviderError
+
+logger = structlog.get_logger(__name__)
 
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 POLL_SECONDS = 0.1
@@ -109,11 +113,12 @@ class RenderProcess:
             context.progress(fraction, step, detail)
             return None
         if "error" in message:
+            told = message["error"]
             raise ProviderError(
-                "render_failed",
-                message["error"]["message"],
-                retryable=message["error"]["retryable"],
-                traceback_text=message["error"]["traceback"],
+                told["code"],
+                told["message"],
+                retryable=told["retryable"],
+                traceback_text=told["traceback"],
             )
         result: dict[str, Any] = message["result"]
         return result
@@ -121,16 +126,13 @@ class RenderProcess:
     def _death(self) -> ProviderError:
         code = self._child.wait()
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        return ProviderError(
-            "render_failed",
-            f"The render process ended {how}.",
-            retryable=True,
-            traceback_text=self._log_tail(),
-        )
+        logger.warning("Render process ended by itself", how=how, last_words=self._last_words())
+        return ProviderError("render_failed", f"The render process ended {how}.")
 
-    def _log_tail(self) -> str:
+    def _last_words(self) -> str:
+        """Return what a crash wrote, for the log alone: a native one names no frame of ours."""
         text = self._log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
-        return text.replace(f"{PROJECT_ROOT}{os.sep}", "")
+        return text.replace(f"{PROJECT_ROOT}{os.sep}", "").strip()
 
 
 def _signal_group(group: int, number: int) -> None:
