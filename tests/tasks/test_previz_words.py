@@ -13,12 +13,15 @@ from tasks_app.providers.previz.stage import Moment
 WIDTH, HEIGHT = 96, 54
 SHORE, AFLOAT = ("beach", "cliffs", "island", "lighthouse", "pier"), ("boat", "ship")
 FITTINGS = ("window", "blinds", "candles", "books", "door")
+SKY = ("planet", "galaxy", "nebula", "asteroids")
 #: A street takes seconds to build, so one plain street serves both of its details.
 DETAILS = {
     "a street by day": ("a street by day, neon", "a street by day, reflections"),
     "the sea": [f"the sea, {what}" for what in (*SHORE, *AFLOAT, "waves", "gulls", "man")],
     "a forest": [f"a forest, {what}" for what in ("autumn", "a path", "people", "snow", "mist")],
     "a room": [f"a room, {what}" for what in (*FITTINGS, "table", "lamp", "woman")],
+    "space": [f"space {what}" for what in (*SKY, "starship", "station", "astronaut")],
+    "a starship corridor": ("a starship corridor, red alert",),
     "a lake": ("a lake, a pier", "a lake, a boat"),
     "a meadow": ("a meadow, people", "a meadow, birds", "a meadow, a campfire"),
 }
@@ -63,6 +66,10 @@ def test_values_of_a_kind_are_all_drawn_differently(kind):
         ("a kitchen with a table", "kitchen"),
         ("candles in a tavern", "bar"),
         ("an office in rain", "office"),
+        ("a hospital corridor at night", "hallway"),
+        ("the bridge of a starship", "spaceship"),
+        ("a spaceship in orbit", "space"),
+        ("a ship among the stars", "space"),
     ],
 )
 def test_words_choose_their_set(prompt, setting):
@@ -89,6 +96,9 @@ def test_understood_detail_changes_the_picture(plain):
         "neon in a meadow",
         "lighthouse in a street",
         "candle in a forest",
+        "rain in space",
+        "morning in a starship corridor",
+        "bridge in fog",
         "walks",
         "moon by day",
     ],

@@ -136,6 +136,8 @@ def _seen(plan: Breakdown, is_heard: bool) -> Callable[[str, str], bool]:
             return places is None or plan.setting in places
         if kind == "setting" and value not in lexicon.DRAWN:
             return False
+        if kind in lexicon.UNSEEN.get(plan.setting, ()):
+            return False
         return _is_in(plan, kind, value) and (kind != "mood" or is_heard)
 
     return is_used
@@ -185,7 +187,7 @@ def _first(values: list[str], default: str) -> str:
 
 def _setting(found: dict[str, list[str]]) -> str:
     named = set(found["setting"])
-    if "hallway" in named and "spaceship" in named:
+    if named & {"hallway", "bridge"} and set(found["detail"]) & {"starship", "station"}:
         return "spaceship"
     if not named:
         named = {lexicon.IMPLIED.get(value, "") for value in found["detail"] + found["style"]}

@@ -77,6 +77,14 @@ def _living(stage: Stage, place: Place, is_on: bool) -> None:
         _dining(place)
 
 
+def _plain(stage: Stage, place: Place, is_on: bool) -> None:
+    furniture.block(place, 2.9, BACK - 0.4, 0, (1.9, 1.25, 0.7), furniture.DARK_WOOD)
+    furniture.table_lamp(place, 3.3, BACK - 0.4, 1.25, is_on=is_on)
+    _picture(place, -3.2, 0.1, 1.2, 0.9)
+    _dining(place)
+    furniture.pendant(place, 1.25, 5.1, 2.75, CEILING, is_on=is_on)
+
+
 def _dining(place: Place) -> None:
     """Add the table in front, with its chairs."""
     furniture.chair(place, 0.75, 5.85, back=1)
@@ -149,7 +157,7 @@ def _bar(stage: Stage, place: Place, is_on: bool) -> None:
 BOARDS = textures.boards(0.55)
 LIVING = Room((0.56, 0.53, 0.47), (0.44, 0.29, 0.19), (-1.0, 1.5, -0.55, 1.5), _living, BOARDS)
 ROOMS = {
-    "room": LIVING,
+    "room": Room(LIVING.wall, LIVING.floor, (-1.3, 1.0, -0.5, 1.5), _plain, BOARDS),
     "living_room": LIVING,
     "kitchen": Room(
         (0.66, 0.63, 0.54),

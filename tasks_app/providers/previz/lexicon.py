@@ -20,8 +20,10 @@ SETTINGS = {
     "office": "office desk studio classroom laboratory lab boardroom",
     "room": "room interior indoors",
     "hallway": "corridor hallway hall hospital tunnel basement prison",
-    "spaceship": "spaceship starship spacecraft bridge airlock cockpit hangar",
-    "space": "space planet orbit galaxy star stars asteroid nebula cosmos",
+    "spaceship": "airlock cockpit hangar",
+    "bridge": "bridge",
+    "space": "space planet orbit galaxy star stars asteroid nebula cosmos spaceship starship "
+    "spacecraft space-station",
 }
 TIMES = {
     "dawn": "dawn sunrise daybreak",
@@ -76,6 +78,12 @@ DETAILS = {
     "water": "reflection reflections puddle puddles",
     "crowd": "crowd crowded people group",
     "birds": "bird birds flock gull gulls",
+    "planet": "planet orbit",
+    "galaxy": "galaxy",
+    "nebula": "nebula",
+    "asteroids": "asteroid meteor",
+    "starship": "spaceship starship spacecraft",
+    "station": "space-station",
     "window": "window",
     "blinds": "blinds shutters",
     "lamp": "lamp lamplight",
@@ -140,6 +148,13 @@ SILENT = frozenset(
         "off",
         "near",
         "across",
+        "among",
+        "below",
+        "beside",
+        "between",
+        "inside",
+        "around",
+        "against",
         "along",
         "behind",
         "before",
@@ -188,7 +203,7 @@ PHRASES = {
     "black and white": "black-and-white",
     "living room": "living",
     "space ship": "spaceship",
-    "space station": "spaceship",
+    "space station": "space-station",
     "golden hour": "golden",
     "film noir": "noir",
 }
@@ -214,8 +229,14 @@ OUTDOORS = frozenset(
     {"mountains", "meadow", "desert", "snowfield", "sea", "lake", "forest", "street", "alley"}
 )
 #: Settings that have a set to draw; the others are only heard.
-DRAWN = OUTDOORS | ROOMS
-#: Details that are drawn, and in which sets; None for all. The red alert is only heard.
+DRAWN = OUTDOORS | ROOMS | {"hallway", "spaceship", "space", "bridge"}
+#: Kinds of words that leave no trace in a set: no weather and no hour reaches it.
+UNSEEN = {
+    "space": frozenset({"time", "weather"}),
+    "spaceship": frozenset({"time", "weather"}),
+    "hallway": frozenset({"weather"}),
+}
+#: Details that are drawn, and in which sets; None for all.
 DRAWN_DETAILS: dict[str, frozenset[str] | None] = {
     "neon": frozenset({"street", "alley"}),
     "water": frozenset({"street", "alley"}),
@@ -229,9 +250,12 @@ DRAWN_DETAILS: dict[str, frozenset[str] | None] = {
     "lighthouse": frozenset({"sea"}),
     "pier": frozenset({"sea", "lake"}),
     "boat": frozenset({"sea", "lake"}),
-    "ship": frozenset({"sea"}),
+    "ship": frozenset({"sea", "space"}),
     "crowd": None,
     "fire": OUTDOORS,
+    **dict.fromkeys(("planet", "galaxy", "nebula", "asteroids", "station"), frozenset({"space"})),
+    "starship": frozenset({"space", "spaceship"}),
+    "alert": frozenset({"spaceship"}),
     "window": ROOMS,
     "blinds": ROOMS,
     "lamp": ROOMS - {"bar"},
@@ -246,7 +270,11 @@ HEARD_DETAILS = frozenset({"alert"})
 #: Where no setting is named, what a detail or style is found in.
 IMPLIED = {"neon": "alley", "noir": "alley", "ship": "sea"}
 #: Settings that show other named ones too, so that those words are understood with them.
-INCLUDED = {"lake": frozenset({"mountains"}), **dict.fromkeys(ROOMS, frozenset({"room"}))}
+INCLUDED = {
+    "lake": frozenset({"mountains"}),
+    "spaceship": frozenset({"space", "hallway", "bridge"}),
+    **dict.fromkeys(ROOMS, frozenset({"room"})),
+}
 #: Where a prompt names several settings the more particular one wins.
 SETTING_ORDER = (
     "spaceship",

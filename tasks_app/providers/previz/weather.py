@@ -34,7 +34,7 @@ FALLS = {
 
 def plant(stage: Stage) -> None:
     """Add what the plan's weather lets fall, outdoors only."""
-    if stage.plan.is_interior:
+    if stage.plan.is_interior or stage.plan.setting == "space":
         return
     for fall in FALLS.get(stage.plan.weather, ()):
         stage.add(Falling(stage, fall))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tasks_app.providers.previz import accents, lexicon, people, weather
-from tasks_app.providers.previz.sets import forest, landscape, room, sea, street
+from tasks_app.providers.previz.sets import corridor, forest, landscape, room, sea, space, street
 from tasks_app.providers.previz.stage import Stage
 
 BUILDERS: dict[str, Callable[[Stage], None]] = {
@@ -16,19 +16,15 @@ BUILDERS: dict[str, Callable[[Stage], None]] = {
     "forest": forest.build,
     "sea": sea.build,
     "lake": sea.build,
+    "hallway": corridor.build,
+    "spaceship": corridor.build,
+    "space": space.build,
     "alley": street.build,
     "street": street.build,
     **dict.fromkeys(lexicon.ROOMS, room.build),
 }
 #: Height of the horizon (vanishing point), 0 top to 1 bottom; reach of camera moves.
-REACH = {
-    "forest": 0.7,
-    "alley": 0.85,
-    "street": 0.85,
-    "kitchen": 0.45,
-    "living_room": 0.45,
-    "bedroom": 0.45,
-}
+REACH = {"forest": 0.7, "alley": 0.85, "street": 0.85, **dict.fromkeys(lexicon.ROOMS, 0.45)}
 HORIZONS = {
     "mountains": 0.58,
     "meadow": 0.5,
