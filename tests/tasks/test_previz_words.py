@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tasks_app.providers.previz import lexicon
+from tasks_app.providers.previz import figures, lexicon
 from tasks_app.providers.previz.breakdown import break_down
 from tasks_app.providers.previz.shot import Shot
 from tasks_app.providers.previz.stage import Moment
@@ -109,6 +109,18 @@ def test_what_is_not_drawn_is_not_understood(prompt):
     word = prompt.split()[0].replace("red", "red-alert")
     assert word in plan.ignored
     assert word not in plan.understood
+
+
+@pytest.mark.parametrize("role", lexicon.ROLES)
+def test_everybody_walks_and_differs_from_the_other(role):
+    """Proves that a body moves from step to step, and that no two roles share an outline."""
+    bodies = {
+        other: [part.getBounds() for part in figures.outline(figures.BUILDS[other], 0.8, 0.2)]
+        for other in lexicon.ROLES
+    }
+    still = [part.getBounds() for part in figures.outline(figures.BUILDS[role], -0.8, 0.2)]
+    assert still != bodies[role]
+    assert [other for other, body in bodies.items() if body == bodies[role]] == [role]
 
 
 def test_mood_is_understood_only_where_music_plays():
