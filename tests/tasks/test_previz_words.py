@@ -1,6 +1,8 @@
 """Is every word that previz says it understood to be seen (or heard) in what it made?"""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,6 +111,23 @@ def test_what_is_not_drawn_is_not_understood(prompt):
     word = prompt.split()[0].replace("red", "red-alert")
     assert word in plan.ignored
     assert word not in plan.understood
+
+
+def test_page_of_places_tells_the_truth():
+    """Proves that each word in the tables of docs/previz.md is understood where it says so."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "previz.md").read_text()
+    rows = [
+        line.split("|")[2:4] for line in page.splitlines() if line.startswith("| ") and "`" in line
+    ]
+    assert len(rows) > 20
+    for words, things in rows:
+        named = re.findall("`([^`]+)`", words)
+        found = re.findall("`([^`]+)`", things)
+        wrong = [f"man {word}" for word in named if break_down(f"man {word}").ignored]
+        wrong += [
+            f"{named[0]} {thing}" for thing in found if break_down(f"{named[0]} {thing}").ignored
+        ]
+        assert wrong == []
 
 
 @pytest.mark.parametrize("role", lexicon.ROLES)

@@ -11,18 +11,27 @@ from tasks_app.providers.previz.stage import Stage
 
 STYLES = frozenset({"storyboard", "pencil"})
 PAPER = 0.93
+MIDDLE = 0.42
 
 
 def redraw(stage: Stage) -> None:
     """Replace every plate of ``stage`` by its pencil drawing; the parallax stays."""
+    lift = _lift(stage.at_rest())
     for plate in stage.plates():
-        plate.picture = image(_drawn(plate.picture.toarray(), stage), opaque=plate.is_opaque)
+        drawn = _drawn(plate.picture.toarray(), stage, lift)
+        plate.picture = image(drawn, opaque=plate.is_opaque)
 
 
-def _drawn(pixels: Array, stage: Stage) -> Array:
+def _lift(pixels: Array) -> float:
+    """Return the power that brings a picture to middle grey: nobody hatches a whole night."""
+    mean = float(np.clip(pixels[..., :3].mean() / 255, 0.02, 0.9))
+    return float(np.clip(np.log(MIDDLE) / np.log(mean), 0.3, 1.0))
+
+
+def _drawn(pixels: Array, stage: Stage, lift: float) -> Array:
     """Redraw an unpremultiplied RGBA or BGRA array; returns premultiplied BGRA."""
     alpha = pixels[..., 3].astype(np.float32) / 255
-    tone = pixels[..., :3].astype(np.float32).mean(axis=2) / 255
+    tone = (pixels[..., :3].astype(np.float32).mean(axis=2) / 255) ** np.float32(lift)
     height, width = tone.shape
     graphite = noise(stage.rng, width, height, 3.0, 2)
     value = PAPER - _hatching(tone, graphite) - _outline(tone, alpha) * (0.5 + 0.5 * graphite)
