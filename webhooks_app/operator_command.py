@@ -1,7 +1,8 @@
 """How do commands for operators speak? One form of help, and progress that fits where it is shown.
 
 `--help` says what a command does, shows examples that can be pasted, and explains every exit
-code. A bar moves on a terminal only; in a log it becomes a plain line now and then.
+code. A database that cannot be used is a sentence. A bar moves on a terminal only; in a log it
+becomes a plain line now and then.
 """
 
 from __future__ import annotations
@@ -14,9 +15,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    DjangoHelpFormatter,
+)
+from django.db import OperationalError, ProgrammingError
+from psycopg import errors
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+NO_DATABASE = 4
+_NOT_MIGRATED = (errors.UndefinedTable, errors.UndefinedColumn)
 
 #: Off a terminal a line is written at most so often.
 PLAIN_SECONDS = 10.0
@@ -34,6 +45,22 @@ class OperatorCommand(BaseCommand):
     #: Exit code -> what it means. 0 is always there.
     exit_codes: Mapping[int, str] = {}
 
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run, and answer a database that is away or not set up with a sentence and code 4."""
+        try:
+            return super().execute(*args, **options)
+        except OperationalError as error:
+            text = f"The database does not answer: {str(error).strip()}"
+            raise CommandError(text, returncode=NO_DATABASE) from error
+        except ProgrammingError as error:
+            if not isinstance(error.__cause__, _NOT_MIGRATED):
+                raise
+            text = (
+                "The database is not set up, or older than this program: run"
+                " `manage.py migrate` first (`manage.py run` does it by itself)."
+            )
+            raise CommandError(text, returncode=NO_DATABASE) from error
+
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Put examples and exit codes below the options."""
         kwargs.setdefault("formatter_class", _HelpFormatter)
@@ -49,7 +76,8 @@ class OperatorCommand(BaseCommand):
             f"  # {purpose}\n  python manage.py {subcommand} {arguments}".rstrip()
             for arguments, purpose in self.examples
         ]
-        codes = [f"  {code:<4} {meaning}" for code, meaning in self.exit_codes.items()]
+        meanings = {**self.exit_codes, NO_DATABASE: "the database is away, or not set up"}
+        codes = [f"  {code:<4} {meaning}" for code, meaning in sorted(meanings.items())]
         return "\n".join(["Examples:", *examples, "", "Exit codes:", *codes])
 
 

@@ -68,6 +68,19 @@ def test_codes_reach_the_shell() -> None:
     assert run("simulate_retries", "500").returncode == 1
 
 
+def test_a_database_that_cannot_be_used_is_a_sentence() -> None:
+    """One that is empty says what sets it up, one that is away that it is; both are code 4."""
+    server = os.environ["DATABASE_URL"]
+    empty = run(
+        "replay_webhooks", "--dry-run", DATABASE_URL=server.replace("/movies?", "/postgres?")
+    )
+    away = run("create_api_key", "x", DATABASE_URL=server.replace("host=", "host=/nowhere"))
+    assert (empty.returncode, away.returncode) == (4, 4)
+    assert "run `manage.py migrate` first" in empty.stderr
+    assert "The database does not answer" in away.stderr
+    assert "Traceback" not in empty.stderr + away.stderr
+
+
 def test_run_and_listen_say_that_a_port_is_taken(tmp_path: Path) -> None:
     """A port that somebody else has ends the one with 1 and the other with 2, in one sentence."""
     with socket.socket() as other:
