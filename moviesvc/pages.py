@@ -8,6 +8,7 @@ _PAGE = b"""<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>AI Movie Task Service</title>
+<link rel="icon" type="image/svg+xml" href="/static/webhooks_app/icon.svg">
 <style>
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: #7c3aed }
 @media (prefers-color-scheme: dark) { :root { --accent: #b794ff } }

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -34,6 +34,13 @@ def free_port() -> int:
 class Service:
     """`manage.py run` in a process of its own, with its own state directory."""
 
+    #: What spares a test minutes of waiting for leases to run out.
+    tuning: ClassVar[dict[str, str]] = {
+        "TASK_LEASE_SECONDS": "3",
+        "SWEEP_INTERVAL_SECONDS": "0.5",
+        "WEBHOOK_TIMEOUT_SECONDS": "5",
+    }
+
     def __init__(self, var: Path, **environment: str) -> None:
         self.var = var
         self.port = free_port()
@@ -42,40 +49,35 @@ class Service:
 
     def start(self) -> None:
         """Start everything and wait until it says it is ready."""
-        inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
-        log = open(self.var.parent / "service.log", "ab")  # noqa: SIM115 - the child's
-        self.process = subprocess.Popen(
-            [sys.executable, "manage.py", "run"],
-            cwd=ROOT,
-            env={
-                **inherited,
-                "VAR_DIR": str(self.var),
-                "PORT": str(self.port),
-                "TASK_LEASE_SECONDS": "3",
-                "SWEEP_INTERVAL_SECONDS": "0.5",
-                "WEBHOOK_TIMEOUT_SECONDS": "5",
-                **self.environment,
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        log.close()
+        self.process = self.run()
         wait_until(self._is_ready, timeout=60, message=self.log)
+
+    def run(self) -> subprocess.Popen[bytes]:
+        """Type the command; what it prints goes to the log."""
+        inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
+        place = {"VAR_DIR": str(self.var), "PORT": str(self.port)}
+        with (self.var.parent / "service.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "manage.py", "run"],
+                cwd=ROOT,
+                env={**inherited, **place, **self.tuning, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def _is_ready(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"the service ended: {self.log()}"
-        return (self.var / "run.json").exists() and self.details["pid_of_run"] == self.process.pid
+        return self.details.get("supervisor") == self.process.pid
 
     @property
     def details(self) -> dict[str, Any]:
-        """What run.json says now."""
+        """What run.json says now; nothing where it is not there."""
         try:
-            found = json.loads((self.var / "run.json").read_text())
+            return dict(json.loads((self.var / "run.json").read_text()))
         except (OSError, ValueError):
-            return {"pid_of_run": None}
-        return {**found, "pid_of_run": found.get("supervisor")}
+            return {}
 
     def log(self) -> str:
         """Return the end of what the service printed."""
@@ -139,15 +141,18 @@ class Service:
         assert self.process is not None
         own = [psutil.Process(self.process.pid)] if psutil.pid_exists(self.process.pid) else []
         children = [child for process in own for child in process.children(recursive=True)]
-        servers = [p for p in psutil.process_iter() if self._is_server(p)]
-        return [*own, *children, *servers]
+        return [*own, *children, *self.servers()]
+
+    def servers(self) -> list[psutil.Process]:
+        """Return the embedded servers that run, with their children."""
+        return [process for process in psutil.process_iter() if self._is_server(process)]
 
     def _is_server(self, process: psutil.Process) -> bool:
         try:
             place = process.cwd()
         except psutil.Error:
             return False
-        return place.startswith(str(self.var))
+        return place.startswith(f"{self.var}{os.sep}")
 
     def kill_everything(self) -> None:
         """kill -9 all of it at once."""

@@ -82,14 +82,14 @@ def test_orphan_is_told_once_and_the_next_supervisor_waits_for_it(tmp_path: Path
 
 
 def test_orphan_that_does_not_end_is_reported(tmp_path: Path) -> None:
-    """Proves that a stuck orphan gives an error instead of a second set of processes."""
+    """Proves that a stuck orphan gives an error that names it, and no second set of processes."""
     supervisor, orphan = start(HOLD, tmp_path), watcher(tmp_path)
     wait_until(lambda: _is_held(tmp_path / "children.lock"))
     orphan.send_signal(signal.SIGSTOP)
     supervisor.kill()
     supervisor.communicate()
     try:
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=f"look at pids {orphan.pid}$"):
             lifeline.hold(tmp_path, {}, wait_seconds=0.3)
     finally:
         orphan.kill()
