@@ -31,7 +31,12 @@ class AlreadyRunning(RuntimeError):
     """Another supervisor is alive; `details` is what it wrote into its lock."""
 
     def __init__(self, details: dict[str, Any]) -> None:
-        super().__init__(f"already running, pid {details.get('pid')} at {details.get('url')}")
+        where = (
+            f", pid {details.get('pid')} at {details.get('url')}"
+            if details
+            else " (it is starting)"
+        )
+        super().__init__(f"already running{where}")
         self.details = details
 
 
@@ -60,21 +65,22 @@ def _lock_after_orphans(lock: IO[str], children_path: Path, wait_seconds: float)
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             # Let go again: its orphans are waiting for this very lock in order to end.
             fcntl.flock(lock, fcntl.LOCK_UN)
-            _lock_within(children, wait_seconds)
+            if not _locks_within(children, wait_seconds):
+                pids = ", ".join(map(str, _living(children_path.parent)))
+                raise TimeoutError(f"processes of an earlier run do not end; look at pids {pids}")
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunning(_read(lock)) from None
 
 
-def _lock_within(lock: IO[str], seconds: float) -> None:
+def _locks_within(lock: IO[str], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise TimeoutError("processes of an earlier run do not end") from None
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         time.sleep(0.05)
+    return False
 
 
 def _read(lock: IO[str]) -> dict[str, Any]:
@@ -112,6 +118,16 @@ def announced(state: Path, role: str, group: int) -> list[int]:
             pids.append(pid)
         else:
             entry.unlink(missing_ok=True)
+    return sorted(pids)
+
+
+def _living(state: Path) -> list[int]:
+    """List the announced pids that still exist, whoever has them now."""
+    pids = []
+    for entry in (state / "run" / "announced").glob("*.*"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(int(entry.suffix[1:]), 0)
+            pids.append(int(entry.suffix[1:]))
     return sorted(pids)
 
 

@@ -119,7 +119,7 @@ def check_port() -> str:
         except OSError as problem:
             return (
                 f"Cannot listen on {host()}:{settings.PORT} ({problem.strerror})."
-                " Choose another port, for example PORT=8002."
+                f" Choose another port, for example PORT={settings.PORT + 10}."
             )
     return ""
 

@@ -249,7 +249,7 @@ class Supervisor:
     def _print(self, name: str, text: str) -> None:
         # A closed terminal or a `| head` must not take the service down.
         with contextlib.suppress(OSError):
-            for line in text.split("\n"):
+            for line in filter(str.strip, text.split("\n")):
                 self._output.write(self._as_line(name, line) + "\n")
             self._output.flush()
 

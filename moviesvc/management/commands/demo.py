@@ -221,6 +221,10 @@ def _service(console: Console) -> Iterator[dict[str, Any]]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
+        console.print(
+            "\nThe service of the demo has stopped. The files stay;"
+            " under `make run` their links work again, at its address."
+        )
 
 
 def _with_key(running: dict[str, Any]) -> dict[str, Any]:

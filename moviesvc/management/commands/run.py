@@ -24,6 +24,7 @@ from moviesvc.supervisor import Supervisor
 from webhooks_app.operator_command import OperatorCommand
 from webhooks_app.stored_secrets import require_readable
 
+LISTEN_PORT = 8002  # the default of `listen`
 UNTIL_READY_SECONDS = 0.1
 WATCH_SECONDS = 1.0
 
@@ -34,7 +35,7 @@ class Command(OperatorCommand):
         "unset, with PostgreSQL and Redis of its own in var/. Applies migrations first, starts "
         "anew whatever dies, and stops everything on Ctrl-C or SIGTERM."
     )
-    examples = (("", "everything, on port 8001; PORT=8002 in the environment is another"),)
+    examples = (("", "everything, on port 8001; PORT=8080 in the environment is another"),)
     exit_codes = {
         0: "stopped by Ctrl-C or SIGTERM, in order",
         1: "it runs already, the port is taken, or a server does not start; it says which",
@@ -68,7 +69,6 @@ class Service:
         complaint = service.check_port()
         if complaint:
             raise CommandError(complaint)
-        self._prepare()
         environment = service.child_environment(self.var)
         supervisor = Supervisor(
             service.programs(environment),
@@ -76,10 +76,13 @@ class Service:
             grace_seconds=service.GRACE_SECONDS,
             is_json=settings.LOG_FORMAT == "json",
         )
+        supervisor.say("preparing the database and the static files, then starting")
+        self._prepare()
         try:
             supervisor.run()
         finally:
             self.run_file.remove()
+        supervisor.say("stopped; what was under way goes on at the next start")
 
     def _prepare(self) -> None:
         """Bring the database and the static files up to date."""
@@ -97,15 +100,15 @@ class Service:
         """Repair, describe and announce; answer the seconds until the next time."""
         self._repair_servers(supervisor)
         pids = service.pids_by_role(supervisor, self.var)
-        if not self.is_ready:
-            if not (all(pids.values()) and service.web_answers()):
-                return UNTIL_READY_SECONDS
-            self.is_ready = True
-            self._announce(supervisor)
+        if not self.is_ready and not (all(pids.values()) and service.web_answers()):
+            return UNTIL_READY_SECONDS
         self.run_file.write(
             {"url": settings.PUBLIC_URL, **self.login, **pids, "pids": pids}
             | {"supervisor": os.getpid()}
         )
+        if not self.is_ready:  # after the file, so that whoever reads the banner finds it
+            self.is_ready = True
+            self._announce(supervisor)
         return WATCH_SECONDS
 
     def _repair_servers(self, supervisor: Supervisor) -> None:
@@ -126,9 +129,10 @@ class Service:
     def _banner(self) -> str:
         url = settings.PUBLIC_URL
         key = self.login["api_key"]
+        receiver = _receiver_port()
         body = (
             '{"project_id": "test_project", "task_type": "image_generation",'
-            ' "callback_url": "http://localhost:8002/",'
+            f' "callback_url": "http://localhost:{receiver}/",'
             ' "task_data": {"prompt": "Misty mountains at sunrise"}}'
         )
         return f"""
@@ -138,7 +142,7 @@ AI Movie Task Service is ready.
   API key   {key}
   admin     {url}/admin/   user {self.login["admin_user"]}, password {self.login["admin_password"]}
 
-Try it, with a receiver in another terminal ({sys.executable} manage.py listen):
+Try it, with a receiver in another terminal ({_python()} manage.py listen --port {receiver}):
 
   curl -sS {url}/api/v1/tasks/submit -H 'X-API-Key: {key}' \\
     -H 'Content-Type: application/json' -d '{body}'
@@ -146,6 +150,18 @@ Try it, with a receiver in another terminal ({sys.executable} manage.py listen):
 DEVELOPMENT MODE: callbacks may use plain http and may reach this machine (loopback).
 In production they go over https to public addresses only. Ctrl-C stops everything.
 """
+
+
+def _receiver_port() -> int:
+    """Answer where the receiver to try it with may listen: beside the service."""
+    return LISTEN_PORT if settings.PORT != LISTEN_PORT else LISTEN_PORT + 1
+
+
+def _python() -> str:
+    """Answer how to call this Python from the checkout."""
+    program = Path(sys.executable)
+    is_inside = program.is_relative_to(settings.BASE_DIR)
+    return str(program.relative_to(settings.BASE_DIR) if is_inside else program)
 
 
 def _collect_static() -> None:
