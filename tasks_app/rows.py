@@ -27,11 +27,11 @@ _INSERT_FIELDS = (
 _CLAIM = f"""
 WITH RECURSIVE project AS (
   (SELECT project_id FROM tasks_app_task
-   WHERE status = 'queued' AND task_type = %(type)s ORDER BY project_id LIMIT 1)
+   WHERE status = 'queued' AND task_type = %(type)s ORDER BY project_id, priority LIMIT 1)
   UNION ALL
   SELECT (SELECT project_id FROM tasks_app_task
           WHERE status = 'queued' AND task_type = %(type)s AND project_id > project.project_id
-          ORDER BY project_id LIMIT 1)
+          ORDER BY project_id, priority LIMIT 1)
   FROM project WHERE project.project_id IS NOT NULL
 ), best AS (
   SELECT candidate.id
@@ -46,9 +46,11 @@ WITH RECURSIVE project AS (
   ) served
   CROSS JOIN LATERAL (
     SELECT id, priority, created_at FROM tasks_app_task
-    WHERE status = 'queued' AND task_type = %(type)s AND project_id = project.project_id
-      AND available_at <= now()
-    ORDER BY priority, created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
+    -- A range, not an equality: so only the index that begins with the project gives this order,
+    -- and the planner cannot walk over another project's queue instead.
+    WHERE status = 'queued' AND task_type = %(type)s AND available_at <= now()
+      AND project_id BETWEEN project.project_id AND project.project_id
+    ORDER BY project_id, priority, created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
   ) candidate
   WHERE project.project_id IS NOT NULL
   -- With one seat nobody has anything running when it falls free: then who waited longest is next,
@@ -60,9 +62,17 @@ UPDATE tasks_app_task SET
   status = 'processing', run_token = %(token)s, started_at = now(), progress = 0,
   current_step = '', version = version + 1,
   lease_expires_at = now() + make_interval(secs => %(lease)s)
-FROM best WHERE tasks_app_task.id = best.id
+WHERE id = (SELECT id FROM best)
 RETURNING {_COLUMNS}
 """  # noqa: S608 - column names
+
+# The claim is written for one plan: nested loops that follow an index from a project's first row.
+# The statistics of a queue are always wrong, and a planner that believes those of before the rush
+# reads and sorts all of it for every claim: 20 ms in place of 2 with 10,000 queued.
+_ONE_PLAN = """
+SELECT set_config(name, 'off', true) FROM unnest(ARRAY[
+  'enable_sort', 'enable_incremental_sort', 'enable_seqscan', 'enable_bitmapscan']) AS name
+"""
 
 
 def _fetch(sql: str, parameters: Any) -> list[Task]:
@@ -154,7 +164,9 @@ def insert_idempotency_key(
 
 
 def claim(task_type: str, token: uuid.UUID, lease_seconds: float) -> Task | None:
-    """Take the best queued task of a type, or None."""
+    """Take the best queued task of a type, or None; to be called inside a transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ONE_PLAN)
     found = _fetch(_CLAIM, {"type": task_type, "token": token, "lease": lease_seconds})
     return found[0] if found else None
 
@@ -219,14 +231,20 @@ def overdue(grace_seconds: float) -> list[Task]:
     return _fetch(sql, [grace_seconds])
 
 
+# The order makes the planner follow the index to the first row, whatever it thinks of the rest.
+_TYPES_DUE = """
+SELECT name FROM unnest(%s::text[]) name CROSS JOIN LATERAL (
+  SELECT 1 FROM tasks_app_task
+  WHERE status = 'queued' AND task_type = name AND available_at <= now()
+  ORDER BY priority, created_at LIMIT 1
+) due
+"""
+
+
 def types_due(task_types: Sequence[str]) -> list[str]:
     """Return those of the task types that have something due in the queue."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT name FROM unnest(%s::text[]) name WHERE EXISTS (SELECT 1 FROM tasks_app_task"
-            " WHERE status = 'queued' AND task_type = name AND available_at <= now())",
-            [list(task_types)],
-        )
+        cursor.execute(_TYPES_DUE, [list(task_types)])
         return [row[0] for row in cursor.fetchall()]
 
 

@@ -1,0 +1,90 @@
+"""Does a claim follow its index however wrong the planner's statistics are?"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from tasks_app import lifecycle, rows
+from tests import factories
+
+# Truncated between tests: what a rolled-back one leaves on the disk would count in the statistics.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+_MANY = """
+INSERT INTO tasks_app_task (id, project_id, task_type, task_data, callback_url, webhook_events,
+  priority, status, progress, current_step, version, error_code, error, traceback, attempts,
+  lost_count, available_at, timeout_seconds, event_sequence, request_id, created_at,
+  started_at, finished_at)
+SELECT gen_random_uuid(), %(project)s, 'image_generation', '{}', '', '[]', 2, %(status)s, 0, '',
+  0, '', '', '', 0, 0, now(), 60, 0, '', now(), %(ended)s, %(ended)s
+FROM generate_series(1, %(count)s)
+"""
+
+
+def tasks(count: int, project: str, status: str) -> None:
+    """Store many tasks that differ in nothing."""
+    ended = timezone.now() if status == "completed" else None
+    values = {"count": count, "project": project, "status": status, "ended": ended}
+    with connection.cursor() as cursor:
+        cursor.execute(_MANY, values)
+
+
+def rush(history: int) -> None:
+    """A long queue of one project before another's task; the last ANALYZE saw the history only."""
+    tasks(history, "veteran", "completed")
+    _analyze()
+    tasks(10_000, "crowded", "queued")
+    tasks(1, "veteran", "queued")
+
+
+def _analyze() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE tasks_app_task")
+
+
+def explain(statement: str, parameters: object) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN (ANALYZE) " + statement, parameters)
+        return "\n".join(row[0] for row in cursor.fetchall())
+
+
+@pytest.mark.parametrize("history", [0, 40_000])
+def test_a_claim_reads_no_queue_from_end_to_end(history: int) -> None:
+    """Each project's best task is the first row of its part of the index, nothing is sorted."""
+    rush(history)
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(rows._ONE_PLAN)
+        token = "00000000-0000-0000-0000-000000000000"
+        parameters = {"type": "image_generation", "token": token, "lease": 30}
+        plan = explain(rows._CLAIM, parameters)
+    found = re.findall(r"Index(?: Only)? Scan(?: Backward)? using (\w+) on", plan)
+    assert found.count("task_queue") == 3, plan
+    assert "task_position" not in found, plan
+    assert "Seq Scan" not in plan
+    most = max(int(count.split(".")[0]) for count in re.findall(r"rows=([\d.]+) loops", plan))
+    assert most < 1_000, plan
+
+
+def test_the_settings_of_a_claim_end_with_it() -> None:
+    """What the planner may not do for a claim it may do again for the next statement."""
+    factories.make_task(task_type="image_generation")
+    assert lifecycle.claim_next("image_generation")
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW enable_sort")
+        assert cursor.fetchone()[0] == "on"
+
+
+def test_whether_something_is_due_is_one_look_at_the_index() -> None:
+    """Asked after every task: the answer may not take a walk through all that is queued."""
+    rush(0)
+    assert rows.types_due(["image_generation", "audio_generation"]) == ["image_generation"]
+    plan = explain(rows._TYPES_DUE, [["image_generation", "audio_generation"]])
+    assert "using task_position on tasks_app_task" in plan, plan
+    assert "Seq Scan" not in plan
+    assert "Sort" not in plan
