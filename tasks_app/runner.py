@@ -11,7 +11,6 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,38 @@ OUTAGE_PAUSE_SECONDS = 1.0
 #: One ticket serves tasks for so long; longer ones are worth a ticket each.
 SHORT_SECONDS = 1.0
 
+#: How long a ticket waits for a seat. While renders are short the next begins as one ends; and
+#: where thousands of tickets wait, those that meet a full house cost next to nothing.
+SEAT_SECONDS = 0.05
+
 _slots = threading.BoundedSemaphore(settings.RENDER_SLOTS)
-#: A ticket met a full house; who leaves a seat unused has to call again.
+#: A ticket met a full house; whoever leaves has to call again.
 _turned_away = threading.Event()
+
+
+class _Seat:
+    """A place for one local render, free again when the render is done; `free` may be repeated."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._is_held = provider.is_local  # work elsewhere takes none
+
+    def free(self) -> None:
+        """Let the next render begin, and call again whoever was sent away meanwhile."""
+        if self._is_held:
+            self._is_held = False
+            _slots.release()
+            if _turned_away.is_set():
+                _turned_away.clear()
+                _send_tickets(_types_due())
+
+
+def _take_seat(provider: Provider) -> _Seat | None:
+    if provider.is_local and not _slots.acquire(timeout=SEAT_SECONDS):
+        # Said before the last look: whoever leaves after it has read it.
+        _turned_away.set()
+        if not _slots.acquire(blocking=False):
+            return None
+    return _Seat(provider)
 
 
 def run_next(task_type: str) -> None:
@@ -62,36 +90,20 @@ def run_next(task_type: str) -> None:
 def _run_one(task_type: str) -> bool:
     """Tell whether there was a task, and a seat for it."""
     provider = get_provider(task_type)
-    with _slot(provider) as is_free:
-        task = _claim(task_type) if is_free else None
-        if task is not None:
-            with structlog.contextvars.bound_contextvars(
-                task_id=str(task.id), request_id=task.request_id
-            ):
-                _run(task, provider)
-    if is_free and task is None and _turned_away.is_set():
-        # Our seat was taken only to look, and somebody with work to do was sent away meanwhile.
-        _turned_away.clear()
-        _send_tickets(_types_due())
-    return task is not None
-
-
-@contextlib.contextmanager
-def _slot(provider: Provider) -> Iterator[bool]:
-    """Hold one of the seats for local renders; a remote provider needs none."""
-    if not provider.is_local:
-        yield True
-        return
-    is_free = _slots.acquire(blocking=False)
-    if not is_free:
-        # Said before the last look: whoever leaves after it has read it.
-        _turned_away.set()
-        is_free = _slots.acquire(blocking=False)
+    seat = _take_seat(provider)
+    if seat is None:
+        return False
     try:
-        yield is_free
+        task = _claim(task_type)
+        if task is None:
+            return False
+        with structlog.contextvars.bound_contextvars(
+            task_id=str(task.id), request_id=task.request_id
+        ):
+            _run(task, provider, seat)
+        return True
     finally:
-        if is_free:
-            _slots.release()
+        seat.free()
 
 
 def _claim(task_type: str) -> Task | None:
@@ -115,12 +127,12 @@ def _send_tickets(task_types: list[str]) -> None:
         wake.send_ticket(task_type, "")
 
 
-def _run(task: Task, provider: Provider) -> None:
+def _run(task: Task, provider: Provider, seat: _Seat) -> None:
     work_dir = Path(settings.WORK_ROOT) / str(task.run_token)
     with _Watch(task) as watch:
         try:
             work_dir.mkdir(parents=True, exist_ok=True)
-            _work(task, provider, work_dir, watch)
+            _work(task, provider, work_dir, watch, seat)
         except Cancelled:
             _stopped(task, watch)
         except ProviderError as error:
@@ -138,7 +150,7 @@ def _run(task: Task, provider: Provider) -> None:
             shutil.rmtree(work_dir, ignore_errors=True)
 
 
-def _work(task: Task, provider: Provider, work_dir: Path, watch: _Watch) -> None:
+def _work(task: Task, provider: Provider, work_dir: Path, watch: _Watch, seat: _Seat) -> None:
     deadline = time.monotonic() + task.timeout_seconds
     job = Job(
         task_id=str(task.id),
@@ -150,6 +162,7 @@ def _work(task: Task, provider: Provider, work_dir: Path, watch: _Watch) -> None
         remote_state=task.remote_state,
     )
     result = provider.generate(job, _RunContext(task, watch, deadline))
+    seat.free()
     faultpoint("run.after_generate")
     files = media.store(task, result)
     faultpoint("run.after_store")

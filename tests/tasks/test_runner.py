@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.files.storage import default_storage
+from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connections
 
 from tasks_app import lifecycle, runner, wake
@@ -17,6 +17,7 @@ from tasks_app.shutdown import stopping
 from tasks_app.task_types import TASK_TYPES
 from tests import factories
 from tests.providers import StillProvider
+from tests.waiting import wait_until
 from webhooks_app.models import WebhookEvent
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -145,7 +146,11 @@ def test_shutdown_hands_the_task_back(settings: Any) -> None:
     claimed = lifecycle.claim_next("image_generation")
     assert claimed is not None
     stopping.set()
-    runner._run(claimed, runner.get_provider("image_generation"))
+    provider = runner.get_provider("image_generation")
+    seat = runner._take_seat(provider)
+    assert seat is not None
+    runner._run(claimed, provider, seat)
+    seat.free()
     runner.run_next("image_generation")
     task.refresh_from_db()
     assert (task.status, task.attempts, task.lost_count) == ("queued", 0, 0)
@@ -166,8 +171,6 @@ def test_cancelled_task_stops_its_work_within_two_seconds(settings: Any) -> None
 
     thread = threading.Thread(target=work)
     thread.start()
-    from tests.waiting import wait_until
-
     wait_until(lambda: Task.objects.get(pk=task.pk).status == "processing")
     lifecycle.cancel(task.id)
     cancelled_at = time.monotonic()
@@ -180,7 +183,7 @@ class CountingProvider(StillProvider):
     """Remember how many of its kind worked at once."""
 
     lock = threading.Lock()
-    working = most = 0
+    working = most = begun = 0
 
     def __init__(self, is_local: bool = True, **options: Any) -> None:
         super().__init__(**options)
@@ -191,6 +194,7 @@ class CountingProvider(StillProvider):
         cls = CountingProvider
         with cls.lock:
             cls.working += 1
+            cls.begun += 1
             cls.most = max(cls.most, cls.working)
         try:
             return super().generate(job, context)
@@ -203,7 +207,7 @@ def run_at_once(settings: Any, count: int, **options: Any) -> int:
     """Work on ``count`` tasks in as many threads; return how many worked at the same time."""
     path = f"{__name__}.CountingProvider"
     settings.GENERATION_PROVIDERS = {"image_generation": {"provider": path, "options": options}}
-    CountingProvider.most = 0
+    CountingProvider.most = CountingProvider.begun = 0
     for _ in range(count):
         submit()
 
@@ -231,6 +235,48 @@ def test_remote_provider_needs_no_slot(settings: Any) -> None:
     """Waiting for a far side takes no seat of a render."""
     count = settings.RENDER_SLOTS + 2
     assert run_at_once(settings, count, is_local=False, seconds=1.5) == count
+
+
+class StoreWhileOthersRender(FileSystemStorage):
+    """Keep a file only when another render has begun meanwhile."""
+
+    def _save(self, name: str, content: Any) -> str:
+        wait_until(lambda: CountingProvider.begun >= 2, timeout=5, message="another render began")
+        return super()._save(name, content)
+
+
+def test_a_seat_is_free_as_soon_as_the_render_is_done(settings: Any, tmp_path: Any) -> None:
+    """With one seat the next render begins while the files of the last are being stored."""
+    backend = f"{__name__}.StoreWhileOthersRender"
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {"BACKEND": backend, "OPTIONS": {"location": tmp_path}},
+    }
+    taken = [runner._slots.acquire(blocking=False) for _ in range(settings.RENDER_SLOTS - 1)]
+    try:
+        assert run_at_once(settings, 2) == 1
+    finally:
+        for _ in taken:
+            runner._slots.release()
+    assert Task.objects.filter(status="completed").count() == 2
+
+
+def test_a_ticket_waits_a_moment_for_a_seat(settings: Any) -> None:
+    """A seat that falls free right after the ticket came is used by it."""
+    use(settings)
+    task = submit()
+    for _ in range(settings.RENDER_SLOTS):
+        assert runner._slots.acquire(blocking=False)
+    leaving = threading.Timer(runner.SEAT_SECONDS / 5, runner._slots.release)
+    leaving.start()
+    try:
+        runner.run_next("image_generation")
+    finally:
+        leaving.join()
+        for _ in range(settings.RENDER_SLOTS - 1):
+            runner._slots.release()
+    task.refresh_from_db()
+    assert task.status == "completed"
 
 
 @pytest.mark.parametrize(
