@@ -29,6 +29,8 @@ from tasks_app.providers.previz.stage import INFINITY, Stage, pulse
 STANDS = ((34.0, 30, 1.1), (20.0, 20, 1.9), (12.5, 13, 3.2), (8.0, 8, 5.2), (5.2, 5, 8.6))
 MISTY = (20.0, 8.0)  # stands with a plate of mist behind them
 NEAR = 2.7
+NEAR_LEAVES = ((0.06, 4), (0.18, 1), (0.92, 3), (0.82, 0), (0.70, -4), (0.30, -4), (0.12, 12))
+NEAR_FERNS = (0.06, 0.15, 0.25, 0.34, 0.68, 0.78, 0.86, 0.95)
 EYE = 62.0  # stage units from the horizon down to ground at a depth of 1, times five
 
 
@@ -269,44 +271,19 @@ def _rays(stage: Stage, wood: Wood) -> None:
 
 def _near(stage: Stage, wood: Wood) -> None:
     """Add what frames the view out of focus: two trunks, leaves above, ferns below."""
-    rng, unit = stage.rng, stage.unit
+    rng, unit, width, height = stage.rng, stage.unit, stage.width, stage.height
     body, leaf = wood.at(wood.bark * 0.10, NEAR), wood.at(wood.leaf * 0.16, NEAR)
-    rim = wood.at(wood.bark * 0.5, NEAR)
-    side = math.copysign(1, wood.light.azimuth)
+    rim, side = wood.at(wood.bark * 0.5, NEAR), math.copysign(1, wood.light.azimuth)
 
     def draw(canvas: skia.Canvas) -> None:
+        trunk = {"foot": height * 1.25, "wide": unit * 19, "tall": height * 1.6, "side": side}
         for x in (0.02, 0.985):
-            foliage.draw_trunk(
-                canvas,
-                rng,
-                x=stage.width * x,
-                foot=stage.height * 1.25,
-                wide=unit * 19,
-                tall=stage.height * 1.6,
-                body=body,
-                rim=rim,
-                side=side,
-            )
-        for x, y in (
-            (0.06, 4),
-            (0.18, 1),
-            (0.92, 3),
-            (0.82, 0),
-            (0.70, -4),
-            (0.30, -4),
-            (0.12, 12),
-        ):
-            foliage.draw_leaves(
-                canvas,
-                rng,
-                (stage.width * x, unit * y),
-                (unit * 15, unit * 9),
-                size=unit * 2.3,
-                count=70,
-                colour=leaf,
-            )
-        for x in (0.06, 0.15, 0.25, 0.34, 0.68, 0.78, 0.86, 0.95):
+            foliage.draw_trunk(canvas, rng, x=width * x, body=body, rim=rim, **trunk)
+        for x, y in NEAR_LEAVES:
+            at, reach = (width * x, unit * y), (unit * 15, unit * 9)
+            foliage.draw_leaves(canvas, rng, at, reach, size=unit * 2.3, count=70, colour=leaf)
+        for x in NEAR_FERNS:
             size = unit * rng.uniform(15, 27) * (0.5 + abs(x - 0.5) * 1.1)
-            foliage.draw_fern(canvas, rng, stage.width * x, stage.height * 1.0, size, leaf)
+            foliage.draw_fern(canvas, rng, width * x, height, size, leaf)
 
     stage.paint(NEAR, draw, blur=unit * 0.45)

@@ -12,6 +12,7 @@ from tasks_app.providers.previz.place import Lamp, Place, Quad, Texture, Triple
 from tasks_app.providers.previz.sets.landscape import plant_sky
 from tasks_app.providers.previz.stage import Stage
 
+WHITEWASH, SKIRTING = (0.62, 0.60, 0.57), (0.55, 0.52, 0.48)
 FINE = 5.0  # times the usual texels, where the window's light falls
 
 
@@ -85,37 +86,22 @@ def _wall(
 
 
 def _shell(place: Place, room: Room, window: tuple[float, float, float, float]) -> None:
-    left, right, low, high = window
     deep, tall = BACK - 1.2, CEILING - FLOOR
-    _wall(
-        place,
-        (-HALF, FLOOR, BACK),
-        (2 * HALF, 0, 0),
-        (0, 0, -deep),
-        room.floor,
-        room.ground,
-        is_floor=True,
-    )
-    _wall(
-        place,
-        (-HALF, CEILING, BACK),
-        (2 * HALF, 0, 0),
-        (0, 0, -deep),
-        (0.62, 0.60, 0.57),
-        textures.plaster,
-        texels=2,
-    )
+    plaster, foot, top = textures.plaster, (-HALF, FLOOR, BACK), (-HALF, CEILING, BACK)
+    wide, ahead = (2 * HALF, 0, 0), (0, 0, -deep)
+    _wall(place, foot, wide, ahead, room.floor, room.ground, is_floor=True)
+    _wall(place, top, wide, ahead, WHITEWASH, plaster, texels=2)
     for x in (-HALF, HALF):
-        _wall(
-            place,
-            (x, CEILING, BACK),
-            (0, 0, -deep),
-            (0, -tall, 0),
-            room.wall,
-            textures.plaster,
-            texels=3,
-        )
-    # The back wall reaches beyond the corners, which part when the camera moves.
+        _wall(place, (x, CEILING, BACK), ahead, (0, -tall, 0), room.wall, plaster, texels=3)
+    _back_wall(place, room, window)
+    _blind(place)
+    _skirting(place)
+
+
+def _back_wall(place: Place, room: Room, window: tuple[float, float, float, float]) -> None:
+    """Add the wall around the window; beside the quads, it lets no sun through."""
+    left, right, low, high = window
+    # It reaches beyond the corners, which part when the camera moves.
     far, deep_down, up = HALF + 0.6, FLOOR - 0.4, CEILING + 0.6
     for x0, x1, y0, y1 in (
         (-far, left, deep_down, up),
@@ -126,17 +112,22 @@ def _shell(place: Place, room: Room, window: tuple[float, float, float, float]) 
         corner = (x0, y1, BACK)
         _wall(place, corner, (x1 - x0, 0, 0), (0, y0 - y1, 0), room.wall, textures.plaster)
         place.blocks.append((x0 - 0.01, y0, BACK + 0.05, x1 + 0.01, y1, BACK + 0.3))
+
+
+def _blind(place: Place) -> None:
+    """Let no sun through the ceiling and the side walls."""
     place.blocks.append((-9, CEILING + 0.05, 0, 9, CEILING + 0.3, BACK + 0.3))
     for side in (-1, 1):
         x0, x1 = sorted((side * (HALF + 0.05), side * (HALF + 0.3)))
         place.blocks.append((x0, FLOOR, 0, x1, CEILING, BACK + 0.3))
-        edge = sorted((side * HALF, side * (HALF - 0.05)))
-        place.box(
-            (edge[0], FLOOR, 1.3), (edge[1], FLOOR + 0.28, BACK), (0.55, 0.52, 0.48), casts=False
-        )
-    place.box(
-        (-HALF, FLOOR, BACK - 0.05), (HALF, FLOOR + 0.28, BACK), (0.55, 0.52, 0.48), casts=False
-    )
+
+
+def _skirting(place: Place) -> None:
+    for side in (-1, 1):
+        x0, x1 = sorted((side * HALF, side * (HALF - 0.05)))
+        place.box((x0, FLOOR, 1.3), (x1, FLOOR + 0.28, BACK), SKIRTING, casts=False)
+    low, high = (-HALF, FLOOR, BACK - 0.05), (HALF, FLOOR + 0.28, BACK)
+    place.box(low, high, SKIRTING, casts=False)
 
 
 def _panes(place: Place, window: tuple[float, float, float, float], *, with_blinds: bool) -> None:
@@ -185,39 +176,35 @@ def _halo(
 ) -> None:
     """Add the glow around the window and the shafts that its light draws in the air."""
     left, right, low, high = window
-    unit = stage.unit
     bright = film((light.low * 0.8 + light.key * 0.25)[None, None, :])[0, 0]
     x0, y0 = architecture.project(place, stage, left, high, BACK)
     x1, y1 = architecture.project(place, stage, right, low, BACK)
-    sun = place.sun[0] if place.sun else (0.0, 0.4, 1.0)
+    middle = (left + right) / 2
 
     def glow(canvas: skia.Canvas) -> None:
         canvas.drawRect(skia.Rect(x0, y0, x1, y1), skia.Paint(Color=skia_color(bright, 0.30)))
 
     def shafts(canvas: skia.Canvas) -> None:
-        middle = (left + right) / 2
-        for a, b in ((left, middle), (middle, right)):
-            corners = [
-                _cast(place, stage, at, sun) for at in ((a, high), (b, high), (b, low), (a, low))
-            ]
-            points = [
-                corners[0][0],
-                corners[1][0],
-                corners[1][1],
-                corners[2][1],
-                corners[3][1],
-                corners[3][0],
-            ]
-            ends = [corners[0][0], corners[1][1]]
-            strength = 0.10 if light.is_night else 0.24
-            stops = [skia_color(bright, strength), skia_color(bright, 0.02)]
-            shader = skia.GradientShader.MakeLinear(ends, stops)
-            canvas.drawPath(
-                skia.Path.Polygon(points, True), skia.Paint(AntiAlias=True, Shader=shader)
-            )
+        stops = [skia_color(bright, 0.10 if light.is_night else 0.24), skia_color(bright, 0.02)]
+        for pane in ((left, middle), (middle, right)):
+            outline, ends = _shaft(place, stage, (*pane, low, high))
+            paint = skia.Paint(AntiAlias=True)
+            paint.setShader(skia.GradientShader.MakeLinear(ends, stops))
+            canvas.drawPath(skia.Path.Polygon(outline, True), paint)
 
-    stage.paint(BACK, glow, blur=unit * 4)
-    stage.paint(BACK * 0.7, shafts, blur=unit * 0.9)
+    stage.paint(BACK, glow, blur=stage.unit * 4)
+    stage.paint(BACK * 0.7, shafts, blur=stage.unit * 0.9)
+
+
+def _shaft(
+    place: Place, stage: Stage, pane: tuple[float, float, float, float]
+) -> tuple[list[skia.Point], list[skia.Point]]:
+    """Return the outline of the light that falls through a pane, and its two ends."""
+    left, right, low, high = pane
+    sun = place.sun[0] if place.sun else (0.0, 0.4, 1.0)
+    corners = ((left, high), (right, high), (right, low), (left, low))
+    a, b, c, d = (_cast(place, stage, corner, sun) for corner in corners)
+    return [a[0], b[0], b[1], c[1], d[1], d[0]], [a[0], b[1]]
 
 
 def _cast(
