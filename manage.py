@@ -10,6 +10,8 @@ def main() -> None:
     try:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
+
+        from moviesvc.daemons import EmbeddedError
     except ImportError:
         sys.exit("Django is not installed in this Python. Use `make run`, or .venv/bin/python.")
     if sys.argv[1:2] == ["deliver_webhooks"]:  # web and workers do it where they boot
@@ -18,7 +20,7 @@ def main() -> None:
         lifeline.watch_if_asked()
     try:
         execute_from_command_line(sys.argv)
-    except ImproperlyConfigured as problem:
+    except (ImproperlyConfigured, EmbeddedError) as problem:
         if "--traceback" in sys.argv:
             raise
         sys.exit(f"{problem}")

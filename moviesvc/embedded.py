@@ -107,7 +107,7 @@ def stop(var: Path | str) -> None:
             run([*command, "-m", "fast", "-w", "-s", "stop"], var)
         end_leftovers("postgres", var / "pg")
     with locked(var / ".redis.lock"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EmbeddedError):  # no place for sockets: nobody listens
             _redis_command(_sockets(var) / "redis.sock", b"SHUTDOWN")
         end_leftovers("redis-server", var / "redis")
 

@@ -15,7 +15,7 @@ SENTENCES = {
     "render_failed": "Task execution failed: the renderer stopped with an error.",
     "renderer_incomplete": (
         "Task execution failed: the built-in renderer misses system libraries"
-        " (Debian, Ubuntu: apt-get install libgl1 libegl1)."
+        " (Debian, Ubuntu: apt-get install libgl1 libegl1 libexpat1)."
     ),
     "output_invalid": "Task execution failed: what was made is not a valid media file.",
     "storage_failed": "Task execution failed: the media could not be stored.",

@@ -81,6 +81,16 @@ def test_a_database_that_cannot_be_used_is_a_sentence() -> None:
     assert "Traceback" not in empty.stderr + away.stderr
 
 
+def test_a_server_that_cannot_start_is_a_sentence(tmp_path: Path) -> None:
+    """Whatever command comes first, it says what keeps the embedded servers from starting."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o755)  # a place for sockets that others may enter
+    done = run("check", DATABASE_URL="", EMBEDDED="on", VAR_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.endswith("must be a directory of mode 0700 of your own: remove it.\n")
+    assert "Traceback" not in done.stderr
+
+
 def test_run_and_listen_say_that_a_port_is_taken(tmp_path: Path) -> None:
     """A port that somebody else has ends the one with 1 and the other with 2, in one sentence."""
     with socket.socket() as other:

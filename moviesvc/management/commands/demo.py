@@ -65,9 +65,9 @@ class Command(OperatorCommand):
         with _service(console) as running, _receiver() as inbox:
             demo = Demo(Api(running["url"], running["api_key"]), inbox, console)
             problems = demo.run(timeout)
-        if problems:
-            raise CommandError("the demo failed:\n  " + "\n  ".join(problems))
-        console.print("[bold green]All three webhooks arrived, signed and verified.")
+            if problems:
+                raise CommandError("the demo failed:\n  " + "\n  ".join(problems))
+            console.print("\n[bold green]All three webhooks arrived, signed and verified.")
 
 
 @dataclass
@@ -222,7 +222,7 @@ def _service(console: Console) -> Iterator[dict[str, Any]]:
         process.send_signal(signal.SIGINT)
         process.wait()
         console.print(
-            "\nThe service of the demo has stopped. The files stay;"
+            "The service of the demo has stopped. The files stay;"
             " under `make run` their links work again, at its address."
         )
 

@@ -25,8 +25,8 @@ from tasks_app.own_frames import own_frames
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MISSING_LIBRARIES = (
-    "Previz pictures need the system libraries libGL.so.1 and libEGL.so.1; "
-    "on Debian or Ubuntu: apt-get install libgl1 libegl1"
+    "Previz pictures need the system libraries libGL.so.1, libEGL.so.1 and libexpat.so.1; "
+    "on Debian or Ubuntu: apt-get install libgl1 libegl1 libexpat1"
 )
 
 
@@ -90,7 +90,7 @@ def _outcome(request: dict[str, Any], channel: TextIO) -> dict[str, Any]:
     try:
         return {"result": _render(request, report)}
     except ImportError as error:
-        if "libGL" in str(error) or "libEGL" in str(error):
+        if any(name in str(error) for name in ("libGL", "libEGL", "libexpat")):
             return _error(error, MISSING_LIBRARIES, code="renderer_incomplete", retryable=False)
         return _error(error, f"The renderer could not be loaded: {error}.", retryable=False)
     except MemoryError as error:

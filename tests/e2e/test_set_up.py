@@ -1,0 +1,53 @@
+"""Does the Makefile set up a machine that lacks something, or say what to type?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not shutil.which("make"), reason="make is not installed here"),
+]
+
+
+def look_for_skia(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the step that checks what the renderer's drawing library needs."""
+    loads = tmp_path / "skia-loads"
+    told = [f"{name}={value}" for name, value in variables.items()]
+    return subprocess.run(
+        # -o: the environment that runs this test is not made anew.
+        ["make", "-s", "-o", ".venv/.installed-from-lock", f"SKIA={loads}", *told, str(loads)],
+        cwd=ROOT,
+        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_missing_system_libraries_are_named_and_stop_nothing(tmp_path: Path) -> None:
+    """Without root, OpenGL's absence is one line to type; the set-up goes on and looks again."""
+    (tmp_path / "libGL.so.1").touch()  # found before the real one, and no library
+    done = look_for_skia(tmp_path, CAN_INSTALL="false")
+    assert done.returncode == 0, done.stderr
+    assert "Type: sudo apt-get install libgl1 libegl1 libexpat1" in done.stdout
+    assert not (tmp_path / "skia-loads").exists()
+
+
+def test_missing_system_libraries_are_installed_by_root(tmp_path: Path) -> None:
+    """Where it may, the set-up installs them, says so, and is not asked a second time."""
+    fake = tmp_path / "libGL.so.1"
+    fake.touch()
+    done = look_for_skia(
+        tmp_path, CAN_INSTALL="true", APT_UPDATE="true", APT_INSTALL=f"rm {fake}; echo installing"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "installing libgl1 libegl1 libexpat1" in done.stdout
+    assert (tmp_path / "skia-loads").exists()
+    assert look_for_skia(tmp_path).stdout == ""
