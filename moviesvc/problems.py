@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 import structlog
 from django.conf import settings
 from django.contrib import admin
@@ -28,10 +27,9 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import is_valid_path
 from rest_framework import exceptions
-from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from tasks_app import throttling
+from tasks_app import json_format, throttling
 from webhooks_app.problems import ApiProblem, field_problems, invalid, not_found
 
 logger = structlog.get_logger(__name__)
@@ -66,15 +64,16 @@ def problem_body(request: HttpRequest, problem: ApiProblem) -> dict[str, Any]:
     }
 
 
-def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response | None:
-    """Answer an exception of a DRF view; None lets it become a 500."""
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
+    """Answer an exception of a DRF view; None lets it become a 500.
+
+    Not with DRF's own response: a view that renders pages would write a page into it.
+    """
     problem = as_problem(error)
     if problem is None:
         return None
     set_rollback()
-    request = context["request"]._request
-    body = problem_body(request, problem)
-    return Response(body, problem.status_code, headers=problem.headers, content_type=CONTENT_TYPE)
+    return render(context["request"]._request, problem)
 
 
 def as_problem(error: BaseException | None) -> ApiProblem | None:
@@ -183,7 +182,7 @@ def _replace(request: HttpRequest, response: HttpResponseBase) -> HttpResponse:
 
 def render(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
     """Return a problem as a plain Django response."""
-    body = orjson.dumps(problem_body(request, problem))
+    body = json_format.dumps(problem_body(request, problem))
     return HttpResponse(
         body, status=problem.status_code, content_type=CONTENT_TYPE, headers=problem.headers
     )

@@ -209,7 +209,12 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+
+
+def dumps(data: Any) -> bytes:
+    """Write an answer; `orjson.Fragment` members come out as they came in."""
+    return orjson.dumps(data, default=_plain, option=_OPTIONS)
 
 
 class Negotiation(DefaultContentNegotiation):
@@ -227,7 +232,7 @@ class Negotiation(DefaultContentNegotiation):
 
 
 class JSONRenderer(BaseRenderer):
-    """Write an answer; `orjson.Fragment` members come out as they came in."""
+    """Write an answer as `dumps` does."""
 
     media_type = "application/json"
     format = "json"
@@ -240,6 +245,4 @@ class JSONRenderer(BaseRenderer):
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
         """Return the bytes of the body; nothing for an answer without one."""
-        if data is None:
-            return b""
-        return orjson.dumps(data, default=_plain, option=OPTIONS)
+        return b"" if data is None else dumps(data)

@@ -54,20 +54,19 @@ class SubmitView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Validate everything, store one row, send one ticket."""
-        document = request.data
-        if not isinstance(document, JsonObject):
-            raise ParseError("Send a JSON object.")
-        access = access_of(request)
-        values, problems = read_submit(document, document.raw, access.key.callback_hosts)
+        document, access = request.data, access_of(request)
+        if document == {} and not isinstance(document, JsonObject):
+            raise ParseError("Not a JSON document: the body is empty.")
+        raw = document.raw if isinstance(document, JsonObject) else {}
+        values, problems = read_submit(document, raw, access.key.callback_hosts)
         key = _idempotency_key(request, problems)
         if problems:
             raise invalid(problems)
         if access.scope not in (None, values["project_id"]):
             raise ApiProblem(403, "other_project", "This key may not submit to that project.")
-        metadata = document.raw["metadata"] if "metadata" in document else None
         submission = self._submit(
             lifecycle.Submit(
-                **{**values, "metadata": metadata},
+                **{**values, "metadata": raw.get("metadata")},
                 api_key=access.key,
                 idempotency_key=key,
                 fingerprint=_fingerprint(request, document) if key else "",
@@ -114,7 +113,7 @@ def _idempotency_key(request: Request, problems: list[Any]) -> str | None:
     return str(key) if key is not None else None
 
 
-def _fingerprint(request: Request, document: JsonObject) -> str:
+def _fingerprint(request: Request, document: Any) -> str:
     """Return what makes two requests the same: method, path and the canonical body."""
     body = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     head = f"{request.method} {request.path}\n".encode()

@@ -24,8 +24,6 @@ def with_metadata(value: str) -> bytes:
 MALFORMED: dict[str, bytes] = {
     "no body": b"",
     "no JSON": b"project_id=a",
-    "an array": b"[]",
-    "a number": b"1",
     "cut off": b'{"project_id": "a"',
     "a comma too many": b'{"project_id": "a",}',
     "two documents": b"{} {}",
@@ -71,6 +69,15 @@ def test_what_is_no_document_is_400(api: Client, body: bytes) -> None:
     assert answer.status_code == 400, answer.content
     assert problem_of(answer)["code"] == "malformed_json"
     assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize("body", [b"[]", b"1", b"null", b'"a"', b"[[{}]]", b"true"])
+def test_documents_that_are_no_object_are_422(api: Client, body: bytes) -> None:
+    """They are JSON, so 400 would be wrong: the fault is that of the document's root."""
+    answer = api.generic("POST", SUBMIT, body, content_type="application/json")
+    assert answer.status_code == 422, answer.content
+    problem = problem_of(answer)
+    assert [(e["pointer"], e["code"]) for e in problem["errors"]] == [("", "bad_type")]
 
 
 def test_awkward_but_right_documents_are_taken(api: Client) -> None:

@@ -1,91 +1,20 @@
 """Does a key see and touch its own project only, on every route and with every method?
 
-The routes come from the URL resolver. A new route with a parameter that is not in `PARAMETERS`,
-or a public one that is not in `PUBLIC`, fails here until somebody thought about it.
+The routes come from the URL resolver (`tests.api.routes`).
 """
 
 from __future__ import annotations
 
-import re
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
 
 from tasks_app.models import ApiKey
 from tests import factories
+from tests.api.routes import ABSENT, OTHER, OWN, World, address, cases, client_of
 
 pytestmark = pytest.mark.django_db
-OWN, OTHER = "own_project", "other_project"
-PUBLIC = {"api/v1/health", "api/v1/health/ready", "api/v1/schema", "api/v1/docs"}
-METHODS = ("get", "post", "put", "patch", "delete")
-
-
-def routes(resolver: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every route under api/v1 and its view."""
-    for entry in (resolver or get_resolver()).url_patterns:
-        route = prefix + str(entry.pattern)
-        if isinstance(entry, URLResolver):
-            yield from routes(entry, route)
-        elif isinstance(entry, URLPattern) and route.startswith("api/v1/"):
-            yield route, entry.callback
-
-
-def cases() -> list[tuple[str, str]]:
-    """Every route with every method that its view has."""
-    found = []
-    for route, view in routes():
-        if route not in PUBLIC:
-            found += [(route, method) for method in METHODS if hasattr(view.cls, method)]
-    return found
-
-
-class World:
-    """One object of each kind in a project, by the names that routes give their parameters."""
-
-    def __init__(self, project: str) -> None:
-        task = factories.make_task("failed", project_id=project)
-        event = factories.make_event("task.failed", scope=project, subject=str(task.id))
-        message = factories.make_message("dead", event=event)
-        url = f"https://receiver.example.org/{message.pk}"
-        self.ids = {
-            "task_id": str(task.id),
-            "project_id": project,
-            "subject": str(task.id),
-            "message_id": str(message.pk),
-            "event_id": event.event_id,
-            "replay_id": str(factories.make_replay(scope=project).pk),
-            "endpoint_id": str(factories.make_endpoint(url, scope=project).pk),
-        }
-
-    def needles(self) -> list[str]:
-        """What an answer to another project must not contain."""
-        names = ("task_id", "project_id", "event_id", "replay_id", "endpoint_id")
-        return [self.ids[name] for name in names]
-
-
-#: Ids that nothing has; of the same form as those that exist.
-ABSENT = {
-    "task_id": str(uuid.uuid4()),
-    "project_id": "absent_project",
-    "subject": str(uuid.uuid4()),
-    "message_id": "999999999",
-    "event_id": "msg_absent",
-    "replay_id": str(uuid.uuid4()),
-    "endpoint_id": str(uuid.uuid4()),
-}
-
-
-def address(route: str, ids: dict[str, str]) -> str:
-    return "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda match: ids[match[1]], route)
-
-
-def client_of(**fields: Any) -> Client:
-    """A client with a new key."""
-    return Client(headers={"x-api-key": factories.make_api_key(**fields)[1]})
 
 
 def ask(client: Client, method: str, path: str) -> Any:
@@ -107,7 +36,7 @@ def test_there_are_routes() -> None:
 def test_own_other_no_and_revoked_key(route: str, method: str) -> None:
     """An own key gets past the door; another project's finds nothing; the rest stay outside."""
     own = World(OWN)
-    path = address(route, own.ids)
+    path, before = address(route, own.ids), own.state()
     revoked, clear = factories.make_api_key(project_id=OWN)
     ApiKey.objects.filter(pk=revoked.pk).update(revoked=True)
     _, expired = factories.make_api_key(project_id=OWN, expiry_date="2020-01-01T00:00:00Z")
@@ -122,6 +51,7 @@ def test_own_other_no_and_revoked_key(route: str, method: str) -> None:
         assert answer["Content-Type"] == "application/problem+json"
     stranger = client_of(project_id=OTHER)
     foreign = ask(stranger, method, path)
+    assert own.state() == before
     if "<" in route:
         absent = ask(stranger, method, address(route, ABSENT))
         assert (foreign.status_code, absent.status_code) == (404, 404), foreign.content

@@ -172,6 +172,42 @@ def test_headers_that_change_the_meaning_are_refused(
     assert b"application/problem+json" in answer
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (["Content-Length: 2", "Content-Length: 3"], 400),
+        (["Content-Length: -1"], 400),
+        (["Content-Length: 99999999999999999999"], 400),
+        (["Content-Length: 3000000"], 413),
+        (["X-A : a"], 400),
+        (["X-A: a\0b"], 400),
+        (["X-A: a", " b"], 400),
+        (["Idempotency-Key: a\0"], 400),
+        (["X-A: " + "a" * 1_000_000], 431),
+        ([f"X-{number}: a" for number in range(1_000)], 431),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_heads_that_can_be_read_in_two_ways_are_refused(
+    servers: Servers, api_key: str, lines: list[str], status: int
+) -> None:
+    """Lengths that contradict, folded and broken lines, endless heads; the server goes on."""
+    request = head(api_key, "Content-Type: application/json", *lines) + b"{}"
+    answer = servers[0].raw(request)
+    assert answer.startswith(b"HTTP/1.1 %d" % status), answer[:300]
+    assert servers[0].call("GET", "/api/v1/health").status == 200
+    assert not Task.objects.exists()
+
+
+def test_a_length_beside_chunks_smuggles_nothing(servers: Servers, api_key: str) -> None:
+    """The chunks count: what follows them is no part of the body, and is answered by itself."""
+    kind = ("Content-Type: application/json", "Content-Length: 30", "Transfer-Encoding: chunked")
+    hidden = b"GET /api/v1/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    answer = servers[0].raw(head(api_key, *kind) + b"2\r\n{}\r\n0\r\n\r\n" + hidden)
+    assert answer.startswith(b"HTTP/1.1 422"), answer[:300]
+    assert answer.count(b"HTTP/1.1 ") == 1, "the connection was to be closed"
+
+
 def test_expect_100_continue_gets_its_answer(servers: Servers, api_key: str) -> None:
     """A client that asks before it sends is told to go on, and then served."""
     body = json.dumps(BODY).encode()
@@ -255,6 +291,24 @@ def test_submits_without_redis_are_taken_and_sent_on_later(api_key: str) -> None
     wake.gate._closed_until = 0.0
     assert sweep.send_tickets() == 50
     assert wake.waiting_tickets(TASK_TYPES["video_generation"].queue) == 50
+
+
+def test_without_a_database_every_answer_is_a_problem_with_a_time(api_key: str) -> None:
+    """503 and Retry-After for all that needs the database, and not a word of where it is."""
+    nowhere = "postgresql://postgres@/movies?host=/nonexistent"
+    with WebServer(processes=1, DATABASE_URL=nowhere, **no_renders()) as server:
+        for method, path, body in (
+            ("GET", "/api/v1/tasks", None),
+            ("POST", SUBMIT, BODY),
+            ("GET", "/api/v1/webhooks/messages", None),
+            ("GET", "/api/v1/health/ready", None),
+            ("GET", "/media/1/2/3", None),
+        ):
+            answer = server.call(method, path, body, key=api_key)
+            assert problem_of(answer)["status"] == 503, (path, answer.content)
+            assert int(answer.headers["Retry-After"]) > 0
+            assert b"nonexistent" not in answer.content
+        assert server.call("GET", "/api/v1/tasks").status == 401
 
 
 def test_every_example_of_the_api_page_works(api_key: str) -> None:

@@ -1,0 +1,95 @@
+"""Does an Idempotency-Key make one task of many requests, and only of those that are the same?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+from django.test import Client
+
+from tasks_app.models import IdempotencyKey, Task
+from tests.factories import SEED_REQUEST, make_api_key
+
+pytestmark = pytest.mark.django_db
+URL = "/api/v1/tasks/submit"
+
+
+def submit(api: Client, document: object, **headers: str) -> Any:
+    return api.post(URL, document, "application/json", headers=headers)
+
+
+def test_same_key_and_body_is_the_same_task(api: Client) -> None:
+    """A repeat gets the first answer, said to be a repeat; the form of the JSON is no matter."""
+    first = submit(api, SEED_REQUEST, **{"Idempotency-Key": "k1"})
+    shuffled = dict(reversed(SEED_REQUEST.items()))
+    again = submit(api, shuffled, **{"Idempotency-Key": "k1"})
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert again["Idempotent-Replayed"] == "true"
+    assert "Idempotent-Replayed" not in first
+    other = submit(api, {**SEED_REQUEST, "priority": 1}, **{"Idempotency-Key": "k1"})
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_conflict")
+    assert Task.objects.count() == 1
+
+
+def test_idempotency_keys_belong_to_their_project(db: None) -> None:
+    """Another project's key of the same name is another key, and shows nothing of the first."""
+    ids = set()
+    for project in ("mine", "yours"):
+        api = Client(headers={"x-api-key": make_api_key(project_id=project)[1]})
+        request = {**SEED_REQUEST, "project_id": project}
+        answer = submit(api, request, **{"Idempotency-Key": "k1"})
+        assert (answer.status_code, answer.json()["project_id"]) == (201, project)
+        assert "Idempotent-Replayed" not in answer
+        ids.add(answer.json()["task_id"])
+    assert len(ids) == 2
+
+
+def test_idempotency_keys_are_forgotten_after_a_day(api: Client) -> None:
+    """24 hours later the key is free again."""
+    first = submit(api, SEED_REQUEST, **{"Idempotency-Key": "k1"}).json()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {IdempotencyKey._meta.db_table} SET created_at = now() - interval '25 hours'"
+        )
+    again = submit(api, SEED_REQUEST, **{"Idempotency-Key": "k1"})
+    assert again.status_code == 201, again.content
+    assert again.json()["task_id"] != first["task_id"]
+
+
+def test_refused_requests_leave_the_key_free(api: Client) -> None:
+    """A 422 is not remembered: the mended request may use the same key."""
+    bad = submit(api, {**SEED_REQUEST, "priority": 9}, **{"Idempotency-Key": "k1"})
+    good = submit(api, SEED_REQUEST, **{"Idempotency-Key": "k1"})
+    assert (bad.status_code, good.status_code) == (422, 201)
+
+
+def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """Run `work` in that many threads at once, each with connections of its own."""
+
+    def one(number: int) -> Any:
+        try:
+            return work(number)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_fifty_identical_submits_at_once_are_one_task() -> None:
+    """Of 50 concurrent requests with one key, one makes the task and all get its id."""
+    _, key = make_api_key()
+
+    def once(number: int) -> Any:
+        api = Client(headers={"x-api-key": key})
+        return submit(api, SEED_REQUEST, **{"Idempotency-Key": "race"})
+
+    answers = in_threads(50, once)
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["task_id"] for answer in answers}) == 1
+    assert sum("Idempotent-Replayed" not in answer for answer in answers) == 1
+    assert Task.objects.count() == 1
