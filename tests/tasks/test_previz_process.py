@@ -14,7 +14,7 @@ import pytest
 
 from tasks_app import failures
 from tasks_app.providers.base import Cancelled, ProviderError
-from tasks_app.providers.previz.process import RenderProcess
+from tasks_app.providers.previz.process import PROJECT_ROOT, RenderProcess
 from tasks_app.providers.previz.provider import PrevizProvider
 from tests.tasks.previz_runs import RecordingContext, job, video
 from tests.waiting import wait_until
@@ -143,3 +143,33 @@ def test_machine_without_opengl_is_told_what_to_install(tmp_path, monkeypatch):
     assert (error.code, error.retryable) == ("renderer_incomplete", False)
     assert "apt-get install libgl1" in error.message
     assert "apt-get install libgl1" in failures.sentence(error.code)
+
+
+SPEAK = """
+from tasks_app.providers.previz import voice
+assert len(voice.speak("The light must never go out.", "male"))
+"""
+
+
+def test_speech_model_reports_to_nobody(tmp_path):
+    """Proves that speaking leaves no device id at home, with which it would report."""
+    told = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    spoken = subprocess.run(
+        [sys.executable, "-c", SPEAK],
+        cwd=PROJECT_ROOT,
+        env=os.environ | told,
+        capture_output=True,
+        text=True,
+    )
+    assert spoken.returncode == 0, spoken.stderr
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_render_knows_no_secret_and_no_home(tmp_path, monkeypatch):
+    """Proves that a render gets none of our environment, and leaves nothing outside its place."""
+    monkeypatch.setenv("SECRET_KEY", "a-secret-of-ours")
+    with RenderProcess(request(tmp_path), tmp_path) as child:
+        told = Path(f"/proc/{child.pid}/environ").read_text()
+    assert f"HOME={tmp_path}\0" in told
+    assert "a-secret-of-ours" not in told
+    assert "DATABASE_URL" not in told

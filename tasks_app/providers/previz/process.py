@@ -28,7 +28,7 @@ POLL_SECONDS = 0.1
 KILL_AFTER_SECONDS = 2.0
 LOG_TAIL_BYTES = 4000
 #: What the child may know of our environment: no database address, no key.
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
 
 class RenderProcess:
@@ -44,7 +44,7 @@ class RenderProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=work_dir,
-                env=_environment(),
+                env=_environment(work_dir),
                 start_new_session=True,
             )
         threading.Thread(target=self._read, daemon=True).start()
@@ -140,8 +140,10 @@ def _signal_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def _environment() -> dict[str, str]:
+def _environment(work_dir: Path) -> dict[str, str]:
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     # One thread each: renders run side by side, as many as there are cores.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return {**passed, **threads, "PYTHONPATH": str(PROJECT_ROOT), "PYTHONUNBUFFERED": "1"}
+    # What a library caches goes with the work directory.
+    own = {"HOME": str(work_dir.resolve()), "PYTHONPATH": str(PROJECT_ROOT)}
+    return {**passed, **threads, **own, "PYTHONUNBUFFERED": "1"}

@@ -8,6 +8,7 @@ those before the waveform exists sounds like another speaker, not like a slowed 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -43,6 +44,9 @@ VOICES = {
 
 @lru_cache(maxsize=1)
 def _model() -> Any:
+    # ONNX Runtime's wheels report to their maker and keep an id of the device in the home
+    # directory, unless told before they are loaded; `disable_telemetry_events` comes too late.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     from hibari import Hibari
 
     return Hibari()
