@@ -95,7 +95,7 @@ def _web_command() -> list[str]:
     command += ["--host", host(), "--port", str(settings.PORT), "--log-level", "error"]
     command += ["--workers", _number("WEB_PROCESSES", 2)]
     # Said explicitly: the default is 512 threads, each with a database connection.
-    command += ["--blocking-threads", _number("WEB_THREADS", 16)]
+    command += ["--blocking-threads", str(settings.WEB_THREADS)]
     command += ["--blocking-threads-idle-timeout", "600"]
     # Counts connections, idle and half-sent ones too: a few slow clients must not fill it.
     command += ["--backpressure", "1024"]

@@ -217,8 +217,13 @@ RATE_LIMIT_PER_MINUTE = env.int("RATE_LIMIT_PER_MINUTE", default=6_000)
 # REFUSED_KEYS_PER_MINUTE: wrong keys one address may send a minute before it gets 429.
 REFUSED_KEYS_PER_MINUTE = env.int("REFUSED_KEYS_PER_MINUTE", default=120)
 IDEMPOTENCY_HOURS = 24
-# SSE_STREAMS, SSE_STREAMS_PER_KEY: open event streams per web process and per key.
-SSE_STREAMS = env.int("SSE_STREAMS", default=8)
+# PROJECT_RATE_LIMIT_PER_MINUTE: requests a minute for all keys bound to a project; 0 for no limit.
+PROJECT_RATE_LIMIT_PER_MINUTE = env.int("PROJECT_RATE_LIMIT_PER_MINUTE", default=0)
+# WEB_THREADS: requests that one web process answers at once.
+WEB_THREADS = env.int("WEB_THREADS", default=16)
+# SSE_STREAMS, SSE_STREAMS_PER_KEY: open event streams per web process and per key. Each holds a
+# thread, so half of them at most: watchers must not starve other requests.
+SSE_STREAMS = min(env.int("SSE_STREAMS", default=8), WEB_THREADS // 2)
 SSE_STREAMS_PER_KEY = env.int("SSE_STREAMS_PER_KEY", default=4)
 SSE_MAX_SECONDS = env.float("SSE_MAX_SECONDS", default=60.0)
 

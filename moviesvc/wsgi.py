@@ -86,8 +86,8 @@ def _application() -> WSGIApplication:
     # What is loaded now stays, and what a request makes dies with it: look seldom.
     gc.freeze()
     gc.set_threshold(20_000, 50, 1_000)
-    threads = int(os.environ.get("WEB_THREADS") or 16)
-    return WholeBody(django, settings.DATA_UPLOAD_MAX_MEMORY_SIZE, max(1, threads // 4))
+    readers = max(1, settings.WEB_THREADS // 4)
+    return WholeBody(django, settings.DATA_UPLOAD_MAX_MEMORY_SIZE, readers)
 
 
 application = _application()

@@ -211,7 +211,7 @@ def rate_limited(verdict: Verdict) -> ApiProblem:
 
 
 class KeyRateThrottle(BaseThrottle):
-    """Count every request of a key against the key's own limit, or the service's."""
+    """Count every request of a key against its own limit, or the service's, and its project's."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Take one token.
@@ -224,6 +224,10 @@ class KeyRateThrottle(BaseThrottle):
             return True
         limit = access.key.rate_limit_per_minute or settings.RATE_LIMIT_PER_MINUTE
         verdict = _tabs.take(f"key:{access.key.pk}", limit)
+        shared = settings.PROJECT_RATE_LIMIT_PER_MINUTE
+        if verdict.is_allowed and access.scope and shared:
+            of_project = _tabs.take(f"project:{access.scope}", shared)
+            verdict = min(verdict, of_project, key=lambda it: (it.is_allowed, it.remaining))
         # The middleware copies them to the answer, whatever view or error makes it.
         cast(Any, request._request).rate_limit_headers = verdict.headers()
         if not verdict.is_allowed:

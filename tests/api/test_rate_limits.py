@@ -5,8 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
+import pytest
+from django.test import Client
+
 from tasks_app import throttling, wake
 from tasks_app.throttling import TAB_PART, Tabs
+from tests import factories
 
 LIMIT = 1_000  # seventeen come back a second
 
@@ -69,6 +73,32 @@ def test_a_new_limit_holds_with_the_next_request() -> None:
     tabs = Tabs()
     assert tabs.take("e", 100_000).remaining == 99_999
     assert tabs.take("e", 50).limit == 50
+
+
+@pytest.mark.django_db
+def test_the_keys_of_a_project_share_its_limit(settings: Any) -> None:
+    """Together they get what the project may have; other projects and keys of none do not count."""
+    settings.PROJECT_RATE_LIMIT_PER_MINUTE = 3
+    first, second, other, free = (
+        Client(headers={"x-api-key": factories.make_api_key(project_id=project)[1]})
+        for project in ("p", "p", "q", None)
+    )
+    for api in (first, second, first):
+        assert api.get("/api/v1/tasks")["RateLimit-Limit"] == "3"
+    for api in (first, second):
+        answer = api.get("/api/v1/tasks")
+        assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+        assert 0 < int(answer["Retry-After"]) <= 20
+    last = Client(
+        headers={
+            "x-api-key": factories.make_api_key(
+                "one more", project_id="p", rate_limit_per_minute=1
+            )[1]
+        }
+    )
+    assert last.get("/api/v1/tasks").status_code == 429, "the last of its own is not the project's"
+    assert other.get("/api/v1/tasks").status_code == 200
+    assert free.get("/api/v1/tasks")["RateLimit-Limit"] == str(settings.RATE_LIMIT_PER_MINUTE)
 
 
 def test_without_redis_the_tab_is_paid_here(monkeypatch: Any) -> None:

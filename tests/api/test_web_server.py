@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -259,24 +259,41 @@ def test_clients_that_never_finish_their_body_keep_nobody_out(
         assert refused.headers["Retry-After"] == "1"
 
 
+@contextmanager
+def watching(server: WebServer, path: str, key: str) -> Iterator[bool]:
+    """Ask for a stream and keep it open; tell whether there was a seat."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+        connection.request("GET", path, headers={"X-API-Key": key})
+        with closing(connection.getresponse()) as response:
+            yield response.readline() == b"retry: 2000\n"
+
+
 def test_watchers_are_bounded_and_keep_nobody_out(servers: Servers, api_key: str) -> None:
     """Beyond the seats a watcher gets 503 and a time; lists go on; a freed seat is given again."""
-    task = factories.make_task()
-    path = f"/api/v1/tasks/{task.pk}/events"
-    watchers = []
-    for _ in range(STREAMS):
-        connection = http.client.HTTPConnection("127.0.0.1", servers[0].port, timeout=10)
-        connection.request("GET", path, headers={"X-API-Key": api_key})
-        response = connection.getresponse()
-        watchers.append((connection, response))
-        assert response.readline() == b"retry: 2000\n"
-    refused = servers[0].call("GET", path, key=api_key)
-    assert problem_of(refused)["code"] == "too_many_streams"
-    assert int(refused.headers["Retry-After"]) > 0
-    assert servers[0].call("GET", "/api/v1/tasks", key=api_key).status == 200
-    for connection, response in watchers:
-        response.close()
-        connection.close()
+    path = f"/api/v1/tasks/{factories.make_task().pk}/events"
+    with ExitStack() as open_streams:
+        for _ in range(STREAMS):
+            assert open_streams.enter_context(watching(servers[0], path, api_key))
+        refused = servers[0].call("GET", path, key=api_key)
+        assert problem_of(refused)["code"] == "too_many_streams"
+        assert int(refused.headers["Retry-After"]) > 0
+        assert servers[0].call("GET", "/api/v1/tasks", key=api_key).status == 200
+
+    def is_seated() -> bool:
+        with watching(servers[0], path, api_key) as is_open:
+            return is_open
+
+    wait_until(is_seated, timeout=15, message="a seat that was left is given again")
+
+
+def test_watchers_leave_threads_to_others_whatever_was_configured(api_key: str) -> None:
+    """With more streams allowed than there are threads, half of the threads still answer."""
+    many = {"WEB_THREADS": "4", "SSE_STREAMS": "50", "SSE_STREAMS_PER_KEY": "50"}
+    path = f"/api/v1/tasks/{factories.make_task().pk}/events"
+    with WebServer(processes=1, **many, **no_renders()) as server, ExitStack() as open_streams:
+        seated = [open_streams.enter_context(watching(server, path, api_key)) for _ in range(6)]
+        assert seated == [True, True, False, False, False, False]
+        assert server.call("GET", "/api/v1/tasks", key=api_key).status == 200
 
 
 def test_submits_without_redis_are_taken_and_sent_on_later(api_key: str) -> None:
