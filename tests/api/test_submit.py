@@ -202,6 +202,7 @@ def test_all_errors_come_at_once(api: Client) -> None:
     }
     answer = submit(api, document, **{"Idempotency-Key": "é"})
     assert answer.status_code == 422
+    assert not Task.objects.exists()
     errors = {error["pointer"]: error for error in answer.json()["errors"]}
     assert set(errors) == {
         "",

@@ -64,6 +64,17 @@ def attempts(service: Service, task_id: str) -> list[dict[str, Any]]:
     return rows
 
 
+def stored(service: Service, task_id: str) -> list[dict[str, Any]]:
+    """Return the media records of a task's main file."""
+    query = (
+        "SELECT id AS payload_media_id FROM tasks_app_mediafile WHERE task_id = %s AND role = %s"
+    )
+    with psycopg.connect(embedded.postgres(service.var), row_factory=dict_row) as connection:
+        rows = connection.execute(query, [task_id, "primary"]).fetchall()
+    embedded.leave(service.var)
+    return rows
+
+
 #: What renders fastest.
 SMALL_PICTURE = {
     "image_data": {"prompt": "A lighthouse"},
@@ -116,12 +127,19 @@ def get(url: str, **headers: str) -> tuple[int, bytes]:
 
 def test_seed_request_ends_in_a_signed_webhook_and_a_real_film(service: Service) -> None:
     """The contract's request makes a 1080p film, one verified webhook and one delivered row."""
-    with Receiver([200], secret=secret_of(service)) as receiver:
+    rows_at_arrival: list[str] = []
+
+    def look(request: Request) -> None:
+        task_id = json.loads(request.body)["task_id"]
+        rows_at_arrival.extend(row["outcome"] for row in attempts(service, task_id))
+
+    with Receiver([200], secret=secret_of(service), on_request=look) as receiver:
         body = SEED_REQUEST | {"callback_url": receiver.url}
         task_id = service.submit(**body)
         service.wait_for_status(task_id, "completed", timeout=120)
         (request,) = receiver.wait_for(1)
         wait_until(lambda: [row["outcome"] for row in attempts(service, task_id)] == ["succeeded"])
+    assert rows_at_arrival == ["pending"], "an attempt is on record before it leaves"
     (row,) = attempts(service, task_id)
     assert request.is_verified
     assert request.body == bytes(row["body"])
@@ -131,6 +149,10 @@ def test_seed_request_ends_in_a_signed_webhook_and_a_real_film(service: Service)
     expected = ["task_id", "project_id", "status", "result", "processing_time", "completed_at"]
     assert list(payload)[:6] == expected
     assert payload["metadata"] == SEED_REQUEST["metadata"]
+    media_id = payload["result"]["payload_media_id"]
+    assert re.fullmatch("[0-9a-f]{16}", media_id)
+    assert list(payload["result"])[:2] == ["media_url", "payload_media_id"]
+    assert [file["payload_media_id"] for file in stored(service, task_id)] == [media_id]
     _is_a_film(payload["result"])
 
 
@@ -160,6 +182,8 @@ def test_retries_come_after_one_and_two_seconds_with_the_same_bytes(service: Ser
     assert all(request.is_verified for request in requests)
     assert len({(request.message_id, request.body) for request in requests}) == 1
     assert [request.headers["webhook-attempt"] for request in requests] == ["1", "2", "3"]
+    ages = [r.received_at - int(r.headers["webhook-timestamp"]) for r in requests]
+    assert all(0 <= age < 1.9 for age in ages), "each attempt is signed with its own time"
     assert [row["response_status"] for row in attempts(service, task_id)] == [500, 503, 202]
 
 
@@ -173,6 +197,9 @@ def test_four_failures_make_a_dead_letter_that_the_command_replays(service: Serv
         assert len(receiver.requests) == 4
         log = (service.var.parent / "service.log").read_text()
         _is_logged(log, task_id, receiver.url)
+        task = service.call("GET", f"tasks/{task_id}")[1]
+        assert (task["status"], task["webhooks"]["state"]) == ("completed", "dead")
+        assert get(task["result"]["media_url"])[0] == 200, "the work is none the worse for it"
 
         receiver.answer(204)
         ended = service.command(

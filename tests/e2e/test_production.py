@@ -55,6 +55,18 @@ def test_missing_settings_are_one_sentence(tmp_path: Path, servers: dict[str, st
     assert ended.returncode == 1
     assert ended.stderr.startswith("Production needs SECRET_KEY, PUBLIC_URL, ALLOWED_HOSTS.")
     assert "Traceback" not in ended.stderr
+    ended = Service(tmp_path / "var", ENVIRONMENT="production").command("check")
+    needed = "SECRET_KEY, PUBLIC_URL, ALLOWED_HOSTS, DATABASE_URL, REDIS_URL"
+    assert ended.stderr.startswith(f"Production needs {needed}.")
+
+
+def test_sqlite_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """Whoever points it at a file learns in a sentence why not, and what instead."""
+    place = {"DATABASE_URL": "sqlite:///db.sqlite3", "ENVIRONMENT": "development"}
+    ended = Service(tmp_path / "var", **place).command("check")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("SQLite cannot run this service")
+    assert "Unset DATABASE_URL" in ended.stderr
 
 
 def test_plain_http_is_for_probes_only(service: Service) -> None:
