@@ -16,6 +16,13 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from moviesvc import secret_file
+from moviesvc.library_settings import (  # noqa: F401 - settings, as Django and others look for them
+    AUTH_PASSWORD_VALIDATORS,
+    REST_FRAMEWORK,
+    SPECTACULAR_SETTINGS,
+    TEMPLATES,
+    UNFOLD,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -92,20 +99,6 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "moviesvc.urls"
 WSGI_APPLICATION = "moviesvc.wsgi.application"
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [],
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ]
-        },
-    }
-]
 
 
 def _database_url() -> str:
@@ -290,33 +283,6 @@ WEBHOOKS: dict[str, Any] = {
     "ED25519_PUBLIC_KEYS": env.list("WEBHOOK_ED25519_PUBLIC_KEYS", default=[]),
 }
 
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["tasks_app.authentication.ApiKeyAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["tasks_app.authentication.HasScope"],
-    "DEFAULT_PARSER_CLASSES": ["tasks_app.json_format.StrictJSONParser"],
-    "DEFAULT_RENDERER_CLASSES": ["tasks_app.json_format.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tasks_app.json_format.Negotiation",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_THROTTLE_CLASSES": ["tasks_app.throttling.KeyRateThrottle"],
-    "EXCEPTION_HANDLER": "moviesvc.problems.exception_handler",
-    "DEFAULT_METADATA_CLASS": None,  # OPTIONS tells nobody anything
-    "UNAUTHENTICATED_USER": None,
-    "URL_FORMAT_OVERRIDE": None,
-}
-SPECTACULAR_SETTINGS: dict[str, Any] = {
-    "TITLE": "AI Movie Task Service",
-    "VERSION": "1.0.0",
-    "DESCRIPTION": "Submit generation tasks; get a signed webhook when each one is done.",
-    "OAS_VERSION": "3.1.0",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
-    "COMPONENT_SPLIT_REQUEST": False,
-    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "POSTPROCESSING_HOOKS": ["tasks_app.openapi.complete"],
-    "WEBHOOKS": "tasks_app.openapi.WEBHOOKS",
-}
 # Bodies above this are answered with 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 
@@ -354,10 +320,6 @@ X_FRAME_OPTIONS = "DENY"
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-]
 ADMIN_PREFIX = "/admin/"  # errors below it are pages for people, everywhere else problem+json
 LOGIN_URL = "/admin/login/"
 
@@ -377,19 +339,6 @@ PROCESS_METRICS.use()
 
 # WEBHOOK_SUBJECT_ADMIN: the admin page of an event's subject, for links from a message.
 WEBHOOK_SUBJECT_ADMIN = "admin:tasks_app_task_change"
-UNFOLD: dict[str, Any] = {
-    "SITE_TITLE": "AI Movie Task Service",
-    "SITE_HEADER": "AI Movie Tasks",
-    "SITE_SYMBOL": "movie",
-    "DASHBOARD_CALLBACK": "moviesvc.dashboard.dashboard",
-    "STYLES": [f"{STATIC_URL}webhooks_app/admin.css"],
-    "SITE_FAVICONS": [
-        {"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}webhooks_app/icon.svg"}
-    ],
-    "SHOW_HISTORY": False,
-    "ENVIRONMENT": "moviesvc.dashboard.environment",
-    "SIDEBAR": {"show_search": False, "navigation": "moviesvc.dashboard.navigation"},
-}
 
 if IS_PRODUCTION and os.environ.get("FAULT_INJECTION"):
     raise ImproperlyConfigured("FAULT_INJECTION is for tests; unset it in production.")

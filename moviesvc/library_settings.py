@@ -1,0 +1,71 @@
+"""What are the libraries told that no environment changes? Names are those they look for.
+
+Part of the settings, which read the environment; nothing is imported or computed here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tasks_app.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["tasks_app.authentication.HasScope"],
+    "DEFAULT_PARSER_CLASSES": ["tasks_app.json_format.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["tasks_app.json_format.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tasks_app.json_format.Negotiation",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": ["tasks_app.throttling.KeyRateThrottle"],
+    "EXCEPTION_HANDLER": "moviesvc.problems.exception_handler",
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS tells nobody anything
+    "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,
+}
+
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "AI Movie Task Service",
+    "VERSION": "1.0.0",
+    "DESCRIPTION": "Submit generation tasks; get a signed webhook when each one is done.",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": ["tasks_app.openapi.complete"],
+    "WEBHOOKS": "tasks_app.openapi.WEBHOOKS",
+}
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "AI Movie Task Service",
+    "SITE_HEADER": "AI Movie Tasks",
+    "SITE_SYMBOL": "movie",
+    "DASHBOARD_CALLBACK": "moviesvc.dashboard.dashboard",
+    "STYLES": ["/static/webhooks_app/admin.css"],
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": "/static/webhooks_app/icon.svg"}
+    ],
+    "SHOW_HISTORY": False,
+    "ENVIRONMENT": "moviesvc.dashboard.environment",
+    "SIDEBAR": {"show_search": False, "navigation": "moviesvc.dashboard.navigation"},
+}
