@@ -29,6 +29,7 @@ NOT_OURS = {
         "REQUEST_METHOD",
         "PATH_INFO",
         "PROMETHEUS_MULTIPROC_DIR",
+        "ORT_DISABLE_TELEMETRY",
         "DJANGO_SETTINGS_MODULE",
     ),
 }
