@@ -84,6 +84,17 @@ def test_retrying_anything_else_is_409(api: Client, status: str) -> None:
     assert answer.json()["state"] == status
 
 
+def test_a_retry_needs_room_in_the_queue(api: Client, settings: Any) -> None:
+    """The quota of queued tasks holds for a task that is done again as for a new one."""
+    settings.QUEUE_LIMIT_PER_PROJECT = 1
+    task = factories.make_task("failed")
+    factories.make_task("queued", project_id=task.project_id)
+    answer = api.post(f"/api/v1/tasks/{task.id}/retry")
+    assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
+    assert int(answer["Retry-After"]) > 0
+    assert Task.objects.count() == 2
+
+
 def running_tasks(count: int) -> list[Task]:
     """Insert tasks that a worker has claimed."""
     now = timezone.now()

@@ -52,6 +52,9 @@ def test_own_other_no_and_revoked_key(route: str, method: str) -> None:
     stranger = client_of(project_id=OTHER)
     foreign = ask(stranger, method, path)
     assert own.state() == before
+    if method == "get":
+        silent = stranger.head("/" + path.lstrip("/"))
+        assert (silent.status_code, silent.content) == (foreign.status_code, b"")
     if "<" in route:
         absent = ask(stranger, method, address(route, ABSENT))
         assert (foreign.status_code, absent.status_code) == (404, 404), foreign.content

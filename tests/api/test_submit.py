@@ -11,6 +11,7 @@ from django.test import Client
 
 from tasks_app import wake
 from tasks_app.models import Task
+from tasks_app.task_types import TASK_TYPES
 from tests.factories import SEED_REQUEST, make_api_key
 
 pytestmark = pytest.mark.django_db
@@ -236,6 +237,46 @@ def test_options_of_delivery_are_kept(api: Client) -> None:
     assert submit(api, {**SEED_REQUEST, **more}).status_code == 201
     task = Task.objects.get()
     assert (task.retry_policy, task.webhook_events, task.timeout_seconds) == ([0, 5], [], 9)
+
+
+EVERY_EVENT = ["task.started", "task.progress", "task.completed", "task.failed", "task.cancelled"]
+GOOD: list[tuple[dict[str, Any], str, object]] = [
+    (SEED_REQUEST, "project_id", "aZ0_-" * 20),
+    (SEED_REQUEST, "metadata", {"a": "x" * (16_384 - len('{"a": ""}'))}),
+    (SEED_REQUEST, "metadata", {}),
+    (SEED_REQUEST, "timeout_seconds", 1),
+    (SEED_REQUEST, "timeout_seconds", 7_200),
+    (IMAGE, "timeout_seconds", 3_600),
+    (SEED_REQUEST, "webhook_events", EVERY_EVENT),
+    (SEED_REQUEST, "retry_policy", []),
+    (SEED_REQUEST, "retry_policy", [0, 0.5] * 10),
+    (SEED_REQUEST, "retry_policy", [86_400]),
+    (SEED_REQUEST, "retry_policy", "durable"),
+    (SEED_REQUEST, "callback_url", "https://a.example.org/" + "a" * (2_048 - 22)),
+]
+
+
+@pytest.mark.parametrize(("base", "path", "value"), GOOD, ids=lambda item: str(item)[:40])
+def test_the_ends_of_every_range_are_taken(
+    api: Client, base: dict[str, Any], path: str, value: object
+) -> None:
+    """The longest, the shortest and the emptiest that the contract allows."""
+    answer = submit(api, changed(base, path, value), **{"Idempotency-Key": "~" * 255})
+    assert answer.status_code == 201, answer.content
+
+
+def test_what_is_left_out_is_the_default(api: Client) -> None:
+    """The type's own deadline, the three ends as events, the service's policy, normal priority."""
+    submit(api, SEED_REQUEST)
+    submit(api, IMAGE)
+    for task in Task.objects.all():
+        assert task.timeout_seconds == TASK_TYPES[task.task_type].timeout_seconds
+        assert task.webhook_events == ["task.completed", "task.failed", "task.cancelled"]
+        assert (task.retry_policy, task.priority, task.metadata is None) == (
+            None,
+            2,
+            task.task_type == "image_generation",
+        )
 
 
 def test_callbacks_of_a_key_can_be_bound_to_hosts(db: None) -> None:
