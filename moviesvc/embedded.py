@@ -110,6 +110,9 @@ def stop(var: Path | str) -> None:
         with contextlib.suppress(OSError, EmbeddedError):  # no place for sockets: nobody listens
             _redis_command(_sockets(var) / "redis.sock", b"SHUTDOWN")
         end_leftovers("redis-server", var / "redis")
+    with contextlib.suppress(OSError, EmbeddedError):
+        if not (sockets := _sockets(var)).is_relative_to(var):
+            sockets.rmdir()  # the only place outside var, and empty now
 
 
 # Who uses the servers: a count that survives kill -9, since the kernel drops a dead user's lock.

@@ -177,7 +177,10 @@ def test_bundled_redis_and_a_damaged_file(var: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_long_path_and_special_characters(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proves that a checkout's path may be too long for a socket and hold blanks and quotes."""
+    """Proves that a checkout's path may be too long for a socket and hold blanks and quotes.
+
+    What then lies outside of it, a directory of sockets, goes when the servers stop.
+    """
     temporary = var.parent / "t"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
@@ -188,6 +191,7 @@ def test_long_path_and_special_characters(var: Path, monkeypatch: pytest.MonkeyP
         assert len(list(temporary.glob("ms-*/redis.sock"))) == 1
     finally:
         embedded.leave(deep)
+    assert not list(temporary.iterdir())
 
 
 def test_server_that_does_not_answer_any_more_is_replaced(var: Path) -> None:
