@@ -23,6 +23,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "cards": webhooks["cards"] + tasks["cards"],
         "ranges": list(RANGES),
         "chosen": chosen.name,
+        "stretch": chosen.words,
         "may_see": request.user.has_perm("webhooks_app.view_webhookmessage"),
     }
     return context

@@ -60,9 +60,9 @@ _is_https = PUBLIC_URL.startswith("https://")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 
 INSTALLED_APPS = [
+    "moviesvc",  # first: a template of the theme is another one here
     "unfold",
     "unfold.contrib.filters",
-    "moviesvc",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

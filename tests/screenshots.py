@@ -64,7 +64,7 @@ def _media() -> None:
     inputs = {
         "video_generation": {
             "scene_data": {"prompt": "Mountains at dusk, mist in the valley, slow push in"},
-            "video_params": {"resolution": "1280x720", "duration": 4},
+            "video_params": {"resolution": "1280x720", "duration_s": 4},
         },
         "image_generation": {"prompt": "A lighthouse at dusk"},
         "audio_generation": {"text": "The night was calm, and then the sea began to sing."},

@@ -33,6 +33,7 @@ class Range:
     name: str
     bucket_seconds: int
     buckets: int
+    words: str
 
     def labels(self, now: datetime) -> list[str]:
         """Return the start of each bucket, UTC."""
@@ -48,12 +49,12 @@ class Range:
 
 
 RANGES = {
-    name: Range(name, seconds, buckets)
-    for name, seconds, buckets in (
-        ("1h", 60, 60),
-        ("6h", 300, 72),
-        ("24h", 1200, 72),
-        ("7d", 7200, 84),
+    name: Range(name, seconds, buckets, words)
+    for name, seconds, buckets, words in (
+        ("1h", 60, 60, "The last hour"),
+        ("6h", 300, 72, "The last 6 hours"),
+        ("24h", 1200, 72, "The last 24 hours"),
+        ("7d", 7200, 84, "The last 7 days"),
     )
 }
 DEFAULT_RANGE = "1h"
@@ -71,14 +72,21 @@ SELECT floor(extract(epoch FROM started_at) / %s)::bigint - %s AS bucket,
 _NOW = """
 SELECT (SELECT count(*) FROM (SELECT 1 FROM webhooks_app_webhookmessage
           WHERE status = 'pending' LIMIT %(limit)s) AS waiting),
-       (SELECT extract(epoch FROM now() - min(next_attempt_at)) FROM webhooks_app_webhookmessage
-          WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at <= now()),
        (SELECT count(*) FROM (SELECT 1 FROM webhooks_app_webhookmessage
           WHERE status = 'dead' AND finished_at >= %(since)s LIMIT %(limit)s) AS dead)"""
 
+_OLDEST = """
+SELECT message.id, extract(epoch FROM now() - next_attempt_at)::float8, held_until > now()
+  FROM webhooks_app_webhookmessage AS message
+  JOIN webhooks_app_webhookdestination AS destination ON destination.id = message.destination_id
+ WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at <= now()
+ ORDER BY next_attempt_at
+ LIMIT 1"""
+
 _FAILING = """
 SELECT destination.id, scheme, host, port, scope, failing_messages, disabled_at IS NOT NULL,
-       held_until > now(), count(*)
+       held_until > now(), count(*),
+       mode() WITHIN GROUP (ORDER BY coalesce(response_status::text, error_code))
   FROM webhooks_app_webhookdelivery AS delivery
   JOIN webhooks_app_webhookmessage AS message ON message.id = delivery.message_id
   JOIN webhooks_app_webhookdestination AS destination ON destination.id = message.destination_id
@@ -120,11 +128,12 @@ def _compute(chosen: Range, now: datetime) -> dict[str, Any]:
     since = chosen.since(now)
     first = int(since.timestamp()) // chosen.bucket_seconds
     by_bucket = rows_of(_BY_BUCKET, [chosen.bucket_seconds, first, since])
-    waiting, oldest, dead = rows_of(_NOW, {"limit": COUNT_LIMIT + 1, "since": since})[0]
+    waiting, dead = rows_of(_NOW, {"limit": COUNT_LIMIT + 1, "since": since})[0]
     succeeded, failed = sum(r[1] for r in by_bucket), sum(r[2] for r in by_bucket)
     labels = chosen.labels(now)
     return {
-        "cards": _cards(succeeded, failed, waiting, oldest, dead),
+        "at": now,
+        "cards": [*_cards(succeeded, failed, waiting, dead), _oldest_due()],
         "outcomes": _outcomes(labels, by_bucket),
         "success": _success(labels, by_bucket),
         "latency": _latency(labels, by_bucket),
@@ -132,13 +141,10 @@ def _compute(chosen: Range, now: datetime) -> dict[str, Any]:
     }
 
 
-def _cards(
-    succeeded: int, failed: int, waiting: int, oldest: float | None, dead: int
-) -> list[dict[str, str]]:
+def _cards(succeeded: int, failed: int, waiting: int, dead: int) -> list[dict[str, str]]:
     ended = succeeded + failed
     rate = f"{100 * succeeded / ended:.1f} %" if ended else "-"
     messages = reverse("admin:webhooks_app_webhookmessage_changelist")
-    late = oldest is not None and oldest > 10
     return [
         {"name": "Delivered", "value": f"{succeeded:,}", "tone": ""},
         {"name": "Success rate", "value": rate, "tone": _rate_tone(succeeded, ended)},
@@ -154,12 +160,22 @@ def _cards(
             "tone": "",
             "link": f"{messages}?status=pending",
         },
-        {
-            "name": "Oldest due",
-            "value": seconds_text(float(oldest)) if oldest is not None else "none",
-            "tone": "bad" if late else "good",
-        },
     ]
+
+
+def _oldest_due() -> dict[str, str]:
+    """Tell how late the latest message is: by its destination's doing, or by our own."""
+    found = rows_of(_OLDEST, None)
+    if not found:
+        return {"name": "Oldest due", "value": "none", "tone": "good"}
+    key, seconds, is_held = found[0]
+    return {
+        "name": "Oldest due",
+        "value": seconds_text(seconds),
+        "tone": "warn" if is_held else "bad" if seconds > 10 else "good",
+        "note": "held back" if is_held else "",
+        "link": reverse("admin:webhooks_app_webhookmessage_change", args=[key]),
+    }
 
 
 def _rate_tone(succeeded: int, ended: int) -> str:
@@ -210,7 +226,7 @@ def _failing(since: datetime) -> list[Row]:
 
 
 def _failing_row(entry: tuple[Any, ...], longest: int) -> Row:
-    key, scheme, host, port, scope, in_a_row, is_disabled, is_held, count = entry
+    key, scheme, host, port, scope, in_a_row, is_disabled, is_held, count, mostly = entry
     own = {"http": 80, "https": 443}.get(scheme)
     name = safe_url(f"{scheme}://{host}" + ("" if port == own else f":{port}"))
     note, tone = (
@@ -218,7 +234,7 @@ def _failing_row(entry: tuple[Any, ...], longest: int) -> Row:
     )
     return row(
         name,
-        f"{count:,} failed" + (f", {in_a_row} in a row" if in_a_row else ""),
+        f"{count:,} failed, mostly {mostly}" + (f", {in_a_row} in a row" if in_a_row else ""),
         [("danger", count, f"{scope}: {count:,} failed attempts")],
         longest,
         link=reverse("admin:webhooks_app_webhookdestination_change", args=[key]),

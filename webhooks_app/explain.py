@@ -275,14 +275,17 @@ def planned(message: WebhookMessage, now: datetime) -> list[Planned]:
     number = message.attempt_count + 1
     lease_end = message.lease_expires_at
     is_leased = lease_end is not None and lease_end > now
-    first = [] if is_leased else [Planned(number, _when(message.next_attempt_at, now))]
+    first = [] if is_leased else [Planned(number, _when(message, message.next_attempt_at, now))]
     waits = message.policy[message.retry_step :][:SHOWN_PLANNED]
     later = [f"{seconds_text(wait)} after it, if it fails" for wait in waits]
     start = number + (0 if is_leased else 1)
     return first + [Planned(start + i, when) for i, when in enumerate(later)]
 
 
-def _when(due: datetime, now: datetime) -> str:
+def _when(message: WebhookMessage, due: datetime, now: datetime) -> str:
+    held = message.destination.held_until
+    if held and held > max(due, now):
+        return f"when its destination is free again, not before {held:%Y-%m-%d %H:%M:%S} UTC"
     wait = (due - now).total_seconds()
     return f"{due:%Y-%m-%d %H:%M:%S} UTC" + (f", in {seconds_text(wait)}" if wait > 0 else ", due")
 

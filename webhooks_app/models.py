@@ -98,6 +98,7 @@ class ReplayJob(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        verbose_name = "replay"
         permissions: ClassVar[Any] = [("replay_webhooks", "Can replay webhook messages")]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
@@ -168,6 +169,7 @@ class WebhookMessage(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        verbose_name = "message"
         constraints: ClassVar[list[Any]] = [
             models.UniqueConstraint(fields=["event", "url"], name="message_once"),
             models.CheckConstraint(
@@ -290,7 +292,8 @@ class WebhookDelivery(models.Model):
                 name="delivery_trigger_page",
             ),
         ]
-        verbose_name_plural = "webhook deliveries"
+        verbose_name = "delivery"
+        verbose_name_plural = "deliveries"
 
     def __str__(self) -> str:
         return f"attempt {self.attempt_number} of message {self.message_id}"
@@ -311,6 +314,8 @@ class OperatorAction(models.Model):
     reason = models.CharField(max_length=500, blank=True, default="")
 
     class Meta:
+        verbose_name = "operators' action"
+        verbose_name_plural = "operators' record"
         indexes: ClassVar[list[models.Index]] = [
             # A target begins with the name of what was acted upon.
             models.Index(fields=["target"], opclasses=["varchar_pattern_ops"], name="action_target")

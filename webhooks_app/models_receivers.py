@@ -34,6 +34,7 @@ class WebhookDestination(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        verbose_name = "destination"
         constraints: ClassVar[list[Any]] = [
             models.UniqueConstraint(
                 fields=["scope", "scheme", "host", "port"], name="destination_once"
@@ -71,6 +72,7 @@ class WebhookEndpoint(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        verbose_name = "endpoint"
         constraints: ClassVar[list[Any]] = [
             models.UniqueConstraint(fields=["scope", "url"], name="endpoint_once")
         ]

@@ -20,7 +20,7 @@ from unfold.widgets import (
 
 from tasks_app import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, utc
 
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
@@ -32,7 +32,8 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         choices=[(scope, scope) for scope in ALL_SCOPES],
         initial=list(ALL_SCOPES),
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="read; submit (also cancel, retry, acknowledge); admin (secrets, replay).",
+        help_text="read; submit (also cancel, retry, acknowledge); "
+        "admin (secrets, endpoints, replay).",
     )
     callback_hosts = forms.CharField(
         required=False,
@@ -98,11 +99,13 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     form = KeyForm
     page_template = "tasks_app/api_key.html"
-    list_display = ["name", "prefix", "project", "may", "shown_state", "last_used_at", "created"]
+    list_display = ["name", "prefix", "project", "may", "shown_state", "at_used", "at_made"]
     list_filter = ["revoked"]
     search_fields = ["prefix__exact", "name__startswith", "project_id__exact"]
     search_help_text = "Prefix, beginning of the name, or project"
     ordering = ["-created"]
+    at_used = utc("last_used_at", "last used")
+    at_made = utc("created", "made")
     operations = (
         Operation(
             "revoke",

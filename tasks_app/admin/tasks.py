@@ -20,7 +20,7 @@ from tasks_app import events, lifecycle
 from tasks_app.admin.media import previews
 from tasks_app.models import Task, TaskStatus
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action, utc
 from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter
 from webhooks_app.admin.messages import STATUS_TONES as MESSAGE_TONES
 from webhooks_app.explain import seconds_text, visible
@@ -98,7 +98,7 @@ class TaskAdmin(ReadOnlyAdmin):
     class Media:
         """The list renews itself while a task on it is not over."""
 
-        js = ("tasks_app/live_list.js",)
+        js = ("webhooks_app/live.js",)
 
     page_template = "tasks_app/task.html"
     list_display = [
@@ -108,13 +108,14 @@ class TaskAdmin(ReadOnlyAdmin):
         "shown_status",
         "bar",
         "took",
-        "created_at",
+        "at_made",
     ]
     list_display_links = ["short_id"]
     list_filter = [StatusFilter, TypeFilter, WrittenFilter]
     search_fields = ["id"]
     search_help_text = "Task id, or exactly a project"
     ordering = ["-created_at", "-id"]
+    at_made = utc("created_at", "submitted")
     operations = (
         Operation(
             "cancel",
@@ -210,11 +211,13 @@ class TaskAdmin(ReadOnlyAdmin):
 
     @display(description="progress")
     def bar(self, row: Task) -> str:
-        """Show a small bar; the script of the list looks for those that still move."""
+        """Show a small bar, and the step or the error; the script looks for those that move."""
         return format_html(
-            '<progress class="mv-progress" max="100" value="{}"{}></progress>',
+            '<progress class="mv-progress" max="100" value="{}"{}></progress>'
+            ' <span class="mv-faint">{}</span>',
             round(100 * row.progress),
             "" if row.is_terminal else mark_safe(" data-unfinished"),
+            row.error_code if row.is_terminal else visible(row.current_step),
         )
 
     @display(description="took")

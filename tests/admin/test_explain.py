@@ -72,6 +72,16 @@ def test_a_hold_is_explained(reason: str, words: str) -> None:
     assert "5 min" in said.text
 
 
+def test_behind_a_hold_the_plan_waits_for_its_end() -> None:
+    """Shows that no time is named at which nothing will happen."""
+    now = timezone.now()
+    held_until = now + timedelta(minutes=5)
+    make_destination(held_until=held_until, hold_reason="paused")
+    plan = planned(make_message(), now)
+    assert plan[0].when.endswith(f"not before {held_until:%Y-%m-%d %H:%M:%S} UTC")
+    assert plan[1].when == "1 s after it, if it fails"
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

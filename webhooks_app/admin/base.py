@@ -21,6 +21,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 from unfold.views import ChangeList
 from unfold.widgets import (
     INPUT_CLASSES,
@@ -44,6 +45,16 @@ def time_widget() -> forms.DateTimeInput:
     """Return the browser's own picker of a date and time; it needs no script."""
     attrs = {"type": "datetime-local", "step": "1", "class": " ".join(INPUT_CLASSES)}
     return forms.DateTimeInput(format="%Y-%m-%dT%H:%M:%S", attrs=attrs)
+
+
+def utc(column: str, words: str) -> Any:
+    """Return a list's column of times whose head says which clock they are of."""
+
+    @display(description=f"{words} (UTC)", empty_value="-")
+    def shown(self: ModelAdmin, row: Any) -> Any:
+        return getattr(row, column)
+
+    return shown
 
 
 class ReasonForm(forms.Form):

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import display
 
-from webhooks_app.admin.base import ReadOnlyAdmin
+from webhooks_app.admin.base import ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, SinceFilter
 from webhooks_app.explain import WHAT_THE_CODE_MEANS, seconds_text, summary
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
@@ -38,7 +38,7 @@ class OutcomeFilter(KnownValuesFilter):
 class StartedFilter(SinceFilter):
     """By when it was made."""
 
-    title = "started in"
+    title = "time"
     column = "started_at"
 
 
@@ -70,7 +70,7 @@ class DeliveryAnswerFilter(KnownValuesFilter):
 class DeliveryAdmin(ReadOnlyAdmin):
     """Every attempt; its page is its place in the message's timeline."""
 
-    list_display = ["number", "shown_outcome", "status", "receiver", "event", "took", "started_at"]
+    list_display = ["number", "shown_outcome", "status", "receiver", "event", "took", "at_started"]
     list_filter = [
         OutcomeFilter,
         StartedFilter,
@@ -82,6 +82,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     search_fields = ["id"]
     search_help_text = "Number, task id, msg_…, project, host (newest)"
     ordering = ["-id"]
+    at_started = utc("started_at", "started")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:
         """Leave out what a list does not show: up to 64 KiB a row."""

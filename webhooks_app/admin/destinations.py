@@ -129,7 +129,7 @@ class DestinationAdmin(ReadOnlyAdmin):
     """One row per origin and project."""
 
     page_template = "webhooks_app/destination.html"
-    list_display = ["origin", "scope", "health", "failing_messages", "held", "last_success_at"]
+    list_display = ["origin", "project", "health", "in_a_row", "held", "succeeded", "failed"]
     list_filter = [HealthFilter]
     search_fields = ["host__startswith", "scope__exact"]
     search_help_text = "Beginning of a host name, or a project"
@@ -222,6 +222,26 @@ class DestinationAdmin(ReadOnlyAdmin):
     def health(self, row: WebhookDestination) -> Sequence[str]:
         """Show how it stands as a badge."""
         return state(row)
+
+    @display(description="project")
+    def project(self, row: WebhookDestination) -> str:
+        """Show who sees it so."""
+        return row.scope
+
+    @display(description="failing in a row")
+    def in_a_row(self, row: WebhookDestination) -> int:
+        """Show how many messages failed there since the last success."""
+        return row.failing_messages
+
+    @display(description="last success")
+    def succeeded(self, row: WebhookDestination) -> str:
+        """Show how long ago something arrived."""
+        return ago(row.last_success_at)
+
+    @display(description="last failure")
+    def failed(self, row: WebhookDestination) -> str:
+        """Show how long ago something did not."""
+        return ago(row.last_failure_at)
 
     @display(description="held for")
     def held(self, row: WebhookDestination) -> str:

@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from unfold.decorators import display
 
 from webhooks_app import endpoints
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, sent_ping
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, sent_ping, utc
 from webhooks_app.admin.lists import KnownValuesFilter
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
 from webhooks_app.url_grammar import safe_url
@@ -50,11 +50,12 @@ class EndpointAdmin(ReadOnlyAdmin):
     """Subscriptions. They are made through the API; their secrets are never shown here."""
 
     page_template = "webhooks_app/endpoint.html"
-    list_display = ["receiver", "scope", "types", "shown_state", "created_at"]
+    list_display = ["receiver", "project", "types", "shown_state", "at_made"]
     list_filter = [EnabledFilter]
     search_fields = ["scope__exact", "url__startswith"]
     search_help_text = "A project, or the beginning of a URL"
     ordering = ["-created_at"]
+    at_made = utc("created_at", "made")
     operations = (
         Operation(
             "ping",
@@ -100,6 +101,11 @@ class EndpointAdmin(ReadOnlyAdmin):
     def name_of(self, row: WebhookEndpoint) -> str:
         """Leave out what may be secret in the URL."""
         return f"{safe_url(row.url)} ({row.scope})"
+
+    @display(description="project")
+    def project(self, row: WebhookEndpoint) -> str:
+        """Show whose it is."""
+        return row.scope
 
     @display(description="receiver")
     def receiver(self, row: WebhookEndpoint) -> str:

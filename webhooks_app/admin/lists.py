@@ -94,7 +94,7 @@ class SinceFilter(KnownValuesFilter):
 class WrittenFilter(SinceFilter):
     """By when a row was written."""
 
-    title = "written in"
+    title = "time"
     column = "created_at"
 
 

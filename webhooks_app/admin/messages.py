@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from unfold.decorators import action, display
 
 from webhooks_app.admin import replaying
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, WrittenFilter
 from webhooks_app.explain import (
     WHAT_THE_CODE_MEANS,
@@ -90,7 +90,7 @@ class MessageAdmin(ReadOnlyAdmin):
     """The outbox: one row per event and URL."""
 
     page_template = "webhooks_app/message.html"
-    list_display = ["id", "shown_status", "event_type", "receiver", "tries", "last", "created_at"]
+    list_display = ["id", "shown_status", "event_type", "receiver", "tries", "last", "at_written"]
     list_display_links = ["id", "shown_status"]
     newest_first = ["-created_at"]
     list_filter = [StatusFilter, WrittenFilter, EventTypeFilter, ErrorFilter, AnswerFilter]
@@ -98,6 +98,7 @@ class MessageAdmin(ReadOnlyAdmin):
     search_fields = ["id"]
     search_help_text = "Number, task id, msg_…, project or host"
     ordering = ["-id"]
+    at_written = utc("created_at", "written")
     actions = ["replay_selected"]
     actions_list = ["replay_with_filter"]
     operations = (

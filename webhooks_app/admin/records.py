@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from webhooks_app.admin.base import ReadOnlyAdmin
+from webhooks_app.admin.base import ReadOnlyAdmin, utc
 from webhooks_app.models import OperatorAction
 
 
@@ -12,7 +12,8 @@ from webhooks_app.models import OperatorAction
 class RecordAdmin(ReadOnlyAdmin):
     """The operators' record; written by the admin, the API and the commands alike."""
 
-    list_display = ["at", "actor", "action", "target", "reason"]
+    list_display = ["at_done", "actor", "action", "target", "reason"]
     list_filter = ["at"]
     ordering = ["-id"]
+    at_done = utc("at", "at")
     fields = ["at", "actor", "action", "target", "reason"]

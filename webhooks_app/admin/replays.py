@@ -9,11 +9,12 @@ from django.contrib import admin
 from django.http import HttpRequest, JsonResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
+from django.utils.safestring import mark_safe
 from unfold.decorators import display
 
 from webhooks_app import replay
 from webhooks_app.admin import replaying
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import KnownValuesFilter
 from webhooks_app.dashboard import cached
 from webhooks_app.explain import visible
@@ -64,10 +65,16 @@ def progress(row: ReplayJob) -> dict[str, Any]:
 class ReplayAdmin(ReadOnlyAdmin):
     """Every replay, also of one message."""
 
+    class Media:
+        """The list renews itself while a replay on it is not over."""
+
+        js = ("webhooks_app/live.js",)
+
     page_template = "webhooks_app/replay.html"
-    list_display = ["created_at", "requested_by", "source", "shown_state", "bar", "reason"]
+    list_display = ["at_started", "requested_by", "source", "shown_state", "bar", "reason"]
     list_filter = [StateFilter]
     ordering = ["-created_at"]
+    at_started = utc("created_at", "started")
     operations = (
         Operation(
             "cancel",
@@ -114,8 +121,9 @@ class ReplayAdmin(ReadOnlyAdmin):
     def bar(self, row: ReplayJob) -> str:
         """Show a small bar."""
         return format_html(
-            '<progress class="mv-progress" max="100" value="{}"></progress> {} / {}',
+            '<progress class="mv-progress" max="100" value="{}"{}></progress> {} / {}',
             round(percent(row)),
+            mark_safe(" data-unfinished") if row.state == "running" else "",
             row.started_count + row.skipped_count,
             row.total,
         )

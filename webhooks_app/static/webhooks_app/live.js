@@ -1,5 +1,8 @@
-// Keeps a page up to date without a reload: [data-live-url] is asked every second, and its answer
-// put into [data-live=...]; when it is over the page loads itself once more. Also the copy buttons. No inline script anywhere needs it to be allowed.
+// Keeps a page up to date without a reload, and makes the copy buttons copy.
+// [data-live-url] is asked every second, and its answer put into [data-live=...]; when it is over
+// the page loads itself once more. A list with a row under way ([data-unfinished]), and what names
+// its seconds ([data-renew]), are asked for again with their page.
+// No inline script anywhere needs this to be allowed.
 (() => {
   "use strict";
   const POLL_MS = 1000;
@@ -37,6 +40,26 @@
     else location.reload();
   };
 
+  const renew = async (selector) => {
+    if (document.hidden) return;
+    const response = await fetch(location.href);
+    if (!response.ok || response.redirected) throw new Error(response.status);
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    const fresh = page.querySelector(selector);
+    if (fresh) document.querySelector(selector).replaceChildren(...fresh.children);
+  };
+
+  const keepRenewing = async (selector, pause, isDue) => {
+    if (!isDue()) return;
+    let next = pause;
+    try {
+      await renew(selector);
+    } catch {
+      next = 5 * pause; // the server is away, or the session is over
+    }
+    setTimeout(keepRenewing, next, selector, pause, isDue);
+  };
+
   const copy = async (button) => {
     const text = button.previousElementSibling.textContent;
     try {
@@ -47,11 +70,22 @@
     }
   };
 
-  for (const box of document.querySelectorAll("[data-live-url]")) setTimeout(follow, POLL_MS, box);
-  for (const button of document.querySelectorAll("[data-copy]")) {
-    button.addEventListener("click", () => copy(button));
-  }
-  if (location.hash.startsWith("#attempt-")) {
-    document.querySelector(location.hash)?.classList.add("mv-target");
-  }
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const box of document.querySelectorAll("[data-live-url]")) setTimeout(follow, POLL_MS, box);
+    for (const button of document.querySelectorAll("[data-copy]")) {
+      button.addEventListener("click", () => copy(button));
+    }
+    if (document.querySelector("#result_list")) {
+      const isDue = () => document.querySelector("#result_list [data-unfinished]") !== null;
+      setTimeout(keepRenewing, 2 * POLL_MS, "#result_list", 2 * POLL_MS, isDue);
+    }
+    const box = document.querySelector("[data-renew]");
+    if (box) {
+      const pause = 1000 * Number(box.dataset.renew);
+      setTimeout(keepRenewing, pause, "[data-renew]", pause, () => true);
+    }
+    if (location.hash.startsWith("#attempt-")) {
+      document.querySelector(location.hash)?.classList.add("mv-target");
+    }
+  });
 })();

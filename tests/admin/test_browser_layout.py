@@ -1,0 +1,133 @@
+"""Does every page of the admin fit its screen, and stay up to date by itself? In a real browser."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import cache
+from django.urls import reverse
+from django.utils import timezone
+
+from tests import factories
+from tests.admin.test_browser_tasks import picture, stored
+from webhooks_app.models import ReplayJob
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.django_db(transaction=True)
+#: A phone, a tablet, a laptop; the theme changes its layout in between.
+WIDTHS = (390, 820, 1440)
+LONG_URL = "https://a-receiver-with-quite-a-long-name.example.org:8443/v1/projects/hooks/done"
+#: What sticks out of the window, or out of its card; what scrolls inside its own box does not.
+STICKS_OUT = """() => {
+  const found = [];
+  if (document.documentElement.scrollWidth > innerWidth + 1) found.push("the page");
+  const isBox = (e) => getComputedStyle(e).overflowX !== "visible";
+  const scrolls = (e) => e && e !== document.body && (isBox(e) || scrolls(e.parentElement));
+  for (const e of document.querySelectorAll(".mv-page *, #result_list *")) {
+    const box = e.closest(".mv-card");
+    const edge = Math.min(innerWidth, box ? box.getBoundingClientRect().right : innerWidth);
+    const text = document.createRange();
+    text.selectNodeContents(e);
+    const isShort = getComputedStyle(e).textOverflow === "ellipsis"; // on purpose, and it shows
+    const inside = e.children.length || isShort ? 0 : text.getBoundingClientRect().right;
+    const right = Math.max(e.getBoundingClientRect().right, inside);
+    const isRow = e.closest("#result_list") !== null; // a list is there to be seen whole
+    if (right > edge + 1 && (isRow || !scrolls(e))) found.push(`${e.tagName} ${e.innerText}`);
+  }
+  return found;
+}"""
+
+
+def fill() -> None:
+    """Make rows with long names and values of every kind."""
+    now = timezone.now()
+    place = factories.make_destination(
+        LONG_URL,
+        held_until=now + timedelta(hours=3),
+        hold_reason="breaker",
+        breaker_state="half_open",
+        failing_messages=123_456,
+        last_success_at=now - timedelta(days=40),
+    )
+    event = factories.make_event()
+    replay = factories.make_replay(
+        total=1_234_567, started_count=1_000_000, filters={"host": place.host, "status": "dead"}
+    )
+    factories.make_message(event=event, url=LONG_URL, replay=replay)
+    factories.make_dead_letter(url=LONG_URL, replay=replay)
+    factories.make_endpoint(LONG_URL, event_types=["task.completed", "task.failed"])
+    factories.make_api_key("a key with a name that is long, too", project_id="p" * 40)
+    factories.make_operator_action(target=f"{LONG_URL} (project)", reason="because of the " * 9)
+    factories.make_task("processing", current_step="rendering frames 120 of 240, shot 3 of 7")
+    failed = factories.make_task(
+        "failed", callback_url=LONG_URL, metadata='{"a": "' + "x" * 200 + '"}', traceback="y" * 300
+    )
+    stored(failed, "primary.png", "image/png", picture())
+
+
+def addresses() -> list[str]:
+    """Return every page: lists, rows, questions."""
+    from django.contrib import admin
+
+    found = [
+        "admin:index",
+        "admin:webhooks_app_webhookmessage_replay_with_filter_form",
+        "admin:tasks_app_apikey_add",
+        "admin:password_change",
+    ]
+    pages = [reverse(name) for name in found]
+    for model, page in admin.site._registry.items():
+        name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+        pages.append(reverse(f"{name}_changelist"))
+        for row in model._default_manager.all()[:3]:
+            pages.append(reverse(f"{name}_change", args=[row.pk]))
+            pages += [
+                reverse(f"{name}_{operation.name}", args=[row.pk])
+                for operation in getattr(page, "operations", ())
+            ]
+    return pages
+
+
+def test_every_page_fits_its_screen(page: Page, live_server: Any) -> None:
+    """Shows that nothing is cut off or sticks out, on a phone as on a desk."""
+    cache.clear()
+    fill()
+    faults = {}
+    for address in addresses():
+        page.goto(live_server.url + address)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            if found := page.evaluate(STICKS_OUT):
+                faults[width, address] = [text[:90] for text in found[:3]]
+    assert faults == {}
+
+
+def test_the_dashboard_moves_on_without_a_reload(page: Page, live_server: Any) -> None:
+    """Shows that a dashboard left open tells what happened since."""
+    cache.clear()
+    page.clock.install()
+    page.goto(live_server.url + reverse("admin:index"))
+    assert "No delivery in this time" in page.inner_text(".mv-page")
+    page.evaluate("window.isTheSamePage = true")
+    factories.make_delivery()
+    cache.clear()
+    page.clock.run_for(21_000)
+    page.locator(".mv-legend", has_text="interrupted").wait_for()
+    assert "Delivered" in page.inner_text(".mv-kpis")
+    assert page.evaluate("window.isTheSamePage") is True
+
+
+def test_the_list_of_replays_moves_on_without_a_reload(page: Page, live_server: Any) -> None:
+    """Shows that a replay's bar moves in the list, and that its end is told."""
+    job = factories.make_replay(total=10, started_count=1)
+    page.goto(live_server.url + reverse("admin:webhooks_app_replayjob_changelist"))
+    page.evaluate("window.isTheSamePage = true")
+    ReplayJob.objects.filter(pk=job.pk).update(started_count=6)
+    page.wait_for_function("document.querySelector('[data-unfinished]').value === 60")
+    ReplayJob.objects.filter(pk=job.pk).update(started_count=10, state="finished")
+    page.locator("#result_list", has_text="finished").wait_for()
+    assert page.evaluate("window.isTheSamePage") is True
