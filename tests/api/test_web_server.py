@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -328,6 +329,7 @@ def test_without_a_database_every_answer_is_a_problem_with_a_time(api_key: str) 
         assert server.call("GET", "/api/v1/tasks").status == 401
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed here")
 def test_every_example_of_the_api_page_works(api_key: str) -> None:
     """The page's shell blocks run from top to bottom, and no curl among them gets an error."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text()

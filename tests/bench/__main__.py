@@ -9,6 +9,7 @@ from importlib import import_module
 
 from rich.console import Console
 
+from tests import commit
 from tests.bench import place, report
 
 #: The module and function of each figure; looked up late, since some import Django's models.
@@ -46,12 +47,12 @@ def main() -> int:
     scale = place.SCALES[os.environ.get("QUICK", "")]
     place.prepare()
     console = Console(width=None if sys.stdout.isatty() else 140)
-    machine, commit = place.machine(), place.commit()
-    console.print(f"{machine}, commit {commit}")
+    machine, version = place.machine(), commit.current()
+    console.print(f"{machine}, commit {version}")
     for name in wanted or FIGURES:
         figures = _function(name)(scale)
         report.show(console, figures)
-        report.save(place.var_directory().parent / "bench.json", figures, machine, commit)
+        report.save(place.var_directory().parent / "bench.json", figures, machine, version)
     return 0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -132,15 +131,3 @@ def machine() -> str:
 def _server_version() -> str:
     with connect() as connection:
         return str(connection.execute("SHOW server_version").fetchone()[0])
-
-
-def commit() -> str:
-    """Return the commit that is measured, with a mark when files differ from it."""
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run(
-        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    changed = subprocess.run(
-        [*git, "status", "--porcelain"], capture_output=True, text=True, check=False
-    )
-    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

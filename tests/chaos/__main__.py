@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tests import commit
 from tests.chaos import kills, mutants, outages, place, points, races, report
 from tests.chaos.report import Figure
 
@@ -131,7 +132,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 140)
     about = {
         "machine": place.machine(),
-        "commit": place.commit(),
+        "commit": commit.current(),
         "seed": str(seed),
         "scale": "quick" if is_quick else "full",
     }

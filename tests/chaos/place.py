@@ -88,15 +88,3 @@ def machine() -> str:
         platform.machine(),
     )
     return f"{os.cpu_count()} x {cpu}, Python {platform.python_version()}"
-
-
-def commit() -> str:
-    """Return the commit that is tried, with a mark when files differ from it."""
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run(
-        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    changed = subprocess.run(
-        [*git, "status", "--porcelain"], capture_output=True, text=True, check=False
-    )
-    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

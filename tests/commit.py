@@ -1,0 +1,22 @@
+"""Which version of the code is a long programme looking at?"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def current() -> str:
+    """Return the commit, with a mark when files differ from it; nothing outside of a clone."""
+    if not shutil.which("git"):
+        return ""
+    head = _git("rev-parse", "--short", "HEAD")
+    return head + ("+changes" if _git("status", "--porcelain") else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
