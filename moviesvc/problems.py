@@ -22,7 +22,7 @@ from django.core.exceptions import (
     RequestDataTooBig,
     SuspiciousOperation,
 )
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import is_valid_path
@@ -147,6 +147,8 @@ class ProblemMiddleware:
         is_for_people = request.path.startswith(settings.ADMIN_PREFIX)
         if is_for_people and isinstance(error, (Http404, PermissionDenied)):
             return None
+        if isinstance(error, DataError) and "%00" in request.META.get("QUERY_STRING", ""):
+            error = SuspiciousOperation()  # a filter of the admin; PostgreSQL has no such text
         problem = as_problem(error)
         return None if problem is None else render(request, problem)
 

@@ -215,6 +215,15 @@ def test_what_happens_to_operators_is_on_their_record(admin_client: Client) -> N
 
 
 @pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
+def test_a_nul_in_a_filter_is_no_fault_of_ours(admin_client: Client) -> None:
+    """What PostgreSQL cannot store cannot be looked for: 400, and not 500."""
+    for query in ("status__exact=%00", "q=%00", "o=%00", "created_at__gte=%00"):
+        answer = admin_client.get(f"/admin/tasks_app/task/?{query}")
+        assert answer.status_code in (200, 302, 400), query
+    assert admin_client.get("/admin/tasks_app/task/?status__exact=%00").status_code == 400
+
+
 def test_an_error_below_the_admin_is_a_page(admin_client: Client) -> None:
     """Shows that a person gets sentences and a way back, not a problem document."""
     staff = Client()
