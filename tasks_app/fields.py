@@ -6,10 +6,9 @@ hear of it. Every field says what it wants in its message and which code it fail
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -17,6 +16,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from webhooks_app.described import Described, text_pattern
+from webhooks_app.requests import did_you_mean, unknown_names
 
 #: A request's object as given, and as it comes out of validation.
 Given = Mapping[str, Any]
@@ -29,12 +29,6 @@ _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def refuse(code: str, message: str) -> NoReturn:
     """Fail with one of the documented codes."""
     raise ValidationError(ErrorDetail(message, code))
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return `` Did you mean "x"?``, or nothing when no known word is near."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f' Did you mean "{near[0]}"?' if near else ""
 
 
 class Text(Described, serializers.CharField):
@@ -155,7 +149,7 @@ class Choice(Described, serializers.ChoiceField):
         known = [str(value) for value in self.choices]
         if not isinstance(data, (str, int)) or isinstance(data, bool):
             refuse("bad_type", f"Must be one of: {', '.join(known)}.")
-        hint = did_you_mean(str(data)[:100], known)
+        hint = did_you_mean(str(data), known)
         refuse("not_allowed", f"Must be one of: {', '.join(known)}.{hint}")
 
 
@@ -255,7 +249,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         """
         if not isinstance(data, Mapping):
             refuse("bad_type", "Must be an object.")
-        errors: dict[str, Any] = self._unknown(data)
+        errors: Members = unknown_names(data, self._members)
         values: dict[str, Any] = {}
         for name, field in self._members.items():
             if name not in data and not field.required:
@@ -277,15 +271,6 @@ class StrictSerializer(serializers.Serializer[Any]):
 
         ``values`` lacks what is missing or wrong; new faults go into ``errors``.
         """
-
-    def _unknown(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        errors: Members = {}
-        for name in data:
-            if name not in self._members:
-                hint = did_you_mean(name[:100], list(self._members))
-                message = f"There is no such field.{hint}"
-                errors[name] = [ErrorDetail(message, "unknown_field")]
-        return errors
 
 
 def _leave_out(name: str, field: Any, values: Members) -> None:

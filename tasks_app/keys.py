@@ -57,7 +57,7 @@ def issue(key: ApiKey, *, actor: str, reason: str) -> str:
 
 @transaction.atomic
 def revoke(prefix: str, *, actor: str, reason: str) -> bool:
-    """End a key with its next request; return whether there was an active one."""
+    """End a key within a second; return whether there was an active one."""
     # One conditional update: the model's own save() would rewrite the whole row.
     if not ApiKey.objects.filter(prefix=prefix, revoked=False).update(revoked=True):
         return False

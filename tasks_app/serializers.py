@@ -26,17 +26,14 @@ from tasks_app.fields import (
 )
 from tasks_app.models import Priority, Task, TaskStatus
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.conf import webhook_settings
-from webhooks_app.described import Described
 from webhooks_app.egress import EgressDenied, check_url, origin_of
 from webhooks_app.problems import FieldProblem, field_problems
-from webhooks_app.retry import MAX_WAIT_SECONDS, MAX_WAITS, resolve_policy
+from webhooks_app.requests import PROJECT_ID, RetryPolicy
 
 MAX_METADATA_BYTES = 16_384
 MAX_TASK_DATA_BYTES = 65_536
 LONGEST_TIMEOUT = max(task_type.max_timeout_seconds for task_type in TASK_TYPES.values())
 _PRIORITIES = {label: value for value, label in Priority.choices}
-PROJECT_ID = r"[A-Za-z0-9_-]{1,100}"
 
 
 def is_project_id(text: str) -> bool:
@@ -73,40 +70,6 @@ class PriorityField(Choice):
         return _PRIORITIES.get(value, value)
 
 
-class RetryPolicyField(Described, serializers.Field[Any, Any, Any, Any]):
-    """The name of a policy, or the waits themselves."""
-
-    def schema(self) -> dict[str, Any]:
-        """Return both forms."""
-        wait = {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS}
-        waits = {"type": "array", "items": wait, "maxItems": MAX_WAITS}
-        return {"anyOf": [{"enum": sorted(webhook_settings.POLICIES)}, waits]}
-
-    def to_internal_value(self, data: Any) -> Any:
-        """Return the policy as it was given."""
-        if not isinstance(data, (str, list)):
-            refuse("bad_type", "Must be the name of a policy or a list of waits in seconds.")
-        if data == "":
-            refuse("not_allowed", self._known())
-        try:
-            resolve_policy(data)
-        except ValueError as error:
-            is_name = isinstance(data, str)
-            refuse(
-                "not_allowed" if is_name else "out_of_range",
-                self._known() if is_name else str(error),
-            )
-        return data
-
-    @staticmethod
-    def _known() -> str:
-        return f"Known policies: {', '.join(sorted(webhook_settings.POLICIES))}."
-
-    def to_representation(self, value: Any) -> Any:
-        """Return the value as it is."""
-        return value
-
-
 class SubmitRequest(StrictSerializer):
     """The body of ``POST tasks/submit``; ``task_data`` is the business of `schemas`."""
 
@@ -120,7 +83,7 @@ class SubmitRequest(StrictSerializer):
     webhook_events = Items(
         child=Choice(list(events.EVENT_TYPES)), most=len(events.EVENT_TYPES), required=False
     )
-    retry_policy = RetryPolicyField(required=False)
+    retry_policy = RetryPolicy(required=False)
 
     def check(self, values: Members, data: Given, errors: Members) -> None:
         """Hold the time-out against the type's own maximum; list each event once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rest_framework import serializers
@@ -156,16 +156,18 @@ class RetryPolicy(Described, serializers.Field[Any, Any, Any, Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the policy as it was given."""
-        if not isinstance(data, str | list) or data == "":
-            raise refuse("bad_type", "Must be the name of a policy or a list of waits.")
+        if isinstance(data, str):
+            if data not in webhook_settings.POLICIES:
+                known = ", ".join(sorted(webhook_settings.POLICIES))
+                raise refuse("not_allowed", f"Known policies: {known}.")
+            return data
+        if not isinstance(data, list):
+            message = "Must be the name of a policy or a list of waits in seconds."
+            raise refuse("bad_type", message)
         try:
             resolve_policy(data)
         except ValueError as error:
-            known = ", ".join(sorted(webhook_settings.POLICIES))
-            message = f"Known policies: {known}." if isinstance(data, str) else str(error)
-            raise refuse(
-                "not_allowed" if isinstance(data, str) else "out_of_range", message
-            ) from None
+            raise refuse("out_of_range", str(error)) from None
         return data
 
     def to_representation(self, value: Any) -> Any:
@@ -241,15 +243,20 @@ def _is_object(data: Any) -> bool:
     return isinstance(data, Mapping)
 
 
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return `` Did you mean "x"?``, or nothing when no known word is near."""
+    near = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6)
+    return f' Did you mean "{near[0]}"?' if near else ""
+
+
 def unknown_names(given: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
     """Return an error for each name that is not known, with the nearest one that is."""
     names = list(known)
     errors: dict[str, Any] = {}
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(str(name)[:100], names, n=1, cutoff=0.6)
-            hint = f' Did you mean "{near[0]}"?' if near else ""
-            errors[name] = [ErrorDetail(f"There is no such field.{hint}", "unknown_field")]
+            message = f"There is no such field.{did_you_mean(str(name), names)}"
+            errors[name] = [ErrorDetail(message, "unknown_field")]
     return errors
 
 

@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from tasks_app import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
-from tasks_app.serializers import PROJECT_ID, is_project_id
+from tasks_app.serializers import is_project_id
 from webhooks_app.operator_command import OperatorCommand
+from webhooks_app.requests import PROJECT_ID
 
 NOTHING_FOUND = 3
 
@@ -22,7 +23,7 @@ class Command(OperatorCommand):
 
     help = (
         "Create an API key and print it, this once: only a hash is stored. Or --list the keys "
-        "there are, or --revoke one, which ends it with its next request."
+        "there are, or --revoke one, which ends it within a second."
     )
     examples = (
         ('"My app"', "a key that may do everything in all projects"),
