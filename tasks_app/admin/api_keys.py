@@ -111,7 +111,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
             "revoke",
             "Revoke",
             "tasks_app.change_apikey",
-            "Requests with this key are refused within a second. A revoked key cannot be brought back.",
+            "Requests with this key are refused within a second. It cannot be brought back.",
             _revoke,
             is_offered=lambda row: not row.revoked,
             icon="block",
