@@ -62,7 +62,10 @@ def _crowd(connection: Any, count: int) -> None:
     connection.execute(_QUEUE, {"count": count})
     for _ in range(count):
         wake.send_ticket("image_generation", "")
+    deadline = time.monotonic() + 60
     while connection.execute(_BUSY).fetchone()[0] < settings.RENDER_SLOTS:
+        if time.monotonic() > deadline:
+            raise RuntimeError("the seats were not taken")
         time.sleep(0.005)
 
 
