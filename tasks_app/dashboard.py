@@ -105,7 +105,7 @@ def _slowest(durations: list[tuple[Any, ...]]) -> list[Row]:
 def _slow_row(kind: str, count: int, median: float, slow: float, longest: float) -> Row:
     return row(
         kind.replace("_", " "),
-        f"half within {seconds_text(median)}, 95 % within {seconds_text(slow)} ({count:,})",
+        f"half within {seconds_text(median)}, 95 % within {seconds_text(slow)}, of {count:,}",
         [
             ("info", median, f"median {seconds_text(median)}"),
             ("violet", slow - median, f"95th percentile {seconds_text(slow)}"),

@@ -12,11 +12,13 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.utils import timezone
 
 from tasks_app.models import Task
+from tasks_app.serializers import check_task_data
 from tests import factories
 from webhooks_app.models import (
     WebhookDelivery,
@@ -31,7 +33,7 @@ KINDS = ("video_generation", "image_generation", "audio_generation")
 INPUTS: dict[str, Any] = {
     "video_generation": factories.SEED_REQUEST["task_data"],
     "image_generation": {"prompt": "A street in the rain, neon signs"},
-    "audio_generation": {"text": "The night was calm, and then the sea began to sing."},
+    "audio_generation": {"prompt": "The night was calm, and then the sea began to sing."},
 }
 SECONDS = {"video_generation": 41.0, "image_generation": 6.0, "audio_generation": 9.0}
 
@@ -75,6 +77,19 @@ RECEIVERS = (
         "no answer within 30 s",
     ),
 )
+
+
+@cache
+def accepted(task_type: str) -> dict[str, Any]:
+    """Return the input of a type as a submit would store it."""
+    return checked(task_type, INPUTS[task_type])
+
+
+def checked(task_type: str, task_data: dict[str, Any]) -> dict[str, Any]:
+    """Return an input as a submit would store it; it must be one that would be taken."""
+    data, problems = check_task_data(task_type, task_data)
+    assert not problems, problems
+    return data
 
 
 def fill(hours: float = 6.0, per_hour: int = 420, seed: int = 7) -> None:
@@ -130,7 +145,7 @@ def _task(rng: random.Random, ended: datetime) -> Task:
         id=uuid.UUID(int=rng.getrandbits(128), version=4),
         project_id="aurora",
         task_type=kind,
-        task_data=INPUTS[kind],
+        task_data=accepted(kind),
         status="completed" if is_good else "failed",
         error_code="" if is_good else "provider_error",
         error="" if is_good else "The provider gave up after 3 attempts.",
@@ -240,7 +255,7 @@ def _unfinished(rng: random.Random, now: datetime) -> None:
             factories.make_task(
                 "processing",
                 task_type=kind,
-                task_data=INPUTS[kind],
+                task_data=accepted(kind),
                 project_id="aurora",
                 callback_url=RECEIVERS[0].url,
                 progress=rng.uniform(0.2, 0.8),
@@ -251,7 +266,7 @@ def _unfinished(rng: random.Random, now: datetime) -> None:
         for number in range(queued):
             factories.make_task(
                 task_type=kind,
-                task_data=INPUTS[kind],
+                task_data=accepted(kind),
                 project_id="lumen",
                 callback_url=RECEIVERS[1].url,
                 created_at=now - timedelta(seconds=3 * number),

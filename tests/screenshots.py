@@ -60,6 +60,7 @@ def _media() -> None:
     """Make one real task of each type with the built-in renderer."""
     from tasks_app import runner
     from tasks_app.lifecycle import Submit, submit
+    from tests import believable, factories
 
     inputs = {
         "video_generation": {
@@ -67,10 +68,20 @@ def _media() -> None:
             "video_params": {"resolution": "1280x720", "duration_s": 4},
         },
         "image_generation": {"prompt": "A lighthouse at dusk"},
-        "audio_generation": {"text": "The night was calm, and then the sea began to sing."},
+        "audio_generation": {"prompt": "The night was calm, and then the sea began to sing."},
     }
+    key, _ = factories.make_api_key("screenshots")
     for task_type, task_data in inputs.items():
-        submit(Submit(project_id="screenshots", task_type=task_type, task_data=task_data))
+        submit(
+            Submit(
+                project_id="screenshots",
+                task_type=task_type,
+                task_data=believable.checked(task_type, task_data),
+                metadata='{"userId": "user-123", "shot": "SH010"}',
+                api_key=key,
+                request_id="f3b1c9d24e6a4b0f9d7a52c81e0b6a34",
+            )
+        )
         runner.run_next(task_type)
 
 

@@ -114,9 +114,7 @@ def log_attempt(message: Claimed, result: AttemptResult, *, is_last: bool) -> No
     """Write the line, or the two lines, of one attempt."""
     callback_url = _shown(message.url)
     # After the keys of the fixed texts, so that what operators grep for stays as it is.
-    more = {"message_id": message.event_id}
-    if message.request_id:
-        more["request_id"] = message.request_id
+    more = _ids(message.event_id, message.request_id)
     if not result.error_code:
         logger.info(
             "Webhook sent successfully",
@@ -136,14 +134,18 @@ def log_attempt(message: Claimed, result: AttemptResult, *, is_last: bool) -> No
         **more,
     )
     if is_last:
-        log_dead_letter(message.url, message.subject, message.event_id)
+        log_dead_letter(message.url, message.subject, message.event_id, message.request_id)
 
 
-def log_dead_letter(url: str, subject: str, event_id: str) -> None:
+def _ids(event_id: str, request_id: str) -> dict[str, str]:
+    return {"message_id": event_id} | ({"request_id": request_id} if request_id else {})
+
+
+def log_dead_letter(url: str, subject: str, event_id: str, request_id: str) -> None:
     """Write the line of a message that nobody will try again by itself."""
     logger.error(
         "Failed to send webhook after all retries",
         callback_url=safe_url(url),
         task_id=subject,
-        message_id=event_id,
+        **_ids(event_id, request_id),
     )

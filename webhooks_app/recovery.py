@@ -64,7 +64,8 @@ RETURNING id
 """
 
 _DEAD_LETTERS = """
-SELECT message.url, event.subject, event.event_id FROM webhooks_app_webhookmessage message
+SELECT message.url, event.subject, event.event_id, event.request_id
+FROM webhooks_app_webhookmessage message
 JOIN webhooks_app_webhookevent event ON event.id = message.event_id
 WHERE message.id = ANY(%s) AND message.status = 'dead'
 """
@@ -98,8 +99,8 @@ async def expire_held(connection: Connection, max_wait_seconds: float) -> list[i
 
 async def dead_letters(
     connection: Connection, message_ids: Sequence[int]
-) -> list[tuple[str, str, str]]:
-    """Return (url, subject, event id) of those messages that are dead, for their log lines."""
+) -> list[tuple[str, str, str, str]]:
+    """Return (url, subject, event id, request id) of those messages that are dead, for their log lines."""
     async with connection.cursor() as cursor:
         await cursor.execute(_DEAD_LETTERS, [list(message_ids)])
         return list(await cursor.fetchall())

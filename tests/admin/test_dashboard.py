@@ -151,8 +151,8 @@ def test_queue_is_shown_by_type_and_state_and_types_by_slowness() -> None:
         "audio generation": "0 running, 1 queued",
     }
     assert [(row.name, row.value) for row in shown["slowest"]] == [
-        ("video generation", "half within 40 s, 95 % within 40 s (1)"),
-        ("image generation", "half within 4 s, 95 % within 4 s (1)"),
+        ("video generation", "half within 40 s, 95 % within 40 s, of 1"),
+        ("image generation", "half within 4 s, 95 % within 4 s, of 1"),
     ]
     assert cards(shown) == {"Queued tasks": "3", "Running tasks": "1"}
 

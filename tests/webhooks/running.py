@@ -63,6 +63,7 @@ def publish(
     body: bytes = b'{"n":1}',
     is_terminal: bool = True,
     policy: str | Sequence[float] | None = SHORT_POLICY,
+    request_id: str = "",
 ) -> WebhookEvent:
     """Owe one event to ``url``."""
     return outbox.publish(
@@ -73,6 +74,7 @@ def publish(
         body=body,
         is_terminal=is_terminal,
         targets=[outbox.Target(url, policy)],
+        request_id=request_id,
     )
 
 

@@ -71,13 +71,14 @@ def test_failing_receiver_gets_policy_then_success(
 def test_exhausted_policy_is_a_dead_letter(
     engine: EngineThread, receiver: Receiver, count_logged: Callable[[str], int]
 ) -> None:
-    """A receiver that always fails gets exactly four attempts, and the three log texts."""
+    """A receiver that always fails gets four attempts; every line names the request behind it."""
     receiver.answer(500)
-    event = publish(receiver.url)
+    event = publish(receiver.url, request_id="req-1")
     wait_until(lambda: status_of(event) == "dead")
     assert len(receiver.requests) == len(attempts_of(event)) == 4
     wait_until(lambda: count_logged("Webhook request failed") == 4)
     wait_until(lambda: count_logged("Failed to send webhook after all retries") == 1)
+    wait_until(lambda: count_logged("request_id=req-1") == 5)
 
 
 def test_gone_is_dead_at_once(engine: EngineThread, receiver: Receiver) -> None:

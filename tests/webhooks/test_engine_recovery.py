@@ -83,12 +83,13 @@ def test_message_that_kills_every_engine_becomes_a_dead_letter(
 ) -> None:
     """A fifth death without a retry left is the end, and is logged like every dead letter."""
     hold(receiver.url)
-    event = publish(receiver.url, policy=[])
+    event = publish(receiver.url, policy=[], request_id="req-1")
     for _ in range(5):
         die_once(event)
     assert status_of(event) == "dead"
     assert event.messages.get().finished_at is not None
     wait_until(lambda: count_logged("Failed to send webhook after all retries") == 1)
+    assert count_logged("request_id=req-1") == 1
 
 
 def test_an_answer_between_deaths_begins_the_count_anew(

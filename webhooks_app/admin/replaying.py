@@ -141,7 +141,8 @@ def _start(request: HttpRequest, filters: MessageFilters, cleaned: dict[str, Any
         source="admin",
     )
     replay.advance(job.pk)  # the first batch at once; the engine does the rest
-    messages.success(request, f"The replay of {job.total:,} messages has begun.")
+    plural = "s" * (job.total != 1)
+    messages.success(request, f"The replay of {job.total:,} message{plural} has begun.")
     return HttpResponseRedirect(reverse("admin:webhooks_app_replayjob_change", args=[job.pk]))
 
 

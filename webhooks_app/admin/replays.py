@@ -55,8 +55,10 @@ def progress(row: ReplayJob) -> dict[str, Any]:
         "state": row.state,
         "percent": round(percent(row), 1),
         "text": ", ".join(steps),
-        "outcome": f"{seen.delivered:,} delivered, {seen.pending:,} on their way, "
-        f"{seen.dead:,} dead again, {seen.ended_otherwise:,} ended otherwise",
+        "delivered": f"{seen.delivered:,}",
+        "pending": f"{seen.pending:,}",
+        "dead": f"{seen.dead:,}",
+        "otherwise": f"{seen.ended_otherwise:,}",
         "is_over": row.state != "running" and not seen.pending,
     }
 

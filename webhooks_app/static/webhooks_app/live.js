@@ -28,11 +28,10 @@
       setTimeout(follow, 5 * POLL_MS, box);
       return;
     }
-    if ("percent" in answer) {
-      put("bar", answer.percent);
-      put("percent", `${answer.percent} %`);
+    if ("percent" in answer) put("bar", answer.percent);
+    for (const [name, value] of Object.entries(answer)) {
+      put(name, name === "percent" ? `${value} %` : value);
     }
-    for (const name of ["state", "text", "took", "outcome"]) if (name in answer) put(name, answer[name]);
     // Where a page names its version, anything new is worth all of it again.
     const seen = box.dataset.liveVersion;
     const isNew = seen !== undefined && seen !== answer.version;
