@@ -100,7 +100,7 @@ async def expire_held(connection: Connection, max_wait_seconds: float) -> list[i
 async def dead_letters(
     connection: Connection, message_ids: Sequence[int]
 ) -> list[tuple[str, str, str, str]]:
-    """Return (url, subject, event id, request id) of those messages that are dead, for their log lines."""
+    """Return (url, subject, event id, request id) of those that are dead, for their log lines."""
     async with connection.cursor() as cursor:
         await cursor.execute(_DEAD_LETTERS, [list(message_ids)])
         return list(await cursor.fetchall())
