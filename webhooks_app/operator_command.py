@@ -40,6 +40,11 @@ class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
 class OperatorCommand(BaseCommand):
     """A command whose help has examples and exit codes."""
 
+    #: Django's own options still work; twenty lines about them would hide ours.
+    suppressed_base_arguments = {
+        *("--version", "--verbosity", "--settings", "--pythonpath", "--traceback"),
+        *("--no-color", "--force-color", "--skip-checks"),
+    }
     #: What can be pasted after `manage.py`, each with a word on what it is for.
     examples: Sequence[tuple[str, str]] = ()
     #: Exit code -> what it means. 0 is always there.

@@ -42,6 +42,7 @@ def test_help_has_a_description_examples_and_exit_codes(name: str) -> None:
     assert len(str(parser.description)) > 60
     assert "Examples:" in text
     assert "Exit codes:" in text
+    assert "--pythonpath" not in text, "Django's own options hide the command's"
     assert 0 in command.exit_codes
     assert all(action.help for action in parser._actions), "an option without a word on it"
     for arguments, purpose in command.examples:

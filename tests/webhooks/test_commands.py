@@ -141,6 +141,10 @@ def test_simulated_retries_are_those_of_the_engine(capsys):
     times = [line.split("+")[1].split()[0] for line in text.splitlines()]
     assert [float(time) for time in times] == [0, 1, 3, 7]
     assert "dead: retries_exhausted" in text
+    assert (
+        "+    7200.000 s        2 h  200"
+        in run(capsys, "simulate_retries", "--policy", "7200", "500", "200")[1]
+    )
     code, text = run(capsys, "simulate_retries", "429@30", "200")
     assert code == 0
     assert "retry in 30.000 s" in text

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app.conf import read_policy, webhook_settings
+from webhooks_app.explain import seconds_text
 from webhooks_app.operator_command import OperatorCommand
 from webhooks_app.retry import (
     AttemptResult,
@@ -90,7 +91,11 @@ def _answer(text: str, duration_seconds: float) -> AttemptResult:
 
 def _line(attempt: SimulatedAttempt) -> str:
     answer = attempt.result.status or attempt.result.error_code
-    return f"{attempt.attempt_number:3}  +{attempt.at:12.3f} s  {answer!s:16}  {_verdict(attempt)}"
+    after = seconds_text(attempt.at) if attempt.at else "at once"
+    return (
+        f"{attempt.attempt_number:3}  +{attempt.at:12.3f} s  {after:>9}  "
+        f"{answer!s:16}  {_verdict(attempt)}"
+    )
 
 
 def _verdict(attempt: SimulatedAttempt) -> str:
