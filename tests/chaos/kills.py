@@ -39,8 +39,8 @@ def f1(var: Path, kills: int, seed: int) -> Figure:
 
 def _warm(scene: Scene) -> dict[str, int]:
     """Let every process have done something before its resources are counted."""
-    with scene.load(threads=1) as warm:
-        wait_until(lambda: len(warm.accepted) >= 3, timeout=30)
+    with scene.load() as warm:  # with as many clients, so that as many threads wake up
+        wait_until(lambda: len(warm.accepted) >= 20, timeout=30)
     scene.settle(30)
     # The ledger of the run must not miss these tasks: they belong to another project.
     counted = scene.resources()

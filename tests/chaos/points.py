@@ -119,7 +119,8 @@ def play(stage: Stage, receiver: Receiver, case: Case, frozen_seconds: float = 5
         victim.terminate(3)
     _survive(stage, victim, scope, case.action, frozen_seconds)
     case.met = stage.has_met(faults)
-    history = stage.history(scope, [task_id], receiver, crashes=2)
+    # Three events of a task may be under way at once.
+    history = stage.history(scope, [task_id], receiver, crashes=2, repeats_per_crash=3)
     case.violations = ledger.check(history)
     case.duplicates = ledger.duplicates(history)
     case.attempts_interrupted = sum(row.outcome == "interrupted" for row in history.deliveries)

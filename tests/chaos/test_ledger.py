@@ -148,6 +148,11 @@ def deliver_twice(history: History) -> None:
     history.posts = [post(1, 200), post(2, 200)]
 
 
+def deliver_once_more_than_crashes(history: History) -> None:
+    history.crashes, history.repeats_per_crash = 1, 3
+    history.posts = [post(1, 200), post(2, 200), post(3, 200)]
+
+
 def keep_a_dead_lease(history: History) -> None:
     history.tasks["task-1"].is_zombie = True
 
@@ -184,6 +189,7 @@ BROKEN: list[tuple[str, Callable[[History], None]]] = [
     ("I7", forge_the_signature),
     ("I7", turn_time_back),
     ("I8", deliver_twice),
+    ("I8", deliver_once_more_than_crashes),
     ("I9", keep_a_dead_lease),
     ("I9", leave_an_attempt_open),
     ("I10", skip_a_number),
