@@ -118,9 +118,8 @@ MUTANTS = (
     Mutant(
         "fencing of a recorded outcome",
         "webhooks_app/claims.py",
-        "WHERE message.id = result.message_id AND message.status = 'pending'\n"
-        "  AND message.lease_token = result.token",
-        "WHERE message.id = result.message_id",
+        "WHERE message.id = result.message_id AND message.lease_token = result.token\n",
+        "WHERE message.id = result.message_id\n",
         (*ENGINE, "tests/webhooks/test_races.py"),
     ),
     Mutant(

@@ -153,6 +153,22 @@ def test_message_that_ended_under_way_keeps_its_end_and_its_attempt_its_truth(
     assert event.messages.get().retry_step == 0
 
 
+def test_late_answer_does_not_move_a_message_that_another_engine_has(
+    engine: EngineThread, receiver: Receiver
+) -> None:
+    """Whose lease ran out and was given to another closes its attempt, and leaves the message."""
+    receiver.answer(Answer(200, delay=0.3))
+    event = publish(receiver.url)
+    receiver.wait_for(1)
+    other = uuid.uuid4()
+    event.messages.update(
+        lease_token=other, lease_expires_at=timezone.now() + timedelta(seconds=60)
+    )
+    wait_until(lambda: attempts_of(event)[0].outcome == "succeeded")
+    message = event.messages.get()
+    assert (message.status, message.lease_token) == (MessageStatus.PENDING, other)
+
+
 def test_pruning_beside_deliveries_holds_nobody_up(
     engine: EngineThread, receiver: Receiver
 ) -> None:
