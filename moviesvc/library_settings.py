@@ -44,11 +44,18 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "AI Movie Task Service",
     "VERSION": "1.0.0",
-    "DESCRIPTION": "Submit generation tasks; get a signed webhook when each one is done.",
+    "DESCRIPTION": "Submit generation tasks; get a signed webhook when each one is done.\n\n"
+    "Send your key as `X-API-Key` (*Authorize* does it for the calls you try here). Times are UTC. "
+    "Every error is `application/problem+json` and names the `request_id` to ask about.",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "/static/webhooks_app/icon.svg",
+    "SWAGGER_UI_SETTINGS": {
+        "deepLinking": True,
+        "defaultModelsExpandDepth": 0,
+        "displayRequestDuration": True,
+    },
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": False,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,

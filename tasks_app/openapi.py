@@ -176,6 +176,15 @@ def _webhook(event_type: str) -> OpenApiWebhook:
 WEBHOOKS = [_webhook(event_type) for event_type in EVENT_TYPES]
 
 
+#: In the order in which they are read.
+TAGS = [
+    {"name": "tasks", "description": "Submit work, watch it, fetch what came of it"},
+    {"name": "webhooks", "description": "What is sent to you, and what became of it"},
+    {"name": "service", "description": "Is it well?"},
+]
+FIRST = "/api/v1/tasks/submit"
+
+
 def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     """Add to the generated document what holds for every operation (a postprocessing hook)."""
     result["components"].setdefault("schemas", {}).update(COMPONENTS)
@@ -185,7 +194,10 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
             if isinstance(described, dict) and "responses" in described:
                 _add_errors(path, described)
                 _add_examples(described)
+                _add_summary(described)
                 described["tags"] = [_tag(path)]
+    result["tags"] = TAGS
+    result["paths"] = {FIRST: result["paths"].pop(FIRST), **result["paths"]}
     _drop_marks(result)
     return result
 
@@ -206,6 +218,12 @@ def _add_errors(path: str, described: dict[str, Any]) -> None:
         if int(status) >= 400:
             response.setdefault("content", {PROBLEM_TYPE: {"schema": ref("Problem")}})
     described["responses"] = dict(sorted(responses.items()))
+
+
+def _add_summary(described: dict[str, Any]) -> None:
+    """Give a method that has a sentence about itself, but no line in the list, one there."""
+    if "summary" not in described:
+        described["summary"] = described.pop("description").removesuffix(".")
 
 
 def _add_examples(described: dict[str, Any]) -> None:

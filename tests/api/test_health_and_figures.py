@@ -59,6 +59,16 @@ def test_the_schema_names_requests_answers_webhooks_and_errors() -> None:
     assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
 
 
+def test_the_schema_can_be_read_from_the_top() -> None:
+    """Submitting comes first, and every call says in its line what it is for."""
+    document = json.loads(Client().get("/api/v1/schema").content)
+    assert [tag["name"] for tag in document["tags"]] == ["tasks", "webhooks", "service"]
+    assert next(iter(document["paths"])) == "/api/v1/tasks/submit"
+    calls = [call for methods in document["paths"].values() for call in methods.values()]
+    assert [call["operationId"] for call in calls if not call.get("summary")] == []
+    assert {call["tags"][0] for call in calls} == {"tasks", "webhooks", "service"}
+
+
 def test_the_docs_page_loads_nothing_from_elsewhere() -> None:
     """The page, its script and every file it names come from this service."""
     page = Client().get("/api/v1/docs")
