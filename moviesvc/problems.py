@@ -29,7 +29,7 @@ from django.urls import is_valid_path
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
-from tasks_app import json_format, throttling
+from tasks_app import json_format, media, throttling
 from webhooks_app.problems import ApiProblem, field_problems, invalid, not_found
 
 logger = structlog.get_logger(__name__)
@@ -213,10 +213,12 @@ def not_allowed(request: HttpRequest, exception: Exception) -> HttpResponse:
     return render(request, ApiProblem(403, "forbidden", "This is not allowed."))
 
 
-def _page(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
+def _page(
+    request: HttpRequest, status: int, title: str, text: str, template: str = "moviesvc/error.html"
+) -> HttpResponse:
     """Return an error as a page of the admin."""
     context = {**admin.site.each_context(request), "title": title, "text": text}
-    return TemplateResponse(request, "moviesvc/error.html", context, status=status).render()
+    return TemplateResponse(request, template, context, status=status).render()
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -241,19 +243,18 @@ class AdminLoginThrottle:
             address = throttling.client_address(request)
             verdict = throttling.take(f"login:{address}", self.TRIES_PER_MINUTE)
             if not verdict.is_allowed:
-                return _wait_and_see(throttling.rate_limited(verdict))
+                return _wait_and_see(request, throttling.rate_limited(verdict))
         return self.get_response(request)
 
 
-def _wait_and_see(problem: ApiProblem) -> HttpResponse:
+def _wait_and_see(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
     """Return the answer for a person at the login page."""
-    text = "Too many attempts to log in from your address. Wait a minute, then try again.\n"
-    return HttpResponse(
-        text,
-        status=problem.status_code,
-        content_type="text/plain; charset=utf-8",
-        headers=problem.headers,
-    )
+    title = "Too many attempts to log in from your address"
+    wait = "Wait a minute, then try again."
+    answer = _page(request, problem.status_code, title, wait, "moviesvc/wait.html")
+    for name, value in problem.headers.items():
+        answer[name] = value
+    return answer
 
 
 class ContentSecurityPolicy:
@@ -263,7 +264,8 @@ class ContentSecurityPolicy:
     # unsafe-eval: the admin theme's Alpine.js compiles its expressions.
     PAGES = (
         "default-src 'self'; script-src 'self'{eval}; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data:; media-src 'self'; object-src 'none'; base-uri 'none'; "
+        "img-src 'self' data:{media}; media-src 'self'{media}; object-src 'none'; "
+        "base-uri 'none'; "
         "form-action 'self'; frame-ancestors 'none'"
     )
     DATA = "default-src 'none'; frame-ancestors 'none'"
@@ -276,6 +278,9 @@ class ContentSecurityPolicy:
         response = self.get_response(request)
         is_page = response.get("Content-Type", "").startswith("text/html")
         is_admin = request.path.startswith(settings.ADMIN_PREFIX)
-        page = self.PAGES.format(eval=" 'unsafe-eval'" if is_admin else "")
+        page = self.PAGES.format(
+            eval=" 'unsafe-eval'" if is_admin else "",
+            media=f" {media.foreign_origin()}".rstrip() if is_admin and is_page else "",
+        )
         response.setdefault("Content-Security-Policy", page if is_page else self.DATA)
         return response

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import signing
@@ -153,6 +154,14 @@ def media_url(file: MediaFile) -> str:
         expires = int(time.time()) + settings.MEDIA_URL_TTL
         url += f"?expires={signing.Signer(salt=_SALT).sign(f'{file.id}:{expires}')}"
     return url
+
+
+def foreign_origin() -> str:
+    """Return the origin that media links redirect to, where that is not ours: a bucket's."""
+    if not settings.S3_BUCKET:
+        return ""
+    place = urlsplit(default_storage.url("any"))
+    return f"{place.scheme}://{place.netloc}"
 
 
 def serve(request: HttpRequest, media_id: str, token: str, name: str) -> HttpResponseBase:

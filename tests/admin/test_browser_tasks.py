@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import math
 import re
+import threading
 import wave
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import av
 import numpy as np
@@ -108,6 +111,52 @@ def test_a_picture_is_shown_and_a_sound_can_be_heard(page: Page, live_server: An
     page.evaluate("() => { const a = document.querySelector('audio'); a.muted = true; a.play(); }")
     page.wait_for_function("document.querySelector('audio').currentTime > 0.2")
     assert page.evaluate("document.querySelector('audio').duration") == pytest.approx(3, abs=0.1)
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """A store elsewhere that has one file, as S3 would: at an address of its own, signed."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        """Answer with the picture, whatever is asked for."""
+        self.asked.append(self.path)
+        content = picture()
+        self.send_response(200)
+        self.send_header("Content-Type", "image/png")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def bucket(settings: Any) -> Iterator[str]:
+    """Keep files in a bucket; the address of its server."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    settings.S3_BUCKET = "films"
+    names = {"bucket_name": "films", "endpoint_url": address, "region_name": "eu-west-1"}
+    keys = {"access_key": "access", "secret_key": "secret"}
+    storage = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": names | keys}
+    settings.STORAGES = {**settings.STORAGES, "default": storage}
+    yield address
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_picture_in_a_bucket_is_shown(bucket: str, page: Page, live_server: Any) -> None:
+    """Shows that the page's policy lets a media link lead to the store, and nowhere else."""
+    task = factories.make_task("completed", task_type="image_generation")
+    factories.make_media_file(task, path="results/shot.png", media_type="image/png")
+    open_task(page, live_server, task)
+    page.wait_for_function("document.querySelector('figure img').naturalWidth === 64")
+    assert Bucket.asked[0].startswith("/films/results/shot.png?")
+    policy = page.request.get(page.url).headers["content-security-policy"]
+    assert f"media-src 'self' {bucket};" in policy
 
 
 def test_a_running_task_moves_on_without_a_reload(page: Page, live_server: Any) -> None:
