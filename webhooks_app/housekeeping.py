@@ -37,6 +37,7 @@ class Housekeeping:
     async def run(self, connection: claims.Connection) -> None:
         """Do the chores every second until cancelled."""
         metrics.engines().set(1)
+        await claims.fix_plans(connection)
         while True:
             metrics.in_flight().set(self._paces.in_flight)
             await self.recover(connection)

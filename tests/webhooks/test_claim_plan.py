@@ -13,7 +13,7 @@ from django.db import connection
 
 from tests.waiting import wait_until
 from tests.webhooks.running import publish, publish_bulk
-from webhooks_app import claims
+from webhooks_app import claims, recovery
 from webhooks_app.database import connect
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -69,6 +69,28 @@ def test_record_finds_its_rows_by_id_however_much_is_pending() -> None:
     plan = asyncio.run(plan_of_record())
     found = re.findall(r"Index Scan(?: Backward)? using webhooks_app_(\w+)", plan)
     assert sorted(found) == ["webhookdelivery_pkey", "webhookmessage_pkey"], plan
+
+
+async def plan_of(statement: str) -> str:
+    """Return the plan of a statement without parameters on a connection of the engine."""
+    async with await connect("test") as engines:
+        await claims.fix_plans(engines)
+        cursor = await engines.execute(f"EXPLAIN {statement}")
+        return "\n".join(row[0] for row in await cursor.fetchall())
+
+
+@pytest.mark.parametrize("statement", [recovery._EXPIRED_LEASES, recovery._CLOSE_ENDED])
+def test_recovery_reads_what_is_under_way_and_no_backlog(statement: str) -> None:
+    """With statistics of before the rush, recovery begins at the open attempts and goes by id."""
+    publish("https://a.example.org/x", subject="first")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE webhooks_app_webhookmessage, webhooks_app_webhookdelivery")
+    publish_bulk("https://a.example.org/x", 5_000)
+    plan = asyncio.run(plan_of(statement))
+    found = set(re.findall(r"Index Scan(?: Backward)? using (\w+)", plan))
+    assert found >= {"delivery_outcome_page", "webhooks_app_webhookmessage_pkey"}, plan
+    assert plan.count("Index Cond:") == plan.count("Index Scan"), plan  # none is walked whole
+    assert "Seq Scan" not in plan
 
 
 def _hot_updates() -> int:
