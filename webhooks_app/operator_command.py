@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 NO_DATABASE = 4
+INTERRUPTED = 130  # as shells have it
 _NOT_MIGRATED = (errors.UndefinedTable, errors.UndefinedColumn)
 
 #: Off a terminal a line is written at most so often.
@@ -51,9 +52,11 @@ class OperatorCommand(BaseCommand):
     exit_codes: Mapping[int, str] = {}
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run, and answer a database that is away or not set up with a sentence and code 4."""
+        """Run; a database that is away or not set up, and Ctrl-C, are a sentence and a code."""
         try:
             return super().execute(*args, **options)
+        except KeyboardInterrupt:
+            raise CommandError("Stopped.", returncode=INTERRUPTED) from None
         except OperationalError as error:
             text = f"The database does not answer: {str(error).strip()}"
             raise CommandError(text, returncode=NO_DATABASE) from error

@@ -47,9 +47,14 @@ Asked = dict[str, Any]
 
 
 def through_admin(asked: Asked) -> None:
-    """Fill in the form, look at what it shows, and say yes."""
+    """Fill in the form, look at what it shows, and say yes; or tick rows in the list."""
     client = Client()
     client.force_login(factories.make_staff())
+    if "ids" in asked:
+        ticked = {"action": "replay_selected", "_selected_action": asked["ids"], "confirmed": "1"}
+        address = reverse("admin:webhooks_app_webhookmessage_changelist")
+        assert client.post(address, {**ticked, "reason": REASON}).status_code == 302
+        return
     names = {"status": "any", "reason": REASON, **asked}
     address = reverse(FILTER_PAGE)
     shown = client.post(address, names).content.decode()
@@ -62,9 +67,9 @@ def through_api(asked: Asked) -> None:
     """Send the request."""
     client = Client(headers={"x-api-key": factories.make_api_key()[1]})
     names = {"target_url": "callback_url"}
-    body: Asked = {"reason": REASON, "filter": {"status": "any"}}
+    body: Asked = {"reason": REASON, "filter": {} if "ids" in asked else {"status": "any"}}
     for name, value in asked.items():
-        place = body["filter"] if name in ("host", "status", "error_code") else body
+        place = body["filter"] if name in ("host", "status", "error_code", "ids") else body
         place[names.get(name, name)] = value
     answer = client.post("/api/v1/webhooks/replays", body, content_type="application/json")
     assert answer.status_code == 202, answer.content
@@ -72,9 +77,10 @@ def through_api(asked: Asked) -> None:
 
 def through_command(asked: Asked) -> None:
     """Type the command."""
-    names = {"target_url": "to", "error_code": "error"}
+    names = {"target_url": "to", "error_code": "error", "ids": "id"}
     options = {names.get(name, name): value for name, value in asked.items()}
-    call_command("replay_webhooks", **{"status": "any", "reason": REASON, "yes": True, **options})
+    status = "" if "ids" in asked else "any"
+    call_command("replay_webhooks", **{"status": status, "reason": REASON, "yes": True, **options})
 
 
 DOORS: dict[str, Callable[[Asked], None]] = {
@@ -92,6 +98,7 @@ def comparable(job: ReplayJob, made: dict[str, WebhookMessage]) -> dict[str, Any
     first = min(m.pk for m in made.values())
     for name in ("last_message_id", "highest_message_id"):
         values[name] -= first
+    values["filters"].update(ids=[pk - first for pk in values["filters"].get("ids", ())])
     return values
 
 
@@ -107,7 +114,8 @@ def outcome_through(door: str, asked: Asked) -> dict[str, Any]:
     """Play the scene through one door, on tables that are as before afterwards."""
     with transaction.atomic():
         made = scene()
-        DOORS[door](asked)
+        ticked = {"ids": [made[name].pk for name in asked["ticked"]]} if "ticked" in asked else {}
+        DOORS[door](ticked or asked)
         while replay.advance_running_jobs():
             pass
         (job,) = ReplayJob.objects.all()
@@ -137,8 +145,9 @@ def outcome_through(door: str, asked: Asked) -> dict[str, Any]:
         {"host": HOST, "status": "delivered"},
         {"error_code": "http_status", "rate": 400.0},
         {"host": HOST, "target_url": BACKUP},
+        {"ticked": ("dead", "delivered", "leased", "stopped")},
     ],
-    ids=["a host", "dead letters", "delivered", "an error, at a rate", "to another URL"],
+    ids=["a host", "dead letters", "delivered", "at a rate", "to another URL", "a selection"],
 )
 def test_the_same_case_leaves_the_same_rows_through_each_door(asked: Asked) -> None:
     """Shows that job, counts, messages, reason and record are the same, whoever asked where."""

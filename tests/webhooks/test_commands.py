@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -99,6 +100,30 @@ def test_waiting_ends_with_0_when_all_were_delivered(capsys, monkeypatch):
     code, text = run(capsys, "replay_webhooks", "--yes", "--wait")
     assert code == 0
     assert "1 delivered" in text
+
+
+def test_a_replay_is_cancelled_by_command_and_outlives_ctrl_c(capsys, monkeypatch):
+    """Proves that a command that is left says how to end its replay, and that this ends it."""
+    for _ in range(3):
+        make_message("dead")
+
+    def give_up(*args):  # stands in for the operator, who has waited long enough
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(replay, "progress", give_up)
+    options = ("--yes", "--wait", "--rate", "1", "--reason", "a try")
+    code, text = run(capsys, "replay_webhooks", *options)
+    job = ReplayJob.objects.get()
+    assert (code, job.state, job.started_count) == (130, "running", 1)
+    assert f"replay_webhooks --cancel {job.pk}" in text
+    code, text = run(capsys, "replay_webhooks", "--cancel", str(job.pk), "--reason", "too fast")
+    assert (code, ReplayJob.objects.get().state) == (0, "cancelled")
+    assert "1 of 3 messages were set going" in text
+    assert WebhookMessage.objects.filter(status="dead").count() == 2
+    line = OperatorAction.objects.get(action="replay.cancel")
+    assert (line.actor.split()[0], line.reason) == ("command", "too fast")
+    assert run(capsys, "replay_webhooks", "--cancel", str(job.pk))[0] == 3
+    assert run(capsys, "replay_webhooks", "--cancel", str(uuid.uuid4()))[0] == 3
 
 
 def test_the_same_case_through_the_api_and_the_command_gives_the_same_rows(capsys):

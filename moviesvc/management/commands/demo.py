@@ -55,6 +55,7 @@ class Command(OperatorCommand):
     exit_codes = {
         0: "three tasks completed, three webhooks arrived and verified",
         1: "something did not; it says what",
+        130: "Ctrl-C",
     }
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app import retention
 from webhooks_app.conf import webhook_settings
-from webhooks_app.operator_command import OperatorCommand, progress
+from webhooks_app.operator_command import INTERRUPTED, OperatorCommand, progress
 
 
 class Command(OperatorCommand):
@@ -24,7 +24,12 @@ class Command(OperatorCommand):
         ("", "what the daily sweep would do, now"),
         ("--days 7", "the disk is full: keep a week only"),
     )
-    exit_codes = {0: "done (or counted)", 1: "the database refused", 2: "wrong usage"}
+    exit_codes = {
+        0: "done (or counted)",
+        1: "the database refused",
+        2: "wrong usage",
+        INTERRUPTED: "Ctrl-C; what is gone is gone",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
@@ -12,7 +13,7 @@ from webhooks_app import replay
 from webhooks_app.egress import EgressDenied
 from webhooks_app.message_filters import ANY_STATUS, InvalidFilter, MessageFilters
 from webhooks_app.models import MessageStatus, ReplayJob
-from webhooks_app.operator_command import OperatorCommand, progress
+from webhooks_app.operator_command import INTERRUPTED, OperatorCommand, progress
 from webhooks_app.url_grammar import safe_url
 
 NOT_ALL_DELIVERED = 1
@@ -36,12 +37,14 @@ class Command(OperatorCommand):
             "--status delivered --task 7d9f1b0e-6a3c-4a5e-9b70-0f3f6f2f7c11 --yes",
             "the receiver lost it",
         ),
+        ("--cancel 5dd36c6d-24b2-4f6e-8905-9eb7deb53bf9", "no, stop that one"),
     )
     exit_codes = {
         0: "all done (with --wait: all delivered)",
         1: "with --wait: not all were delivered",
         2: "wrong usage, or refused: by the egress policy, or by nobody to confirm it",
-        3: "nothing matched",
+        3: "nothing matched, or there is no such replay to cancel",
+        INTERRUPTED: "Ctrl-C; a replay that was started goes on",
     }
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -64,10 +67,14 @@ class Command(OperatorCommand):
         how.add_argument("--dry-run", action="store_true", help="Only count and show the oldest.")
         how.add_argument("--yes", action="store_true", help="Do not ask.")
         how.add_argument("--wait", action="store_true", help="Wait until all have an outcome.")
+        how.add_argument("--cancel", type=UUID, metavar="REPLAY", help="End this one instead.")
         how.add_argument("--timeout", type=float, default=3600.0, help="Of --wait, in seconds.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Preview, ask, start, and wait where asked to."""
+        """Preview, ask, start, and wait where asked to; or cancel."""
+        if options["cancel"]:
+            self._cancel(options["cancel"], options["reason"])
+            return
         try:
             filters = _filters(options)
             seen = replay.preview(filters)
@@ -82,7 +89,7 @@ class Command(OperatorCommand):
                 to_url=options["to"],
                 rate=options["rate"],
                 reason=options["reason"],
-                requested_by=f"command {getpass.getuser()}",
+                requested_by=_operator(),
                 source="command",
             )
         except (InvalidFilter, EgressDenied, ValueError) as refused:
@@ -110,15 +117,33 @@ class Command(OperatorCommand):
         if input("Send them again? [y/N] ").strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing was sent.", returncode=2)
 
+    def _cancel(self, replay_id: UUID, reason: str) -> None:
+        try:
+            job = ReplayJob.objects.get(pk=replay_id)
+            job = replay.cancel(job, requested_by=_operator(), reason=reason)
+        except (ReplayJob.DoesNotExist, replay.NotRunning) as refused:
+            raise CommandError(f"Nothing to cancel: {refused}", returncode=NOTHING_FOUND) from None
+        self.stdout.write(
+            f"replay {job.id} cancelled: {job.started_count} of {job.total} messages were set going"
+        )
+
     def _wait(self, job: ReplayJob, timeout: float) -> int:
-        with progress("delivered", job.total) as bar:
-            last = replay.wait_for(job, lambda seen: bar.moved(seen.delivered), timeout)
+        try:
+            with progress("delivered", job.total) as bar:
+                last = replay.wait_for(job, lambda seen: bar.moved(seen.delivered), timeout)
+        except KeyboardInterrupt:
+            text = f"It goes on without this command; to end it: replay_webhooks --cancel {job.id}"
+            raise CommandError(text, returncode=INTERRUPTED) from None
         self.stdout.write(
             f"{last.delivered} delivered, {last.dead} dead, {last.pending} pending, "
             f"{last.ended_otherwise} ended otherwise, {last.skipped} left alone, "
             f"{last.left} not reached"
         )
         return 0 if last.is_all_delivered else NOT_ALL_DELIVERED
+
+
+def _operator() -> str:
+    return f"command {getpass.getuser()}"
 
 
 def _filters(options: dict[str, Any]) -> MessageFilters:
