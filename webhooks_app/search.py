@@ -11,13 +11,13 @@ from typing import TypeVar
 
 from django.db.models import Model, Q, QuerySet
 
-from webhooks_app.models import WebhookDestination, WebhookMessage
+from webhooks_app.models import WebhookDestination, WebhookEvent, WebhookMessage
 
 Row = TypeVar("Row", bound=Model)
 MAX_BIGINT = 2**63 - 1
 # So many destinations at most are looked through for one host prefix.
 MAX_DESTINATIONS = 500
-# So many of a host's messages are looked through for attempts.
+# So many of a host's messages, or of a type's events, are looked through for attempts.
 NEWEST_MESSAGES = 300
 
 
@@ -68,3 +68,11 @@ def search_deliveries(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
     messages = WebhookMessage.objects.filter(destination__in=_destination_ids(term))
     newest = messages.order_by("-id").values_list("pk", flat=True)[:NEWEST_MESSAGES]
     return queryset.filter(message__in=list(newest))
+
+
+def deliveries_of_event(queryset: QuerySet[Row], event_type: str) -> QuerySet[Row]:
+    """Narrow deliveries down to those of the newest events of a type."""
+    events = WebhookEvent.objects.filter(event_type=event_type).order_by("-id")
+    newest = list(events.values_list("pk", flat=True)[:NEWEST_MESSAGES])
+    messages = WebhookMessage.objects.filter(event__in=newest).values_list("pk", flat=True)
+    return queryset.filter(message__in=list(messages))

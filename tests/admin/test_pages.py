@@ -236,6 +236,38 @@ def test_filters_of_messages(query: dict[str, str], admin_client: Client) -> Non
     assert [m.pk for m in answer.context["cl"].result_list] == [dead.pk]
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"outcome": "failed"},
+        {"event_type": "task.failed"},
+        {"trigger": "replay"},
+        {"error_code": "timeout"},
+        {"response_status": "503"},
+        {"since": "1"},
+        {"outcome": "failed", "event_type": "task.failed", "since": "1"},
+        {"q": "host-1"},
+        {"q": "project-1"},
+        {"q": "{subject}"},
+        {"q": "{event_id}"},
+        {"q": "{id}"},
+    ],
+    ids=str,
+)
+def test_filters_and_searches_of_deliveries(query: dict[str, str], admin_client: Client) -> None:
+    """Shows that each finds the attempt that is meant and not its neighbour."""
+    event = factories.make_event("task.failed", scope="project-1")
+    message = factories.make_message(event=event, url="https://host-1.example.org/")
+    wanted = factories.make_delivery(
+        message, "failed", trigger="replay", error_code="timeout", response_status=503
+    )
+    factories.make_delivery(started_at=timezone.now() - timedelta(hours=2))
+    names = {"subject": event.subject, "event_id": event.event_id, "id": wanted.pk}
+    asked = {name: value.format(**names) for name, value in query.items()}
+    answer = admin_client.get(page("webhooks_app_webhookdelivery_changelist"), asked)
+    assert [row.pk for row in answer.context["cl"].result_list] == [wanted.pk]
+
+
 def test_tables_of_libraries_are_not_offered(admin_client: Client) -> None:
     """Shows that there is one "Tasks" and one "API keys" in the admin."""
     from django.contrib import admin

@@ -92,6 +92,8 @@ def lists() -> Iterator[tuple[str, dict[str, str]]]:
     yield message, {"status": "dead", "event_type": "task.failed"}
     for outcome in ("pending", "succeeded", "failed", "interrupted"):
         yield "webhooks_app_webhookdelivery", {"outcome": outcome}
+    for event_type in ("task.completed", "webhook.ping"):
+        yield "webhooks_app_webhookdelivery", {"event_type": event_type}
     for trigger in ("replay", "ping"):
         yield "webhooks_app_webhookdelivery", {"trigger": trigger}
     for status in ("queued", "completed", "failed", "cancelled"):

@@ -14,9 +14,10 @@ from unfold.decorators import display
 
 from webhooks_app.admin.base import ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, SinceFilter
+from webhooks_app.admin.replaying import EVENT_TYPES
 from webhooks_app.explain import WHAT_THE_CODE_MEANS, seconds_text, summary
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
-from webhooks_app.search import search_deliveries
+from webhooks_app.search import deliveries_of_event, search_deliveries
 from webhooks_app.url_grammar import safe_url
 
 OUTCOME_TONES = {
@@ -50,6 +51,19 @@ class TriggerFilter(KnownValuesFilter):
     values = [choice for choice in DeliveryTrigger.choices if choice[0] != "scheduled"]
 
 
+class DeliveryEventFilter(KnownValuesFilter):
+    """By the type of the event; of a type with many, the newest ones."""
+
+    title = "event (newest)"
+    parameter_name = "event_type"
+    values = [(name, name) for name in EVENT_TYPES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Apply the choice."""
+        chosen = self.value()
+        return deliveries_of_event(queryset, chosen) if chosen in EVENT_TYPES else queryset
+
+
 class DeliveryErrorFilter(KnownValuesFilter):
     """By error code."""
 
@@ -74,6 +88,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     list_filter = [
         OutcomeFilter,
         StartedFilter,
+        DeliveryEventFilter,
         TriggerFilter,
         DeliveryErrorFilter,
         DeliveryAnswerFilter,
