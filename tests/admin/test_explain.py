@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import time
 import uuid
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from tests.factories import make_dead_letter, make_delivery, make_destination, make_message
-from webhooks_app.explain import attempts, explain, planned
+from tests.factories import (
+    make_dead_letter,
+    make_delivery,
+    make_destination,
+    make_event,
+    make_message,
+)
+from tests.receiver import Receiver
+from webhooks_app.explain import attempts, curl, explain, planned
 
 pytestmark = pytest.mark.django_db
 
@@ -123,3 +133,18 @@ def test_a_request_without_an_answer_was_waiting() -> None:
     make_delivery(message, "failed", duration_ms=30_000.0, phases=phases, response_status=None)
     (shown,) = attempts(list(message.deliveries.all()))
     assert [p.text for p in shown.phases] == ["DNS 3.0 ms", "connect 20.0 ms", "waiting 30 s"]
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed here")
+def test_the_curl_of_a_message_sends_its_bytes_and_no_usable_signature() -> None:
+    """Shows that the command can be pasted into a shell, whatever the body holds."""
+    body = '{"text": "it\'s $HOME `id` \\\\ \\"quoted\\" ü 🎬 !!\\n"}'.encode()
+    with Receiver([200]) as receiver:
+        message = make_message("dead", url=receiver.url, event=make_event(body=body))
+        subprocess.run(["sh", "-c", curl(message)], check=True, capture_output=True, timeout=30)
+        (request,) = receiver.requests
+        Receiver.unchecked.remove(request)
+    assert request.body == body
+    assert (request.method, request.message_id) == ("POST", message.event.event_id)
+    assert request.headers["webhook-signature"] == "v1,MASKED"
+    assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 60
