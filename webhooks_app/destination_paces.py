@@ -25,6 +25,7 @@ class DestinationPaces:
         self._pacers: dict[int, Pacer] = {}
         self._used_at: dict[int, float] = {}
         self._seen: dict[int, dict[str, Any]] = {}
+        self._told_holds: dict[int, float | None] = {}
 
     @property
     def in_flight(self) -> int:
@@ -84,7 +85,11 @@ class DestinationPaces:
             pacer = self._pacers[destination_id]
             pacer.seats(now)  # brings the state up to date
             until = pacer.held_until
-            hold = None if until is None else max(0.0, until - now)
+            # Each hold is told once: told again with a late result, it would undo an operator's
+            # word that came in between.
+            is_news = until is not None and until != self._told_holds.get(destination_id)
+            hold = max(0.0, until - now) if until is not None and is_news else None
+            self._told_holds[destination_id] = until
             now_seen = {"hold": hold, "state": pacer.state, "failing": pacer.failing}
             rows.append({"reason": "", **row, **now_seen, "seats": pacer.window})
         return rows
@@ -95,6 +100,7 @@ class DestinationPaces:
         for key in [key for key, used in self._used_at.items() if used < old]:
             if self._pacers[key].is_idle and key not in self._seen:
                 del self._pacers[key], self._used_at[key]
+                self._told_holds.pop(key, None)
         return list(self._pacers)
 
     def heed_operator(self, rows: Iterable[tuple[int, int | None, bool]]) -> None:

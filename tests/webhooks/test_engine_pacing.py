@@ -27,8 +27,11 @@ from tests.webhooks.running import (
     status_of,
 )
 from webhooks_app import destinations
+from webhooks_app.claims import Claimed
+from webhooks_app.destination_paces import DestinationPaces
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookMessage
+from webhooks_app.retry import AttemptResult
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -225,3 +228,20 @@ def test_project_with_many_hanging_origins_leaves_seats_for_the_others(
         event = publish(healthy.url)
         wait_until(lambda: status_of(event) == "delivered", timeout=8)
         assert sum(len(receiver.requests) for receiver in hanging) == 12
+
+
+def test_hold_is_told_once_so_that_a_late_result_undoes_no_resume(settings: Any) -> None:
+    """What a request under way adds after the breaker opened says nothing of the hold again."""
+    configure(settings, BREAKER_THRESHOLD=2)
+    paces, failed = DestinationPaces(), AttemptResult(status=500, error_code="http_status")
+    messages = [
+        Claimed._make([number, *[None] * (len(Claimed._fields) - 1)])._replace(destination_id=1)
+        for number in range(3)
+    ]
+    for message in messages:
+        paces.started(message)
+    for message in messages[:2]:
+        paces.finished(message, failed, None)
+    assert paces.take_observations()[0]["hold"] > 0
+    paces.finished(messages[2], failed, None)
+    assert paces.take_observations()[0]["hold"] is None
