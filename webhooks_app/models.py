@@ -315,7 +315,7 @@ class OperatorAction(models.Model):
 
     class Meta:
         verbose_name = "operators' action"
-        verbose_name_plural = "operators' record"
+        verbose_name_plural = "operators' actions"
         indexes: ClassVar[list[models.Index]] = [
             # A target begins with the name of what was acted upon.
             models.Index(fields=["target"], opclasses=["varchar_pattern_ops"], name="action_target")

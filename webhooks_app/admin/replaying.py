@@ -72,8 +72,8 @@ class FilterForm(ReplayForm):
     )
     since = forms.DateTimeField(required=False, label="Written since (UTC)", widget=time_widget())
     until = forms.DateTimeField(required=False, label="Written before (UTC)", widget=time_widget())
-    host = forms.CharField(required=False, max_length=253, widget=text_widget)
-    project = forms.CharField(required=False, max_length=100, widget=text_widget)
+    host = forms.CharField(required=False, max_length=253, widget=text_widget())
+    project = forms.CharField(required=False, max_length=100, widget=text_widget())
     event = forms.ChoiceField(
         required=False, choices=_choices("any", EVENT_TYPES), widget=select_widget
     )

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AlterModelOptions(
             name='operatoraction',
-            options={'verbose_name': "operators' action", 'verbose_name_plural': "operators' record"},
+            options={'verbose_name': "operators' action", 'verbose_name_plural': "operators' actions"},
         ),
         migrations.AlterModelOptions(
             name='replayjob',
