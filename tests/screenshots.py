@@ -28,6 +28,8 @@ MOST_BYTES = 250_000
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+    from webhooks_app.models import WebhookMessage
+
 
 def _environment() -> None:
     for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "PUBLIC_URL", "ALLOWED_HOSTS"):
@@ -61,6 +63,7 @@ def _media() -> None:
     from tasks_app import runner
     from tasks_app.lifecycle import Submit, submit
     from tests import believable, factories
+    from webhooks_app.models import WebhookMessage
 
     inputs = {
         "video_generation": {
@@ -70,19 +73,36 @@ def _media() -> None:
         "image_generation": {"prompt": "A lighthouse at dusk"},
         "audio_generation": {"prompt": "The night was calm, and then the sea began to sing."},
     }
-    key, _ = factories.make_api_key("screenshots")
+    receiver = believable.RECEIVERS[0]
+    key, _ = factories.make_api_key("storyboard tool", project_id=receiver.project)
     for task_type, task_data in inputs.items():
         submit(
             Submit(
-                project_id="screenshots",
+                project_id=receiver.project,
                 task_type=task_type,
                 task_data=believable.checked(task_type, task_data),
                 metadata='{"userId": "user-123", "shot": "SH010"}',
+                callback_url=receiver.url,
                 api_key=key,
                 request_id="f3b1c9d24e6a4b0f9d7a52c81e0b6a34",
             )
         )
         runner.run_next(task_type)
+    for message in WebhookMessage.objects.all():
+        _deliver(message)
+
+
+def _deliver(message: WebhookMessage) -> None:
+    """Make it look as if the receiver had taken it."""
+    from django.utils import timezone
+
+    from tests import factories
+
+    factories.make_delivery(message)
+    now = timezone.now()
+    message.status, message.last_status_code = "delivered", 200
+    message.next_attempt_at, message.delivered_at, message.finished_at = None, now, now
+    message.save()
 
 
 @contextmanager
@@ -141,7 +161,7 @@ def _pages() -> dict[str, str]:
     ):
         if row is not None:
             pages[name] = f"{path}/{row.pk}/change/"
-    for task in Task.objects.filter(project_id="screenshots"):
+    for task in Task.objects.filter(files__role="primary"):
         kind = task.task_type.partition("_")[0]
         pages["task" if kind == "video" else f"task-{kind}"] = f"{tasks}task/{task.pk}/change/"
     return pages
@@ -173,15 +193,21 @@ def _photograph(base: str, folder: Path, theme: str, only: set[str]) -> list[str
     return complaints
 
 
+#: Played for a moment, since a player that only jumped there shows that it is still loading.
+TO_THE_MIDDLE = """async (player) => {
+  player.muted = true;
+  player.currentTime = player.duration / 2;
+  await player.play();
+  await new Promise((resolve) => player.addEventListener("timeupdate", resolve, { once: true }));
+  player.pause();
+}"""
+
+
 def _take(page: Page, address: str, path: Path) -> None:
     page.set_viewport_size(SIZE)
     page.goto(address)
     for player in page.query_selector_all("video, audio"):
-        player.evaluate("player => { player.currentTime = player.duration / 2; }")
-        page.wait_for_function(
-            "player => !player.seeking && player.readyState >= 3 && player.networkState === 1",
-            arg=player,
-        )
+        player.evaluate(TO_THE_MIDDLE)
     page.wait_for_timeout(300)  # fonts and the bars' transitions
     if path.stem.removesuffix("-dark") in WHOLE:
         # A taller window, not a picture of the whole page: the sidebar is as high as the window.
@@ -211,7 +237,7 @@ def _shrink(path: Path) -> None:
     dotted.save(path, optimize=True)
 
 
-WHOLE = {"message", "dashboard", "task", "replay-filter", "destination"}
+WHOLE = {"message", "dashboard", "replay-filter", "destination"}
 DARK = {"dashboard", "message"}
 
 
