@@ -28,6 +28,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
+import psycopg
+
 from moviesvc.daemons import (
     EmbeddedError,
     accepts,
@@ -51,17 +53,33 @@ LONGEST_SOCKET_NAME = f".s.PGSQL.{PORT}.lock"
 REDIS_DATABASES = 64  # one for the service, one for each test process
 REDIS_TIMEOUT_SECONDS = 0.25
 START_TIMEOUT_SECONDS = 60
+REFUSAL_TIMEOUT_SECONDS = 5
+# PostgreSQL may never answer a stop that meets its recovery; then it is ended, and recovers again.
+STOP_TIMEOUT_SECONDS = 15
 
 _users: dict[Path, tuple[IO[str], int]] = {}
 
 
 def postgres(var: Path | str, *, is_durable: bool = True) -> str:
-    """Start or reuse the PostgreSQL of `var`.
+    """Start or reuse the PostgreSQL of `var`, and wait until it lets somebody in.
 
     `is_durable=False` (no fsync) is for data nobody would miss.
 
     Returns: a URL for psycopg and django-environ; its database exists.
     Raises: EmbeddedError.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while refusal := _refusal(url := revive_postgres(var, is_durable=is_durable)):
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"PostgreSQL lets nobody in: {refusal}")
+        time.sleep(0.05)
+    return url
+
+
+def revive_postgres(var: Path | str, *, is_durable: bool = True) -> str:
+    """Start the PostgreSQL of `var` where it is dead; one that recovers is alive.
+
+    For a watchdog: recovery (a backend was killed) may take seconds, and it has more to watch.
     """
     var = hold_users_lock(var)
     sockets = _sockets(var)
@@ -104,7 +122,7 @@ def stop(var: Path | str) -> None:
     with locked(var / ".pg.lock"):
         if (var / "pg/postmaster.pid").exists():
             command = [*as_owner(var / "pg"), _program("pg_ctl"), "-D", str(var / "pg")]
-            run([*command, "-m", "fast", "-w", "-s", "stop"], var)
+            run([*command, "-m", "fast", "-w", "-t", str(STOP_TIMEOUT_SECONDS), "-s", "stop"], var)
         end_leftovers("postgres", var / "pg")
     with locked(var / ".redis.lock"):
         with contextlib.suppress(OSError, EmbeddedError):  # no place for sockets: nobody listens
@@ -163,6 +181,15 @@ def _postgres_answers(var: Path, sockets: Path) -> bool:
     except (OSError, ValueError):
         return False
     return accepts(_postgres_sockets(sockets)[0]) and works_in(pid, "postgres", var / "pg")
+
+
+def _refusal(url: str) -> str:
+    """Say why the server lets nobody in; nothing when it does."""
+    try:
+        psycopg.connect(url, connect_timeout=REFUSAL_TIMEOUT_SECONDS).close()
+    except psycopg.OperationalError as problem:
+        return str(problem)
+    return ""
 
 
 def _init_cluster(var: Path) -> None:

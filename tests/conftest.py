@@ -15,6 +15,12 @@ from tests import factories
 from tests.receiver import Receiver
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take long, so that none is left at the end; else at random."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def _own_media(settings: Any, tmp_path: Path) -> Iterator[None]:
     """Give every test its own media folder and an empty cache."""

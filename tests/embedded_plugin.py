@@ -23,13 +23,15 @@ def _use_test_servers() -> None:
     for name in [key for key in os.environ if key.startswith(("PG", "WEBHOOK", "TASK_"))]:
         del os.environ[name]
     os.environ |= {
-        "DATABASE_URL": embedded.postgres(VAR),
+        "DATABASE_URL": embedded.postgres(VAR, is_durable=False),
         "REDIS_URL": embedded.redis(VAR, db=_process_index() + 1),
         "VAR_DIR": str(VAR),  # beside a running service of the same checkout
         "EMBEDDED": "off",  # for child processes: the URLs are all they need
         "ENVIRONMENT": "development",
         "SECRET_KEY": "a key that only the tests use",
     }
+    # Compiled once, not by each of the hundreds of processes that tests start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for name in ("PUBLIC_URL", "ALLOWED_HOSTS", "PORT", "HOST", "DJANGO_SETTINGS_MODULE"):
         os.environ.pop(name, None)
 

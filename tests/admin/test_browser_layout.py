@@ -17,7 +17,7 @@ from webhooks_app.models import ReplayJob
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 #: A phone, a tablet, a laptop; the theme changes its layout in between.
 WIDTHS = (390, 820, 1440)
 LONG_URL = "https://a-receiver-with-quite-a-long-name.example.org:8443/v1/projects/hooks/done"

@@ -17,6 +17,7 @@ from tasks_app import openapi
 from tests import factories
 from tests.server import WebServer, no_renders
 
+pytestmark = pytest.mark.long
 HERE = Path(__file__).resolve().parent
 LEAST_REQUESTS = 2_000
 

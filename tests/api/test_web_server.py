@@ -27,7 +27,7 @@ from tests import factories
 from tests.server import Answer, WebServer, no_renders
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 SUBMIT = "/api/v1/tasks/submit"
 STREAMS = 2
 BODY = {**factories.SEED_REQUEST, "task_data": {"prompt": "a lamp"}}

@@ -22,6 +22,8 @@ from tests.chaos.stage import ROOT, Stage
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 
 def test_every_fault_point_is_played() -> None:
     """No fault point is in the sources and not in the list of `points`, nor the other way."""

@@ -12,7 +12,7 @@ from tests.e2e.conftest import Service
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from tests.webhooks.running import (
 from webhooks_app.models import WebhookDelivery, WebhookMessage
 from webhooks_app.stored_secrets import get_or_create
 
-pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 READY = "delivering webhooks"
 DRAIN_SECONDS = 10

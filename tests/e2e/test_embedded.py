@@ -101,6 +101,18 @@ def test_killed_servers_come_back_with_their_data(var: Path) -> None:
     assert ping(var)
 
 
+def test_nobody_is_turned_away_while_the_server_recovers(var: Path) -> None:
+    """A killed backend makes PostgreSQL refuse for a while: whoever starts then, waits for it."""
+    holders = [psycopg.connect(embedded.postgres(var)) for _ in range(2)]
+    killed, stuck = (psutil.Process(holder.info.backend_pid) for holder in holders)
+    stuck.suspend()  # so that the server waits for it before it recovers
+    killed.kill()
+    wait_until(lambda: "recovery mode" in embedded._refusal(embedded.revive_postgres(var)))
+    assert query(var, "SELECT 1") == 1
+    for holder in holders:
+        holder.close()
+
+
 @pytest.mark.parametrize("content", ["", "{pid}\n/nowhere\n"], ids=["truncated", "foreign pid"])
 def test_stale_pid_file_is_not_believed(var: Path, content: str) -> None:
     """Proves that a pid file cut short, or naming a living foreign process, does not stop it."""

@@ -22,7 +22,7 @@ from moviesvc import embedded
 from tests.e2e.conftest import Service
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 class Untuned(Service):

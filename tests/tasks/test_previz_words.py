@@ -12,6 +12,7 @@ from tasks_app.providers.previz.breakdown import break_down
 from tasks_app.providers.previz.shot import Shot
 from tasks_app.providers.previz.stage import Moment
 
+pytestmark = pytest.mark.long
 WIDTH, HEIGHT = 96, 54
 SHORE, AFLOAT = ("beach", "cliffs", "island", "lighthouse", "pier"), ("boat", "ship")
 FITTINGS = ("window", "blinds", "candles", "books", "door")

@@ -114,7 +114,7 @@ class Service:
     def _repair_servers(self, supervisor: Supervisor) -> None:
         try:
             if not os.environ.get("DATABASE_URL"):
-                embedded.postgres(self.var)
+                embedded.revive_postgres(self.var)
             if not os.environ.get("REDIS_URL"):
                 embedded.redis(self.var)
         except EmbeddedError as problem:

@@ -93,13 +93,13 @@ def _blocked(points: Array, ways: Array, reach: Array | float, place: Place) -> 
     hit = np.zeros(len(points), bool)
     ends = points + ways * np.minimum(np.asarray(reach).reshape(-1, 1), 60)
     low, high = np.minimum(points, ends).min(axis=0), np.maximum(points, ends).max(axis=0)
+    blocks = np.array(place.blocks).reshape(-1, 6)
+    are_near = (blocks[:, :3] <= high).all(axis=1) & (blocks[:, 3:] >= low).all(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = 1 / ways
-        for block in place.blocks:
-            if (np.array(block[:3]) > high).any() or (np.array(block[3:]) < low).any():
-                continue
-            near = (np.array(block[:3]) - points) * inverse
-            far = (np.array(block[3:]) - points) * inverse
+        for block in blocks[are_near]:
+            near = (block[:3] - points) * inverse
+            far = (block[3:] - points) * inverse
             first = np.minimum(near, far).max(axis=1)
             last = np.maximum(near, far).min(axis=1)
             hit |= (last > np.maximum(first, 1e-3)) & (first < reach) & (first > -0.01)
