@@ -1,8 +1,8 @@
 """Which PostgreSQL and Redis do the tests use? Their own, whatever the environment says.
 
 Loaded by `-p tests.embedded_plugin`, so before pytest-django reads the settings, in the
-controller and in each of its processes. Each process has a database (pytest-django names it)
-and a Redis database of its own. The last process out stops the servers.
+controller and in each of its processes. Each process has a database (pytest-django names it),
+a Redis database and a state directory (metrics are files in there) of its own. The last process out stops the servers.
 """
 
 import os
@@ -25,7 +25,7 @@ def _use_test_servers() -> None:
     os.environ |= {
         "DATABASE_URL": embedded.postgres(VAR, is_durable=False),
         "REDIS_URL": embedded.redis(VAR, db=_process_index() + 1),
-        "VAR_DIR": str(VAR),  # beside a running service of the same checkout
+        "VAR_DIR": str(VAR / f"process-{_process_index()}"),
         "EMBEDDED": "off",  # for child processes: the URLs are all they need
         "ENVIRONMENT": "development",
         "SECRET_KEY": "a key that only the tests use",

@@ -279,7 +279,7 @@ def test_demo_shows_three_verified_webhooks(service: Service) -> None:
     assert ended.returncode == 1
     assert "the demo failed" in ended.stderr
     for task in running_tasks(service) + running_tasks(service, "queued"):
-        service.call("DELETE", f"tasks/{task['id']}")  # which nobody waits for
+        service.call("DELETE", f"tasks/{task['task_id']}")  # which nobody waits for
 
 
 def test_demo_starts_what_it_needs_and_leaves_only_its_files(tmp_path: Path) -> None:
