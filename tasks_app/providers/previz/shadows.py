@@ -91,16 +91,18 @@ def _from_sun(points: Array, normal: Array, place: Place) -> Array:
 def _blocked(points: Array, ways: Array, reach: Array | float, place: Place) -> Array:
     """Tell for each ray whether a block stands within ``reach`` (slab test)."""
     hit = np.zeros(len(points), bool)
-    ends = points + ways * np.minimum(np.asarray(reach).reshape(-1, 1), 60)
-    low, high = np.minimum(points, ends).min(axis=0), np.maximum(points, ends).max(axis=0)
+    # Rows of x, y and z: their least and greatest are found far faster than those of columns.
+    starts, ways = np.ascontiguousarray(points.T), np.ascontiguousarray(ways.T)
+    ends = starts + ways * np.minimum(np.asarray(reach), 60)
+    low, high = np.minimum(starts, ends).min(axis=1), np.maximum(starts, ends).max(axis=1)
     blocks = np.array(place.blocks).reshape(-1, 6)
     are_near = (blocks[:, :3] <= high).all(axis=1) & (blocks[:, 3:] >= low).all(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = 1 / ways
         for block in blocks[are_near]:
-            near = (block[:3] - points) * inverse
-            far = (block[3:] - points) * inverse
-            first = np.minimum(near, far).max(axis=1)
-            last = np.maximum(near, far).min(axis=1)
+            near = (block[:3, None] - starts) * inverse
+            far = (block[3:, None] - starts) * inverse
+            first = np.minimum(near, far).max(axis=0)
+            last = np.maximum(near, far).min(axis=0)
             hit |= (last > np.maximum(first, 1e-3)) & (first < reach) & (first > -0.01)
     return hit
