@@ -7,6 +7,7 @@ production, which refuses to start until everything that matters is said.
 
 from __future__ import annotations
 
+import gc
 import os
 from ipaddress import ip_network
 from pathlib import Path
@@ -23,6 +24,8 @@ from moviesvc.library_settings import (  # noqa: F401 - settings, as Django and 
     TEMPLATES,
     UNFOLD,
 )
+
+gc.disable()  # there is no garbage until all is loaded; webhooks_app.apps turns it on
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()

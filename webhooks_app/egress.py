@@ -16,10 +16,9 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from webhooks_app.conf import Network, WebhookSettings, webhook_settings
 from webhooks_app.lookups import ThreadResolver
@@ -32,6 +31,11 @@ from webhooks_app.url_grammar import (
     parse_url,
     safe_url,
 )
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver, ResolveResult
+else:
+    AbstractResolver = object  # as in lookups.py, for the same reason
 
 logger = structlog.get_logger(__name__)
 

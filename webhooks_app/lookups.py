@@ -9,9 +9,14 @@ import asyncio
 import socket
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aiohttp.abc import AbstractResolver, ResolveResult
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver, ResolveResult
+else:
+    # aiohttp asks for no more than the methods, and loading it takes a seventh of the time in
+    # which a process starts: web processes and commands only check URLs.
+    AbstractResolver, ResolveResult = object, dict
 
 
 class ThreadResolver(AbstractResolver):

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
 from django.test import override_settings
 
 from webhooks_app import egress
@@ -27,7 +28,7 @@ def _strict():
         yield
 
 
-class StubResolver(egress.AbstractResolver):
+class StubResolver(AbstractResolver):
     """Answers with the case's addresses, and with a public one for every other name."""
 
     def __init__(self, answers):
@@ -38,7 +39,7 @@ class StubResolver(egress.AbstractResolver):
         self.calls.append(host)
         found = self.answers.get(host, [PUBLIC])
         return [
-            egress.ResolveResult(hostname=host, host=ip, port=port, family=0, proto=0, flags=0)
+            ResolveResult(hostname=host, host=ip, port=port, family=0, proto=0, flags=0)
             for ip in found
         ]
 
