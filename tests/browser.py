@@ -24,6 +24,10 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--in-process-gpu",
+    "--renderer-process-limit=1",
+    "--no-zygote",
+    "--disable-extensions",
 ]
 
 

@@ -225,7 +225,7 @@ def test_worker_killed_in_the_middle_of_a_render_loses_nothing(service: Service)
     with Receiver([200], secret=secret_of(service)) as receiver:
         scene = {
             "scene_data": {"prompt": "A lighthouse"},
-            "video_params": {"resolution": "1280x720", "duration_s": 4},
+            "video_params": {"resolution": "640x360", "duration_s": 6},
         }
         body = SEED_REQUEST | {"callback_url": receiver.url, "task_data": scene}
         task_id = service.submit(**body)

@@ -26,8 +26,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 class Untuned(Service):
-    """The service of somebody who has set nothing but PORT."""
+    """The service of somebody who has set nothing but PORT, and starts it for the first time."""
 
+    is_set_up = False
     tuning: ClassVar[dict[str, str]] = {}
 
 
