@@ -39,7 +39,15 @@ def _make() -> None:
     for old in VAR.glob("first-start-*"):
         subprocess.run(["rm", "-rf", str(old)], check=True)
     place = _MADE.with_name("first-start-unfinished")
-    environment = os.environ | {"DATABASE_URL": embedded.postgres(place), "VAR_DIR": str(place)}
+    told = {
+        "DJANGO_SETTINGS_MODULE": "moviesvc.settings",
+        "DATABASE_URL": embedded.postgres(place),
+        "REDIS_URL": "redis://localhost",  # not asked
+        "ENVIRONMENT": "development",
+        "EMBEDDED": "off",
+        "VAR_DIR": str(place),
+    }
+    environment = os.environ | told
     subprocess.run([sys.executable, "-c", _PREPARE], cwd=ROOT, env=environment, check=True)
     embedded.leave(place)
     place.rename(_MADE)
