@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,11 @@ def _video(data: dict[str, Any], work_dir: Path, report: Report) -> dict[str, An
     report(0.01, "breaking down", plan.setting)
     instants = moments(params["duration_s"], params["fps"])
     seconds = len(instants) / params["fps"]
-    track = soundtrack.for_film(plan, data, seconds)
-    report(0.08, "sound", "")
-    _shoot(data, plan, track.samples, instants, work_dir=work_dir, report=report)
+    # Beside the set, which is built in the time of three soundtracks and waits for nothing.
+    with ThreadPoolExecutor(1) as beside:
+        sound = beside.submit(soundtrack.for_film, plan, data, seconds)
+        _shoot(data, plan, sound, instants, work_dir=work_dir, report=report)
+    track = sound.result()
     width, height = _size(params["resolution"])
     expected = {"duration": seconds, "tolerance": 1 / params["fps"], "codecs": ["h264", "aac"]}
     film = {"media_type": "video/mp4", "width": width, "height": height, **expected}
@@ -76,7 +79,7 @@ def _picture(role: str, name: str, media_type: str, size: tuple[int, int]) -> di
 def _shoot(
     data: dict[str, Any],
     plan: Breakdown,
-    sound: Array,
+    sound: Future[Any],
     instants: list[Any],
     *,
     work_dir: Path,
@@ -110,7 +113,7 @@ def _shoot(
         work_dir / "primary.mp4",
         frames(),
         look.apply,
-        sound,
+        sound.result().samples,
         size=(width, height),
         fps=params["fps"],
         quality=quality,
