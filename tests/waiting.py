@@ -7,11 +7,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(predicate: Callable[[], T], timeout: float = 10.0, message: str = "") -> T:
+def wait_until(
+    predicate: Callable[[], T], timeout: float = 10.0, message: str | Callable[[], str] = ""
+) -> T:
     """Call `predicate` until it answers something true, and answer that.
 
     Args:
         timeout: seconds.
+        message: what was waited for, or what tells, asked when the time is up: a log, say.
     Raises: AssertionError when the time is up.
     """
     deadline = time.monotonic() + timeout
@@ -21,6 +24,7 @@ def wait_until(predicate: Callable[[], T], timeout: float = 10.0, message: str =
         if answer:
             return answer
         if time.monotonic() >= deadline:
-            raise AssertionError(f"not within {timeout} s: {message or predicate}")
+            said = message() if callable(message) else message
+            raise AssertionError(f"not within {timeout} s: {said or predicate}")
         time.sleep(pause_seconds)
         pause_seconds = min(pause_seconds * 1.5, 0.1)
