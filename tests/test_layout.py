@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -172,3 +175,13 @@ def test_nothing_strange_lies_at_the_top() -> None:
     """What a newcomer sees first is the fixed list; dot files, state and caches aside."""
     seen = {path.name for path in ROOT.iterdir() if not path.name.startswith((".", "__"))}
     assert seen - TOP_LEVEL - {"var"} == set()
+
+
+def test_who_sends_nothing_loads_no_http_client() -> None:
+    """A command or a web process starts without aiohttp, a seventh of the time of its start."""
+    look = (
+        "import django, sys; django.setup(); import moviesvc.urls; print('aiohttp' in sys.modules)"
+    )
+    told = os.environ | {"DJANGO_SETTINGS_MODULE": "moviesvc.settings"}
+    done = subprocess.run([sys.executable, "-c", look], cwd=ROOT, env=told, capture_output=True)
+    assert done.stdout == b"False\n", done.stderr
