@@ -21,7 +21,7 @@ ARROWS = {
     "tasks_app": {"webhooks_app"},
     "webhooks_app": set(),
 }
-MAX_FILE_LINES = 350
+MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 50
 #: Who may open a connection over HTTP: the transport to receivers and everything that clients'
 #: URLs name, and those that only ever call the service itself.
@@ -143,7 +143,7 @@ def test_the_rule_on_sockets_bites(line: str) -> None:
 
 
 def test_files_answer_one_question() -> None:
-    """A file over 350 lines holds two nouns; there is none."""
+    """No file is longer than 450 lines; over 350 is where to ask whether it holds two ideas."""
     lengths = {path: text.count("\n") for path, text in sources().items()}
     too_long = {path: length for path, length in lengths.items() if length > MAX_FILE_LINES}
     assert too_long == {}

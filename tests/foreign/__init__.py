@@ -1,0 +1,1 @@
+"""Does the service hold with servers and proxies that nobody here wrote?"""

@@ -1,0 +1,32 @@
+"""Which foreign programs are here? Debian's packages, looked up, never downloaded.
+
+`.ci/run` installs them; on another machine a test that needs an absent one is skipped with
+the line to type.
+"""
+
+from __future__ import annotations
+
+import glob
+import shutil
+
+import pytest
+
+#: Debian's package of each program, where its name differs.
+PACKAGES = {"postgres": "postgresql", "nc": "netcat-openbsd", "php": "php-cli"}
+#: Beyond the PATH: where Debian keeps what only its own wrappers are meant to call.
+PLACES = "/usr/lib/postgresql/*/bin:/usr/sbin"
+
+
+def find(name: str) -> str | None:
+    """Return the path of a program, None where there is none."""
+    folders = [folder for place in PLACES.split(":") for folder in sorted(glob.glob(place))]
+    return shutil.which(name) or shutil.which(name, path=":".join(reversed(folders)))
+
+
+def program(name: str) -> str:
+    """Return the path of a program, or skip the test and say which package brings it."""
+    path = find(name)
+    if path is None:
+        package = PACKAGES.get(name, name)
+        pytest.skip(f"no {name} here; install it with: sudo apt-get install {package}")
+    return path
