@@ -16,11 +16,7 @@ COPY tasks_app /app/tasks_app
 COPY webhooks_app /app/webhooks_app
 WORKDIR /app
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    DJANGO_SETTINGS_MODULE=moviesvc.settings VAR_DIR=/var/lib/movies EMBEDDED=off \
-    dramatiq_queue_prefetch=1 dramatiq_worker_timeout=200
+    DJANGO_SETTINGS_MODULE=moviesvc.settings VAR_DIR=/var/lib/movies EMBEDDED=off
 USER movies
 EXPOSE 8001
-CMD ["granian", "--interface", "wsgi", "--no-ws", "--host", "0.0.0.0", "--port", "8001", \
-     "--workers", "2", "--blocking-threads", "16", "--blocking-threads-idle-timeout", "600", \
-     "--backpressure", "64", "--respawn-failed-workers", "--workers-kill-timeout", "8", \
-     "moviesvc.wsgi:application"]
+CMD ["python", "manage.py", "run", "--role", "web"]

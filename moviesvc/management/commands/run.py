@@ -1,5 +1,6 @@
 """How is everything started? One command: servers, migrations, a login, then all processes.
 
+With `--role` it starts the processes of one role alone, of which any number may run anywhere.
 It ends when it is told to (Ctrl-C, SIGTERM) and leaves nothing behind but `var/`.
 """
 
@@ -15,8 +16,9 @@ from typing import Any
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
-from django.core.management.base import CommandError
-from django.db import connections
+from django.core.management.base import CommandError, CommandParser
+from django.db import DatabaseError, connections
+from django.db.migrations.executor import MigrationExecutor
 
 from moviesvc import embedded, lifeline, service
 from moviesvc.daemons import EmbeddedError
@@ -34,21 +36,41 @@ class Command(OperatorCommand):
         "Run the whole service: web, workers and delivery. Where DATABASE_URL and REDIS_URL are "
         "unset, with PostgreSQL and Redis of its own in var/. Applies migrations first, starts "
         "anew whatever dies, and stops everything on Ctrl-C or SIGTERM."
+        "\n\nWith --role only web, workers or delivery, for a machine or a container of its own: "
+        "any number of these may run, and migrations are a step before them (manage.py migrate)."
     )
-    examples = (("", "everything, on port 8001; PORT=8080 in the environment is another"),)
+    examples = (
+        ("", "everything, on port 8001; PORT=8080 in the environment is another"),
+        ("--role web", "the web server alone, as in a container"),
+        ("--role worker", "workers alone, each with a delivery engine unless it is dedicated"),
+        ("--role delivery", "delivery engines alone"),
+    )
     exit_codes = {
         0: "stopped by Ctrl-C or SIGTERM, in order",
         1: "it runs already, the port is taken, or a server does not start; it says which",
         130: "Ctrl-C before it had started (143: SIGTERM)",
     }
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--role",
+            choices=("all", "web", "worker", "delivery"),
+            default="all",
+            help="which processes to run (default: all)",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the supervisor listens
         var = Path(settings.VAR_DIR).resolve()
+        role = options["role"]
         details = {"pid": os.getpid(), "url": settings.PUBLIC_URL}
         try:
-            with lifeline.hold(var, details):
-                Service(var).run()
+            if role == "all":
+                with lifeline.hold(var, details):
+                    Service(var, role, var).run()
+            else:
+                with lifeline.state_of_its_own(var, role) as state:
+                    Service(var, role, state).run()
         except (lifeline.AlreadyRunning, TimeoutError, EmbeddedError) as problem:
             raise CommandError(str(problem)) from None
         except KeyboardInterrupt:
@@ -56,60 +78,76 @@ class Command(OperatorCommand):
 
 
 class Service:
-    """The running service, from the first migration to the last process."""
+    """The running service, or one role of it, from the first migration to the last process.
 
-    def __init__(self, var: Path) -> None:
+    Args:
+        state: where the locks lie that end every process with this one.
+    """
+
+    def __init__(self, var: Path, role: str, state: Path) -> None:
         self.var = var
+        self.role = role
+        self.state = state
         self.run_file = service.RunFile(var)
         self.login: dict[str, str | None] = {}
         self.is_ready = False
 
     def run(self) -> None:
-        self.run_file.remove()  # of one that was killed
-        complaint = service.check_port()
+        if self.role == "all":
+            self.run_file.remove()  # of one that was killed
+        complaint = service.check_port() if self.role in ("all", "web") else ""
         if complaint:
             raise CommandError(complaint)
-        environment = service.child_environment(self.var)
+        environment = service.child_environment(self.var, self.state)
         supervisor = Supervisor(
-            service.programs(environment),
+            service.programs(environment, self.role),
             on_tick=self._tick,
             grace_seconds=service.GRACE_SECONDS,
             is_json=settings.LOG_FORMAT == "json",
         )
-        supervisor.say("preparing the database and the static files, then starting")
-        self._prepare()
+        if self.role == "all":
+            supervisor.say("preparing the database and the static files, then starting")
+            self._prepare()
+        else:
+            _require_migrated(supervisor)
+        if self.role in ("all", "web"):
+            _collect_static()
+        connections.close_all()
         try:
             supervisor.run()
         finally:
-            self.run_file.remove()
+            if self.role == "all":
+                self.run_file.remove()
         supervisor.say("stopped; what was under way goes on at the next start")
 
     def _prepare(self) -> None:
-        """Bring the database and the static files up to date."""
+        """Bring the database up to date, and make a login for development."""
         call_command("migrate", interactive=False, verbosity=0)
         require_readable()
-        _collect_static()
         self.login = {"api_key": None, "admin_user": None, "admin_password": None}
         if not settings.IS_PRODUCTION:
             from tasks_app.development import ensure_development_login
 
             self.login = dict(zip(self.login, ensure_development_login(), strict=True))
-        connections.close_all()
 
     def _tick(self, supervisor: Supervisor) -> float:
         """Repair, describe and announce; answer the seconds until the next time."""
         self._repair_servers(supervisor)
-        pids = service.pids_by_role(supervisor, self.var)
-        if not self.is_ready and not (all(pids.values()) and service.web_answers()):
+        pids = service.pids_by_role(supervisor, self.state)
+        if not self.is_ready and not self._is_up(pids):
             return UNTIL_READY_SECONDS
-        self.run_file.write(
-            {"url": settings.PUBLIC_URL, **self.login, **pids, "pids": pids}
-            | {"supervisor": os.getpid()}
-        )
+        if self.role == "all":
+            self.run_file.write(
+                {"url": settings.PUBLIC_URL, **self.login, **pids, "pids": pids}
+                | {"supervisor": os.getpid()}
+            )
         if not self.is_ready:  # after the file, so that whoever reads the banner finds it
             self.is_ready = True
             self._announce(supervisor)
         return WATCH_SECONDS
+
+    def _is_up(self, pids: dict[str, list[int]]) -> bool:
+        return all(pids.values()) and ("web" not in pids or service.web_answers())
 
     def _repair_servers(self, supervisor: Supervisor) -> None:
         try:
@@ -121,7 +159,9 @@ class Service:
             supervisor.say(str(problem))  # and try again in a second
 
     def _announce(self, supervisor: Supervisor) -> None:
-        if settings.IS_PRODUCTION:
+        if self.role != "all":
+            supervisor.say(f"{self.role} is ready")
+        elif settings.IS_PRODUCTION:
             supervisor.say(f"AI Movie Task Service is ready at {settings.PUBLIC_URL}")
         else:
             supervisor.show(self._banner())
@@ -150,6 +190,23 @@ Try it, with a receiver in another terminal ({_python()} manage.py listen --port
 DEVELOPMENT MODE: callbacks may use plain http and may reach this machine (loopback).
 In production they go over https to public addresses only. Ctrl-C stops everything.
 """
+
+
+def _require_migrated(supervisor: Supervisor) -> None:
+    """Refuse to start one role on a database that lacks migrations; it does not apply them.
+
+    A database that does not answer refuses nothing: the processes wait for it by themselves.
+    """
+    try:
+        executor = MigrationExecutor(connections["default"])
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError as problem:
+        supervisor.say(f"the database does not answer yet ({type(problem).__name__})")
+        return
+    if missing:
+        raise CommandError(
+            f"The database lacks {len(missing)} migrations. Apply them first: manage.py migrate"
+        )
 
 
 def _receiver_port() -> int:
