@@ -69,7 +69,9 @@ class EngineThread:
     async def _main(self) -> None:
         self._engine = self._make_engine()
         self._loop = asyncio.get_running_loop()
-        await self._engine.run()
+        # A stop that came before found no engine to tell.
+        if not self._is_stopping.is_set():
+            await self._engine.run()
 
     def _call(self, method: str) -> None:
         engine, loop = self._engine, self._loop

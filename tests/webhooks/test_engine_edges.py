@@ -29,6 +29,7 @@ from tests.webhooks.running import (
 from webhooks_app import database, outbox
 from webhooks_app.attempt_rows import attempt_row
 from webhooks_app.claims import Claimed
+from webhooks_app.engine import Engine
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
 from webhooks_app.recorder import Recorder
@@ -189,6 +190,26 @@ def test_engine_that_lost_a_part_ends_and_a_new_one_delivers(receiver: Receiver)
             wait_until(lambda: len(calls) == 2)
             event = publish(receiver.url)
             wait_until(lambda: status_of(event) == "delivered")
+
+
+def test_engine_that_is_stopped_while_it_is_made_ends_all_the_same() -> None:
+    """A host that stops at once after its start waits for no engine that never heard of it."""
+    is_made_now, may_go_on = threading.Event(), threading.Event()
+
+    def make() -> Engine:
+        is_made_now.set()
+        may_go_on.wait(10)
+        return Engine()
+
+    thread = EngineThread(make)
+    thread.start()
+    is_made_now.wait(10)
+    stopping = threading.Thread(target=thread.stop)
+    stopping.start()
+    wait_until(thread._is_stopping.is_set)
+    may_go_on.set()
+    wait_until(lambda: not thread.is_alive)
+    stopping.join(5)
 
 
 def test_outcome_that_the_database_refuses_holds_up_no_other(receiver: Receiver) -> None:

@@ -1,0 +1,91 @@
+"""Which fixtures bring foreign databases? One that Django is moved to, and the servers as such."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
+
+from tests.foreign import pgbouncer, postgres
+
+#: What the main path is tried on: the oldest version that is supported, Debian's with its JIT
+#: compiler, and the latter through a pool that keeps no session.
+SERVERS = (
+    "oldest",
+    "debian",
+    pytest.param("pooled", marks=pytest.mark.xfail(strict=True, reason="sessions are relied on")),
+)
+
+
+@contextmanager
+def django_at(url: str, blocker: Any) -> Iterator[None]:
+    """Make ``url`` the database of this process and of all that it starts.
+
+    The settings of a connection are one dictionary for all threads, so it is changed in place.
+    """
+    ours = settings.DATABASES["default"]
+    kept = dict(ours)
+    with blocker.unblock(), pytest.MonkeyPatch.context() as patch:
+        connections["default"].close()
+        patch.setitem(os.environ, "DATABASE_URL", url)
+        ours.update(_settings_of(url))
+        try:
+            yield
+        finally:
+            connections["default"].close()
+            ours.clear()
+            ours.update(kept)
+
+
+def _settings_of(url: str) -> dict[str, Any]:
+    from moviesvc.settings import env
+
+    found = env.db_url_config(url)
+    return {name: found[name] for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT")}
+
+
+def migrate() -> None:
+    """Bring the database that Django is at up to date."""
+    call_command("migrate", interactive=False, verbosity=0)
+    connections["default"].close()
+
+
+@pytest.fixture(scope="session")
+def stock_servers() -> Iterator[Any]:
+    """A function that returns the running server of a version, started when first asked for."""
+    with ExitStack() as stack:
+        known: dict[str, postgres.Postgres] = {}
+
+        def get(version: str) -> postgres.Postgres:
+            if version not in known:
+                known[version] = stack.enter_context(postgres.running(version))
+            return known[version]
+
+        yield get
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def foreign_database(
+    request: pytest.FixtureRequest,
+    stock_servers: Any,
+    django_db_setup: None,
+    django_db_blocker: Any,
+) -> Iterator[postgres.Postgres]:
+    """Each server in turn, with Django and every child process at a migrated database of it."""
+    server = stock_servers("oldest" if request.param == "oldest" else "debian")
+    name = f"{request.module.__name__.rpartition('.')[2]}_{request.param}"
+    direct = server.make_database(name)
+    with django_at(direct, django_db_blocker):
+        migrate()
+    with ExitStack() as stack:
+        url = direct
+        if request.param == "pooled":
+            url = stack.enter_context(pgbouncer.in_front_of(server)).url(name)
+        stack.enter_context(django_at(url, django_db_blocker))
+        yield server
