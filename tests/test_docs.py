@@ -95,3 +95,11 @@ def test_links_between_the_pages_lead_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert not broken
+
+
+def test_the_way_of_a_webhook_names_files_that_exist() -> None:
+    """Every module, test and page that the developers' page of webhooks names is there."""
+    text = (ROOT / "docs/WEBHOOK_IMPLEMENTATION.md").read_text()
+    paths = re.findall(r"`((?:tasks_app|webhooks_app|tests)/[\w/.]+)`", text)
+    assert len(paths) >= 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []
