@@ -221,6 +221,8 @@ def _start_postgres(var: Path, sockets: Path, is_durable: bool) -> None:
         "unix_socket_directories": f'"{sockets}"',
         "max_connections": "200",
         "jit": "off",
+        # A process that freezes inside a transaction gives its rows back: none here is long.
+        "idle_in_transaction_session_timeout": "60s",
         "timezone": "UTC",
         "log_timezone": "UTC",
     }

@@ -139,10 +139,9 @@ DATABASES = {"default": env.db_url_config(_database_url())}
 if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
     raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL server (postgresql://...).")
 DATABASES["default"].update(CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
-# A process that freezes inside a transaction gives its rows back: no transaction here is long.
-DATABASES["default"].setdefault("OPTIONS", {}).setdefault(
-    "options", "-c idle_in_transaction_session_timeout=60000"
-)
+# A pooler may give each transaction another session: nothing may be kept in one, so no cursors that
+# outlive a statement, and no `options`, which PgBouncer refuses, at the start.
+DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # REDIS_URL: redis://host:port/db; BROKER_URL: amqp://... to use RabbitMQ for the tickets.
 REDIS_URL = _redis_url()
