@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from django.conf import settings
 from django.core.cache import cache
-from django.db import DatabaseError, InterfaceError
+from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
@@ -26,6 +26,7 @@ from tasks_app import metrics as task_metrics
 from tasks_app import throttling, wake
 from tasks_app.authentication import ApiKeyAuthentication, missing_scope, unauthorized
 from webhooks_app import metrics as webhook_metrics
+from webhooks_app.database import why_unusable
 from webhooks_app.problems import ApiProblem
 
 logger = structlog.get_logger(__name__)
@@ -114,8 +115,10 @@ class SharedState:
                 *task_metrics.database_gauges(),
                 *webhook_metrics.database_gauges(),
             ]
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("Metrics lack the database's part", error=type(error).__name__)
+        except Error as error:
+            if not (reason := why_unusable(error)):
+                raise
+            logger.warning("Metrics lack the database's part", reason=reason)
             return None
         cache.set("metrics:database", found, CACHE_SECONDS)
         return found

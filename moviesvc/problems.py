@@ -22,7 +22,7 @@ from django.core.exceptions import (
     RequestDataTooBig,
     SuspiciousOperation,
 )
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import is_valid_path
@@ -30,6 +30,7 @@ from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from tasks_app import json_format, media, throttling
+from webhooks_app.database import why_unusable
 from webhooks_app.problems import ApiProblem, field_problems, invalid, not_found
 
 logger = structlog.get_logger(__name__)
@@ -84,9 +85,9 @@ def as_problem(error: BaseException | None) -> ApiProblem | None:
         return invalid(field_problems(error.detail))
     if isinstance(error, exceptions.APIException):
         return _from_drf(error)
-    if isinstance(error, (OperationalError, InterfaceError)):
-        logger.error("The database is out of reach", error=type(error).__name__)
-        return _database_lost()
+    if reason := why_unusable(error):
+        logger.error("The database cannot be used", reason=reason, error=type(error).__name__)
+        return _no_database(reason)
     if isinstance(error, RequestDataTooBig):
         return too_large()
     if isinstance(error, (Http404, ObjectDoesNotExist)):
@@ -105,9 +106,9 @@ def too_large() -> ApiProblem:
     return ApiProblem(413, "too_large", f"A request body may have at most {limit} bytes.")
 
 
-def _database_lost() -> ApiProblem:
+def _no_database(reason: str) -> ApiProblem:
     seconds = str(DATABASE_RETRY_SECONDS)
-    detail = "The service cannot reach its database; nothing was changed. Try again."
+    detail = f"{reason} Nothing was changed; try again."
     return ApiProblem(503, "unavailable", detail, headers={"Retry-After": seconds})
 
 

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error, connection
 from django.db.models import Q
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
@@ -25,6 +25,7 @@ from rest_framework.request import Request
 from tasks_app import throttling
 from tasks_app.models import ApiKey
 from tasks_app.raw_rows import columns, fetch
+from webhooks_app.database import READ_ONLY, why_unusable
 from webhooks_app.problems import ApiProblem
 
 if TYPE_CHECKING:
@@ -118,10 +119,9 @@ def _ask(prefix: str) -> list[ApiKey]:
     connection.health_check_done = True  # type: ignore[attr-defined]
     try:
         return fetch(ApiKey, _FIND, [prefix])
-    except (OperationalError, InterfaceError):
-        if connection.in_atomic_block:
+    except Error as error:
+        if connection.in_atomic_block or not why_unusable(error):
             raise
-        connection.close()
         return fetch(ApiKey, _FIND, [prefix])
 
 
@@ -131,7 +131,13 @@ def note_use(key: ApiKey) -> None:
     if key.last_used_at and now - key.last_used_at < USED_EVERY:
         return
     stale = Q(last_used_at=None) | Q(last_used_at__lt=now - USED_EVERY)
-    ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
+    try:
+        ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
+    except Error as error:
+        # A read-only database still answers who only reads.
+        if why_unusable(error) != READ_ONLY:
+            raise
+        return
     key.last_used_at = now
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import dramatiq
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.db import Error, close_old_connections, connection
 
 from tasks_app.shutdown import stopping
+from webhooks_app.database import WRITE_NOTHING, why_unusable
 
 logger = structlog.get_logger(__name__)
+
+OUTAGE_LOOK_SECONDS = 1.0
+#: Twice and more what the watch of a running task takes to extend its lease, or to give it back.
+LEASES_FIRST_SECONDS = 2.0
 
 
 class ShutdownMiddleware(dramatiq.Middleware):
@@ -52,10 +58,28 @@ class SweepMiddleware(dramatiq.Middleware):
                 wake.report_alive()
                 close_old_connections()
                 sweep()
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("Sweep failed, will try again", error=type(error).__name__)
+            except Error as error:
+                if reason := why_unusable(error):
+                    logger.warning("Sweep waits for the database", reason=reason)
+                    self._outlast()
+                else:
+                    logger.exception("Sweep crashed, will try again")
             except Exception:  # the loop's edge: without sweeps nothing lost is ever found
                 logger.exception("Sweep crashed, will try again")
             if stopping.wait(settings.SWEEP_INTERVAL_SECONDS):
                 break
         connection.close()
+
+    @staticmethod
+    def _outlast() -> None:
+        """Wait for the database, and then for the workers that live to extend their leases.
+
+        An outage longer than a lease would else give away every task that is worked on.
+        """
+        while not stopping.wait(OUTAGE_LOOK_SECONDS):
+            with contextlib.suppress(Error):
+                close_old_connections()
+                with connection.cursor() as cursor:
+                    cursor.execute(WRITE_NOTHING)
+                stopping.wait(LEASES_FIRST_SECONDS)
+                return

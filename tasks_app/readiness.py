@@ -1,6 +1,6 @@
 """Can the service do its work just now, and if not, what is wrong?
 
-Cheap enough for a probe every second: two statements on indexes, one call to Redis. Nothing here
+Cheap enough for a probe every second: three statements on indexes, one call to Redis. Nothing here
 decides anything; it only looks.
 """
 
@@ -15,6 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from tasks_app import metrics, wake
 from webhooks_app import metrics as webhook_metrics
+from webhooks_app.database import WRITE_NOTHING
 
 #: A message that nothing holds back leaves within milliseconds; a minute means a dead engine.
 LATE_WEBHOOK_SECONDS = 60.0
@@ -59,11 +60,13 @@ def look() -> Readiness:
     """Ask the database, Redis and the workers.
 
     Raises:
-        django.db.DatabaseError: the database cannot be reached.
+        django.db.Error: the database cannot be reached, or takes no writes.
     """
     pending = migrations_pending()
     if pending:  # the tables may not be there yet
         return Readiness(_redis(), wake.workers_alive(), pending, 0.0, 0.0, False)
+    with connection.cursor() as cursor:
+        cursor.execute(WRITE_NOTHING)
     webhooks = webhook_metrics.oldest_due()
     return Readiness(
         redis=_redis(),

@@ -11,29 +11,36 @@ import contextlib
 import shutil
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import Error, close_old_connections, connection
 
 from tasks_app import lifecycle, media, wake
-from tasks_app.models import Task
+from tasks_app.models import MediaFile, Task
 from tasks_app.own_frames import own_frames
 from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, Job, Provider, ProviderError
 from tasks_app.shutdown import stopping
 from webhooks_app.conf import webhook_settings
+from webhooks_app.database import why_unusable
 from webhooks_app.faults import faultpoint
 
 logger = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 #: How often the watch looks whether the task was cancelled; a cancel must bite within 2 s.
 WATCH_SECONDS = 0.5
 PROGRESS_SECONDS = 1.0
 #: A dead database would burn the whole queue in a second if tickets were not held a moment.
 OUTAGE_PAUSE_SECONDS = 1.0
+#: How soon the end of an attempt is written again: sooner than the sweep gives the task away.
+WRITE_AGAIN_SECONDS = 0.5
 #: One ticket serves tasks for so long; longer ones are worth a ticket each.
 SHORT_SECONDS = 1.0
 
@@ -107,18 +114,48 @@ def _run_one(task_type: str) -> bool:
 
 
 def _claim(task_type: str) -> Task | None:
-    try:
+    with _without_database("ticket let go"):
         return lifecycle.claim_next(task_type)
-    except (OperationalError, InterfaceError):
-        logger.warning("Database is out of reach, ticket let go", task_type=task_type)
-        stopping.wait(OUTAGE_PAUSE_SECONDS)
-        return None
+    stopping.wait(OUTAGE_PAUSE_SECONDS)
+    return None
 
 
 def _types_due() -> list[str]:
-    with contextlib.suppress(DatabaseError):
+    with _without_database("no tickets sent"):
         return lifecycle.types_due()
     return []
+
+
+@contextmanager
+def _without_database(consequence: str = "") -> Iterator[None]:
+    """Go on where the database cannot be used, and log what that means; other errors pass."""
+    try:
+        yield
+    except Error as error:
+        if not (reason := why_unusable(error)):
+            raise
+        if consequence:
+            logger.warning("Database cannot be used", reason=reason, consequence=consequence)
+
+
+def _through_outages(write: Callable[[], T]) -> T:
+    """Call until the database takes it: what was rendered, or paid for, is not given up.
+
+    Raises:
+        LostClaim: the lease ran out meanwhile, and somebody else has the task.
+    """
+    is_told = False
+    while True:
+        try:
+            return write()
+        except Error as error:
+            if stopping.is_set() or not (reason := why_unusable(error)):
+                raise
+            if not is_told:
+                logger.warning("Task waits for the database", reason=reason)
+                is_told = True
+        stopping.wait(WRITE_AGAIN_SECONDS)
+        close_old_connections()
 
 
 def _send_tickets(task_types: list[str]) -> None:
@@ -129,7 +166,7 @@ def _send_tickets(task_types: list[str]) -> None:
 
 def _run(task: Task, provider: Provider, seat: _Seat) -> None:
     work_dir = Path(settings.WORK_ROOT) / str(task.run_token)
-    with _Watch(task) as watch:
+    with _Watch(task) as watch, _without_database("the task is left to its lease"):
         try:
             work_dir.mkdir(parents=True, exist_ok=True)
             _work(task, provider, work_dir, watch, seat)
@@ -139,10 +176,9 @@ def _run(task: Task, provider: Provider, seat: _Seat) -> None:
             _failed(task, error)
         except lifecycle.LostClaim:
             logger.info("Task is not ours any more; its work was discarded")
-        except (OperationalError, InterfaceError):
-            # The lease runs out and the sweep gives the task back.
-            logger.warning("Database is out of reach, the task is left to its lease")
         except Exception as error:
+            if why_unusable(error):
+                raise
             logger.exception("Task crashed the runner")
             frames = own_frames(error)
             _failed(task, ProviderError("internal_error", retryable=True, traceback_text=frames))
@@ -166,10 +202,13 @@ def _work(task: Task, provider: Provider, work_dir: Path, watch: _Watch, seat: _
     faultpoint("run.after_generate")
     files = media.store(task, result)
     faultpoint("run.after_store")
+    receipt = media.describe(result, files)
     try:
-        lifecycle.complete(task, media.describe(result, files), files)
+        _through_outages(partial(lifecycle.complete, task, receipt, files))
     except lifecycle.LostClaim:
-        media.discard(files)
+        # Unless an earlier try was committed and only the answer to it was lost.
+        if not MediaFile.objects.filter(run_token=str(task.run_token)).exists():
+            media.discard(files)
         raise
 
 
@@ -185,12 +224,14 @@ def _failed(task: Task, error: ProviderError) -> None:
     waits = settings.TASK_RETRY_WAITS
     # The client's own deadline is final; a provider's time-out inside it is not.
     is_final = not error.retryable or error.code == "timed_out" or task.attempts >= len(waits)
-    with contextlib.suppress(lifecycle.LostClaim, OperationalError, InterfaceError):
-        if is_final:
-            lifecycle.fail(task, error.code, _traceback(error))
-        else:
-            wait = error.retry_after or waits[task.attempts]
-            lifecycle.retry_later(task, error.code, wait)
+    write: Callable[[], object]
+    if is_final:
+        write = partial(lifecycle.fail, task, error.code, _traceback(error))
+    else:
+        wait = error.retry_after or waits[task.attempts]
+        write = partial(lifecycle.retry_later, task, error.code, wait)
+    with contextlib.suppress(lifecycle.LostClaim):
+        _through_outages(write)
 
 
 def _traceback(error: ProviderError) -> str:
@@ -225,24 +266,18 @@ class _Watch:
         extended = time.monotonic()
         try:
             while not self._done.wait(min(WATCH_SECONDS, third)):
-                is_time = time.monotonic() - extended >= third
-                extended = time.monotonic() if is_time else extended
+                now = time.monotonic()
+                is_time = now - extended >= third
                 faultpoint("watch.before_look")
-                if not self._still_ours(is_time):
-                    self._lost.set()
-                    return
+                with _without_database():
+                    # Only the token decides, never the time: an outage does not end a claim.
+                    look = lifecycle.extend_lease if is_time else lifecycle.is_ours
+                    if not look(self._task):
+                        self._lost.set()
+                        return
+                    extended = now if is_time else extended
         finally:
             connection.close()
-
-    def _still_ours(self, is_time_to_extend: bool) -> bool:
-        """Only the token decides, never the time: an outage does not end a claim."""
-        try:
-            if is_time_to_extend:
-                return lifecycle.extend_lease(self._task)
-            return lifecycle.is_ours(self._task)
-        except (OperationalError, InterfaceError):
-            connection.close()
-            return True
 
 
 class _RunContext:
@@ -268,7 +303,7 @@ class _RunContext:
         if is_event_due:
             self._event_at = now
         text = f"{step}: {detail}" if detail else step
-        with contextlib.suppress(lifecycle.LostClaim, OperationalError, InterfaceError):
+        with _without_database(), contextlib.suppress(lifecycle.LostClaim):
             lifecycle.progress(self._task, self._fraction, text, is_event_due=is_event_due)
 
     def cancelled(self) -> bool:
@@ -277,14 +312,13 @@ class _RunContext:
 
     def is_over(self) -> bool:
         """Tell whether the task has ended; a lost lease or a shutdown is not the end."""
-        try:
+        with _without_database():
             return lifecycle.has_ended(self._task)
-        except (OperationalError, InterfaceError):
-            return False
+        return False
 
     def save_remote(self, state: dict[str, Any]) -> None:
         """Make the provider's state durable."""
-        lifecycle.save_remote(self._task, state)
+        _through_outages(partial(lifecycle.save_remote, self._task, state))
 
     def seconds_left(self) -> float:
         """Return the seconds until the deadline."""

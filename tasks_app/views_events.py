@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError
+from django.db import Error
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -28,6 +28,7 @@ from tasks_app.authentication import Access, access_of
 from tasks_app.models import ApiKey, Task
 from tasks_app.openapi import EVENTS_OPERATION
 from tasks_app.serializers import moment
+from webhooks_app.database import why_unusable
 from webhooks_app.problems import ApiProblem
 
 POLL_SECONDS = 0.5
@@ -106,7 +107,9 @@ class TaskStream:
     def _next_chunk(self) -> bytes:
         try:
             task = Task.objects.filter(pk=self._task_id).first() if self._may_go_on() else None
-        except (DatabaseError, InterfaceError):
+        except Error as error:
+            if not why_unusable(error):
+                raise
             task = None  # the client comes back, to a service that can answer
         if task is None:
             self._has_ended = True

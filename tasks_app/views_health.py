@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import Error, connection
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,6 +15,7 @@ from tasks_app.authentication import ApiKeyAuthentication, access_of
 from tasks_app.models import Task
 from tasks_app.openapi import operation
 from tasks_app.task_types import TASK_TYPES
+from webhooks_app.database import why_unusable
 from webhooks_app.problems import ApiProblem
 
 
@@ -43,8 +44,10 @@ class ReadyView(APIView):
         try:
             found = ApiKeyAuthentication().authenticate(request)
             state = readiness.look()
-        except (DatabaseError, InterfaceError):
-            raise not_ready("The database is out of reach.") from None
+        except Error as error:
+            if not (reason := why_unusable(error)):
+                raise
+            raise not_ready(reason) from None
         details = state.details() if found else {}
         if state.migrations_pending:
             raise not_ready("The database is not up to date with the code.", details)

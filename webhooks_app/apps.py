@@ -13,6 +13,8 @@ class WebhooksAppConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks; as the last app, say that all is loaded."""
         from webhooks_app import checks  # noqa: F401 - importing registers
+        from webhooks_app.database import renew_unusable_connections
 
+        renew_unusable_connections()
         gc.freeze()  # which stays for life: not to look at it again spares a third of a command
         gc.enable()

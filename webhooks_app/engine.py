@@ -18,13 +18,13 @@ from typing import Any
 
 import psycopg
 import structlog
-from django.db import DatabaseError, InterfaceError
+from django.db import Error
 
 from webhooks_app import claims, signing
 from webhooks_app.attempt_rows import attempt_row, interrupted_row, log_attempt
 from webhooks_app.claims import Claimed
 from webhooks_app.conf import webhook_settings
-from webhooks_app.database import connect
+from webhooks_app.database import connect, why_unusable
 from webhooks_app.destination_paces import DestinationPaces
 from webhooks_app.faults import faultpoint
 from webhooks_app.housekeeping import Housekeeping
@@ -116,8 +116,10 @@ class Engine:
                 connection = await connect(f"webhook-{name}")
                 async with connection:
                     await work(connection)
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                logger.warning("Engine lost its database", part=name, error=type(error).__name__)
+            except psycopg.Error as error:
+                if not (reason := why_unusable(error)):
+                    raise
+                logger.warning("Engine lost its database", part=name, reason=reason)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self, connection: claims.Connection) -> None:
@@ -212,8 +214,10 @@ class Engine:
         except asyncio.CancelledError:
             self._interrupt(message, token)
             raise
-        except (DatabaseError, InterfaceError) as error:  # the secret could not be read
-            logger.warning("Delivery put off", error=type(error).__name__)
+        except Error as error:  # the secret could not be read
+            if not (reason := why_unusable(error)):
+                raise
+            logger.warning("Delivery put off", reason=reason)
             self._interrupt(message, token, wait_seconds=RECONNECT_SECONDS)
             return
         faultpoint("engine.after_send")

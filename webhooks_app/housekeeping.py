@@ -11,12 +11,12 @@ import random
 import time
 
 import structlog
-from django.db import DatabaseError, InterfaceError
+from django.db import Error
 
 from webhooks_app import claims, metrics, recovery
 from webhooks_app.attempt_rows import log_dead_letter
 from webhooks_app.conf import webhook_settings
-from webhooks_app.database import DatabaseThread
+from webhooks_app.database import WRITE_NOTHING, DatabaseThread, why_unusable
 from webhooks_app.destination_paces import DestinationPaces
 from webhooks_app.faults import faultpoint
 from webhooks_app.retry import Dead, Policy, decide_interrupted
@@ -24,6 +24,8 @@ from webhooks_app.retry import Dead, Policy, decide_interrupted
 logger = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 1.0
+#: Recorders try again every half second.
+RECORDERS_FIRST_SECONDS = 2.0
 
 
 class Housekeeping:
@@ -33,11 +35,17 @@ class Housekeeping:
         self._paces = paces
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._thread = DatabaseThread("replay")
+        self._was_interrupted = False
 
     async def run(self, connection: claims.Connection) -> None:
         """Do the chores every second until cancelled."""
         metrics.engines().set(1)
         await claims.fix_plans(connection)
+        if self._was_interrupted:
+            # After an outage: what engines that live have yet to record is not lost.
+            await connection.execute(WRITE_NOTHING)
+            await asyncio.sleep(RECORDERS_FIRST_SECONDS)
+        self._was_interrupted = True
         while True:
             metrics.in_flight().set(self._paces.in_flight)
             await self.recover(connection)
@@ -111,8 +119,10 @@ class Housekeeping:
     async def _advance_replays(self) -> None:
         try:
             await self._thread.call(_work_off)
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("Replays wait for the database", error=type(error).__name__)
+        except Error as error:
+            if not (reason := why_unusable(error)):
+                raise
+            logger.warning("Replays wait for the database", reason=reason)
 
 
 def _work_off() -> None:

@@ -21,10 +21,12 @@ from django.core.management.base import (
     CommandParser,
     DjangoHelpFormatter,
 )
-from django.db import OperationalError, ProgrammingError
+from django.db import Error
 from psycopg import errors
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from webhooks_app.database import why_unusable
 
 NO_DATABASE = 4
 INTERRUPTED = 130  # as shells have it
@@ -57,16 +59,16 @@ class OperatorCommand(BaseCommand):
             return super().execute(*args, **options)
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=INTERRUPTED) from None
-        except OperationalError as error:
-            text = f"The database does not answer: {str(error).strip()}"
-            raise CommandError(text, returncode=NO_DATABASE) from error
-        except ProgrammingError as error:
-            if not isinstance(error.__cause__, _NOT_MIGRATED):
+        except Error as error:
+            if reason := why_unusable(error):
+                text = f"{reason} It says: {str(error).strip()}"
+            elif isinstance(error.__cause__, _NOT_MIGRATED):
+                text = (
+                    "The database is not set up, or older than this program: run"
+                    " `manage.py migrate` first (`manage.py run` does it by itself)."
+                )
+            else:
                 raise
-            text = (
-                "The database is not set up, or older than this program: run"
-                " `manage.py migrate` first (`manage.py run` does it by itself)."
-            )
             raise CommandError(text, returncode=NO_DATABASE) from error
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:

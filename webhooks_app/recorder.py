@@ -18,7 +18,7 @@ import structlog
 
 from webhooks_app import claims, metrics
 from webhooks_app.attempt_rows import bare_row
-from webhooks_app.database import connect
+from webhooks_app.database import connect, why_unusable
 from webhooks_app.faults import faultpoint
 from webhooks_app.models import MessageStatus
 
@@ -62,12 +62,15 @@ class Recorder:
 
     async def flush_all(self, tries: int = 10) -> None:
         """Write everything that is left, giving up after a few failures."""
-        # The lock inside also waits for a batch that `run` has under way.
-        while not (await self._flush_once() and not self._rows) and tries:
-            tries -= 1
+        for _ in range(tries):
+            try:
+                # The lock inside also waits for a batch that `run` has under way.
+                if await self._flush_once() and not self._rows:
+                    break
+            except Exception:  # the last chance of what receivers answered
+                logger.exception("Outcomes could not be stored")
             await asyncio.sleep(RETRY_SECONDS)
-        if self._connection:
-            await self._connection.close()
+        await self._leave_connection()
 
     async def _flush_once(self) -> bool:
         async with self._lock:
@@ -77,13 +80,21 @@ class Recorder:
                 self._has_rows.clear()
             try:
                 await self._write(batch)
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except BaseException as error:
+                # Whatever it was: what receivers answered is kept.
                 self._rows.extendleft(reversed(batch))
                 self._has_rows.set()
-                self._connection = None
-                logger.warning("Outcomes wait for the database", error=type(error).__name__)
+                await self._leave_connection()
+                if not (reason := why_unusable(error)):
+                    raise
+                logger.warning("Outcomes wait for the database", reason=reason)
                 return False
         return True
+
+    async def _leave_connection(self) -> None:
+        if self._connection:
+            await self._connection.close()
+        self._connection = None
 
     async def _write(self, batch: list[dict[str, Any]]) -> None:
         if not batch:

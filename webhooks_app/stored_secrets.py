@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Least, Now
 
@@ -182,7 +182,7 @@ def require_readable_at_boot() -> None:
     """
     try:
         require_readable()
-    except (DatabaseError, InterfaceError) as error:
+    except Error as error:
         logger.warning("Stored secrets were not checked", error=type(error).__name__)
     finally:
         connection.close()

@@ -78,7 +78,7 @@ def test_a_database_that_cannot_be_used_is_a_sentence() -> None:
     away = run("create_api_key", "x", DATABASE_URL=server.replace("host=", "host=/nowhere"))
     assert (empty.returncode, away.returncode) == (4, 4)
     assert "run `manage.py migrate` first" in empty.stderr
-    assert "The database does not answer" in away.stderr
+    assert "The database is out of reach" in away.stderr
     assert "Traceback" not in empty.stderr + away.stderr
 
 

@@ -17,12 +17,13 @@ from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from moviesvc import embedded, lifeline, service
 from moviesvc.daemons import EmbeddedError
 from moviesvc.supervisor import Supervisor
+from webhooks_app.database import why_unusable
 from webhooks_app.operator_command import OperatorCommand
 from webhooks_app.stored_secrets import require_readable
 
@@ -200,8 +201,10 @@ def _require_migrated(supervisor: Supervisor) -> None:
     try:
         executor = MigrationExecutor(connections["default"])
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except DatabaseError as problem:
-        supervisor.say(f"the database does not answer yet ({type(problem).__name__})")
+    except Error as problem:
+        if not (reason := why_unusable(problem)):
+            raise
+        supervisor.say(f"not checked whether migrations are missing: {reason}")
         return
     if missing:
         raise CommandError(
