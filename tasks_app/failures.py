@@ -18,6 +18,9 @@ SENTENCES = {
         " (Debian, Ubuntu: apt-get install libgl1 libegl1 libexpat1)."
     ),
     "output_invalid": "Task execution failed: what was made is not a valid media file.",
+    "probe_timed_out": (
+        "Task execution failed: what was made could not be checked in the time there is."
+    ),
     "storage_failed": "Task execution failed: the media could not be stored.",
     "worker_lost": "Task execution failed: too many workers were lost under it.",
     "internal_error": "Task execution failed",

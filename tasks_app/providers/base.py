@@ -26,6 +26,7 @@ RETRYABLE_CODES: Mapping[str, bool] = {
     "render_failed": True,
     "renderer_incomplete": False,
     "output_invalid": True,
+    "probe_timed_out": False,  # it was tried again already, with the same file
     "storage_failed": True,
 }
 

@@ -228,7 +228,7 @@ class RemoteProvider(ABC):
             raise ProviderError("output_invalid", "The provider made nothing.", retryable=False)
         paths = [self._fetched(line, job, *row) for row in enumerate(outputs[:MAX_OUTPUTS])]
         context.progress(0.97, "checking")
-        found = probing.probe_all([(path, None) for path in paths])
+        found = probing.probe_all([(path, None) for path in paths], context)
         kind = KINDS[job.task_type]
         if not all(file.media_type.startswith(kind) for file in found):
             raise ProviderError("output_invalid", "The result is another kind of media.")

@@ -1,13 +1,20 @@
 """Probing believes content only: not names, not headers, not requests."""
 
+import os
+import signal
+import threading
+
 import av
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from tasks_app import probing
-from tasks_app.providers.base import ProviderError
+from tasks_app.providers.base import Cancelled, ProviderError
 from tasks_app.providers.previz import soundfile
+from tests.tasks.previz_runs import RecordingContext
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -86,3 +93,53 @@ def test_text_and_playlists_are_no_media(tmp_path):
     path.write_text("#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:1,\nfile:///etc/hostname\n")
     with pytest.raises(ProviderError):
         probing.probe(path)
+
+
+def probes() -> list[psutil.Process]:
+    """The living probe processes of this test process."""
+    children = psutil.Process().children()
+    return [one for one in children if "tasks_app.probing" in one.cmdline()]
+
+
+def test_a_slow_machine_is_no_fault_of_the_file(film, monkeypatch):
+    """Proves that a probe which got no processor at all is repeated with the same file."""
+    monkeypatch.setattr(probing, "CPU_SECONDS", 1)
+    monkeypatch.setattr(probing, "CLOCK_FACTOR", 2)
+    stopped = []
+
+    def starve_the_first() -> None:
+        wait_until(probes)
+        stopped.append(probes()[0].pid)
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    thread = threading.Thread(target=starve_the_first)
+    thread.start()
+    monkeypatch.setattr(probing, "TRIES", 4)  # whatever else this machine has to do
+    assert probing.probe(film).codecs == ("h264",)
+    thread.join()
+    assert stopped
+    assert not psutil.pid_exists(stopped[0])
+
+
+def test_what_needs_more_time_than_there_is_has_a_code_of_its_own(tmp_path, monkeypatch):
+    """Proves that eight sparse gigabytes, which no second suffices to read, are no bad file."""
+    monkeypatch.setattr(probing, "CPU_SECONDS", 1)
+    monkeypatch.setattr(probing, "TRIES", 1)
+    path = tmp_path / "huge"
+    path.touch()
+    os.truncate(path, 8 << 30)
+    with pytest.raises(ProviderError) as caught:
+        probing.probe(path)
+    assert (caught.value.code, caught.value.retryable) == ("probe_timed_out", False)
+
+
+def test_a_probe_ends_when_it_is_not_wanted_any_more(tmp_path):
+    """Proves that a cancel does not wait for a long probe, and leaves no process of it."""
+    path = tmp_path / "huge"
+    path.touch()
+    os.truncate(path, 8 << 30)
+    context = RecordingContext()
+    context.is_cancelled = True
+    with pytest.raises(Cancelled):
+        probing.probe(path, context=context)
+    assert not probes()

@@ -15,7 +15,7 @@ import pytest
 from django.core.checks import run_checks
 from django.db import connections
 
-from tasks_app import lifecycle, runner
+from tasks_app import lifecycle, probing, runner
 from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, CancelOutcome, Job, Provider, ProviderError
 from tasks_app.providers.replicate import ReplicateProvider
@@ -259,6 +259,16 @@ def test_deadline_cancels_the_remote_work(fake, tmp_path):
     fake.script[GET] = [{"status": "processing"}]
     assert failure(provider(), a_job(tmp_path), Remembering(0.8)).code == "timed_out"
     assert fake.count(CANCEL) == 1
+
+
+def test_a_result_whose_probe_ran_out_of_time_is_not_paid_twice(fake, tmp_path, monkeypatch):
+    """Proves that it is submitted and fetched once, however often it is probed."""
+    monkeypatch.setattr(probing, "CLOCK_FACTOR", 0)
+    context = Remembering()
+    error = failure(provider(), a_job(tmp_path), context)
+    assert (error.code, error.retryable) == ("probe_timed_out", False)
+    assert (fake.count(CREATE), fake.count("GET /out.png")) == (1, 1)
+    assert context.saved[-1]["id"] == "p1", "who asks again later finds the paid work"
 
 
 CHILD = """

@@ -49,7 +49,7 @@ class PrevizProvider:
         """Render in a child process, then probe every file it left.
 
         Raises:
-            ProviderError: ``render_failed``, ``timed_out`` or ``output_invalid``.
+            ProviderError: ``render_failed``, ``timed_out``, or what `probing.probe_all` raises.
             Cancelled: the context asked for it; the child is dead by then.
         """
         request = self._request(job, context)
@@ -103,8 +103,7 @@ def _probed(
     if not all(path.is_file() for path in paths):
         raise ProviderError("output_invalid", "The render left a file out.")
     wanted = [(path, _expected(row["expected"])) for path, row in zip(paths, made, strict=True)]
-    seconds = max(1.0, min(probing.PROBE_SECONDS, context.seconds_left()))
-    found = probing.probe_all(wanted, timeout_seconds=seconds)
+    found = probing.probe_all(wanted, context)
     rows = zip(made, paths, found, strict=True)
     return tuple(output(row["role"], path, file) for row, path, file in rows)
 
