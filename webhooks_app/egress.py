@@ -89,6 +89,7 @@ _DENIED_V4 = tuple(
 # Only global unicast is allowed at all, which leaves out mapped, compatible, NAT64, unique local,
 # link-local and multicast addresses without naming them.
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _DENIED_V6 = tuple(
     ipaddress.IPv6Network(text)
     for text in (
@@ -131,6 +132,21 @@ def _judge(ip: str | Address, denied: Networks, allowed: Networks) -> bool:
     if _inside(ip, denied):
         return False
     return _is_public(ip) or _is_allow_listed(ip, allowed)
+
+
+def resolved_allowed(ip: str, allowed: Callable[[str], bool]) -> bool:
+    """Judge an address that is dialled for a name, where ``allowed`` judges what a URL may say.
+
+    A network without IPv4 has its resolver answer 64:ff9b::/96 for receivers that have nothing
+    else (RFC 6052): that address is as good as the IPv4 address inside. In a URL it stays refused.
+    """
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return False
+    if address in _NAT64 and not _inside(address, webhook_settings.DENY_NETWORKS):
+        return allowed(str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)))
+    return allowed(ip)
 
 
 def _is_public(ip: Address) -> bool:
@@ -282,7 +298,7 @@ class GuardResolver(AbstractResolver):
         answers = await self._inner.resolve(host, port, family)
         if not answers:
             raise OSError("the name has no address")
-        if not all(self._allowed(answer["host"]) for answer in answers):
+        if not all(resolved_allowed(answer["host"], self._allowed) for answer in answers):
             raise PolicyBlocked("the policy denies an address of this name")
         return answers
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -227,25 +229,40 @@ def decide_interrupted(
     return RetryAt(at=now + wait, delay=wait, step=step + 1)
 
 
+_TWO_DIGIT_YEAR = re.compile(r"(?<=\d-[A-Za-z]{3}-)\d\d(?= )")  # RFC 850
+_ASCTIME = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}")
+
+
 def parse_retry_after(value: str | None, now: float) -> float | None:
     """Return the seconds that a Retry-After header asks for, None when it says nothing usable.
 
-    RFC 9110, 10.2.3: delay-seconds (digits only) or an HTTP date. A date in the past is 0.
+    RFC 9110, 10.2.3: delay-seconds (digits only) or an HTTP date in one of the three forms of
+    5.6.7. A date in the past is 0.
     """
     if value is None or len(value) > 64:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
         return float(text)
+    # A year of two digits that seems more than 50 years ahead is one of the last century.
+    this_year = datetime.fromtimestamp(now, UTC).year
+    text = _TWO_DIGIT_YEAR.sub(lambda year: str(_full_year(int(year[0]), this_year)), text)
     try:
         date = parsedate_to_datetime(text)
+        if _ASCTIME.fullmatch(text):  # has no zone to say, and means UTC
+            date = date.replace(tzinfo=UTC)
         seconds = date.timestamp() - now
     except (ValueError, TypeError, OverflowError, OSError):
         return None
-    # A date without a zone would be read in the machine's own zone.
+    # Any other date without a zone would be read in the machine's own zone.
     if date.tzinfo is None or not math.isfinite(seconds):
         return None
     return max(0.0, seconds)
+
+
+def _full_year(two_digits: int, this_year: int) -> int:
+    year = this_year - this_year % 100 + two_digits
+    return year - 100 if year > this_year + 50 else year
 
 
 @dataclass(frozen=True, slots=True)

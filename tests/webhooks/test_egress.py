@@ -292,3 +292,77 @@ def test_proxy_variables_of_the_environment_change_nothing(dialled, monkeypatch)
 
     assert asyncio.run(run()).error_code == "connect"
     assert dialled == [PUBLIC]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "qa--mysite.netlify.app",
+        "my--3000--owner.preview.csb.app",
+        "xn--ls8h.la",  # an emoji, which IDNA 2008 forbids and browsers open
+        "my_service.example.net",
+        "_acme.example.net",
+        "ab--cd.example.net",
+        "a_.b-_c.example.net",
+    ],
+)
+def test_names_that_resolvers_answer_for_are_read_in_one_way(host):
+    """Proves that hyphens in a row, underscores and emoji names pass, as the name that was given.
+
+    What is judged is what is dialled: the resolver is asked for that very name.
+    """
+    assert origin_of(f"https://{host}/hook").host == host
+    check_url(f"https://{host}/hook")
+    resolver = StubResolver({host: ["127.0.0.1"]})
+
+    async def send():
+        async with Transport(resolver=resolver) as transport:
+            return await transport.send(f"https://{host}/hook", {}, b"{}", timeout=2)
+
+    assert asyncio.run(send()).error_code == "blocked_address"
+    assert resolver.calls == [host]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "-a.example.net",
+        "a-.example.net",
+        "xn--.example.net",
+        "xn--a-.example.net",
+        "xn--zzzzzzzzzz9.com",
+        "xn--\u00e9.com",
+        "a" * 64 + ".net",
+    ],
+)
+def test_names_that_stand_for_no_host_are_refused(host):
+    """Proves that leading and trailing hyphens and undecodable names are still no host names."""
+    with pytest.raises(EgressDenied) as denied:
+        check_url(f"https://{host}/")
+    assert denied.value.code == "invalid_url"
+
+
+def test_refused_suffix_holds_for_names_with_underscores():
+    """Proves that the wider grammar opens no private name, until the operator lists the host."""
+    with pytest.raises(EgressDenied, match="not a public name"):
+        check_url("https://my_service.internal/")
+    with override_settings(WEBHOOKS={"ALLOW_HOSTS": ["my_service.internal"]}):
+        check_url("https://my_service.internal/")
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("https://a.example.net", "/"),
+        ("https://a.example.net?a=1", "/?a=1"),
+        ("https://a.example.net/p?", "/p?"),
+        ("https://a.example.net/p?&", "/p?&"),
+        ("https://a.example.net/p?a=1?", "/p?a=1?"),
+        ("https://a.example.net//x//", "//x//"),
+        ("https://a.example.net/a/../b/./c", "/a/../b/./c"),
+        ("https://a.example.net/%2f%c3%A9+~", "/%2f%c3%A9+~"),
+    ],
+)
+def test_path_is_kept_byte_for_byte(url, path):
+    """Proves that what is asked of a receiver is what its owner wrote."""
+    assert egress.target_of(url).path == path

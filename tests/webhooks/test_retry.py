@@ -139,6 +139,11 @@ def test_interruption_uses_up_no_retry_until_the_fifth_in_a_row():
         ("1000000000", 1e9),
         (format_datetime(datetime.fromtimestamp(NOW, UTC) + timedelta(seconds=90), True), 90.0),
         (format_datetime(datetime.fromtimestamp(NOW, UTC) - timedelta(days=1), True), 0.0),
+        ("Tuesday, 14-Nov-23 22:14:50 GMT", 90.0),  # RFC 850
+        ("Tue Nov 14 22:14:50 2023", 90.0),  # asctime, in UTC by definition
+        ("Wed Nov  1 22:14:50 2023", 0.0),
+        ("Tuesday, 14-Nov-73 22:13:20 GMT", 50 * 365.25 * 86_400 + 43_200),
+        ("Wednesday, 14-Nov-74 22:13:20 GMT", 0.0),  # over 50 years ahead: it means 1974
         ("-5", None),
         ("1.5", None),
         ("1e9", None),
