@@ -1,17 +1,28 @@
-"""What does a guarded download give, and how is its body kept within bounds?
+"""How is something fetched that a client's URL names, whole or not at all?
 
-Opens no client of its own: ``Transport.fetch`` does that and calls ``store`` with the response.
+With aiohttp, since a download may be anything that the web serves; every address is judged by the
+same guard as a webhook's. What a status means is the caller's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import aiohttp
+from yarl import URL
 
-from webhooks_app.probes import shown_headers
+from webhooks_app import egress
+from webhooks_app.retry import ErrorCode
+from webhooks_app.shown import printable
+
+CONNECT_SECONDS = 10.0
+MAX_HEADER_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +41,58 @@ class FetchResult:
     size: int = 0
 
 
-async def store(response: aiohttp.ClientResponse, max_bytes: int, to: Path | None) -> FetchResult:
+class Guard(NamedTuple):
+    """Who decides where a download may go."""
+
+    resolver: egress.GuardResolver
+    allowed: Callable[[str], bool]
+    tls: ssl.SSLContext
+
+
+async def fetch(
+    guard: Guard,
+    url: URL,
+    headers: Mapping[str, str],
+    method: str = "GET",
+    body: bytes | None = None,
+    *,
+    max_bytes: int,
+    timeout: float,
+    to: Path | None = None,
+) -> FetchResult:
+    """Send one request and keep the body of its answer; see ``Transport.fetch``."""
+    connector = aiohttp.TCPConnector(
+        resolver=guard.resolver,
+        socket_factory=partial(egress.guarded_socket, allowed=guard.allowed),
+        ssl=guard.tls,
+        use_dns_cache=False,  # the answer that was judged is the one that is dialled
+        force_close=True,
+    )
+    session = aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        skip_auto_headers=("Accept", "Content-Type"),
+    )
+    try:
+        async with (
+            asyncio.timeout(timeout),
+            session,
+            session.request(
+                method, url, headers=headers, data=body, allow_redirects=False
+            ) as response,
+        ):
+            return await _store(response, max_bytes, to)
+    except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+        code, text = _explain(error)
+        return FetchResult(error_code=code, error=text)
+
+
+async def _store(response: aiohttp.ClientResponse, max_bytes: int, to: Path | None) -> FetchResult:
     """Read a whole body, to memory or to a file, unless it is longer than allowed."""
     chunks: list[bytes] = []
     size = 0
@@ -56,5 +118,39 @@ async def store(response: aiohttp.ClientResponse, max_bytes: int, to: Path | Non
                 to.unlink(missing_ok=True)
     if not is_complete:
         return FetchResult(response.status, "too_large", f"more than {max_bytes} bytes")
-    headers = {name.lower(): value for name, value in shown_headers(response.raw_headers)}
+    headers = {
+        name.decode("latin-1").lower(): printable(value.decode("latin-1"), MAX_HEADER_BYTES)
+        for name, value in response.raw_headers
+    }
     return FetchResult(response.status, headers=headers, body=b"".join(chunks), size=size)
+
+
+def _explain(error: BaseException) -> tuple[ErrorCode, str]:
+    """Return error code and text of a failed download.
+
+    The text is ours alone: aiohttp's messages contain receiver bytes, URLs and addresses.
+    """
+    if _is_blocked(error):
+        return ErrorCode.BLOCKED_ADDRESS, "the address is not allowed"
+    if isinstance(error, TimeoutError):
+        return ErrorCode.TIMEOUT, "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return ErrorCode.DNS, "the host name could not be resolved"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ErrorCode.TLS, "the certificate is not valid"
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return ErrorCode.TLS, "the TLS handshake failed"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return ErrorCode.CONNECT, "no connection"
+    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+        return ErrorCode.PROTOCOL, "the answer is not valid HTTP"
+    return ErrorCode.RESET, "the connection was closed before the answer was complete"
+
+
+def _is_blocked(error: Any) -> bool:
+    """Look for the guard's refusal below aiohttp's error, which may wrap one for each address."""
+    below = [getattr(error, "os_error", None), error.__cause__, error.__context__]
+    below += getattr(error, "exceptions", ())
+    return isinstance(error, egress.PolicyBlocked) or any(
+        _is_blocked(each) for each in below if isinstance(each, BaseException)
+    )

@@ -1,10 +1,13 @@
 """How does one request go out, and what came back?
 
-The only module that opens an HTTP client. ``Transport.send`` makes one signed POST and returns an
-``AttemptResult``; a fault of the receiver or the network is a value there, never an exception.
-``Transport.fetch`` is the guarded download for everything else that a client's URL names. Both
-dial through egress.py. No redirects, no cookies, no proxies from the environment, no
-decompression: each of them would let a receiver steer this process.
+``Transport.send`` makes one signed POST and returns an ``AttemptResult``; a fault of the receiver
+or the network is a value there, never an exception. ``Transport.fetch`` is the guarded download
+for everything else that a client's URL names. Both dial through egress.py. No redirects, no
+cookies, no proxies from the environment, no decompression: each of them would let a receiver steer
+this process.
+
+A delivery is plain HTTP/1.1 over our own connections, in place of an HTTP client: clients refuse
+whole answers for what follows the status line, and cost several times as much.
 """
 
 from __future__ import annotations
@@ -13,39 +16,27 @@ import asyncio
 import ssl
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import aiohttp
-from aiohttp.abc import AbstractResolver
-from aiohttp.http_exceptions import HttpProcessingError
-
-from webhooks_app import egress, wire
+from webhooks_app import downloads, egress, wire
+from webhooks_app.answer import Answer
 from webhooks_app.conf import webhook_settings
-from webhooks_app.downloads import FetchResult, store
-from webhooks_app.probes import (
-    Attempt,
-    NotingProtocol,
-    NotingRequest,
-    TimedResolver,
-    current_attempt,
-    dial,
-    explain,
-    printable,
-    shown_headers,
-    tls_context,
-)
+from webhooks_app.dial import dial
+from webhooks_app.downloads import FetchResult
+from webhooks_app.failure import Trace, explain
+from webhooks_app.pool import Pool
 from webhooks_app.retry import AttemptResult, ErrorCode, parse_retry_after, status_error_code
+from webhooks_app.shown import printable
+from webhooks_app.wire import BadAnswerError, Connection, tls_context
 
-IDLE_SECONDS = 15.0
-#: Origins whose way to connect is remembered.
-MAX_ORIGINS = 4096
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
 
 
 class Transport:
-    """A pool of connections to receivers; an async context manager, bound to one event loop.
+    """Connections to receivers; an async context manager, bound to one event loop.
 
     Args:
         resolver: answers names instead of the system's resolver (tests); guarded all the same.
@@ -60,22 +51,17 @@ class Transport:
         tls: ssl.SSLContext | None = None,
         home: egress.Home | None = None,
     ) -> None:
-        self._inner_resolver = resolver
-        self._tls = tls
+        self._tls = tls or tls_context()
         self._home = home
         self._allowed = home.admits if home is not None else egress.address_allowed
-        self._session: aiohttp.ClientSession | None = None
-        self._fresh: aiohttp.ClientSession | None = None
-        self._outgoing = wire.Outgoing()
-        self._origins: dict[egress.Origin, aiohttp.ClientRequest] = {}
+        self._resolver = egress.GuardResolver(resolver, self._allowed)
+        self._pool = Pool()
         self._own_headers = {
             "Accept-Encoding": "identity",
             "User-Agent": webhook_settings.USER_AGENT,
         }
 
     async def __aenter__(self) -> Self:
-        self._resolver = egress.GuardResolver(self._inner_resolver, self._allowed)
-        self._session = self._open(keep_alive=True)
         return self
 
     async def __aexit__(
@@ -84,51 +70,8 @@ class Transport:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for session in (self._session, self._fresh):
-            if session is not None:
-                await session.close()
+        await self._pool.close()
         await self._resolver.close()
-
-    def _open(self, *, keep_alive: bool) -> aiohttp.ClientSession:
-        kept: dict[str, Any] = (
-            {"keepalive_timeout": IDLE_SECONDS} if keep_alive else {"force_close": True}
-        )
-        connector = aiohttp.TCPConnector(
-            resolver=TimedResolver(self._resolver),
-            socket_factory=partial(dial, allowed=self._allowed),
-            ssl=self._tls or tls_context(),
-            use_dns_cache=False,  # the answer that was judged is the one that is dialled
-            limit=0,  # seats are the engine's business
-            happy_eyeballs_delay=None,
-            **kept,
-        )
-        # Private, and harmless if it vanishes: the first byte is then unknown and taken for none.
-        connector._factory = partial(  # type: ignore[assignment]
-            NotingProtocol, loop=asyncio.get_running_loop()
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            request_class=NotingRequest,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-            max_line_size=wire.MAX_LINE_BYTES,
-            max_field_size=wire.MAX_LINE_BYTES,
-            headers=self._own_headers,
-            timeout=wire.TIMEOUT,
-            skip_auto_headers=("Accept", "Content-Type"),
-        )
-
-    @property
-    def _pool(self) -> aiohttp.ClientSession:
-        assert self._session is not None, "use Transport as an async context manager"
-        return self._session
-
-    def _fresh_session(self) -> aiohttp.ClientSession:
-        """A client that never reuses: the pool may hold more connections that died unnoticed."""
-        if self._fresh is None:
-            self._fresh = self._open(keep_alive=False)
-        return self._fresh
 
     # -- one webhook ------------------------------------------------------------------------------
 
@@ -148,62 +91,53 @@ class Transport:
         except egress.EgressDenied as denied:
             return AttemptResult(error_code=denied.code, error=denied.message)
         seconds = webhook_settings.TIMEOUT_SECONDS if timeout is None else timeout
-        return await self._send(target, headers, body, started_at, seconds)
-
-    async def _send(
-        self,
-        target: egress.Target,
-        headers: Mapping[str, str],
-        body: bytes,
-        started_at: float,
-        seconds: float,
-    ) -> AttemptResult:
-        attempt, is_repeated = Attempt(), False
-        token = current_attempt.set(attempt)
+        deadline = asyncio.get_running_loop().time() + seconds
+        request = wire.render_post(target.url, {**self._own_headers, **headers}, body)
+        trace = Trace()
+        connection, is_replaced = self._pool.take(target.origin)
+        is_reused = connection is not None
         try:
-            request = wire.render_post(target.url, {**self._own_headers, **headers}, body)
-            async with asyncio.timeout(seconds):
+            if connection is not None:
                 try:
-                    reply = await self._exchange(self._pool, target, request, attempt)
-                except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-                    if attempt.is_new or not attempt.sent_at or attempt.first_byte_at:
-                        raise
-                    is_repeated, attempt = True, Attempt()
-                    current_attempt.set(attempt)
-                    reply = await self._exchange(self._fresh_session(), target, request, attempt)
-            headers_at = time.perf_counter()
-            content = await reply.read(webhook_settings.RESPONSE_BODY_LIMIT)
-        except (aiohttp.ClientError, OSError, HttpProcessingError) as error:
-            # A TimeoutError is an OSError.
-            return _failure(error, attempt, started_at, is_repeated)
-        finally:
-            current_attempt.reset(token)
-        return _answer(
-            reply,
-            attempt,
-            content,
-            started_at=started_at,
-            headers_at=headers_at,
-            is_repeated=is_repeated,
-        )
+                    answer = await self._exchange(connection, request, deadline, trace)
+                except TimeoutError:
+                    raise
+                except (BadAnswerError, OSError):
+                    # Whatever befell a kept connection was meant for the one before us; a second
+                    # time, on a new one, it is the receiver's answer. `webhook-id` makes the
+                    # repetition safe.
+                    trace, is_replaced, is_reused = Trace(), True, False
+            if not is_reused:
+                connection = await self._connect(target.origin, deadline, trace)
+                answer = await self._exchange(connection, request, deadline, trace)
+        except (BadAnswerError, OSError) as error:  # a TimeoutError is an OSError
+            return _failure(error, trace, started_at, is_reused, is_replaced)
+        assert connection is not None
+        if is_replaced:  # a receiver that breaks kept connections is likely to break this one too
+            connection.close()
+        elif connection.is_open:
+            self._pool.put(target.origin, connection)
+        return _result(answer, trace, started_at, is_reused, is_replaced)
+
+    async def _connect(self, origin: egress.Origin, deadline: float, trace: Trace) -> Connection:
+        async with asyncio.timeout_at(deadline):
+            sock = await dial(origin, self._resolver, self._allowed, trace)
+            if origin.scheme != "https":
+                return await Connection.over(sock)
+            trace.tls_at = time.perf_counter()
+            return await Connection.over(sock, self._tls, origin.host)
 
     async def _exchange(
-        self,
-        session: aiohttp.ClientSession,
-        target: egress.Target,
-        request: bytes,
-        attempt: Attempt,
-    ) -> wire.Reply:
-        assert session.connector is not None, "closed"
-        origin = self._origins.get(target.origin)
-        if origin is None:
-            if len(self._origins) >= MAX_ORIGINS:
-                self._origins.clear()
-            origin = aiohttp.ClientRequest(
-                "POST", target.url.origin(), loop=asyncio.get_running_loop(), session=session
+        self, connection: Connection, request: bytes, deadline: float, trace: Trace
+    ) -> Answer:
+        trace.remote_address = connection.remote_address
+        trace.sent_at = time.perf_counter()
+        try:
+            return await connection.exchange(
+                request, deadline, webhook_settings.RESPONSE_BODY_LIMIT
             )
-            self._origins[target.origin] = origin
-        return await wire.exchange(session.connector, origin, request, self._outgoing, attempt)
+        finally:
+            trace.first_byte_at = connection.first_byte_at
 
     # -- one download -----------------------------------------------------------------------------
 
@@ -229,21 +163,11 @@ class Transport:
             target = egress.target_of(url, self._home)
         except egress.EgressDenied as denied:
             return FetchResult(error_code=denied.code, error=denied.message)
-        attempt = Attempt()
-        token = current_attempt.set(attempt)
-        try:
-            async with (
-                asyncio.timeout(timeout),
-                self._pool.request(
-                    method, target.url, headers=headers, data=body, allow_redirects=False
-                ) as response,
-            ):
-                return await store(response, max_bytes, to)
-        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-            code, text = explain(error, attempt)
-            return FetchResult(error_code=code, error=text)
-        finally:
-            current_attempt.reset(token)
+        guard = downloads.Guard(self._resolver, self._allowed, self._tls)
+        sent = {**self._own_headers, **(headers or {})}
+        return await downloads.fetch(
+            guard, target.url, sent, method, body, max_bytes=max_bytes, timeout=timeout, to=to
+        )
 
 
 def fetch_sync(url: str, *, resolver: AbstractResolver | None = None, **how: Any) -> FetchResult:
@@ -259,53 +183,48 @@ def fetch_sync(url: str, *, resolver: AbstractResolver | None = None, **how: Any
     return asyncio.run(fetch())
 
 
-def _answer(
-    reply: wire.Reply,
-    attempt: Attempt,
-    body: tuple[bytes, bool],
-    *,
-    started_at: float,
-    headers_at: float,
-    is_repeated: bool,
-) -> AttemptResult:
-    code = status_error_code(reply.status, webhook_settings.SUCCESS_STATUSES)
-    return AttemptResult(
-        status=reply.status,
-        error_code=code,
-        error=_STATUS_TEXTS[code].format(reply.status) if code else "",
-        response_headers=shown_headers(reply.raw_headers),
-        response_body=body[0],
-        truncated=body[1],
-        remote_address=attempt.remote_address,
-        duration_ms=1000 * (time.perf_counter() - started_at),
-        phases=attempt.phases(headers_at),
-        is_connection_reused=not attempt.is_new,
-        reconnected=is_repeated,
-        retry_after=_retry_after(reply) if code else None,
-        location=printable(reply.headers.get("Location", "")) if code else "",
-    )
-
-
-def _retry_after(reply: wire.Reply) -> float | None:
-    return parse_retry_after(reply.headers.get("Retry-After"), time.time())
-
-
 _STATUS_TEXTS = {
     ErrorCode.HTTP_STATUS: "status {}",
     ErrorCode.REDIRECT_REFUSED: "status {}: redirects are not followed",
 }
 
 
-def _failure(
-    error: BaseException, attempt: Attempt, started_at: float, is_repeated: bool
+def _result(
+    answer: Answer, trace: Trace, started_at: float, is_reused: bool, is_replaced: bool
 ) -> AttemptResult:
-    code, text = explain(error, attempt)
+    assert answer.status is not None
+    code = status_error_code(answer.status, webhook_settings.SUCCESS_STATUSES)
+    texts = [_STATUS_TEXTS[code].format(answer.status)] if code else []
+    if answer.notes:
+        texts.append(f"note: {', '.join(answer.notes)}")
+    return AttemptResult(
+        status=answer.status,
+        error_code=code,
+        error="; ".join(texts),
+        response_headers=answer.headers,
+        response_body=answer.body,
+        truncated=answer.is_truncated,
+        remote_address=trace.remote_address,
+        duration_ms=1000 * (time.perf_counter() - started_at),
+        phases=trace.phases(),
+        is_connection_reused=is_reused,
+        reconnected=is_replaced,
+        retry_after=parse_retry_after(answer.header("retry-after"), time.time()) if code else None,
+        location=printable(answer.header("location") or "") if code else "",
+    )
+
+
+def _failure(
+    error: BaseException, trace: Trace, started_at: float, is_reused: bool, is_replaced: bool
+) -> AttemptResult:
+    code, text = explain(error, trace)
     return AttemptResult(
         error_code=code,
         error=text,
-        remote_address=attempt.remote_address,
+        remote_address=trace.remote_address,
         duration_ms=1000 * (time.perf_counter() - started_at),
-        phases=attempt.phases(),
-        is_connection_reused=bool(attempt.sent_at) and not attempt.is_new,
-        reconnected=is_repeated,
+        # How long an inner name takes to resolve is nobody's business.
+        phases={} if code == ErrorCode.BLOCKED_ADDRESS else trace.phases(),
+        is_connection_reused=is_reused,
+        reconnected=is_replaced,
     )

@@ -1,27 +1,37 @@
-"""How does one prepared request travel over a pooled connection, and what comes back?
+"""How does one prepared request travel over a connection, and when may the next one follow it?
 
-aiohttp's session builds for every request what a browser needs: a cookie lookup, redirects,
-negotiated headers, a request and a response object. A webhook needs none of that, and it is more
-than half of the time. Here a request is bytes; aiohttp's connector resolves, dials, does TLS and
-pools, and its parser reads the answer. Nothing here knows what an answer means.
+A `Connection` carries one request at a time and feeds what comes back to an `Answer`. It may be
+used again only when that answer ended cleanly; bytes or an end that nobody asked for make it
+unusable. Where to connect, and what an answer means, is not known here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import ssl
+import termios
+import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any
 
-import aiohttp
 from yarl import URL
 
-MAX_LINE_BYTES = 8190
+from webhooks_app.answer import Answer
+
 # How long a body is read once the status is known; the outcome no longer depends on it.
 BODY_SECONDS = 2.0
-CONNECT_SECONDS = 10.0
-_READ_BYTES = 2**16
-TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
-_SWITCHING_PROTOCOLS = 101
+REQUEST_TIMEOUT = 408
+
+
+class BadAnswerError(Exception):
+    """What came is no answer; the text says why, in our own words."""
+
+
+class UnaskedAnswerError(ConnectionError):
+    """What came over a kept connection was sent before the request could have been read."""
 
 
 def render_post(url: URL, headers: Mapping[str, str], body: bytes) -> bytes:
@@ -38,128 +48,184 @@ def render_post(url: URL, headers: Mapping[str, str], body: bytes) -> bytes:
     return head.encode("ascii") + body
 
 
-class Note(Protocol):
-    """Who wants to know how far a request got."""
+@lru_cache(maxsize=1)  # loading the certificate store takes 20 ms
+def tls_context() -> ssl.SSLContext:
+    """Return the client side of TLS: system certificates, names checked, TLS 1.2 at least."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_default_certs()
+    # A receiver that speaks only HTTP/2 then says so in the handshake.
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
-    def sending(self, connection: Any) -> None:
-        """Note which connection it has."""
 
-    def sent(self) -> None:
-        """Note that it is on its way."""
+class Connection(asyncio.Protocol):
+    """One connection to a receiver, from its TLS handshake to its end."""
 
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._transport: Any = None
+        self._answer: Answer | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+        self._awaits_end = False
+        self._error: Exception | None = None
+        self.is_open = True
+        #: Whether it has carried a request to its answer.
+        self.is_used = False
+        #: Whether bytes came that nobody had asked for.
+        self.is_spoiled = False
+        self.opened_at = self.idle_since = time.monotonic()
+        #: When the first byte of the last answer came (``time.perf_counter``), 0.0: none did.
+        self.first_byte_at = 0.0
+        self.remote_address: str = sock.getpeername()[0]
 
-class Reply:
-    """An answer whose head has come; ``read`` its body, or ``close`` it, exactly once.
+    @classmethod
+    async def over(
+        cls, sock: socket.socket, tls: ssl.SSLContext | None = None, host: str | None = None
+    ) -> Connection:
+        """Return the connection over a connected socket, after the TLS handshake if there is one.
 
-    ``raw_headers`` are pairs of bytes in the order of the wire, ``headers`` the same by name.
-    """
+        Args:
+            host: the name, or the address, that the certificate must be for.
 
-    __slots__ = ("_connection", "_content", "headers", "raw_headers", "status")
-
-    def __init__(self, connection: Any, message: Any, content: aiohttp.StreamReader) -> None:
-        self.status: int = message.code
-        self.headers: Mapping[str, str] = message.headers
-        self.raw_headers: tuple[tuple[bytes, bytes], ...] = message.raw_headers
-        self._connection = connection
-        self._content = content
-
-    async def read(self, limit: int) -> tuple[bytes, bool]:
-        """Return the body's beginning and whether anything is missing from it."""
+        Raises:
+            OSError: the handshake failed (an ``ssl.SSLError`` is one); the socket is closed.
+        """
+        connection = cls(sock)
         try:
-            return await self._read(limit)
-        finally:
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection, sock=sock, ssl=tls, server_hostname=host if tls else None
+            )
+        except BaseException:
+            sock.close()
+            raise
+        return connection
+
+    # -- told by the event loop -------------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        """Take the transport."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the answer under way; those that nobody asked for end the connection."""
+        answer = self._answer
+        if answer is None:
+            self.is_spoiled = True
             self.close()
+            return
+        if not self.first_byte_at:
+            self.first_byte_at = time.perf_counter()
+            if self.is_used and self._is_request_under_way():
+                self._error = UnaskedAnswerError()
+                self.close()
+                return
+        answer.feed(data)
+        if answer.is_flood:
+            self._transport.pause_reading()
+        if answer.is_ended or (answer.is_headed and not self._awaits_end):
+            self._tell(True)
 
-    async def _read(self, limit: int) -> tuple[bytes, bool]:
-        content = self._content
-        if self.status == _SWITCHING_PROTOCOLS:  # no body follows, but another protocol might
-            return b"", False
-        if content.is_eof():  # it came with the headers, as nearly always
-            whole = content.read_nowait()
-            return whole[:limit], len(whole) > limit
-        chunks: list[bytes] = []
-        size = 0
+    def connection_lost(self, error: Exception | None) -> None:
+        """Take note of the end, whoever brought it about."""
+        self.is_open = False
+        self._error = self._error or error or ConnectionResetError()
+        if self._answer is not None:
+            self._answer.end(is_clean=error is None)
+        self._tell(True)
+
+    # -- one request ------------------------------------------------------------------------------
+
+    async def exchange(self, request: bytes, deadline: float, limit: int) -> Answer:
+        """Send a request and return its answer; the connection stays open where it may be reused.
+
+        Args:
+            deadline: loop time by which the headers must be there. Reading the body takes at most
+                BODY_SECONDS more.
+            limit: how many bytes of the body to keep.
+
+        Raises:
+            BadAnswerError, OSError: no status line came: no HTTP, the connection's end, or nothing
+                in time (a TimeoutError). The connection is closed.
+        """
+        answer = self._answer = Answer(limit)
+        self.first_byte_at = 0.0
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                while size <= limit and (chunk := await content.readany()):
-                    chunks.append(chunk)
-                    size += len(chunk)
-        except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
-            return b"".join(chunks)[:limit], True
-        return b"".join(chunks)[:limit], size > limit
+            if self.is_open:
+                self._transport.write(request)
+            is_in_time = await self._wait(deadline)
+            if not is_in_time:
+                answer.end(is_timeout=True)
+            if answer.status is None:
+                raise self._failure(answer, is_in_time)
+            if self.is_used and answer.status == REQUEST_TIMEOUT:
+                raise UnaskedAnswerError  # meant for a connection that had been idle for too long
+            if not answer.is_ended:
+                self._awaits_end = True
+                await self._wait(asyncio.get_running_loop().time() + BODY_SECONDS)
+                answer.end(is_timeout=True)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._answer, self._awaits_end = None, False
+        self.is_used = True
+        # A receiver may answer before it has read the request; the next one must not follow it.
+        if not answer.is_reusable or self._transport.get_write_buffer_size():
+            self.close()
+        self.idle_since = time.monotonic()
+        return answer
+
+    async def _wait(self, until: float) -> bool:
+        """Wait for the answer's next stage; say whether it came before that loop time."""
+        if not self.is_open:
+            return True
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_at(until, self._tell, False)
+        try:
+            return await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _tell(self, is_in_time: bool) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(is_in_time)
+
+    def _failure(self, answer: Answer, is_in_time: bool) -> Exception:
+        if answer.fault:
+            return BadAnswerError(answer.fault)
+        return (self._error or ConnectionResetError()) if is_in_time else TimeoutError()
+
+    def _is_request_under_way(self) -> bool:
+        """Say whether the receiver's machine has not yet confirmed the whole request.
+
+        What comes before cannot be the answer to it: a late second answer to the request before
+        it, or the farewell of a server that closes an idle connection.
+        """
+        if self._transport.get_write_buffer_size():
+            return True
+        unsent = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
+        return unsent != bytes(4)
+
+    # -- between requests -------------------------------------------------------------------------
+
+    def is_quiet(self) -> bool:
+        """Say whether nothing has come since the last answer, not even what the loop has not read.
+
+        Bytes that nobody asked for would be taken for the answer to the next request.
+        """
+        if self.is_open:
+            try:
+                self.is_spoiled = bool(self._socket.recv(1, socket.MSG_PEEK))
+            except BlockingIOError:
+                return True
+            except OSError:
+                pass
+        return False
 
     def close(self) -> None:
-        """Give the connection back to the pool, or end it when it cannot serve another request."""
-        transport = self._connection.transport
-        # A receiver may answer before it has read the request; the next one must not follow it.
-        if transport is None or transport.get_write_buffer_size():
-            self._connection.close()
-        else:
-            self._connection.release()  # which ends it when the body has not been read to its end
-
-
-class Outgoing:
-    """Requests that leave together when the loop has gone round.
-
-    A write to a receiver that sleeps wakes it, which costs the writer as much as the write. While
-    many messages are due, each request would find the receivers asleep again after the time that
-    it took to make it; written one right after the other, they find them awake.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[asyncio.WriteTransport, bytes, Note]] = []
-
-    def put(self, transport: asyncio.WriteTransport, request: bytes, note: Note) -> None:
-        """Take a request to be written in this turn of the loop."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._write_all)
-        self._waiting.append((transport, request, note))
-
-    def _write_all(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for transport, request, note in waiting:
-            # Who closed it lets the task know that waits for the answer.
-            if not transport.is_closing():
-                note.sent()
-                transport.write(request)
-
-
-async def exchange(
-    connector: aiohttp.BaseConnector,
-    origin: aiohttp.ClientRequest,
-    request: bytes,
-    outgoing: Outgoing,
-    note: Note,
-) -> Reply:
-    """Send a request over a pooled or new connection and return the head of its answer.
-
-    Args:
-        origin: names where to connect; nothing of it is sent.
-        note: is told how far the request got.
-
-    Raises:
-        aiohttp.ClientError, OSError, HttpProcessingError: what became of it instead.
-    """
-    connection = await connector.connect(origin, [], TIMEOUT)
-    try:
-        note.sending(connection)
-        protocol: Any = connection.protocol
-        # Closed meanwhile, or the receiver has sent what nobody asked for: the next bytes that are
-        # read would be no answer to this request.
-        if protocol.should_close or not protocol.is_connected():
-            raise aiohttp.ServerDisconnectedError
-        protocol.set_response_params(
-            read_until_eof=True,
-            auto_decompress=False,
-            read_bufsize=_READ_BYTES,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_LINE_BYTES,
-        )
-        outgoing.put(protocol.transport, request, note)
-        message, content = await protocol.read()
-        while 100 <= message.code < 200 and message.code != _SWITCHING_PROTOCOLS:
-            message, content = await protocol.read()
-    except BaseException:
-        connection.close()
-        raise
-    return Reply(connection, message, content)
+        """End the connection at once; again does no harm."""
+        self.is_open = False
+        self._transport.abort()

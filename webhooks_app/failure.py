@@ -1,0 +1,104 @@
+"""How far did a request get, and what does its failure mean?"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+import time
+
+from webhooks_app.egress import PolicyBlocked
+from webhooks_app.retry import ErrorCode
+from webhooks_app.shown import printable
+from webhooks_app.wire import BadAnswerError
+
+
+class LookupFailedError(OSError):
+    """The name has no address."""
+
+
+class Trace:
+    """How far one request got, by ``time.perf_counter``; 0.0 is what has not happened."""
+
+    __slots__ = (
+        "dialled_at",
+        "dns_at",
+        "dns_done_at",
+        "first_byte_at",
+        "remote_address",
+        "sent_at",
+        "tls_at",
+    )
+
+    def __init__(self) -> None:
+        self.dns_at = self.dns_done_at = self.dialled_at = self.tls_at = 0.0
+        self.sent_at = self.first_byte_at = 0.0
+        self.remote_address = ""
+
+    def phases(self) -> dict[str, float]:
+        """Return the phases in milliseconds, as far as there were any.
+
+        The phase in which a request failed ends now; without an answer there is no first byte.
+        """
+        phases = {}
+        if self.first_byte_at:
+            phases["first_byte_ms"] = 1000 * (self.first_byte_at - self.sent_at)
+        if self.dialled_at:
+            phases["connect_ms"] = 1000 * ((self.sent_at or time.perf_counter()) - self.dialled_at)
+        if self.dns_at:
+            phases["dns_ms"] = 1000 * ((self.dns_done_at or time.perf_counter()) - self.dns_at)
+        return phases
+
+
+_CONNECT_TEXTS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset while connecting",
+    errno.EHOSTUNREACH: "host unreachable",
+    errno.ENETUNREACH: "network unreachable",
+    errno.ETIMEDOUT: "connecting timed out",
+}
+#: What OpenSSL calls bytes that are no TLS, and how a receiver refuses HTTP/1.1 in a handshake.
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+_NO_HTTP1 = "TLSV1_ALERT_NO_APPLICATION_PROTOCOL"
+
+
+def explain(error: BaseException, trace: Trace) -> tuple[ErrorCode, str]:
+    """Return error code and text of a failed request.
+
+    The text is ours alone: those of exceptions may hold receiver bytes and addresses.
+    """
+    if isinstance(error, PolicyBlocked):
+        return ErrorCode.BLOCKED_ADDRESS, "the address is not allowed"
+    if isinstance(error, LookupFailedError):
+        return ErrorCode.DNS, "the host name could not be resolved"
+    if isinstance(error, TimeoutError):
+        return _explain_timeout(trace)
+    if isinstance(error, BadAnswerError):
+        return ErrorCode.PROTOCOL, str(error)
+    if isinstance(error, ssl.SSLError) or (trace.tls_at and not trace.sent_at):
+        return ErrorCode.TLS, _tls_text(error)
+    if not trace.sent_at:
+        number = getattr(error, "errno", None)
+        return ErrorCode.CONNECT, _CONNECT_TEXTS.get(number or 0, "no connection")
+    return ErrorCode.RESET, "the connection was closed before the answer was complete"
+
+
+def _explain_timeout(trace: Trace) -> tuple[ErrorCode, str]:
+    if trace.dns_at and not trace.dns_done_at:
+        return ErrorCode.DNS, "the host name was not resolved in time"
+    if trace.sent_at:
+        return ErrorCode.TIMEOUT, "no answer in time"
+    if trace.tls_at:
+        return ErrorCode.TLS, "the TLS handshake did not end in time"
+    return ErrorCode.TIMEOUT, "no connection in time"
+
+
+def _tls_text(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        # OpenSSL's own sentence, about the certificate; it quotes at most the host that we gave.
+        return f"the certificate is not valid: {printable(error.verify_message, 200)}"
+    reason = getattr(error, "reason", None)
+    if reason in _NO_TLS:
+        return "the receiver does not speak TLS on this port; use http or another port in the URL"
+    if reason == _NO_HTTP1:
+        return "the receiver speaks only HTTP/2 on this port; webhooks need HTTP/1.1"
+    return "the TLS handshake failed"

@@ -1,0 +1,78 @@
+"""Which open connection may carry the next request to an origin?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from webhooks_app.url_grammar import Origin
+from webhooks_app.wire import Connection
+
+#: Idle connections are closed after so long, before most front ends do it.
+IDLE_SECONDS = 15.0
+#: No connection serves longer, so that a name that moved and a policy that changed are followed.
+MAX_AGE_SECONDS = 60.0
+_SWEEP_SECONDS = 5.0
+
+
+class Pool:
+    """Idle connections by origin, the last used first; bound to one event loop."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def take(self, origin: Origin) -> tuple[Connection | None, bool]:
+        """Return a connection that may carry a request now, None when there is none.
+
+        And whether one was given up for bytes that nobody had asked for.
+        """
+        kept = self._idle.get(origin)
+        is_spoiled = False
+        now = time.monotonic()
+        while kept:
+            connection = kept.pop()
+            if not _is_over(connection, now) and connection.is_quiet():
+                return connection, is_spoiled
+            is_spoiled = is_spoiled or connection.is_spoiled
+            connection.close()
+        return None, is_spoiled
+
+    def put(self, origin: Origin, connection: Connection) -> None:
+        """Keep a connection whose answer ended cleanly."""
+        self._idle.setdefault(origin, []).append(connection)
+        if self._sweeper is None:
+            self._sweep_later()
+
+    async def close(self) -> None:
+        """Close every idle connection."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for kept in self._idle.values():
+            for connection in kept:
+                connection.close()
+        self._idle.clear()
+        await asyncio.sleep(0)  # closed sockets are given back in the loop's next round
+
+    def _sweep_later(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for origin, kept in list(self._idle.items()):
+            for connection in [each for each in kept if _is_over(each, now)]:
+                kept.remove(connection)
+                connection.close()
+            if not kept:
+                del self._idle[origin]
+        self._sweeper = None
+        if self._idle:
+            self._sweep_later()
+
+
+def _is_over(connection: Connection, now: float) -> bool:
+    return (
+        not connection.is_open
+        or now - connection.idle_since > IDLE_SECONDS
+        or now - connection.opened_at > MAX_AGE_SECONDS
+    )
