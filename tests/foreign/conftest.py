@@ -16,11 +16,7 @@ from tests.foreign import pgbouncer, postgres
 
 #: What the main path is tried on: the oldest version that is supported, Debian's with its JIT
 #: compiler, and the latter through a pool that keeps no session.
-SERVERS = (
-    "oldest",
-    "debian",
-    pytest.param("pooled", marks=pytest.mark.xfail(strict=True, reason="sessions are relied on")),
-)
+SERVERS = ("oldest", "debian", "pooled")
 
 
 @contextmanager
