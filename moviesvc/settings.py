@@ -262,6 +262,7 @@ _dev_hosts = [] if IS_PRODUCTION else ["localhost", "127.0.0.1", "[::1]"]
 WEBHOOKS: dict[str, Any] = {
     "ENGINE": env.str("WEBHOOK_ENGINE", default="worker"),
     "TIMEOUT_SECONDS": env.float("WEBHOOK_TIMEOUT_SECONDS", default=30.0),
+    "CONNECTION_MAX_AGE_SECONDS": env.float("WEBHOOK_CONNECTION_MAX_AGE_SECONDS", default=60.0),
     # What a lease lasts beyond the time-out: how long a dead engine's messages wait at most.
     "LEASE_MARGIN_SECONDS": env.float("WEBHOOK_LEASE_MARGIN_SECONDS", default=15.0),
     "RETRY_POLICY": env.str("WEBHOOK_RETRY_POLICY", default="standard"),

@@ -45,6 +45,9 @@ class WebhookSettings:
     ENGINE: str = "worker"
     # Everything one request may take, in seconds: DNS, connect, TLS and headers together.
     TIMEOUT_SECONDS: float = 30.0
+    # No connection carries another request once it is so old, in seconds: a name that moved and a
+    # policy that changed are followed by the next one. 0 opens a new one for every request.
+    CONNECTION_MAX_AGE_SECONDS: float = 60.0
     # The answers that count as delivered. Everything else is a failed attempt.
     SUCCESS_STATUSES: frozenset[int] = frozenset({200, 201, 202, 204})
     # The policy of a message that names none: a key of POLICIES, or a list of waits in seconds.
@@ -220,6 +223,7 @@ def _statuses(name: str, value: Any) -> frozenset[int]:
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "ENGINE": _one_of("worker", "dedicated"),
     "TIMEOUT_SECONDS": _number(0.01),
+    "CONNECTION_MAX_AGE_SECONDS": _number(0),
     "SUCCESS_STATUSES": _statuses,
     "RETRY_POLICY": _policy,
     "POLICIES": _policies,

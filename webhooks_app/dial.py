@@ -1,17 +1,24 @@
-"""How is a receiver reached: which of its permitted addresses takes a TCP connection?"""
+"""How is a receiver reached: which of its permitted addresses takes a TCP connection first?"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
+from itertools import chain, zip_longest
 from typing import Any
 
 from webhooks_app import egress
 from webhooks_app.failure import LookupFailedError, Trace
 
+#: For all addresses of a receiver together.
 CONNECT_SECONDS = 10.0
+#: The "Connection Attempt Delay" of RFC 8305.
+NEXT_ADDRESS_SECONDS = 0.25
+
+Address = tuple[Any, ...]  # as getaddrinfo returns it
 
 
 async def dial(
@@ -22,38 +29,32 @@ async def dial(
 ) -> socket.socket:
     """Return a connected non-blocking socket to one permitted address of the origin.
 
+    A dead address holds nobody up (RFC 8305, "Happy Eyeballs"): the families take turns, the next
+    address is tried when one fails or has said nothing for a quarter of a second, and the first
+    that connects wins. Only the look-up waits for both families, where the RFC would not: one
+    denied answer refuses the name, so all must be known before anything is dialled.
+
     Raises:
         egress.PolicyBlocked: an address is denied.
         LookupFailedError: the name has no address.
-        OSError: no address took the connection.
+        OSError: no address took the connection; a TimeoutError where one said nothing.
     """
-    error: OSError | None = None
-    for info in await _addresses(origin, resolver, trace):
-        sock = egress.guarded_socket(info, allowed)
-        sock.setblocking(False)
-        trace.dialled_at = trace.dialled_at or time.perf_counter()
-        trace.remote_address = info[4][0]
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await asyncio.get_running_loop().sock_connect(sock, info[4])
-        except OSError as failed:
-            sock.close()
-            error = failed
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    assert error is not None
-    raise error
+    addresses = await _addresses(origin, resolver, trace)
+    permitted = egress.address_rule(origin, allowed)
+    trace.dialled_at = time.perf_counter()
+    async with asyncio.timeout(CONNECT_SECONDS):
+        if len(addresses) == 1:
+            return await _connect(addresses[0], permitted, trace)
+        return await _race(addresses, permitted, trace)
 
 
 async def _addresses(
     origin: egress.Origin, resolver: egress.GuardResolver, trace: Trace
-) -> list[tuple[Any, ...]]:
+) -> list[Address]:
+    """Return the addresses in the order in which they are tried: the resolver's, in turns."""
     host, port = origin.host, origin.port
-    if ":" in host or host.rpartition(".")[2].isdigit():
-        return [_info(host, port)]
+    if origin.is_address:
+        return [_address(host, port)]
     trace.dns_at = time.perf_counter()
     try:
         answers = await resolver.resolve(host, port)
@@ -62,11 +63,65 @@ async def _addresses(
     except OSError as error:
         raise LookupFailedError("the host name could not be resolved") from error
     trace.dns_done_at = time.perf_counter()
-    return [_info(answer["host"], port) for answer in answers]
+    addresses = [_address(answer["host"], port) for answer in answers]
+    preferred = [each for each in addresses if each[0] == addresses[0][0]]
+    others = [each for each in addresses if each[0] != addresses[0][0]]
+    turns = chain.from_iterable(zip_longest(preferred, others))
+    return [each for each in turns if each is not None]
 
 
-def _info(ip: str, port: int) -> tuple[Any, ...]:
-    """Return an address as ``getaddrinfo`` does."""
+def _address(ip: str, port: int) -> Address:
     if ":" in ip:
         return socket.AF_INET6, socket.SOCK_STREAM, 0, "", (ip, port, 0, 0)
     return socket.AF_INET, socket.SOCK_STREAM, 0, "", (ip, port)
+
+
+async def _connect(
+    address: Address, permitted: Callable[[str], bool], trace: Trace
+) -> socket.socket:
+    sock = egress.guarded_socket(address, permitted)
+    trace.remote_address = address[4][0]
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, address[4])
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _race(
+    addresses: list[Address], permitted: Callable[[str], bool], trace: Trace
+) -> socket.socket:
+    """Return the first socket that connects, and see to it that all others are closed."""
+    waiting = deque(addresses)
+    racing: dict[asyncio.Task[socket.socket], Address] = {}
+    error: BaseException | None = None
+    try:
+        while waiting or racing:
+            if waiting:
+                address = waiting.popleft()
+                racing[asyncio.create_task(_connect(address, permitted, trace))] = address
+            done, _ = await asyncio.wait(
+                racing,
+                timeout=NEXT_ADDRESS_SECONDS if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                address = racing.pop(task)
+                error = task.exception()
+                if error is None:
+                    trace.remote_address = address[4][0]
+                    return task.result()
+        assert error is not None, "there is at least one address"
+        raise error
+    finally:
+        for task in racing:
+            task.add_done_callback(_close)
+            task.cancel()
+
+
+def _close(task: asyncio.Task[socket.socket]) -> None:
+    """Close what a cancelled connect came to after all."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()

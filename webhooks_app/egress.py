@@ -15,7 +15,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -50,6 +50,7 @@ __all__ = [
     "PolicyBlocked",
     "Target",
     "address_allowed",
+    "address_rule",
     "check_url",
     "guarded_socket",
     "origin_of",
@@ -135,18 +136,31 @@ def _judge(ip: str | Address, denied: Networks, allowed: Networks) -> bool:
 
 
 def resolved_allowed(ip: str, allowed: Callable[[str], bool]) -> bool:
-    """Judge an address that is dialled for a name, where ``allowed`` judges what a URL may say.
+    """Judge an address that a resolver gave, where ``allowed`` judges what a URL may say.
 
     A network without IPv4 has its resolver answer 64:ff9b::/96 for receivers that have nothing
     else (RFC 6052): that address is as good as the IPv4 address inside. In a URL it stays refused.
     """
-    try:
-        address = ipaddress.ip_address(ip)
-    except ValueError:
-        return False
-    if address in _NAT64 and not _inside(address, webhook_settings.DENY_NETWORKS):
-        return allowed(str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)))
+    inner = _inside_nat64(ip)
+    if inner and not _inside(ipaddress.ip_address(ip), webhook_settings.DENY_NETWORKS):
+        return allowed(inner)
     return allowed(ip)
+
+
+def _inside_nat64(ip: str) -> str:
+    """Return the IPv4 address in one of the well-known prefix, else an empty text."""
+    try:
+        address = ipaddress.IPv6Address(ip)
+    except ValueError:
+        return ""
+    # An address with a zone counts as inside a network, too; such a one is never dialled.
+    is_inside = address in _NAT64 and address.scope_id is None
+    return str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)) if is_inside else ""
+
+
+def address_rule(origin: Origin, allowed: Callable[[str], bool]) -> Callable[[str], bool]:
+    """Return what judges the final addresses of an origin: a literal more strictly than a name."""
+    return allowed if origin.is_address else partial(resolved_allowed, allowed=allowed)
 
 
 def _is_public(ip: Address) -> bool:
@@ -264,10 +278,10 @@ def _refusal(origin: Origin, settings: WebhookSettings) -> str:
     ) or origin.port in _REFUSED_PORTS
     if is_refused_port and not is_listed_host:
         return f"port {origin.port} is not allowed"
-    last_label = origin.host.rpartition(".")[2]
-    if ":" in origin.host or last_label.isdigit():
+    if origin.is_address:
         is_allowed = _judge(origin.host, settings.DENY_NETWORKS, settings.ALLOW_NETWORKS)
         return "" if is_allowed else "the address is not allowed"
+    last_label = origin.host.rpartition(".")[2]
     if not is_listed_host and ("." not in origin.host or last_label in _REFUSED_SUFFIXES):
         return "the host is not a public name"
     return ""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
+from webhooks_app.conf import webhook_settings
 from webhooks_app.url_grammar import Origin
 from webhooks_app.wire import Connection
 
 #: Idle connections are closed after so long, before most front ends do it.
 IDLE_SECONDS = 15.0
-#: No connection serves longer, so that a name that moved and a policy that changed are followed.
-MAX_AGE_SECONDS = 60.0
 _SWEEP_SECONDS = 5.0
 
 
@@ -74,5 +73,5 @@ def _is_over(connection: Connection, now: float) -> bool:
     return (
         not connection.is_open
         or now - connection.idle_since > IDLE_SECONDS
-        or now - connection.opened_at > MAX_AGE_SECONDS
+        or now - connection.opened_at >= webhook_settings.CONNECTION_MAX_AGE_SECONDS
     )

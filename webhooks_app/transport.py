@@ -163,7 +163,8 @@ class Transport:
             target = egress.target_of(url, self._home)
         except egress.EgressDenied as denied:
             return FetchResult(error_code=denied.code, error=denied.message)
-        guard = downloads.Guard(self._resolver, self._allowed, self._tls)
+        permitted = egress.address_rule(target.origin, self._allowed)
+        guard = downloads.Guard(self._resolver, permitted, self._tls)
         sent = {**self._own_headers, **(headers or {})}
         return await downloads.fetch(
             guard, target.url, sent, method, body, max_bytes=max_bytes, timeout=timeout, to=to

@@ -40,6 +40,11 @@ class Origin(NamedTuple):
     host: str
     port: int
 
+    @property
+    def is_address(self) -> bool:
+        """Whether the host is a literal address and not a name; the grammar leaves no third."""
+        return ":" in self.host or self.host.rpartition(".")[2].isdigit()
+
 
 class Target(NamedTuple):
     """A well-formed URL: what to hand to the HTTP client, its origin, and what it asks there.

@@ -366,3 +366,44 @@ def test_refused_suffix_holds_for_names_with_underscores():
 def test_path_is_kept_byte_for_byte(url, path):
     """Proves that what is asked of a receiver is what its owner wrote."""
     assert egress.target_of(url).path == path
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_dialled"),
+    [
+        (["64:ff9b::5db8:d70e"], True),  # 93.184.215.14
+        (["93.184.215.14", "64:ff9b::5db8:d70e"], True),
+        (["64:ff9b::7f00:1"], False),  # loopback inside
+        (["64:ff9b::a9fe:a9fe"], False),  # metadata inside
+        (["64:ff9b::5db8:d70e", "64:ff9b::a00:1"], False),  # mixed
+        (["64:ff9b:1::5db8:d70e"], False),  # local use
+        (["64:ff9b::1:5db8:d70e"], False),  # outside of the /96
+        (["2002:5db8:d70e::1"], False),
+        (["::ffff:93.184.215.14"], False),
+    ],
+)
+def test_nat64_answers_are_judged_by_the_address_inside(dialled, answers, is_dialled):
+    """Proves that networks without IPv4 reach public receivers, and nothing else, by NAT64."""
+
+    async def send():
+        async with Transport(resolver=StubResolver({"a.example.net": answers})) as transport:
+            return await transport.send("https://a.example.net/", {}, b"{}", timeout=2)
+
+    result = asyncio.run(send())
+    assert (result.error_code == "blocked_address") is not is_dialled
+    assert bool(dialled) is is_dialled
+
+
+def test_nat64_obeys_the_operator(dialled):
+    """Proves that a denied network counts for the address inside and for the prefix itself."""
+    answers = {"a.example.net": ["64:ff9b::5db8:d70e"]}
+
+    async def send():
+        async with Transport(resolver=StubResolver(answers)) as transport:
+            return await transport.send("https://a.example.net/", {}, b"{}", timeout=2)
+
+    for denied in ("93.184.215.0/24", "64:ff9b::/96"):
+        with override_settings(WEBHOOKS={"DENY_NETWORKS": [denied]}):
+            assert asyncio.run(send()).error_code == "blocked_address"
+    assert dialled == []
+    assert not address_allowed("64:ff9b::5db8:d70e"), "a URL may not name it"
