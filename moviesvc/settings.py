@@ -16,7 +16,7 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from moviesvc import secret_file
+from moviesvc import database_url, secret_file
 from moviesvc.library_settings import (  # noqa: F401 - settings, as Django and others look for them
     AUTH_PASSWORD_VALIDATORS,
     REST_FRAMEWORK,
@@ -106,13 +106,7 @@ WSGI_APPLICATION = "moviesvc.wsgi.application"
 
 def _database_url() -> str:
     """Return ``DATABASE_URL``, starting the embedded server when it is unset."""
-    url = os.environ.get("DATABASE_URL", "")
-    if url.startswith("sqlite"):
-        raise ImproperlyConfigured(
-            "SQLite cannot run this service (it needs SKIP LOCKED, LISTEN and partial indexes). "
-            "Unset DATABASE_URL for the embedded PostgreSQL, or point it at a PostgreSQL server."
-        )
-    if url:
+    if url := os.environ.get("DATABASE_URL", ""):
         return url
     if not EMBEDDED:
         return "postgresql://postgres@/movies?host=/nonexistent"
@@ -134,10 +128,8 @@ def _redis_url() -> str:
     return url
 
 
-# DATABASE_URL: postgresql://user:password@host:port/name
-DATABASES = {"default": env.db_url_config(_database_url())}
-if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
-    raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL server (postgresql://...).")
+# DATABASE_URL: postgresql://user:password@host:port/name, or any other form that libpq takes.
+DATABASES = {"default": database_url.read(_database_url())}
 DATABASES["default"].update(CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
 # A pooler may give each transaction another session: nothing may be kept in one, so no cursors that
 # outlive a statement, and no `options`, which PgBouncer refuses, at the start.

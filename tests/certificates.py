@@ -43,6 +43,15 @@ def server_context(kind="valid"):
     return context
 
 
+def files_for(name):
+    """Return a key, a certificate of the authority for that name, and the authority's, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer_key, issuer = authority()
+    content = _pem(key, _certificate(key, name, issuer_key, issuer))
+    begin = content.index(b"-----BEGIN CERTIFICATE")
+    return content[:begin], content[begin:], issuer.public_bytes(serialization.Encoding.PEM)
+
+
 def trust(context):
     """Make a client context trust the authority, and return it."""
     pem = authority()[1].public_bytes(serialization.Encoding.PEM).decode()

@@ -90,7 +90,7 @@ def _leave_unusable(execute: Any, sql: Any, params: Any, many: Any, context: Any
 _DJANGO_ONLY = ("cursor_factory", "context", "pool")
 
 #: A server that vanished without a word is noticed within about half a minute (TCP only).
-_ALIVE: dict[str, Any] = {
+ALIVE: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -105,12 +105,11 @@ async def connect(application_name: str) -> psycopg.AsyncConnection[Any]:
     Raises:
         psycopg.OperationalError: the server cannot be reached.
     """
-    parameters = {**_ALIVE, **connections["default"].get_connection_params()}
+    parameters = {**ALIVE, **connections["default"].get_connection_params()}
     for name in _DJANGO_ONLY:
         parameters.pop(name, None)
-    return await psycopg.AsyncConnection.connect(
-        **parameters, autocommit=True, application_name=application_name
-    )
+    parameters |= {"autocommit": True, "application_name": application_name}
+    return await psycopg.AsyncConnection.connect(**parameters)
 
 
 class DatabaseThread:

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
+from moviesvc import database_url
 from tests.foreign import pgbouncer, postgres
 
 #: What the main path is tried on: the oldest version that is supported, Debian's with its JIT
@@ -40,10 +41,8 @@ def django_at(url: str, blocker: Any) -> Iterator[None]:
 
 
 def _settings_of(url: str) -> dict[str, Any]:
-    from moviesvc.settings import env
-
-    found = env.db_url_config(url)
-    return {name: found[name] for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT")}
+    found = database_url.read(url)
+    return {name: found[name] for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")}
 
 
 def migrate() -> None:

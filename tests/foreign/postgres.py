@@ -68,7 +68,8 @@ class Postgres:
 
     def make(self) -> None:
         """Make the data directory with `initdb`, everything at its defaults."""
-        self._own(self.data)
+        self.data.mkdir(mode=0o700)
+        self.own(self.data)
         password = self.folder / "password"
         password.write_text(PASSWORD)
         initdb = [str(self.programs / "initdb"), "-D", str(self.data), "-U", "postgres"]
@@ -77,17 +78,19 @@ class Postgres:
 
     def copy_of(self, primary: Postgres) -> None:
         """Make the data directory as a standby of another server, which must run."""
-        self._own(self.data)
+        self.data.mkdir(mode=0o700)
+        self.own(self.data)
         source = primary.url("postgres", user="postgres")
         command = [str(self.programs / "pg_basebackup"), "-D", str(self.data), "-d", source]
         command += ["-R", "-c", "fast", "--no-sync"]
         run_or_raise([*as_owner(self.data), *command], self.folder, "pg_basebackup")
 
-    def _own(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700)
+    @staticmethod
+    def own(path: Path) -> None:
+        """Give a path to whom the server runs as: itself, for who is not root."""
         if os.geteuid() == 0:
             owner = pwd.getpwnam("nobody")
-            os.chown(directory, owner.pw_uid, owner.pw_gid)
+            os.chown(path, owner.pw_uid, owner.pw_gid)
 
     def start(self, **settings: str) -> None:
         """Start it, on the port it had, and wait until it lets somebody in."""

@@ -249,7 +249,7 @@ def test_server_that_accepts_and_says_nothing_is_left_within_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A database host that hangs at the greeting is a lost connection, not a lost engine."""
-    monkeypatch.setitem(database._ALIVE, "connect_timeout", 2)
+    monkeypatch.setitem(database.ALIVE, "connect_timeout", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         place = {"host": "127.0.0.1", "port": port, "dbname": "x", "user": "x"}

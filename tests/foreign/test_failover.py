@@ -1,0 +1,221 @@
+"""What happens while the database takes no writes, as after a failover, and what afterwards?
+
+On Debian's PostgreSQL: read-only for all (a demoted primary), or for the sessions of one time
+only (stale ones, which answer every health check and stay read-only for as long as they live).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tasks_app import lifecycle, runner
+from tasks_app.middleware import SweepMiddleware
+from tasks_app.models import MediaFile, Task
+from tasks_app.shutdown import stopping
+from tests import factories
+from tests.answers import Answer
+from tests.foreign.postgres import Postgres
+from tests.receiver import Receiver
+from tests.server import Answer as Reply
+from tests.server import WebServer, no_renders
+from tests.waiting import wait_until
+from tests.webhooks.conftest import count_logged, receiver  # noqa: F401 - fixtures
+from tests.webhooks.running import attempts_of, publish, running_engine, status_of
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("foreign_database"),
+    pytest.mark.parametrize("foreign_database", ["debian"], indirect=True),
+]
+SUBMIT = "/api/v1/tasks/submit"
+READY = "/api/v1/health/ready"
+READ_ONLY = "The database is read-only."
+
+
+@contextmanager
+def read_only(server: Postgres) -> Iterator[None]:
+    """Let no session write until the end of the block."""
+    server.set("default_transaction_read_only", "on")
+    wait_until(lambda: server.execute("SHOW transaction_read_only") == [("on",)])
+    try:
+        yield
+    finally:
+        server.set("default_transaction_read_only", None)
+        wait_until(lambda: server.execute("SHOW transaction_read_only") == [("off",)])
+
+
+def make_stale(server: Postgres, change: Callable[[], Any]) -> None:
+    """Do ``change`` with sessions that began while the database was read-only and stay so."""
+    name = connection.settings_dict["NAME"]
+    server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    server.execute(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    )
+    try:
+        change()
+    finally:
+        server.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        connection.close()
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    """One web process of four threads."""
+    with WebServer(processes=1, WEB_THREADS="4", **no_renders()) as server:
+        yield server
+
+
+def submit(web: WebServer, key: str) -> Reply:
+    """Send the request of the contract."""
+    body = {**factories.SEED_REQUEST, "task_data": {"prompt": "a lamp"}}
+    return web.call("POST", SUBMIT, body, key=key)
+
+
+def is_refused(answer: Reply, code: str) -> bool:
+    """Tell whether the answer is the 503 of a read-only database."""
+    said = answer.json()
+    is_problem = answer.headers["Content-Type"] == "application/problem+json"
+    is_told = said["code"] == code and said["detail"].startswith(READ_ONLY)
+    return (
+        answer.status == 503 and is_problem and is_told and int(answer.headers["Retry-After"]) > 0
+    )
+
+
+def test_submits_wait_for_a_database_that_takes_writes(
+    foreign_database: Postgres, web: WebServer, api_key: str
+) -> None:
+    """503 with Retry-After while it is read-only; reads and a key unused so far go on; then 201."""
+    with read_only(foreign_database):
+        assert is_refused(submit(web, api_key), "unavailable")
+        assert web.call("GET", "/api/v1/tasks", key=api_key).status == 200
+        assert is_refused(web.call("GET", READY), "not_ready")
+        assert is_refused(web.call("GET", READY, key=api_key), "not_ready")
+        assert web.call("GET", "/api/v1/health").status == 200
+    assert submit(web, api_key).status == 201
+    assert web.call("GET", READY).status == 200
+
+
+def test_stale_sessions_are_renewed_by_themselves(
+    foreign_database: Postgres, web: WebServer, api_key: str
+) -> None:
+    """Sessions that stay read-only cost one refusal each, and readiness sees the truth again."""
+
+    def use_every_thread() -> None:
+        # What ended a session is seen by its next request, which begins another.
+        for _ in range(12):
+            assert is_refused(submit(web, api_key), "unavailable")
+        assert is_refused(web.call("GET", READY), "not_ready")
+
+    make_stale(foreign_database, use_every_thread)
+    refused = [status for _ in range(20) if (status := submit(web, api_key).status) != 201]
+    assert set(refused) <= {503}
+    assert len(refused) <= 4, "no more than there are threads"
+    assert submit(web, api_key).status == 201
+    wait_until(lambda: web.call("GET", READY).status == 200, timeout=3)
+
+
+def test_outcome_that_came_while_it_was_read_only_is_recorded_and_sent_once(
+    foreign_database: Postgres,
+    receiver: Receiver,  # noqa: F811
+    settings: Any,
+    count_logged: Callable[[str], int],  # noqa: F811
+) -> None:
+    """An answer waits for the database longer than its lease lasts; nothing is sent again."""
+    settings.WEBHOOKS = {**settings.WEBHOOKS, "TIMEOUT_SECONDS": 0.5, "LEASE_MARGIN_SECONDS": 3.5}
+    receiver.answer(Answer(delay=0.3))
+    with running_engine():
+        event = publish(receiver.url)
+        receiver.wait_for(1)
+        with read_only(foreign_database):
+            wait_until(lambda: count_logged("Outcomes wait for the database") > 2)
+            expires = event.messages.get().lease_expires_at
+            wait_until(lambda: now() > expires)
+        wait_until(lambda: status_of(event) == "delivered")
+        later = publish(receiver.url, subject="later")
+        wait_until(lambda: status_of(later) == "delivered")
+    assert [attempt.outcome for attempt in attempts_of(event)] == ["succeeded"]
+    assert len(receiver.requests) == 2
+    assert count_logged("crashed") == 0
+
+
+def now() -> Any:
+    """Return the database's time."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT now()")
+        return cursor.fetchone()[0]
+
+
+def test_stale_sessions_of_an_engine_are_renewed_by_themselves(
+    foreign_database: Postgres,
+    receiver: Receiver,  # noqa: F811
+    count_logged: Callable[[str], int],  # noqa: F811
+) -> None:
+    """An engine whose sessions were all read-only delivers, without a restart."""
+    with running_engine():
+        make_stale(foreign_database, lambda: wait_until(lambda: count_logged(READ_ONLY) > 2))
+        event = publish(receiver.url)
+        wait_until(lambda: status_of(event) == "delivered")
+    assert count_logged("crashed") == 0
+
+
+@pytest.fixture
+def worker(settings: Any) -> Iterator[None]:
+    """The sweep of a worker process, and a scripted render of half a second."""
+    settings.TASK_LEASE_SECONDS = 1.5
+    settings.SWEEP_INTERVAL_SECONDS = 0.2
+    settings.GENERATION_PROVIDERS = {
+        "image_generation": {
+            "provider": "tests.providers.StillProvider",
+            "options": {"seconds": 0.5},
+        }
+    }
+    stopping.clear()
+    sweeper = SweepMiddleware()
+    sweeper.after_worker_boot(None, None)  # type: ignore[arg-type]
+    yield
+    sweeper.after_worker_shutdown(None, None)  # type: ignore[arg-type]
+    stopping.clear()
+
+
+@pytest.mark.parametrize("end", ["completed", "failed"])
+@pytest.mark.usefixtures("worker")
+def test_finished_work_outlasts_a_read_only_database(
+    foreign_database: Postgres, settings: Any, end: str
+) -> None:
+    """A result waits longer than its lease lasts; it is stored, and nothing is rendered again."""
+    if end == "failed":
+        options = settings.GENERATION_PROVIDERS["image_generation"]["options"]
+        options["fail_code"] = "content_refused"
+    task = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).task
+    run = running_in_a_thread(lambda: runner.run_next("image_generation"))
+    wait_until(lambda: Task.objects.get(pk=task.pk).status == "processing")
+    with read_only(foreign_database):
+        expires = Task.objects.get(pk=task.pk).lease_expires_at
+        wait_until(lambda: now() > expires)
+        time.sleep(0.5)  # the sweep looks five times a second
+    wait_until(lambda: Task.objects.get(pk=task.pk).status == end)
+    run.join(10)
+    task.refresh_from_db()
+    assert (task.lost_count, task.event_sequence) == (0, 1)
+    assert MediaFile.objects.count() == (1 if end == "completed" else 0)
+
+
+def running_in_a_thread(work: Callable[[], None]) -> Any:
+    """Start ``work`` in a thread that gives its connection back."""
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
