@@ -205,6 +205,7 @@ def test_valkey_serves_where_redis_is_absent(var: Path, monkeypatch: pytest.Monk
     assert ping(var)
     (started,) = daemons.processes("valkey-server", var / "redis")
     kill(started)
+    wait_until(lambda: not is_listening(var / "run/redis.sock"))  # its threads end a little later
     assert ping(var)
     embedded.stop(var)
     assert daemons.processes("valkey-server", var / "redis") == []
