@@ -39,6 +39,13 @@ SILENT_NAMES = 80
 # Every address of both families is this namespace's own, whoever it belongs to outside.
 STEPS = ["ip link set lo up", "ip route add local 0.0.0.0/0 dev lo"]
 STEPS += ["ip -6 route add local ::/0 dev lo"]
+# But for these: a cable with nobody at its other end, and no way at all.
+STEPS += ["ip link add dead type veth peer name nobody", "ip link set nobody up"]
+STEPS += ["ip link set dead arp off up", "ip route add 9.9.9.0/24 dev dead table local"]
+STEPS += ["ip -6 route add 2620:fe::/48 dev dead table local"]
+# With an address of its own on that side, the system's resolver names the dead ones first.
+STEPS += ["ip -6 addr add 2620:fe::1/128 dev dead nodad"]
+STEPS += ["ip -6 route add unreachable 2a01:7e00::/32 table local"]
 
 
 @pytest.fixture
@@ -156,3 +163,47 @@ def test_the_whole_corpus_is_judged_by_what_the_kernel_dials(enter: list[str]) -
     half = namespace.REBINDINGS // 2
     assert seen["turned"] == ["", "blocked_address"] * half
     assert sum(seen["accepted"].values()) == seen["began"] + half
+
+
+def test_dead_addresses_hold_nobody_up(enter: list[str]) -> None:
+    """Whichever of a name's addresses is alive gets the request within a second or so.
+
+    Of those that an IPv6 network's resolver makes up for IPv4 receivers, only public ones.
+    """
+    with program(enter, "reach") as seen:
+        pass
+    reached = {name: (code, ip) for name, (code, ip, _) in seen["reached"].items()}
+    assert reached.pop("dns64") in [("", namespace.NAT64), ("", namespace.PUBLIC)]
+    code, last_tried = reached.pop("all-dead")
+    assert (code, last_tried in namespace.REACH["all-dead"]) == ("timeout", True)
+    assert reached == {
+        "dead-six": ("", namespace.PUBLIC),
+        "dead-four": ("", namespace.PUBLIC_6),
+        "most-dead": ("", namespace.PUBLIC),
+        "no-way-six": ("", namespace.PUBLIC),
+        "only-six": ("", namespace.PUBLIC_6),
+        "nat64": ("", namespace.NAT64),
+        "inner-nat64": ("blocked_address", ""),
+        "mixed-nat64": ("blocked_address", ""),
+    }
+    slow = {name: seconds for name, (_, _, seconds) in seen["reached"].items() if seconds > 2}
+    assert list(slow) == ["all-dead"]
+    assert namespace.INNER not in seen["accepted"]
+    assert namespace.NAT64_INNER not in seen["accepted"]
+    assert seen["half_open"] == 0
+
+
+def test_moved_name_and_changed_policy_are_followed(enter: list[str]) -> None:
+    """R17, R18: a kept connection carries requests until its greatest age, here 1 s, no longer."""
+    with program(enter, "follow") as seen:
+        pass
+    kept = [["", namespace.PUBLIC, False], ["", namespace.PUBLIC, True]]
+    (before_move, moved, move_seconds), (before_denial, denied, denial_seconds) = (
+        seen["moving"],
+        seen["denied"],
+    )
+    assert before_move == before_denial == kept
+    assert moved == ["", namespace.ELSEWHERE, False]
+    assert denied == ["blocked_address", "", False]
+    assert 0.5 < move_seconds < 3
+    assert 0.5 < denial_seconds < 3
