@@ -224,16 +224,23 @@ MEDIA_ACCEL_PREFIX = env.str("MEDIA_ACCEL_PREFIX", default="")
 # MEDIA_RETENTION_DAYS: files of finished tasks are kept this long.
 MEDIA_RETENTION_DAYS = env.int("MEDIA_RETENTION_DAYS", default=30)
 S3_BUCKET = env.str("S3_BUCKET", default="")
+# S3_PREFIX: the part of the bucket that is ours, so that several installations can share one.
+S3_PREFIX = env.str("S3_PREFIX", default="").strip("/")
 _media_storage: dict[str, Any] = {
     "BACKEND": "django.core.files.storage.FileSystemStorage",
     "OPTIONS": {"location": MEDIA_ROOT},
 }
 if S3_BUCKET:
     _media_storage = {
-        "BACKEND": "storages.backends.s3.S3Storage",
+        "BACKEND": "tasks_app.s3.S3",
         "OPTIONS": {
             "bucket_name": S3_BUCKET,
+            "location": S3_PREFIX,
             "endpoint_url": env.str("S3_ENDPOINT_URL", default="") or None,
+            # S3_REGION: where the AWS_ variables do not say it. S3_ADDRESSING_STYLE: auto, path
+            # (the bucket in the path, as many servers of one's own want it) or virtual.
+            "region_name": env.str("S3_REGION", default="") or None,
+            "addressing_style": env.str("S3_ADDRESSING_STYLE", default="auto"),
             "file_overwrite": False,
             "querystring_auth": True,
             "querystring_expire": 3600,

@@ -8,7 +8,8 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import DatabaseError
 
 from tasks_app import providers
 
@@ -23,6 +24,27 @@ def check_providers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
             for text in _problems(task_type)
         ]
     return found
+
+
+@register(Tags.database)
+def check_storage(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Say whose the media storage is where it is not ours: no error, since files can be added."""
+    from tasks_app import storage_mark
+
+    if not databases:
+        return []
+    try:
+        storage_mark.require_ours(is_check=True)
+    except DatabaseError:
+        return []  # no database yet, or none that is migrated; others say so
+    except storage_mark.NotOurs as error:
+        return [Warning(f"No media will be deleted: {error}", id="tasks.W003")]
+    except OSError as error:
+        text = f"The media storage cannot be asked: {error or type(error).__name__}"
+        return [Warning(text, id="tasks.W004")]
+    return []
 
 
 def _problems(task_type: str) -> list[str]:

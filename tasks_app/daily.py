@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 
 from tasks_app import retention
 from tasks_app.orphans import remove_orphans
+from tasks_app.storage_mark import NotOurs
 from webhooks_app import operator_record
 from webhooks_app import retention as webhook_retention
 from webhooks_app.models import OperatorAction
@@ -75,7 +76,10 @@ def prune_daily(budget_seconds: float = BUDGET_SECONDS) -> bool:
         return False
     # What follows may raise, as storages do in many ways: then a new run begins, a while later.
     run, _run, _rests_until = _run or _Run(), None, time.monotonic() + REST_SECONDS
-    is_done = run.advance(budget_seconds)
+    try:
+        is_done = run.advance(budget_seconds)
+    except NotOurs:  # which `storage_mark.keep` tells
+        return False
     _rests_until = 0.0
     if is_done:
         operator_record.note(_ACTOR, _ACTION, f"removed {run.gone}", "daily")

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+import structlog
 from django.conf import settings
 from django.core import signing
 from django.core.files import File
@@ -36,6 +37,8 @@ from tasks_app.models import MediaFile, Task
 from tasks_app.providers.base import MediaOutput, ProviderError, Result
 from webhooks_app.faults import faultpoint
 from webhooks_app.problems import ApiProblem
+
+logger = structlog.get_logger(__name__)
 
 _CHUNK = 256 * 1024
 _EXTENSIONS = {
@@ -160,7 +163,10 @@ def foreign_origin() -> str:
     """Return the origin that media links redirect to, where that is not ours: a bucket's."""
     if not settings.S3_BUCKET:
         return ""
-    place = urlsplit(default_storage.url("any"))
+    try:
+        place = urlsplit(default_storage.url("any"))
+    except OSError:  # no credentials: no link leads there either
+        return ""
     return f"{place.scheme}://{place.netloc}"
 
 
@@ -173,10 +179,22 @@ def serve(request: HttpRequest, media_id: str, token: str, name: str) -> HttpRes
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
     if settings.MEDIA_URL_TTL and not _is_fresh(file, request.GET.get("expires", "")):
         raise Http404
-    if settings.S3_BUCKET:
-        return HttpResponseRedirect(default_storage.url(file.path))
-    response = _accelerated(file) if settings.MEDIA_ACCEL_PREFIX else _from_disk(request, file)
+    try:
+        if settings.S3_BUCKET:
+            link = default_storage.link(file.path, file.media_type, _disposition(file))  # type: ignore[attr-defined]
+            return HttpResponseRedirect(link)
+        response = _accelerated(file) if settings.MEDIA_ACCEL_PREFIX else _from_disk(request, file)
+    except OSError as error:
+        logger.warning("Media storage cannot be used", error=type(error).__name__)
+        text = "The media storage cannot be used just now."
+        raise ApiProblem(503, "storage_unavailable", text, headers={"Retry-After": "5"}) from error
     return _with_headers(response, file)
+
+
+def _disposition(file: MediaFile) -> str:
+    name = f"{file.task_id}-{PurePosixPath(file.path).name}"
+    place = "inline" if file.media_type in INLINE_TYPES else "attachment"
+    return f'{place}; filename="{name}"'
 
 
 def _is_fresh(file: MediaFile, signed: str) -> bool:
@@ -244,13 +262,11 @@ def _slice(handle: BinaryIO | File[bytes], first: int, length: int) -> Iterator[
 
 
 def _with_headers(response: HttpResponseBase, file: MediaFile) -> HttpResponseBase:
-    name = f"{file.task_id}-{PurePosixPath(file.path).name}"
-    place = "inline" if file.media_type in INLINE_TYPES else "attachment"
     response["Accept-Ranges"] = "bytes"
     response["ETag"] = f'"{file.sha256}"'
     response["Last-Modified"] = http_date(file.created_at.timestamp())
     response["Cache-Control"] = "private, max-age=3600"
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
-    response["Content-Disposition"] = f'{place}; filename="{name}"'
+    response["Content-Disposition"] = _disposition(file)
     return response

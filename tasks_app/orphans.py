@@ -7,7 +7,6 @@ under its run token and nothing names them.
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -16,19 +15,26 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from tasks_app.models import MediaFile, Task
+from tasks_app.storage_mark import folders, is_uuid, require_ours
 
 logger = structlog.get_logger(__name__)
 
-#: Tasks looked at in one step.
-BATCH = 100
+#: Tasks looked at in one step; a storage elsewhere takes some requests for each.
+BATCH = 20
 #: A run stores its files before its task names them; nothing younger is taken for lost.
 MIN_AGE = timedelta(hours=1)
 
 
 def remove_orphans() -> Iterator[int]:
-    """Remove files of runs that own nothing, in small steps; yields how many each removed."""
-    tasks = [name for name in _folders("results") if _is_uuid(name)]
+    """Remove files of runs that own nothing, in small steps; yields how many each removed.
+
+    Raises:
+        NotOurs: the storage is another installation's.
+    """
+    require_ours()
+    tasks = [name for name in folders("results") if is_uuid(name)]
     for start in range(0, len(tasks), BATCH):
+        require_ours()
         yield _remove_of(tasks[start : start + BATCH])
 
 
@@ -36,8 +42,8 @@ def _remove_of(task_ids: list[str]) -> int:
     runs = [
         (task_id, token)
         for task_id in task_ids
-        for token in _folders(f"results/{task_id}")
-        if _is_uuid(token)
+        for token in folders(f"results/{task_id}")
+        if is_uuid(token)
     ]
     # Asked after listing: a run that commits meanwhile is seen as owning its files.
     owned = _owned_runs(task_ids)
@@ -64,13 +70,6 @@ def _remove_old(folder: str) -> int:
     return removed
 
 
-def _folders(path: str) -> list[str]:
-    try:
-        return default_storage.listdir(path)[0]
-    except FileNotFoundError:
-        return []
-
-
 def _modified_at(path: str) -> datetime:
     try:
         return default_storage.get_modified_time(path)
@@ -93,11 +92,3 @@ def _delete_empty(folder: str) -> None:
     with contextlib.suppress(OSError):
         default_storage.delete(folder)
         default_storage.delete(folder.rpartition("/")[0])
-
-
-def _is_uuid(name: str) -> bool:
-    try:
-        uuid.UUID(name)
-    except ValueError:
-        return False
-    return True

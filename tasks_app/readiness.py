@@ -1,6 +1,6 @@
 """Can the service do its work just now, and if not, what is wrong?
 
-Cheap enough for a probe every second: three statements on indexes, one call to Redis. Nothing here
+Cheap enough for a probe every second: four statements on indexes, one call to Redis. Nothing here
 decides anything; it only looks.
 """
 
@@ -13,7 +13,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from tasks_app import metrics, wake
+from tasks_app import metrics, storage_mark, wake
 from webhooks_app import metrics as webhook_metrics
 from webhooks_app.database import WRITE_NOTHING
 
@@ -33,6 +33,7 @@ class Readiness:
     oldest_due_seconds: float
     oldest_due_webhook_seconds: float
     is_webhook_late: bool
+    storage_problem: str = ""
 
     @property
     def problems(self) -> list[str]:
@@ -47,12 +48,14 @@ class Readiness:
         if self.is_webhook_late:
             age = f"{self.oldest_due_webhook_seconds:.0f} s"
             found.append(f"A webhook that nothing holds back is {age} late; no engine works.")
+        if self.storage_problem:
+            found.append(f"No media are deleted: {self.storage_problem}")
         return found
 
     def details(self) -> dict[str, Any]:
         """Return what a key may see."""
         members = asdict(self)
-        del members["is_webhook_late"]
+        del members["is_webhook_late"], members["storage_problem"]
         return {"problems": self.problems, "database": "ok", **members}
 
 
@@ -75,6 +78,7 @@ def look() -> Readiness:
         oldest_due_seconds=max(metrics.oldest_due().values()),
         oldest_due_webhook_seconds=max(webhooks.values()),
         is_webhook_late=webhooks[False] > LATE_WEBHOOK_SECONDS,
+        storage_problem=storage_mark.problem(),
     )
 
 

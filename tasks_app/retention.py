@@ -21,10 +21,13 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from tasks_app.models import IdempotencyKey, MediaFile
+from tasks_app.storage_mark import require_ours
 
 logger = structlog.get_logger(__name__)
 
 BATCH = 200
+#: A storage that deletes none of so many files is not asked about the rest.
+STUCK_LIMIT = 10
 
 
 @dataclass(slots=True)
@@ -49,22 +52,29 @@ def prune(
         days: the setting MEDIA_RETENTION_DAYS when not given.
         on_batch: is called after every batch with what is gone so far.
         budget_seconds: stop after about so long; the next run goes on.
+
+    Raises:
+        NotOurs: the storage is another installation's.
+        OSError: the storage refuses everything.
     """
     deadline = time.monotonic() + budget_seconds
     day = timedelta(hours=settings.IDEMPOTENCY_HOURS)
     pruned = Pruned(keys=IdempotencyKey.objects.filter(created_at__lt=Now() - day).delete()[0])
     stuck: list[str] = []
     while batch := list(prunable(days).exclude(pk__in=stuck)[:BATCH]):
+        require_ours()
         for file in batch:
             if _remove(file):
                 pruned.files += 1
                 pruned.size_bytes += file.size_bytes
             else:
                 stuck.append(file.pk)
+                if len(stuck) >= STUCK_LIMIT and not pruned.files:
+                    raise OSError("the storage refuses to delete files")
+            if time.monotonic() > deadline:
+                pruned.is_complete = False
+                return pruned
         on_batch(pruned)
-        if time.monotonic() > deadline:
-            pruned.is_complete = False
-            break
     return pruned
 
 

@@ -19,7 +19,7 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
-from tasks_app import daily, lifecycle, rows, wake
+from tasks_app import daily, lifecycle, rows, storage_mark, wake
 from tasks_app.models import Task
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.faults import faultpoint
@@ -64,6 +64,7 @@ def sweep() -> Swept | None:
         faultpoint("sweep.after_tickets")
         remove_dead_work()
         missing = report_missing_messages()
+        storage_mark.keep()
         daily.prune_daily()
     return Swept(leases, overdue, tickets, missing)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from tasks_app import retention
 from tasks_app.orphans import remove_orphans
+from tasks_app.storage_mark import NotOurs
 from webhooks_app.management.commands.prune import Command as PruneMessages
 from webhooks_app.operator_command import progress
 
@@ -31,8 +32,12 @@ class Command(PruneMessages):
     def handle(self, *args: Any, **options: Any) -> None:
         """Prune media too."""
         super().handle(*args, **options)
-        if options["only"] != "messages":
+        if options["only"] == "messages":
+            return
+        try:
             self._prune_media(options["days"], options["dry_run"])
+        except (NotOurs, OSError) as error:
+            raise CommandError(f"Files stay: {error or type(error).__name__}") from None
 
     def prune_messages(self, days: float | None, options: dict[str, Any]) -> None:
         """Remove or count messages, unless only media are meant."""

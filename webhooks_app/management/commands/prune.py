@@ -26,7 +26,7 @@ class Command(OperatorCommand):
     )
     exit_codes = {
         0: "done (or counted)",
-        1: "the database refused",
+        1: "the database refused, or the storage of media; it says why",
         2: "wrong usage",
         INTERRUPTED: "Ctrl-C; what is gone is gone",
     }

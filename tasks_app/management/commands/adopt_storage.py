@@ -1,0 +1,70 @@
+"""How does an operator say that the files in the media storage are this installation's?"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from tasks_app import storage_mark
+from webhooks_app.operator_command import OperatorCommand
+
+
+class Command(OperatorCommand):
+    """Put this database's mark into the media storage."""
+
+    help = (
+        "Make the media storage this installation's, whoever's mark it carries. From then on the "
+        "daily sweep removes files in it that no task of this database owns; another installation "
+        "that uses the same storage deletes nothing any more. After a restore, and after a copy "
+        "of the database was at work on the same storage."
+    )
+    examples = (
+        ("--dry-run", "whose is it now?"),
+        ('--reason "restored after the fire"', "adopt it, after a question"),
+    )
+    exit_codes = {
+        0: "it is ours",
+        1: "the storage cannot be asked, or a dry run found that it is not ours",
+        2: "nobody said yes",
+    }
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument("--reason", default="", help="Why; it goes on record.")
+        parser.add_argument("--yes", action="store_true", help="Do not ask.")
+        parser.add_argument("--dry-run", action="store_true", help="Only say whose it is.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Say whose it is, ask, adopt."""
+        try:
+            is_ours = self._is_ours()
+            if options["dry_run"]:
+                sys.exit(0 if is_ours else 1)
+            if is_ours:
+                return
+            self._confirm(options["yes"])
+            storage_mark.adopt(f"command {getpass.getuser()}", options["reason"])
+        except OSError as error:
+            raise CommandError(f"The storage cannot be asked: {error}") from None
+        self.stdout.write("The media storage is this installation's now.")
+
+    def _is_ours(self) -> bool:
+        try:
+            storage_mark.require_ours(is_check=True)
+        except storage_mark.NotOurs as error:
+            self.stdout.write(str(error))
+            return False
+        self.stdout.write("The media storage is this installation's.")
+        return True
+
+    def _confirm(self, is_yes: bool) -> None:
+        if is_yes:
+            return
+        if not sys.stdin.isatty():
+            raise CommandError("Nobody to ask here: give --yes (or --dry-run).", returncode=2)
+        self.stdout.write("Files in it that no task of this database owns will be removed.")
+        if input("Is nobody else using it? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise CommandError("Nothing was changed.", returncode=2)
