@@ -27,7 +27,8 @@ OWN = sorted(
 def test_every_command_of_the_contract_is_there() -> None:
     """The list that the docs give is the list that there is."""
     assert [
-        *("create_api_key", "deliver_webhooks", "demo", "listen", "prune", "replay_webhooks"),
+        *("adopt_storage", "create_api_key", "deliver_webhooks", "demo", "listen", "prune"),
+        "replay_webhooks",
         *("rotate_secret_keys", "run", "simulate_retries", "sweep_tasks"),
     ] == OWN
 

