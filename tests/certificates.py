@@ -23,11 +23,11 @@ def authority():
     return key, _certificate(key, "Test Authority", key, None)
 
 
-@lru_cache(maxsize=len(KINDS))
-def server_context(kind="valid"):
-    """Return the server side of TLS with a certificate of that kind."""
+@lru_cache
+def server_context(kind="valid", name=HOST):
+    """Return the server side of TLS with a certificate of that kind for that name."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = "other.example.net" if kind == "wrong_name" else HOST
+    name = "other.example.net" if kind == "wrong_name" else name
     if kind == "self_signed":
         certificate = _certificate(key, name, key, None)
     else:

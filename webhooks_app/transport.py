@@ -51,7 +51,7 @@ class Transport:
         tls: ssl.SSLContext | None = None,
         home: egress.Home | None = None,
     ) -> None:
-        self._tls = tls or tls_context()
+        self._tls = tls
         self._home = home
         self._allowed = home.admits if home is not None else egress.address_allowed
         self._resolver = egress.GuardResolver(resolver, self._allowed)
@@ -92,7 +92,7 @@ class Transport:
             return AttemptResult(error_code=denied.code, error=denied.message)
         seconds = webhook_settings.TIMEOUT_SECONDS if timeout is None else timeout
         deadline = asyncio.get_running_loop().time() + seconds
-        request = wire.render_post(target.url, {**self._own_headers, **headers}, body)
+        request = wire.render_post(target, {**self._own_headers, **headers}, body)
         trace = Trace()
         connection, is_replaced = self._pool.take(target.origin)
         is_reused = connection is not None
@@ -125,7 +125,10 @@ class Transport:
             if origin.scheme != "https":
                 return await Connection.over(sock)
             trace.tls_at = time.perf_counter()
-            return await Connection.over(sock, self._tls, origin.host)
+            return await Connection.over(sock, self._tls_for(origin), origin.host)
+
+    def _tls_for(self, origin: egress.Origin) -> ssl.SSLContext:
+        return self._tls or tls_context("_" in origin.host)
 
     async def _exchange(
         self, connection: Connection, request: bytes, deadline: float, trace: Trace
@@ -164,7 +167,7 @@ class Transport:
         except egress.EgressDenied as denied:
             return FetchResult(error_code=denied.code, error=denied.message)
         permitted = egress.address_rule(target.origin, self._allowed)
-        guard = downloads.Guard(self._resolver, permitted, self._tls)
+        guard = downloads.Guard(self._resolver, permitted, self._tls_for(target.origin))
         sent = {**self._own_headers, **(headers or {})}
         return await downloads.fetch(
             guard, target.url, sent, method, body, max_bytes=max_bytes, timeout=timeout, to=to

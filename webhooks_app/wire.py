@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from yarl import URL
-
 from webhooks_app.answer import Answer
+from webhooks_app.certificate_names import check_names_here
+from webhooks_app.url_grammar import Target
 
 # How long a body is read once the status is known; the outcome no longer depends on it.
 BODY_SECONDS = 2.0
@@ -34,24 +34,31 @@ class UnaskedAnswerError(ConnectionError):
     """What came over a kept connection was sent before the request could have been read."""
 
 
-def render_post(url: URL, headers: Mapping[str, str], body: bytes) -> bytes:
+def render_post(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
     """Return a POST as it goes over the wire.
 
     Raises:
         ValueError: a header would end its line and begin another.
     """
-    pairs = {"Host": url.host_port_subcomponent or "", **headers, "Content-Length": str(len(body))}
+    host = target.url.host_port_subcomponent or ""
+    pairs = {"Host": host, **headers, "Content-Length": str(len(body))}
     if not "".join(pairs.values()).isprintable():
         raise ValueError("a header value contains a control character")
     lines = "\r\n".join([f"{name}: {value}" for name, value in pairs.items()])
-    head = f"POST {url.raw_path_qs} HTTP/1.1\r\n{lines}\r\n\r\n"
+    head = f"POST {target.path} HTTP/1.1\r\n{lines}\r\n\r\n"
     return head.encode("ascii") + body
 
 
-@lru_cache(maxsize=1)  # loading the certificate store takes 20 ms
-def tls_context() -> ssl.SSLContext:
-    """Return the client side of TLS: system certificates, names checked, TLS 1.2 at least."""
+@lru_cache(maxsize=2)  # loading the certificate store takes 20 ms
+def tls_context(has_underscore: bool = False) -> ssl.SSLContext:
+    """Return the client side of TLS: system certificates, names checked, TLS 1.2 at least.
+
+    Args:
+        has_underscore: for hosts with an underscore in their names, see certificate_names.py.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if has_underscore:
+        check_names_here(context)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_default_certs()
     # A receiver that speaks only HTTP/2 then says so in the handshake.
