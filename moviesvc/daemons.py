@@ -17,8 +17,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from moviesvc.lock_file import in_the_way, make_private, open_lock, take
+
 # 107 bytes is the kernel's limit for a socket's path.
 SOCKET_PATH_LIMIT = 100
+#: Longer than a start or a stop of a server may take.
+LOCK_SECONDS = 120.0
 
 
 class EmbeddedError(RuntimeError):
@@ -124,7 +128,7 @@ def socket_directory(var: Path, longest_name: str) -> Path:
 
 def make_directory(directory: Path) -> None:
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
     except OSError as problem:
         raise EmbeddedError(f"Cannot make {directory}: {problem.strerror}.") from problem
 
@@ -142,8 +146,10 @@ def unlink(*paths: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Be the only one of our processes here; they need a start's or a stop's time at most."""
+    with open_lock(path) as lock:
+        if not take(lock, fcntl.LOCK_EX, LOCK_SECONDS):
+            raise EmbeddedError(f"{in_the_way(path)}, and has been for {LOCK_SECONDS:.0f} s.")
         yield
 
 

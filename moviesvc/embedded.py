@@ -31,6 +31,7 @@ from typing import IO
 import psycopg
 
 from moviesvc.daemons import (
+    LOCK_SECONDS,
     EmbeddedError,
     accepts,
     as_owner,
@@ -46,6 +47,7 @@ from moviesvc.daemons import (
     unlink,
     works_in,
 )
+from moviesvc.lock_file import in_the_way, open_lock, take
 
 DATABASE = "movies"
 PORT = 5432  # only part of the socket's name
@@ -142,8 +144,10 @@ def hold_users_lock(var: Path | str) -> Path:
     var = Path(var).resolve()
     if var not in _users:
         make_directory(var)
-        lock = (var / ".users.lock").open("a")
-        fcntl.flock(lock, fcntl.LOCK_SH)  # waits while the last one out is still stopping them
+        lock = open_lock(path := var / ".users.lock")
+        # Waits while the last one out is still stopping them.
+        if not take(lock, fcntl.LOCK_SH, LOCK_SECONDS):
+            raise EmbeddedError(f"{in_the_way(path)}, and has been for {LOCK_SECONDS:.0f} s.")
         _users[var] = (lock, os.getpid())
         atexit.register(leave, var)
     return var

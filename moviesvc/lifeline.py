@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from moviesvc.lock_file import open_lock, take
+
 STATE_VARIABLE = "MOVIESVC_LIFELINE"  # the directory of the locks; unset: nothing to watch
 ROLE_VARIABLE = "MOVIESVC_ROLE"
 # A worker may take 35 s to hand its work back; then it is ended by force.
@@ -49,7 +51,7 @@ def hold(state: Path, details: dict[str, Any], wait_seconds: float = GRACE_SECON
     Returns: the lock, to be kept open for life.
     Raises: AlreadyRunning; TimeoutError when orphans do not end.
     """
-    lock = (state / "run.lock").open("a+")
+    lock = open_lock(state / "run.lock")
     try:
         _lock_after_orphans(lock, state / "children.lock", wait_seconds)
     except BaseException:
@@ -85,28 +87,18 @@ def state_of_its_own(var: Path, role: str) -> Iterator[Path]:
 
 
 def _lock_after_orphans(lock: IO[str], children_path: Path, wait_seconds: float) -> None:
-    with children_path.open("a") as children:
+    with open_lock(children_path) as children:
         try:
             # A dead supervisor's lock can be shared, a living one's cannot.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             # Let go again: its orphans are waiting for this very lock in order to end.
             fcntl.flock(lock, fcntl.LOCK_UN)
-            if not _locks_within(children, wait_seconds):
+            if not take(children, fcntl.LOCK_EX, wait_seconds):
                 pids = ", ".join(map(str, _living(children_path.parent)))
                 raise TimeoutError(f"processes of an earlier run do not end; look at pids {pids}")
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunning(_read(lock)) from None
-
-
-def _locks_within(lock: IO[str], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def _read(lock: IO[str]) -> dict[str, Any]:
@@ -158,7 +150,7 @@ def _living(state: Path) -> list[int]:
 
 
 def _watch(state: Path) -> None:
-    with (state / "children.lock").open("a") as children, (state / "run.lock").open("a") as run:
+    with open_lock(state / "children.lock") as children, open_lock(state / "run.lock") as run:
         fcntl.flock(children, fcntl.LOCK_SH)
         fcntl.flock(run, fcntl.LOCK_SH)  # blocks for as long as the supervisor lives
         _end_gracefully()

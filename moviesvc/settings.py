@@ -24,7 +24,9 @@ from moviesvc.library_settings import (  # noqa: F401 - settings, as Django and 
     TEMPLATES,
     UNFOLD,
 )
+from moviesvc.lock_file import make_private
 
+os.umask(0o077)  # whatever a process of ours makes is for its owner alone, unless it says more
 gc.disable()  # there is no garbage until all is loaded; webhooks_app.apps turns it on
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -32,6 +34,7 @@ env = environ.Env()
 
 # VAR_DIR: where all state of a development set-up lives.
 VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
+make_private(VAR_DIR)
 # EMBEDDED=off: never start PostgreSQL or Redis (building docs, type checks, images).
 EMBEDDED = env.str("EMBEDDED", default="on") != "off"
 # ENVIRONMENT: development or production.
@@ -223,6 +226,10 @@ MEDIA_URL_TTL = env.int("MEDIA_URL_TTL", default=0)
 MEDIA_ACCEL_PREFIX = env.str("MEDIA_ACCEL_PREFIX", default="")
 # MEDIA_RETENTION_DAYS: files of finished tasks are kept this long.
 MEDIA_RETENTION_DAYS = env.int("MEDIA_RETENTION_DAYS", default=30)
+# A web server that sends them itself (MEDIA_ACCEL_PREFIX) must get in; but not into VAR_DIR.
+_is_inside = Path(MEDIA_ROOT).resolve().is_relative_to(VAR_DIR.resolve())
+FILE_UPLOAD_PERMISSIONS = 0o600 if _is_inside else 0o644
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700 if _is_inside else 0o755
 S3_BUCKET = env.str("S3_BUCKET", default="")
 # S3_PREFIX: the part of the bucket that is ours, so that several installations can share one.
 S3_PREFIX = env.str("S3_PREFIX", default="").strip("/")

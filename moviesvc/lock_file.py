@@ -1,0 +1,79 @@
+"""How is a directory kept private, and how is a lock taken that no stranger can hold against us?
+
+Whoever may open a file may lock it, also for reading only. So our directories are 0700 and our
+lock files 0600, older ones are tightened, and a lock that another user's process holds already
+(it opened the file before) is left to it: a new file takes the old one's place. Every wait is
+bounded and says which processes are in the way. Django must not be imported here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import time
+from pathlib import Path
+from typing import IO
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory, or what is below an older one of ours, for its owner alone.
+
+    A directory that others own, or that all may write to (`/tmp`), is left as it is.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
+        if directory.stat().st_mode & stat.S_ISVTX:
+            return
+        for path in (directory, *directory.iterdir()):
+            found = path.lstat()
+            if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid():
+                continue
+            if found.st_mode & 0o077 and (path.is_dir() or path.is_file()):
+                path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
+
+
+def open_lock(path: Path) -> IO[str]:
+    """Open a lock file for reading and appending; it is made where it is not there."""
+    with contextlib.suppress(OSError):
+        if any(user not in (0, os.geteuid()) for _, user in holders(path)):
+            path.unlink()
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    with contextlib.suppress(OSError):
+        os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "a+")
+
+
+def take(lock: IO[str], how: int, seconds: float) -> bool:
+    """Take a lock (LOCK_SH or LOCK_EX) within so many seconds; False when it stays with others."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, how | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+
+
+def in_the_way(path: Path) -> str:
+    """Say which processes hold a lock."""
+    pids = ", ".join(f"{pid} of user {user}" for pid, user in holders(path))
+    return f"{path} is locked by {f'process {pids}' if pids else 'a process that cannot be seen'}"
+
+
+def holders(path: Path) -> list[tuple[int, int]]:
+    """Return pid and user id of the processes that hold a lock on a file (Linux; else none)."""
+    found: list[tuple[int, int]] = []
+    with contextlib.suppress(OSError):
+        file = path.stat()
+        device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if device in words and "FLOCK" in words and "->" not in words:
+                pid = int(words[words.index(device) - 1])
+                with contextlib.suppress(OSError):
+                    found.append((pid, Path(f"/proc/{pid}").stat().st_uid))
+    return found
