@@ -21,16 +21,13 @@ def _policy():
         yield
 
 
-async def code_and_error(host, port, *, is_download=False):
+async def code_and_error(host, port):
     """Send to a host that lies on 127.0.0.1, with the context that production takes for it."""
     tls = certificates.trust(tls_context.__wrapped__("_" in host))
     resolver = StubResolver({host: ["127.0.0.1"]})
     async with Transport(resolver=resolver, tls=tls) as transport:
         url = f"https://{host}:{port}/hook"
-        if is_download:
-            result = await transport.fetch(url, max_bytes=99, timeout=5)
-        else:
-            result = await transport.send(url, {}, b"{}", timeout=5)
+        result = await transport.send(url, {}, b"{}", timeout=5)
     return result.error_code, result.error
 
 
@@ -59,9 +56,7 @@ def test_hosts_are_believed_that_their_certificate_covers(run, certified, host):
     seen = names_asked_for(context)
     with Receiver([200], tls=context) as receiver:
         assert run(code_and_error(host, receiver.port)) == ("", "")
-        # Downloads have a loop of their own, always asyncio's.
-        assert asyncio.run(code_and_error(host, receiver.port, is_download=True)) == ("", "")
-    assert seen == [host, host]
+    assert seen == [host]
 
 
 @pytest.mark.parametrize("host", ["my_service.example.net", "receiver-1.example.net"])
@@ -71,9 +66,8 @@ def test_other_certificates_are_refused_before_anything_is_sent(kind, host):
     name = "*.example.com" if kind == "wrong_name" else "*.example.net"
     with Receiver([200], tls=certificates.server_context(kind, name)) as receiver:
         code, error = asyncio.run(code_and_error(host, receiver.port))
-        download = asyncio.run(code_and_error(host, receiver.port, is_download=True))
         wait_until(lambda: not receiver._tasks)  # the receiver has read the refusals
-    assert (code, download[0]) == ("tls", "tls")
+    assert code == "tls"
     assert error.startswith("the certificate is not valid: ")
     assert receiver.requests == []
 
