@@ -8,6 +8,8 @@ child process of the provider; the deadline is that child being killed.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
 import threading
 import time
@@ -169,7 +171,8 @@ def _run(task: Task, provider: Provider, seat: _Seat) -> None:
     with _Watch(task) as watch, _without_database("the task is left to its lease"):
         try:
             work_dir.mkdir(parents=True, exist_ok=True)
-            _work(task, provider, work_dir, watch, seat)
+            with _in_use(work_dir):
+                _work(task, provider, work_dir, watch, seat)
         except Cancelled:
             _stopped(task, watch)
         except ProviderError as error:
@@ -184,6 +187,17 @@ def _run(task: Task, provider: Provider, seat: _Seat) -> None:
             _failed(task, ProviderError("internal_error", retryable=True, traceback_text=frames))
         finally:
             shutil.rmtree(work_dir, ignore_errors=True)
+
+
+@contextmanager
+def _in_use(directory: Path) -> Iterator[None]:
+    """Hold a lock on a work directory, so that no sweep, of whichever database, removes it."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _work(task: Task, provider: Provider, work_dir: Path, watch: _Watch, seat: _Seat) -> None:

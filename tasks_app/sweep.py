@@ -7,6 +7,8 @@ step is safe to run twice, and safe to be killed in.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
 import time
 import uuid
@@ -113,7 +115,18 @@ def remove_dead_work() -> None:
         # A run that ends just now removes its own directory under our eyes.
         with contextlib.suppress(FileNotFoundError):
             if name not in live and (root / name).stat().st_mtime < old:
-                shutil.rmtree(root / name, ignore_errors=True)
+                _remove_unless_in_use(root / name)
+
+
+def _remove_unless_in_use(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(directory, ignore_errors=True)
+    except BlockingIOError:  # a run of another database that works in the same folder
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def _is_token(name: str) -> bool:

@@ -21,7 +21,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from tasks_app import daily, readiness, storage_mark, sweep
+from tasks_app import daily, readiness, runner, storage_mark, sweep
 from tasks_app.models import MediaFile, Task
 from tasks_app.orphans import remove_orphans
 from tests import factories
@@ -219,6 +219,18 @@ def test_a_copy_of_the_whole_server_is_refused_once_the_first_shows_life(
     restarted(monkeypatch, timedelta(days=1))
     with pytest.raises(storage_mark.NotOurs, match="A copy of this database is at work"):
         storage_mark.require_ours()
+
+
+def test_a_live_run_of_another_database_keeps_its_work_directory() -> None:
+    """Two services with one WORK_ROOT: the lock says that it is in use, whoever's run it is."""
+    work = Path(settings.WORK_ROOT, str(uuid.uuid4()))
+    work.mkdir(parents=True)
+    os.utime(work, (time.time() - 120,) * 2)
+    with runner._in_use(work):
+        sweep.remove_dead_work()
+        assert work.is_dir()
+    sweep.remove_dead_work()
+    assert not work.exists()
 
 
 def test_a_torn_mark_stops_deleting_in_a_line() -> None:
