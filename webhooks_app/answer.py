@@ -69,6 +69,7 @@ class Answer:
     ``status`` is None until it is known for good; ``fault`` says why there will be none.
     ``is_headed``: the headers are complete. ``is_ended``: nothing more is wanted. ``body`` is the
     beginning of the body, ``is_truncated`` says that something is missing from it.
+    ``is_followed``: a second answer came right behind it.
 
     Args:
         limit: so many bytes of the body are kept; a longer one is not read to its end.
@@ -86,6 +87,7 @@ class Answer:
         "fault",
         "headers",
         "is_ended",
+        "is_followed",
         "is_headed",
         "is_truncated",
         "notes",
@@ -98,7 +100,7 @@ class Answer:
         self.notes: tuple[str, ...] = ()
         self.fault = ""
         self.body = b""
-        self.is_headed = self.is_ended = self.is_truncated = False
+        self.is_headed = self.is_ended = self.is_truncated = self.is_followed = False
         self._limit = limit
         self._buffer = bytearray()
         self._interim_bytes = self._length = self._left = 0
@@ -236,6 +238,7 @@ class Answer:
         if self.is_ended:
             if not self.is_truncated and self.status != SWITCHING_PROTOCOLS:
                 self._note("bytes followed the end of the answer")
+                self.is_followed = self.is_followed or data.startswith(b"HTTP/")
         elif self._length == _CHUNKED:
             self._take_chunks(data)
         elif self._length == _UNTIL_CLOSE:

@@ -145,12 +145,19 @@ def _attempt(delivery: WebhookDelivery, before: datetime | None, longest: float)
         summary=summary(delivery),
         gap="" if waited is None else f"{seconds_text(waited)} later",
         duration="" if duration is None else seconds_text(duration / 1000),
-        detail="" if delivery.error_code == "http_status" else visible(delivery.error),
+        detail=visible(_detail(delivery)),
         phases=_phases(delivery, longest),
         request_headers=_headers(delivery.request_headers),
         response_headers=_headers(delivery.response_headers),
         body=visible(delivery.response_body),
     )
+
+
+def _detail(delivery: WebhookDelivery) -> str:
+    """Return what the summary does not say: the cause, or a note on an odd answer."""
+    if delivery.error_code == "http_status":
+        return delivery.error.partition("; ")[2]
+    return delivery.error
 
 
 def summary(delivery: WebhookDelivery) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import re
 import ssl
 import time
 
+from webhooks_app.answer import ONLY_HTTP2
 from webhooks_app.egress import PolicyBlocked
 from webhooks_app.retry import ErrorCode
 from webhooks_app.shown import printable
@@ -56,9 +58,13 @@ _CONNECT_TEXTS = {
     errno.ENETUNREACH: "network unreachable",
     errno.ETIMEDOUT: "connecting timed out",
 }
-#: What OpenSSL calls bytes that are no TLS, and how a receiver refuses HTTP/1.1 in a handshake.
-_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
-_NO_HTTP1 = "TLSV1_ALERT_NO_APPLICATION_PROTOCOL"
+#: What OpenSSL says of bytes that are no TLS, and of a receiver that refuses HTTP/1.1.
+_NO_TLS = re.compile("wrong version number|packet length too long|record layer failure")
+_NO_HTTP1 = "no application protocol"
+#: How nginx, Apache and Go's servers, Caddy among them, answer plain HTTP where they expect TLS.
+_EXPECTS_TLS = re.compile(
+    rb"plain HTTP .{0,30}(HTTPS|SSL)|an HTTP request to an HTTPS server", re.IGNORECASE
+)
 
 
 def explain(error: BaseException, trace: Trace) -> tuple[ErrorCode, str]:
@@ -79,7 +85,10 @@ def explain(error: BaseException, trace: Trace) -> tuple[ErrorCode, str]:
     if not trace.sent_at:
         number = getattr(error, "errno", None)
         return ErrorCode.CONNECT, _CONNECT_TEXTS.get(number or 0, "no connection")
-    return ErrorCode.RESET, "the connection was closed before the answer was complete"
+    text = "the connection was closed before the answer was complete"
+    if not trace.tls_at and not trace.first_byte_at:
+        text = "the connection was closed without an answer; does the receiver expect https here?"
+    return ErrorCode.RESET, text
 
 
 def _explain_timeout(trace: Trace) -> tuple[ErrorCode, str]:
@@ -88,7 +97,7 @@ def _explain_timeout(trace: Trace) -> tuple[ErrorCode, str]:
     if trace.sent_at:
         return ErrorCode.TIMEOUT, "no answer in time"
     if trace.tls_at:
-        return ErrorCode.TLS, "the TLS handshake did not end in time"
+        return ErrorCode.TLS, f"the TLS handshake did not end in time; {_ASK_FOR_TLS}"
     return ErrorCode.TIMEOUT, "no connection in time"
 
 
@@ -96,9 +105,19 @@ def _tls_text(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         # OpenSSL's own sentence, about the certificate; it quotes at most the host that we gave.
         return f"the certificate is not valid: {printable(error.verify_message, 200)}"
-    reason = getattr(error, "reason", None)
-    if reason in _NO_TLS:
+    text = str(error).lower().replace("_", " ")  # a code without a name of its own is in words
+    if _NO_TLS.search(text):
         return "the receiver does not speak TLS on this port; use http or another port in the URL"
-    if reason == _NO_HTTP1:
-        return "the receiver speaks only HTTP/2 on this port; webhooks need HTTP/1.1"
+    if _NO_HTTP1 in text:
+        return ONLY_HTTP2
+    if not isinstance(error, ssl.SSLError):
+        return f"the connection was closed within the TLS handshake; {_ASK_FOR_TLS}"
     return "the TLS handshake failed"
+
+
+_ASK_FOR_TLS = "does the receiver speak TLS on this port?"
+
+
+def expects_tls(status: int, body: bytes) -> bool:
+    """Say whether an answer over plain HTTP means that the receiver expects https there."""
+    return status == 400 and _EXPECTS_TLS.search(body[:4096]) is not None

@@ -19,6 +19,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._idle: dict[Origin, list[Connection]] = {}
+        self._shunned: dict[Origin, float] = {}  # until when
         self._sweeper: asyncio.TimerHandle | None = None
 
     def take(self, origin: Origin) -> tuple[Connection | None, bool]:
@@ -33,12 +34,21 @@ class Pool:
             connection = kept.pop()
             if not _is_over(connection, now) and connection.is_quiet():
                 return connection, is_spoiled
-            is_spoiled = is_spoiled or connection.is_spoiled
+            if connection.is_spoiled:
+                is_spoiled = True
+                self._shunned[origin] = now + MAX_AGE_SECONDS
             connection.close()
         return None, is_spoiled
 
     def put(self, origin: Origin, connection: Connection) -> None:
-        """Keep a connection whose answer ended cleanly."""
+        """Keep a connection whose answer ended cleanly.
+
+        Not to an origin that sent what nobody had asked for: the next time it might come when the
+        next request is under way.
+        """
+        if self._shunned.get(origin, 0.0) > time.monotonic():
+            connection.close()
+            return
         self._idle.setdefault(origin, []).append(connection)
         if self._sweeper is None:
             self._sweep_later()
@@ -64,8 +74,9 @@ class Pool:
                 connection.close()
             if not kept:
                 del self._idle[origin]
+        self._shunned = {origin: until for origin, until in self._shunned.items() if until > now}
         self._sweeper = None
-        if self._idle:
+        if self._idle or self._shunned:
             self._sweep_later()
 
 

@@ -72,6 +72,12 @@ class DeliverySerializer(serializers.ModelSerializer[WebhookDelivery]):
             "response_body",
             "is_truncated",
         )
+        extra_kwargs = {
+            "error": {
+                "help_text": "Why it failed, in a sentence. Also a note on an answer that was odd "
+                "behind its status line; such an attempt may have succeeded."
+            }
+        }
 
     def get_response_body(self, delivery: WebhookDelivery) -> str | None:
         """Return the kept bytes as text; what is no UTF-8 becomes replacement characters."""

@@ -21,11 +21,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from webhooks_app import downloads, egress, wire
-from webhooks_app.answer import Answer
+from webhooks_app.answer import SPEAKS_TLS, Answer
 from webhooks_app.conf import webhook_settings
 from webhooks_app.dial import dial
 from webhooks_app.downloads import FetchResult
-from webhooks_app.failure import Trace, explain
+from webhooks_app.failure import Trace, expects_tls, explain
 from webhooks_app.pool import Pool
 from webhooks_app.retry import AttemptResult, ErrorCode, parse_retry_after, status_error_code
 from webhooks_app.shown import printable
@@ -199,6 +199,8 @@ def _result(
     assert answer.status is not None
     code = status_error_code(answer.status, webhook_settings.SUCCESS_STATUSES)
     texts = [_STATUS_TEXTS[code].format(answer.status)] if code else []
+    if code and not trace.tls_at and expects_tls(answer.status, answer.body):
+        texts.append(SPEAKS_TLS)
     if answer.notes:
         texts.append(f"note: {', '.join(answer.notes)}")
     return AttemptResult(

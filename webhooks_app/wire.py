@@ -165,8 +165,10 @@ class Connection(asyncio.Protocol):
                 answer.end(is_timeout=True)
             if answer.status is None:
                 raise self._failure(answer, is_in_time)
-            if self.is_used and answer.status == REQUEST_TIMEOUT:
-                raise UnaskedAnswerError  # meant for a connection that had been idle for too long
+            # A 408 is meant for a connection that had been idle for too long; of two answers the
+            # first may have been a late second one to the request before.
+            if self.is_used and (answer.status == REQUEST_TIMEOUT or answer.is_followed):
+                raise UnaskedAnswerError
             if not answer.is_ended:
                 self._awaits_end = True
                 await self._wait(asyncio.get_running_loop().time() + BODY_SECONDS)
