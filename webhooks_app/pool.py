@@ -11,6 +11,8 @@ from webhooks_app.wire import Connection
 
 #: Idle connections are closed after so long, before most front ends do it.
 IDLE_SECONDS = 15.0
+#: So long no connection is kept to an origin that sent what nobody had asked for.
+SHUN_SECONDS = 60.0
 _SWEEP_SECONDS = 5.0
 
 
@@ -36,7 +38,7 @@ class Pool:
                 return connection, is_spoiled
             if connection.is_spoiled:
                 is_spoiled = True
-                self._shunned[origin] = now + MAX_AGE_SECONDS
+                self._shunned[origin] = now + SHUN_SECONDS
             connection.close()
         return None, is_spoiled
 
