@@ -98,8 +98,8 @@ class Connection(asyncio.Protocol):
         Raises:
             OSError: the handshake failed (an ``ssl.SSLError`` is one); the socket is closed.
         """
-        connection = cls(sock)
         try:
+            connection = cls(sock)  # raises where the receiver has ended the connection already
             await asyncio.get_running_loop().create_connection(
                 lambda: connection, sock=sock, ssl=tls, server_hostname=host if tls else None
             )
