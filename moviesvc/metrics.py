@@ -23,7 +23,7 @@ from rest_framework.request import Request
 
 from moviesvc.admin_network import is_in
 from tasks_app import metrics as task_metrics
-from tasks_app import throttling, wake
+from tasks_app import redis_gate, throttling, wake
 from tasks_app.authentication import ApiKeyAuthentication, missing_scope, unauthorized
 from webhooks_app import metrics as webhook_metrics
 from webhooks_app.database import why_unusable
@@ -104,7 +104,7 @@ class SharedState:
 
     @staticmethod
     def _is_redis_up() -> bool:
-        return bool(wake.gate.call(lambda: wake.client().ping()))
+        return bool(redis_gate.gate.call(redis_gate.probe))
 
     @staticmethod
     def _from_database() -> list[Metric] | None:

@@ -138,9 +138,13 @@ DATABASES["default"].update(CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
 # outlive a statement, and no `options`, which PgBouncer refuses, at the start.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-# REDIS_URL: redis://host:port/db; BROKER_URL: amqp://... to use RabbitMQ for the tickets.
+# REDIS_URL: redis://host:port/db, rediss:// with TLS, or unix:///path?db=0; Valkey speaks the same.
 REDIS_URL = _redis_url()
-BROKER_URL = env.str("BROKER_URL", default="")
+if os.environ.get("BROKER_URL"):
+    raise ImproperlyConfigured(
+        "BROKER_URL is set, but tickets travel over Redis or Valkey only: unset it, and name the "
+        "server in REDIS_URL."
+    )
 
 _MIDDLEWARE = [
     "moviesvc.logs.LogContextMiddleware",
@@ -149,12 +153,13 @@ _MIDDLEWARE = [
     "tasks_app.middleware.ShutdownMiddleware",
     "webhooks_app.middleware.WebhookMiddleware",
     "tasks_app.middleware.SweepMiddleware",
+    "tasks_app.middleware.LookMiddleware",
     "dramatiq.middleware.TimeLimit",
     "dramatiq.middleware.Callbacks",
     "dramatiq.middleware.Retries",
 ]
 DRAMATIQ_BROKER: dict[str, Any] = {
-    "BROKER": "dramatiq.brokers.redis.RedisBroker",
+    "BROKER": "tasks_app.broker.TicketBroker",
     "OPTIONS": {
         "url": REDIS_URL,
         "namespace": env.str("DRAMATIQ_NAMESPACE", default="movies"),
@@ -163,12 +168,6 @@ DRAMATIQ_BROKER: dict[str, Any] = {
     },
     "MIDDLEWARE": _MIDDLEWARE,
 }
-if BROKER_URL:
-    DRAMATIQ_BROKER = {
-        "BROKER": "dramatiq.brokers.rabbitmq.RabbitmqBroker",
-        "OPTIONS": {"url": BROKER_URL},
-        "MIDDLEWARE": _MIDDLEWARE,
-    }
 DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
 
 # Tasks. TASK_LEASE_SECONDS: how long a worker owns a task without a sign of life.

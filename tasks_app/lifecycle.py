@@ -295,6 +295,6 @@ def _publish(task: Task, event_type: str) -> None:
     )
 
 
-def types_due() -> list[str]:
-    """Return the task types that have something due in the queue."""
-    return rows.types_due(list(TASK_TYPES))
+def types_due(since_seconds: float = 0.0) -> list[str]:
+    """Return the task types that have something due in the queue, for at least so long."""
+    return rows.types_due(list(TASK_TYPES), since_seconds)

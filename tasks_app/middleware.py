@@ -1,9 +1,10 @@
-"""What do worker processes do beside their tickets? They sweep, and they stop gently."""
+"""What do worker processes do beside their tickets? They look, they sweep, they stop gently."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from itertools import cycle, islice
 
 import dramatiq
 import structlog
@@ -15,6 +16,10 @@ from webhooks_app.database import WRITE_NOTHING, why_unusable
 
 logger = structlog.get_logger(__name__)
 
+#: How often a process with free threads looks for work, and how long that was due without any
+#: ticket having brought it: with Redis it is found within milliseconds.
+LOOK_SECONDS = 1.0
+LATE_SECONDS = 1.0
 OUTAGE_LOOK_SECONDS = 1.0
 #: Twice and more what the watch of a running task takes to extend its lease, or to give it back.
 LEASES_FIRST_SECONDS = 2.0
@@ -83,3 +88,48 @@ class SweepMiddleware(dramatiq.Middleware):
                     cursor.execute(WRITE_NOTHING)
                 stopping.wait(LEASES_FIRST_SECONDS)
                 return
+
+
+class LookMiddleware(dramatiq.Middleware):
+    """Find due work in the database while there are free threads, whatever Redis says.
+
+    In a thread of each worker process, one statement a second. What is found becomes a ticket in
+    the process's own queue, so that it is worked on like any other.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Start the thread."""
+        from tasks_app import wake
+
+        wake.own_worker = worker
+        self._thread = threading.Thread(target=self._loop, name="look", daemon=True)
+        self._thread.start()
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Let a look under way come to its end."""
+        stopping.set()
+        if self._thread:
+            self._thread.join(timeout=5)
+
+    def _loop(self) -> None:
+        while not stopping.wait(LOOK_SECONDS):
+            try:
+                look()
+            except Error as error:
+                if not why_unusable(error):  # else the sweep says so already
+                    logger.exception("Look for work failed, will try again")
+            except Exception:  # the loop's edge: without Redis nobody else finds any work
+                logger.exception("Look for work crashed, will try again")
+        connection.close()
+
+
+def look() -> int:
+    """Put a ticket for late work into the own queue for each free thread; return how many."""
+    from tasks_app import lifecycle, wake
+
+    free = wake.free_threads()
+    late = lifecycle.types_due(LATE_SECONDS) if free > 0 else []
+    return sum(wake.keep_ticket(task_type) for task_type in islice(cycle(late), free))

@@ -13,7 +13,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from tasks_app import metrics, storage_mark, wake
+from tasks_app import metrics, redis_gate, storage_mark, wake
 from webhooks_app import metrics as webhook_metrics
 from webhooks_app.database import WRITE_NOTHING
 
@@ -27,7 +27,7 @@ MIGRATIONS_SECONDS = 30.0
 class Readiness:
     """What was found; ages in seconds, None where Redis could not be asked."""
 
-    redis: str
+    redis: redis_gate.Fault | None
     workers_alive: int | None
     migrations_pending: int
     oldest_due_seconds: float
@@ -43,8 +43,8 @@ class Readiness:
             found.append(f"{self.migrations_pending} migrations are not applied.")
         if self.workers_alive == 0:
             found.append("No worker gives a sign of life; accepted tasks wait.")
-        if self.redis != "ok":
-            found.append("Redis is unreachable; tasks start up to some seconds late.")
+        if self.redis:
+            found.append(f"{self.redis.text}; tasks start up to some seconds late.")
         if self.is_webhook_late:
             age = f"{self.oldest_due_webhook_seconds:.0f} s"
             found.append(f"A webhook that nothing holds back is {age} late; no engine works.")
@@ -56,6 +56,7 @@ class Readiness:
         """Return what a key may see."""
         members = asdict(self)
         del members["is_webhook_late"], members["storage_problem"]
+        members["redis"] = self.redis.code if self.redis else "ok"
         return {"problems": self.problems, "database": "ok", **members}
 
 
@@ -67,12 +68,12 @@ def look() -> Readiness:
     """
     pending = migrations_pending()
     if pending:  # the tables may not be there yet
-        return Readiness(_redis(), wake.workers_alive(), pending, 0.0, 0.0, False)
+        return Readiness(redis_gate.look(), wake.workers_alive(), pending, 0.0, 0.0, False)
     with connection.cursor() as cursor:
         cursor.execute(WRITE_NOTHING)
     webhooks = webhook_metrics.oldest_due()
     return Readiness(
-        redis=_redis(),
+        redis=redis_gate.look(),
         workers_alive=wake.workers_alive(),
         migrations_pending=0,
         oldest_due_seconds=max(metrics.oldest_due().values()),
@@ -80,10 +81,6 @@ def look() -> Readiness:
         is_webhook_late=webhooks[False] > LATE_WEBHOOK_SECONDS,
         storage_problem=storage_mark.problem(),
     )
-
-
-def _redis() -> str:
-    return "ok" if wake.gate.call(lambda: bool(wake.client().ping())) else "unreachable"
 
 
 def migrations_pending() -> int:

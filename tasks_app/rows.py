@@ -235,16 +235,17 @@ def overdue(grace_seconds: float) -> list[Task]:
 _TYPES_DUE = """
 SELECT name FROM unnest(%s::text[]) name CROSS JOIN LATERAL (
   SELECT 1 FROM tasks_app_task
-  WHERE status = 'queued' AND task_type = name AND available_at <= now()
+  WHERE status = 'queued' AND task_type = name
+    AND available_at <= now() - make_interval(secs => %s)
   ORDER BY priority, created_at LIMIT 1
 ) due
 """
 
 
-def types_due(task_types: Sequence[str]) -> list[str]:
-    """Return those of the task types that have something due in the queue."""
+def types_due(task_types: Sequence[str], since_seconds: float) -> list[str]:
+    """Return those of the task types that have something due in the queue, for so long."""
     with connection.cursor() as cursor:
-        cursor.execute(_TYPES_DUE, [list(task_types)])
+        cursor.execute(_TYPES_DUE, [list(task_types), since_seconds])
         return [row[0] for row in cursor.fetchall()]
 
 

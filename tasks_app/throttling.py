@@ -23,7 +23,7 @@ from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from tasks_app import wake
+from tasks_app import redis_gate
 from webhooks_app.problems import ApiProblem
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def take(bucket: str, per_minute: int, taken_before: int = 0) -> Verdict:
     Args:
         taken_before: how many were taken without asking since the last time.
     """
-    answer = wake.gate.call(lambda: _take_from_redis(bucket, per_minute, taken_before))
+    answer = redis_gate.gate.call(lambda: _take_from_redis(bucket, per_minute, taken_before))
     if answer is None:
         answer = _local.take(bucket, per_minute, taken_before)
     is_allowed, remaining, full_in, retry_in = answer
@@ -103,7 +103,7 @@ def _take_from_redis(
     bucket: str, per_minute: int, taken_before: int
 ) -> tuple[bool, int, float, float]:
     key, gap = f"rate:{bucket}", MINUTE / per_minute
-    client: Any = wake.client()
+    client: Any = redis_gate.client()
     arguments = (1, key, gap, per_minute, taken_before)
     try:
         answer = client.evalsha(_NAME, *arguments)

@@ -26,36 +26,41 @@ def authority():
 @lru_cache
 def server_context(kind="valid", name=HOST):
     """Return the server side of TLS with a certificate of that kind for that name."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = "other.example.net" if kind == "wrong_name" else name
-    if kind == "self_signed":
-        certificate = _certificate(key, name, key, None)
-    else:
-        issuer_key, issuer = authority()
-        certificate = _certificate(key, name, issuer_key, issuer, is_expired=kind == "expired")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if kind == "old_tls":
         _allow_only_tls_1_1(context)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "server.pem"
-        path.write_bytes(_pem(key, certificate))
+        path.write_bytes(server_pem(kind, name))
         context.load_cert_chain(path)
     return context
 
 
+def server_pem(kind, host):
+    """Return the key and the certificate of a server of that name, of that kind."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = "other.example.net" if kind == "wrong_name" else host
+    if kind == "self_signed":
+        return _pem(key, _certificate(key, name, key, None))
+    issuer_key, issuer = authority()
+    return _pem(key, _certificate(key, name, issuer_key, issuer, is_expired=kind == "expired"))
+
+
+def authority_pem():
+    """Return the certificate of the authority, for a file that a program is told to trust."""
+    return authority()[1].public_bytes(serialization.Encoding.PEM)
+
+
 def files_for(name):
     """Return a key, a certificate of the authority for that name, and the authority's, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    issuer_key, issuer = authority()
-    content = _pem(key, _certificate(key, name, issuer_key, issuer))
+    content = server_pem("valid", name)
     begin = content.index(b"-----BEGIN CERTIFICATE")
-    return content[:begin], content[begin:], issuer.public_bytes(serialization.Encoding.PEM)
+    return content[:begin], content[begin:], authority_pem()
 
 
 def trust(context):
     """Make a client context trust the authority, and return it."""
-    pem = authority()[1].public_bytes(serialization.Encoding.PEM).decode()
-    context.load_verify_locations(cadata=pem)
+    context.load_verify_locations(cadata=authority_pem().decode())
     return context
 
 

@@ -10,7 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
-from tasks_app import wake
+from tasks_app import redis_gate
 from tests import factories
 from tests.receiver import Receiver
 
@@ -49,7 +49,7 @@ def _own_requests() -> None:
 @pytest.fixture(autouse=True)
 def _open_gate() -> None:
     """Let every test ask Redis, also after one that took it away."""
-    wake.gate._closed_until = 0.0
+    redis_gate.gate.open()
 
 
 @pytest.fixture

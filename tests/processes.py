@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import psutil
 from django.db import connection
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,10 @@ def running(log: Path, *arguments: str, **more: str) -> Iterator[subprocess.Pope
         yield process
     finally:
         if process.poll() is None:
-            process.kill()
+            own = psutil.Process(process.pid)
+            for each in (*own.children(recursive=True), own):
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
         process.wait(10)
 
 

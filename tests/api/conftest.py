@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks_app import authentication, throttling, wake
+from tasks_app import authentication, redis_gate, throttling
 from tasks_app.task_types import TASK_TYPES
 
 
@@ -23,7 +23,7 @@ def _fresh_buckets() -> None:
     """Forget what earlier tests used up."""
     throttling._local._full_at.clear()
     throttling._tabs._tabs.clear()
-    wake.client().flushdb()
+    redis_gate.client().flushdb()
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from django.utils import timezone
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
-from tasks_app import lifecycle, metrics, wake
+from tasks_app import lifecycle, metrics, redis_gate
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -158,7 +158,7 @@ def test_without_its_servers_a_scrape_says_so(
     """Where the network opens the door, a scrape answers although Redis is gone."""
     settings.METRICS_ALLOW_NETWORKS = [ip_network("127.0.0.0/8")]
     settings.REDIS_URL = "unix:///nowhere/redis.sock?socket_timeout=0.25"
-    monkeypatch.setattr(wake, "_client", None)
+    monkeypatch.setattr(redis_gate, "_client", None)
     value = scrape(Client())
     monkeypatch.undo()
     assert (value("movies_redis_up"), value("movies_database_up")) == (0, 1)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from django.test import Client
 
-from tasks_app import throttling, wake
+from tasks_app import redis_gate, throttling
 from tasks_app.throttling import TAB_PART, Tabs
 from tests import factories
 
@@ -26,7 +26,7 @@ class Clock:
 
 def questions() -> int:
     """How often Redis ran our script."""
-    counts = cast(Any, wake.client().info("commandstats"))
+    counts = cast(Any, redis_gate.client().info("commandstats"))
     return sum(counts.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
 
 
@@ -34,7 +34,7 @@ def test_far_from_the_limit_redis_is_asked_now_and_then_and_told_all() -> None:
     """Of 200 tokens that two processes take, Redis hears in few questions, and misses none."""
     clock = Clock()
     first, second = Tabs(clock), Tabs(clock)
-    wake.client().config_resetstat()
+    redis_gate.client().config_resetstat()
     shown = [(first, second)[number % 2].take("a", LIMIT).remaining for number in range(200)]
     assert questions() < 200 / 5
     assert shown[:3] == [LIMIT - 1, LIMIT - 2, LIMIT - 2], "each counts what it took itself"
@@ -103,7 +103,7 @@ def test_the_keys_of_a_project_share_its_limit(settings: Any) -> None:
 
 def test_without_redis_the_tab_is_paid_here(monkeypatch: Any) -> None:
     """The local bucket counts what was taken without asking, as Redis does."""
-    monkeypatch.setattr(wake.gate, "_closed_until", float("inf"))
+    monkeypatch.setattr(redis_gate.gate, "fault", redis_gate.UNREACHABLE)
     clock = Clock()
     tabs = Tabs(clock)
     for _ in range(50):

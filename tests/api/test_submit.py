@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tasks_app import wake
+from tasks_app import redis_gate
 from tasks_app.models import Task
 from tasks_app.task_types import TASK_TYPES
 from tests.factories import SEED_REQUEST, make_api_key
@@ -309,7 +309,7 @@ def test_quota_of_queued_tasks_is_429(api: Client, settings: Any) -> None:
 def test_redis_away_is_still_201(api: Client, settings: Any, monkeypatch: Any) -> None:
     """Without Redis a submit is accepted: the row is the promise, the ticket only a hint."""
     settings.REDIS_URL = "unix:///nowhere/redis.sock?socket_timeout=0.25"
-    monkeypatch.setattr(wake, "_client", None)
+    monkeypatch.setattr(redis_gate, "_client", None)
     try:
         answer = submit(api, SEED_REQUEST)
     finally:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from django.test import Client
 
-from tasks_app import throttling, views_events, wake
+from tasks_app import redis_gate, throttling, views_events
 from tasks_app.models import ApiKey, Task
 from tests import factories
 
@@ -107,7 +107,7 @@ def test_a_revoked_key_watches_no_longer(api: Client, monkeypatch: pytest.Monkey
 def test_without_redis_each_process_still_holds_the_limit(settings: Any) -> None:
     """The third request of two a minute is refused by the local bucket, with the same headers."""
     settings.RATE_LIMIT_PER_MINUTE = 2
-    wake.gate._closed_until = float("inf")
+    redis_gate.gate.fault = redis_gate.UNREACHABLE
     api = Client(headers={"x-api-key": factories.make_api_key()[1]})
     answers = [api.get("/api/v1/tasks") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]

@@ -23,11 +23,11 @@ def make_key() -> str:
 
 def forget_tasks(connection: Any) -> None:
     """Remove all tasks and tickets, and let the planner know."""
-    from tasks_app import wake
+    from tasks_app import redis_gate
 
     connection.execute(TASK_TABLES)
     connection.execute("ANALYZE tasks_app_task")
-    wake.client().flushdb()
+    redis_gate.client().flushdb()
 
 
 @contextlib.contextmanager

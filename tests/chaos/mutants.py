@@ -159,8 +159,8 @@ MUTANTS = (
     ),
     Mutant(
         "submit without Redis",
-        "tasks_app/wake.py",
-        "        except UNREACHABLE as error:",
+        "tasks_app/redis_gate.py",
+        "        except FAILURES as error:",
         "        except ZeroDivisionError as error:",
         ("tests/tasks/test_tickets.py",),
     ),

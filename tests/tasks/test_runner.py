@@ -10,7 +10,7 @@ import pytest
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connections
 
-from tasks_app import lifecycle, runner, wake
+from tasks_app import lifecycle, redis_gate, runner, wake
 from tasks_app.models import MediaFile, Task
 from tasks_app.providers.base import Context, Job, Result
 from tasks_app.shutdown import stopping
@@ -65,13 +65,13 @@ def test_one_ticket_serves_the_short_tasks_behind_it(settings: Any) -> None:
     assert {Task.objects.get(pk=task.pk).status for task in tasks} == {"completed"}
     factories.make_task(task_type="audio_generation")
     tasks = [submit() for _ in range(2)]
-    wake.client().flushdb()
+    redis_gate.client().flushdb()
     runner.run_next("image_generation")
     states = sorted(Task.objects.get(pk=task.pk).status for task in tasks)
     assert states == ["completed", "queued"]
     assert wake.waiting_tickets(TASK_TYPES["audio_generation"].queue) == 1
     assert wake.waiting_tickets(TASK_TYPES["image_generation"].queue) == 1
-    wake.client().flushdb()
+    redis_gate.client().flushdb()
 
 
 def test_who_only_looked_calls_the_one_that_met_a_full_house(
@@ -83,13 +83,13 @@ def test_who_only_looked_calls_the_one_that_met_a_full_house(
 
     def look_while_another_comes(task_type: str) -> None:
         submit()
-        wake.client().flushdb()
+        redis_gate.client().flushdb()
         runner.run_next(task_type)
 
     monkeypatch.setattr(runner, "_claim", look_while_another_comes)
     runner.run_next("image_generation")
     assert wake.waiting_tickets(TASK_TYPES["image_generation"].queue) == 1
-    wake.client().flushdb()
+    redis_gate.client().flushdb()
 
 
 def test_retryable_failure_is_tried_three_times(settings: Any) -> None:
