@@ -10,6 +10,7 @@ Each process also announces its pid and role (`run/announced`), for the supervis
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,20 +124,31 @@ def announce(state: Path, role: str) -> None:
     (directory / f"{role}.{os.getpid()}").touch()
 
 
-def announced(state: Path, role: str, group: int) -> list[int]:
-    """List the living processes of a role in one process group; forget the others."""
-    pids = []
-    for entry in (state / "run" / "announced").glob(f"{role}.*"):
+def sign_of_life() -> Callable[[], None] | None:
+    """Return what this process calls to say that it still works; None where nobody watches."""
+    state, role = os.environ.get(STATE_VARIABLE), os.environ.get(ROLE_VARIABLE)
+    if not state or not role:
+        return None
+    return functools.partial(announce, Path(state), role)
+
+
+def announced(state: Path, role: str, group: int) -> dict[int, int]:
+    """Return the living processes of a role in one process group, and forget the others.
+
+    Returns: the time of each one's last sign of life, in nanoseconds, by its pid.
+    """
+    pids = {}
+    for entry in sorted((state / "run" / "announced").glob(f"{role}.*")):
         pid = int(entry.suffix[1:])
         try:
             is_ours = os.getpgid(pid) == group  # a reused pid is in another group
         except ProcessLookupError:
             is_ours = False
         if is_ours:
-            pids.append(pid)
+            pids[pid] = entry.stat().st_mtime_ns
         else:
             entry.unlink(missing_ok=True)
-    return sorted(pids)
+    return pids
 
 
 def _living(state: Path) -> list[int]:

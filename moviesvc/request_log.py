@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import structlog
-from django.http import HttpRequest, HttpResponseBase
+from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django_structlog.middlewares import RequestMiddleware
 
 from tasks_app import throttling
@@ -25,8 +25,12 @@ class RequestLog(RequestMiddleware):
         )
 
     def handle_response(self, request: HttpRequest, response: HttpResponseBase) -> None:
-        """Write the line of a failure, and keep the names while a stream goes on."""
-        is_plain = response.status_code < 400 and not response.streaming
+        """Write the line of a failure, and keep the names while a stream goes on.
+
+        A file is no stream of ours: the web server sends it, if nothing wraps it here.
+        """
+        is_stream = response.streaming and not isinstance(response, FileResponse)
+        is_plain = response.status_code < 400 and not is_stream
         if is_plain and not hasattr(request, "_raised_exception"):
             structlog.contextvars.clear_contextvars()
         else:

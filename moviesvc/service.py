@@ -97,18 +97,18 @@ def _program(
 
 
 def _web_command() -> list[str]:
-    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws"]
+    command = [sys.executable, "-m", "granian", "--interface", "rsgi", "--no-ws"]
+    # Said explicitly: while it guesses the version, the server has no deadline for heads.
+    command += ["--http", "1"]
+    command += ["--http1-header-read-timeout", str(int(settings.HEAD_TIMEOUT_SECONDS * 1000))]
     command += ["--host", host(), "--port", str(settings.PORT), "--log-level", "error"]
     command += ["--workers", _number("WEB_PROCESSES", 2)]
-    # Said explicitly: the default is 512 threads, each with a database connection.
-    command += ["--blocking-threads", str(settings.WEB_THREADS)]
-    command += ["--blocking-threads-idle-timeout", "600"]
     # Counts connections, idle and half-sent ones too: a few slow clients must not fill it.
     command += ["--backpressure", "1024"]
     command += ["--respawn-failed-workers", "--respawn-interval", "0.5"]
     # Open event streams would never end by themselves.
     command += ["--workers-kill-timeout", "8"]
-    return [*command, "moviesvc.wsgi:application"]
+    return [*command, "moviesvc.wsgi:front"]
 
 
 def is_delivery_dedicated() -> bool:
@@ -136,8 +136,7 @@ def web_answers() -> bool:
     connection = http.client.HTTPConnection(address, settings.PORT, timeout=1.0)
     with contextlib.closing(connection):
         try:
-            headers = {"Host": settings.ALLOWED_HOSTS[0].lstrip(".*") or "localhost"}
-            connection.request("GET", "/api/v1/health", headers=headers)
+            connection.request("GET", "/api/v1/health")
             return bool(connection.getresponse().status)
         except (OSError, http.client.HTTPException):
             return False
@@ -156,6 +155,16 @@ def pids_by_role(supervisor: Supervisor, state: Path) -> dict[str, list[int]]:
     if "worker" in pids and not is_delivery_dedicated():
         pids["delivery"] = list(pids["worker"])
     return pids
+
+
+def signs_of_web_processes(supervisor: Supervisor, state: Path) -> dict[int, int]:
+    """Return each web process's last sign of life, by its pid."""
+    web = [child for child in supervisor.children if child.program.role == "web" and child.process]
+    return {
+        pid: sign
+        for child in web
+        for pid, sign in lifeline.announced(state, child.program.name, child.pid).items()
+    }
 
 
 class RunFile:

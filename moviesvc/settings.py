@@ -210,6 +210,15 @@ IDEMPOTENCY_HOURS = 24
 PROJECT_RATE_LIMIT_PER_MINUTE = env.int("PROJECT_RATE_LIMIT_PER_MINUTE", default=0)
 # WEB_THREADS: requests that one web process answers at once.
 WEB_THREADS = env.int("WEB_THREADS", default=16)
+# HEAD_TIMEOUT_SECONDS: how long a connection may wait for the head of a request, 60 at most; also
+# how long an idle one is kept. A proxy in front must give its own up sooner.
+HEAD_TIMEOUT_SECONDS = env.float("HEAD_TIMEOUT_SECONDS", default=30.0)
+# BODY_TIMEOUT_SECONDS: what a client may take for a body up to 64 KiB, and for each pause within a
+# larger one. WRITE_TIMEOUT_SECONDS: how long it may read nothing of what there is for it.
+BODY_TIMEOUT_SECONDS = env.float("BODY_TIMEOUT_SECONDS", default=15.0)
+WRITE_TIMEOUT_SECONDS = env.float("WRITE_TIMEOUT_SECONDS", default=30.0)
+# MEDIA_TRANSFERS: files above 64 KiB that one web process sends at once; they hold no thread.
+MEDIA_TRANSFERS = env.int("MEDIA_TRANSFERS", default=256)
 # SSE_STREAMS, SSE_STREAMS_PER_KEY: open event streams per web process and per key. Each holds a
 # thread, so half of them at most: watchers must not starve other requests.
 SSE_STREAMS = min(env.int("SSE_STREAMS", default=8), WEB_THREADS // 2)

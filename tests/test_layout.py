@@ -47,6 +47,7 @@ SOCKET_FILES = {
     "moviesvc/service.py": "is the port free?",
     "moviesvc/management/commands/demo.py": "which port is free?",
     "moviesvc/embedded.py": "is that Redis alive? By its Unix socket",
+    "moviesvc/connections.py": "cuts off clients that do not read; it connects to nobody",
     "moviesvc/daemons.py": "is that server alive? By its Unix socket",
 }
 TOP_LEVEL = {

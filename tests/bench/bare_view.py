@@ -15,6 +15,8 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
+from moviesvc.rsgi import Front
+
 application: Any = None
 
 
@@ -42,6 +44,10 @@ urlpatterns = [path("api/v1/tasks/submit", submit)]
 if not settings.configured:  # loaded by the web server, not by a test that walks modules
     settings.MIDDLEWARE = []
     settings.ROOT_URLCONF = "tests.bench.bare_view"
-    application = get_wsgi_application()
+    application = Front(
+        get_wsgi_application(),
+        threads=settings.WEB_THREADS,
+        limit_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
+    )
     gc.freeze()  # as the service's own web server does
     gc.set_threshold(20_000, 50, 1_000)

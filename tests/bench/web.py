@@ -53,7 +53,7 @@ def p8(scale: place.Scale) -> list[Figure]:
     with (
         place.connect() as connection,
         Child("web_load") as load,
-        web_server("web", "moviesvc.wsgi:application") as ours,
+        web_server("web", "moviesvc.wsgi:front") as ours,
         web_server("bare_view", "tests.bench.bare_view:application") as bare,
     ):
 

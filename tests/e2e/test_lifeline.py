@@ -103,8 +103,8 @@ def test_announced_lists_the_living_of_one_group(tmp_path: Path) -> None:
     dead.wait()
     for foreign in (dead.pid, 1):
         (tmp_path / "run/announced" / f"worker.{foreign}").touch()
-    assert lifeline.announced(tmp_path, "worker", os.getpgrp()) == [os.getpid()]
-    assert lifeline.announced(tmp_path, "web", os.getpgrp()) == []
+    assert list(lifeline.announced(tmp_path, "worker", os.getpgrp())) == [os.getpid()]
+    assert lifeline.announced(tmp_path, "web", os.getpgrp()) == {}
     assert len(list((tmp_path / "run/announced").iterdir())) == 1
 
 

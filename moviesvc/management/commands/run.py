@@ -6,6 +6,7 @@ It ends when it is told to (Ctrl-C, SIGTERM) and leaves nothing behind but `var/
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -20,7 +21,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import Error, connections
 from django.db.migrations.executor import MigrationExecutor
 
-from moviesvc import embedded, lifeline, service
+from moviesvc import embedded, lifeline, service, watchdog
 from moviesvc.daemons import EmbeddedError
 from moviesvc.supervisor import Supervisor
 from webhooks_app.database import why_unusable
@@ -92,6 +93,7 @@ class Service:
         self.run_file = service.RunFile(var)
         self.login: dict[str, str | None] = {}
         self.is_ready = False
+        self.silence = watchdog.Silence()
 
     def run(self) -> None:
         if self.role == "all":
@@ -145,7 +147,15 @@ class Service:
         if not self.is_ready:  # after the file, so that whoever reads the banner finds it
             self.is_ready = True
             self._announce(supervisor)
+        self._replace_silent(supervisor)
         return WATCH_SECONDS
+
+    def _replace_silent(self, supervisor: Supervisor) -> None:
+        """Kill each web process that gives no sign of life; the web server starts another."""
+        for pid in self.silence.look(service.signs_of_web_processes(supervisor, self.state)):
+            supervisor.say(f"web process {pid} does not answer any more; another takes its place")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _is_up(self, pids: dict[str, list[int]]) -> bool:
         return all(pids.values()) and ("web" not in pids or service.web_answers())

@@ -1,0 +1,310 @@
+"""What does the web server call? Django in threads, behind an event loop that waits for clients.
+
+A client may take its time: to send its body, or to read a file. Neither holds a thread here. The
+loop takes each body whole, in a bounded time, and only then gives the request to a thread; files
+are sent by the server itself, by their path, and have seats of their own. Who is slower than that
+is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
+
+from moviesvc import connections, lifeline, watchdog
+
+logger = structlog.get_logger(__name__)
+
+WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
+Headers = list[tuple[str, str]]
+
+BODILESS_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
+#: A body or file above this has a seat; below, it fits into what a connection needs anyway.
+SMALL_BYTES = 64 * 1024
+#: At this rate at least, bytes a second, what is larger must come, or be read.
+SLOWEST_RATE = 16 * 1024
+#: How many larger bodies one process receives at once; each may take a megabyte of memory.
+LARGE_BODIES = 64
+#: What stands for a header's value that is not ASCII: it is there, and nobody accepts it.
+UNREADABLE = "\xef\xbf\xbd"
+
+
+class Refused(Exception):
+    """The request is answered here; Django never sees it, or its answer is not sent."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail = status, code, detail
+
+
+class SentFile:
+    """A file that the server is to send (`wsgi.file_wrapper`), from where it stands."""
+
+    def __init__(self, file: Any, block_size: int = 8192) -> None:
+        self.file = file
+        self.block_size = block_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.file.read(self.block_size), b"")
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class Front:
+    """An RSGI application around a WSGI one.
+
+    Args:
+        threads: how many requests Django answers at once.
+        limit_bytes: what a body may have; of a longer one Django sees a byte more than that.
+        transfers: how many larger files are sent at once.
+        body_seconds: what a client may take for a small body, and for each pause within another.
+        write_seconds: how long a client may read nothing of what there is for it.
+    """
+
+    def __init__(
+        self,
+        application: WSGIApplication,
+        *,
+        threads: int,
+        limit_bytes: int,
+        transfers: int = 256,
+        body_seconds: float = 15.0,
+        write_seconds: float = 30.0,
+    ) -> None:
+        self.finished = 0
+        self._application = application
+        self._limit_bytes = limit_bytes
+        self._body_seconds = body_seconds
+        self._write_seconds = write_seconds
+        self._thread_count = threads
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="web")
+        self._running = 0
+        self._large_bodies = 0
+        self._transfers = threading.BoundedSemaphore(transfers)
+        self._beat: asyncio.Task[None] | None = None
+        self._common = {
+            "SCRIPT_NAME": "",
+            "wsgi.version": (1, 0),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": SentFile,
+        }
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin; the loop runs when the server listens."""
+        self._loop = loop
+        loop.call_soon(connections.limit_unread_writes, self._write_seconds)
+        loop.call_soon(self._give_signs_of_life)
+
+    def _give_signs_of_life(self) -> None:
+        if touch := lifeline.sign_of_life():
+            self._beat = self._loop.create_task(watchdog.beat(self, touch))
+
+    def has_room(self) -> bool:
+        """Whether a thread is free, so that nothing waits."""
+        return self._running < self._thread_count
+
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        """Answer one request."""
+        environ = self._environ(scope)
+        try:
+            if scope.method not in BODILESS_METHODS:
+                await self._take_body(environ, protocol)
+        except Refused as refusal:
+            _refuse(environ, protocol, refusal)
+            return
+        done: asyncio.Future[float] = self._loop.create_future()
+        self._running += 1
+        self._threads.submit(self._answer, environ, protocol, done)
+        transfer_seconds = await done
+        self._running -= 1
+        self.finished += 1
+        if transfer_seconds:
+            await self._see_off(scope, protocol, transfer_seconds)
+
+    # -- the request, in the loop ---------------------------------------------------------
+
+    def _environ(self, scope: Any) -> dict[str, Any]:
+        name, _, port = scope.server.rpartition(":")
+        environ = {
+            **self._common,
+            "REQUEST_METHOD": scope.method,
+            "PATH_INFO": scope.path.encode().decode("latin-1"),
+            "QUERY_STRING": scope.query_string,
+            "SERVER_NAME": name.strip("[]"),
+            "SERVER_PORT": port,
+            "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
+            "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
+            "wsgi.url_scheme": scope.scheme,
+            "wsgi.input": io.BytesIO(),
+        }
+        _add_headers(environ, scope.headers)
+        return environ
+
+    async def _take_body(self, environ: dict[str, Any], protocol: Any) -> None:
+        """Put the whole body where Django looks for it, with its length.
+
+        Django would read a chunked one as empty.
+
+        Raises:
+            Refused: it comes too slowly, or too many large ones are coming.
+        """
+        length = environ.get("CONTENT_LENGTH")
+        if length is None and "HTTP_TRANSFER_ENCODING" not in environ:
+            return
+        if length is not None and int(length) > self._limit_bytes:
+            return  # Django refuses it by its length alone, so nobody need read it
+        try:
+            if length is not None and int(length) <= SMALL_BYTES:
+                async with asyncio.timeout(self._body_seconds):
+                    body = await protocol()
+            else:
+                body = await self._large_body(protocol)
+        except TimeoutError:
+            detail = "The request's body did not come in time. Send it faster, without pauses."
+            raise Refused(408, "request_timeout", detail) from None
+        except ProtocolClosed:  # nobody is there to read an answer
+            raise Refused(400, "bad_request", "The body was cut short.") from None
+        environ["wsgi.input"] = io.BytesIO(body)
+        environ["CONTENT_LENGTH"] = str(len(body))
+
+    async def _large_body(self, protocol: Any) -> bytes:
+        """Return a body, cut one byte above the limit, which makes Django answer 413."""
+        if self._large_bodies >= LARGE_BODIES:
+            detail = "Other clients are still sending their bodies. Try again in a second."
+            raise Refused(503, "busy", detail)
+        body = bytearray()
+        self._large_bodies += 1
+        try:
+            async with asyncio.timeout(self._body_seconds + self._limit_bytes / SLOWEST_RATE):
+                chunks = aiter(protocol)
+                while len(body) <= self._limit_bytes:
+                    async with asyncio.timeout(self._body_seconds):
+                        chunk = await anext(chunks, b"")
+                    if not chunk:
+                        break
+                    body += chunk
+        finally:
+            self._large_bodies -= 1
+        return bytes(body[: self._limit_bytes + 1])
+
+    async def _see_off(self, scope: Any, protocol: Any, seconds: float) -> None:
+        """Wait for the end of a transfer, or put an end to it; then its seat is free."""
+        try:
+            async with asyncio.timeout(seconds):
+                await protocol.client_disconnect()
+        except TimeoutError:
+            connections.hang_up(scope.server, scope.client)
+        finally:
+            self._transfers.release()
+
+    # -- the answer, in a thread ----------------------------------------------------------
+
+    def _answer(self, environ: dict[str, Any], protocol: Any, done: asyncio.Future[float]) -> None:
+        """Answer, and tell the loop how long the client may take to read it; 0: no matter."""
+        seconds = 0.0
+        try:
+            seconds = self._respond(environ, protocol)
+        except Refused as refusal:
+            _refuse(environ, protocol, refusal)
+        except Exception as error:  # what Django itself could not turn into an answer
+            logger.exception("A request could not be answered", error=type(error).__name__)
+            _refuse(environ, protocol, Refused(500, "internal_error", "Something went wrong here."))
+        finally:
+            self._loop.call_soon_threadsafe(done.set_result, seconds)
+
+    def _respond(self, environ: dict[str, Any], protocol: Any) -> float:
+        status, headers = 500, Headers()
+
+        def start_response(line: str, given: Headers, exc_info: object = None) -> None:
+            nonlocal status, headers
+            status, headers = int(line[:3]), given
+
+        result: Any = self._application(environ, start_response)
+        try:
+            if environ["REQUEST_METHOD"] == "HEAD":
+                protocol.response_empty(status, headers)
+            elif isinstance(result, SentFile) and isinstance(result.file.name, str):
+                return self._send_file(result.file, status, headers, protocol)
+            elif getattr(result, "streaming", False):
+                _stream(result, protocol.response_stream(status, headers))
+            else:
+                protocol.response_bytes(status, headers, b"".join(result))
+        finally:
+            result.close()
+        return 0.0
+
+    def _send_file(self, file: Any, status: int, headers: Headers, protocol: Any) -> float:
+        """Have the server send a file by its path; one that takes long needs a seat.
+
+        Its connection is closed behind it, since nothing else tells that a transfer has ended.
+        """
+        size, first = int(dict(headers)["Content-Length"]), file.tell()
+        if not size:
+            protocol.response_empty(status, headers)
+            return 0.0
+        if size <= SMALL_BYTES:
+            protocol.response_file_range(status, headers, file.name, first, first + size)
+            return 0.0
+        if not self._transfers.acquire(blocking=False):
+            raise Refused(503, "busy", "Too many files are being sent. Try again in a second.")
+        headers.append(("Connection", "close"))
+        protocol.response_file_range(status, headers, file.name, first, first + size)
+        return 2 * self._write_seconds + size / SLOWEST_RATE
+
+
+def _add_headers(environ: dict[str, Any], headers: Any) -> None:
+    """Add a request's headers under their CGI names.
+
+    There `_` stands for `-`, so a name with an underscore would pass for another one: it is left
+    out, as nginx and gunicorn do. What a proxy sets must not be set by a client in other letters.
+    """
+    for name in headers.keys():  # noqa: SIM118 - no dict
+        if "_" not in name:
+            values = headers.get_all(name)
+            joined = ("; " if name == "cookie" else ",").join(values) if values else UNREADABLE
+            environ["HTTP_" + name.upper().replace("-", "_")] = joined
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if (value := environ.pop(f"HTTP_{name}", None)) is not None:
+            environ[name] = value
+
+
+def _stream(result: Iterable[bytes], transport: Any) -> None:
+    """Send each chunk as it comes, until the client has gone."""
+    try:
+        for chunk in result:
+            next(transport.send_bytes(chunk), None)  # an awaitable that need not be waited for
+    except ProtocolClosed:
+        return
+
+
+def _refuse(environ: dict[str, Any], protocol: Any, refusal: Refused) -> None:
+    """Answer with a problem of the shape that Django's have."""
+    problem = {
+        "type": f"urn:problem:{refusal.code}",
+        "title": HTTPStatus(refusal.status).phrase,
+        "status": refusal.status,
+        "code": refusal.code,
+        "detail": refusal.detail,
+        "instance": environ["PATH_INFO"].encode("latin-1").decode(errors="replace"),
+        "request_id": uuid.uuid4().hex,
+        "errors": [],
+    }
+    headers = [("Content-Type", "application/problem+json")]
+    if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append(("Retry-After", "1"))
+    protocol.response_bytes(refusal.status, headers, json.dumps(problem).encode())
