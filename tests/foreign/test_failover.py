@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.core.files.storage import default_storage
 from django.db import connection
 
 from tasks_app import lifecycle, runner
@@ -21,13 +22,16 @@ from tasks_app.models import MediaFile, Task
 from tasks_app.shutdown import stopping
 from tests import factories
 from tests.answers import Answer
+from tests.foreign import postgres
+from tests.foreign.conftest import django_at
 from tests.foreign.postgres import Postgres
 from tests.receiver import Receiver
 from tests.server import Answer as Reply
 from tests.server import WebServer, no_renders
 from tests.waiting import wait_until
 from tests.webhooks.conftest import count_logged, receiver  # noqa: F401 - fixtures
-from tests.webhooks.running import attempts_of, publish, running_engine, status_of
+from tests.webhooks.running import SCOPE, attempts_of, publish, running_engine, status_of
+from webhooks_app.stored_secrets import get_or_create
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -219,3 +223,67 @@ def running_in_a_thread(work: Callable[[], None]) -> Any:
     thread = threading.Thread(target=run)
     thread.start()
     return thread
+
+
+def test_commit_whose_answer_was_lost_keeps_the_files(
+    foreign_database: Postgres, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database ends the session right after the commit: what was stored is not discarded."""
+    settings.GENERATION_PROVIDERS = {"image_generation": "tests.providers.StillProvider"}
+    monkeypatch.setattr("tasks_app.lifecycle.faultpoint", end_session_after_commit())
+    task = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).task
+    runner.run_next("image_generation")
+    task.refresh_from_db()
+    assert (task.status, task.event_sequence) == ("completed", 1)
+    (file,) = MediaFile.objects.all()
+    assert default_storage.exists(file.path)
+
+
+def end_session_after_commit() -> Callable[[str], None]:
+    """Return what stands in for the fault points: a session that dies at one of them, once."""
+    is_done: list[bool] = []
+
+    def faultpoint(name: str) -> None:
+        if name == "finish.after_commit" and not is_done:
+            is_done.append(True)
+            connection.cursor().execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    return faultpoint
+
+
+def test_failover_to_a_standby_needs_no_restart(
+    stock_servers: Any, django_db_setup: None, django_db_blocker: Any
+) -> None:
+    """The primary dies, its standby is promoted: the next submit is taken and its webhook sent."""
+    primary = stock_servers("debian")
+    database = connection.settings_dict["NAME"]
+    with postgres.standby_of(primary) as standby:
+        both = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        url = primary.url(database).replace(f"127.0.0.1:{primary.port}", both)
+        with django_at(f"{url}?target_session_attrs=read-write", django_db_blocker):
+            _moves_over(primary, standby)
+
+
+def _moves_over(primary: Postgres, standby: Postgres) -> None:
+    with (
+        WebServer(processes=1, WEB_THREADS="4", **no_renders()) as web,
+        Receiver([200], secret=get_or_create(SCOPE)) as target,
+        running_engine(),
+    ):
+        key = factories.make_api_key()[1]
+        before = publish(target.url, subject="before")
+        wait_until(lambda: status_of(before) == "delivered")
+        wait_until(lambda: standby.execute("SELECT pg_is_in_recovery()") == [(True,)])
+        try:
+            connection.close()
+            primary.stop()
+            assert submit(web, key).status == 503
+            standby.execute("SELECT pg_promote()")
+            wait_until(lambda: submit(web, key).status == 201, timeout=20)
+            wait_until(lambda: web.call("GET", READY).status == 200)
+            after = publish(target.url, subject="after")
+            wait_until(lambda: status_of(after) == "delivered")
+            assert [attempt.outcome for attempt in attempts_of(before)] == ["succeeded"]
+        finally:
+            connection.close()
+            primary.start()
