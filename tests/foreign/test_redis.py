@@ -121,7 +121,8 @@ def service(
         stack.callback(call_command, "flush", interactive=False, verbosity=0)
         key = factories.make_api_key()[1]
         redis = stack.enter_context(foreign.prepared())
-        told = environment(redis.url())
+        media = {"MEDIA_ROOT": str(log.parent / "media"), "WORK_ROOT": str(log.parent / "work")}
+        told = {**environment(redis.url()), **media}
         receiver = stack.enter_context(Receiver())
         process = stack.enter_context(processes.running(log, *worker, **told))
         web = stack.enter_context(WebServer(processes=1, **told))
