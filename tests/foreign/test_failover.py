@@ -132,7 +132,7 @@ def test_outcome_that_came_while_it_was_read_only_is_recorded_and_sent_once(
     count_logged: Callable[[str], int],  # noqa: F811
 ) -> None:
     """An answer waits for the database longer than its lease lasts; nothing is sent again."""
-    settings.WEBHOOKS = {**settings.WEBHOOKS, "TIMEOUT_SECONDS": 0.5, "LEASE_MARGIN_SECONDS": 3.5}
+    settings.WEBHOOKS = {**settings.WEBHOOKS, "TIMEOUT_SECONDS": 0.5, "LEASE_MARGIN_SECONDS": 6.0}
     receiver.answer(Answer(delay=0.3))
     with running_engine():
         event = publish(receiver.url)
@@ -140,7 +140,7 @@ def test_outcome_that_came_while_it_was_read_only_is_recorded_and_sent_once(
         with read_only(foreign_database):
             wait_until(lambda: count_logged("Outcomes wait for the database") > 2)
             expires = event.messages.get().lease_expires_at
-            wait_until(lambda: now() > expires)
+            wait_until(lambda: now() > expires, timeout=15)
         wait_until(lambda: status_of(event) == "delivered")
         later = publish(receiver.url, subject="later")
         wait_until(lambda: status_of(later) == "delivered")
