@@ -69,7 +69,7 @@ class Silence:
         """Take the latest sign of each process by its pid; return the pids that say no more."""
         before, self._seen = self._seen, {}
         for pid, sign in signs.items():
-            last, looks = before.get(pid, (sign, 0))
+            last, looks = before.get(pid, (-1, 0))
             self._seen[pid] = (sign, looks + 1 if sign == last else 0)
         silent = [pid for pid, (_, looks) in self._seen.items() if looks >= SILENT_SECONDS]
         for pid in silent:  # killed now; looked at anew if even that does not end it

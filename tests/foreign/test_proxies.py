@@ -1,0 +1,155 @@
+"""Do the service's gates hold, and its media arrive as they should, behind a real proxy?"""
+
+from __future__ import annotations
+
+import getpass
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks_app import media
+from tests import factories
+from tests.foreign.programs import program
+from tests.server import WebServer, free_port, no_renders
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+FORGED = "10.8.0.1"
+
+
+@pytest.fixture(scope="module")
+def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The server's media folder."""
+    return tmp_path_factory.mktemp("proxied_media")
+
+
+@pytest.fixture(scope="module")
+def server(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> Iterator[WebServer]:
+    """The service behind one proxy, with gates that are open to a network of nobody's."""
+    environment = {
+        "TRUSTED_PROXIES": "1",
+        "ADMIN_ALLOW_NETWORKS": "10.8.0.0/16",
+        "METRICS_ALLOW_NETWORKS": "10.8.0.0/16",
+        "REFUSED_KEYS_PER_MINUTE": "3",
+        "MEDIA_ROOT": str(media_root),
+        "MEDIA_ACCEL_PREFIX": "/protected/",
+    }
+    with (
+        django_db_blocker.unblock(),
+        WebServer(processes=1, **environment, **no_renders()) as running,
+    ):
+        yield running
+
+
+@contextmanager
+def proxy(server: WebServer, command: list[str], port: int) -> Iterator[WebServer]:
+    """Run a proxy in the foreground; yield the service as seen through it."""
+    seen = WebServer.__new__(WebServer)
+    seen.port = port
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def answers() -> bool:
+        try:
+            return seen.call("GET", "/api/v1/health").status == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(answers, timeout=20, message=f"{command[0]} answers")
+        yield seen
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def nginx(server: WebServer, media_root: Path, tmp_path: Path) -> Iterator[WebServer]:
+    """Nginx with the words of docs/operations.md, passing on names with an underscore too."""
+    command, port = program("nginx"), free_port()
+    (said,) = re.findall(r"```nginx\n(upstream.*?)```", OPERATIONS.read_text(), re.DOTALL)
+    said = said.replace("127.0.0.1:8001", f"127.0.0.1:{server.port}")
+    said = said.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+    said = said.replace("/var/lib/movies/media/", f"{media_root}/")
+    places = "".join(
+        f"{kind}_temp_path {tmp_path}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = tmp_path / "nginx.conf"
+    config.write_text(
+        f"user {getpass.getuser()}; daemon off; pid {tmp_path}/nginx.pid;"
+        f" error_log {tmp_path}/error.log; events {{}}"
+        f" http {{ access_log off; underscores_in_headers on; {places} {said} }}"
+    )
+    with proxy(server, [command, "-c", str(config), "-e", f"{tmp_path}/error.log"], port) as seen:
+        yield seen
+
+
+@pytest.fixture
+def caddy(server: WebServer, tmp_path: Path) -> Iterator[WebServer]:
+    """Caddy as a plain reverse proxy; it passes names with an underscore on."""
+    command, port = program("caddy"), free_port()
+    config = tmp_path / "Caddyfile"
+    config.write_text(
+        "{\n admin off\n auto_https off\n}\n"
+        f"http://:{port} {{\n reverse_proxy 127.0.0.1:{server.port}\n}}\n"
+    )
+    run = [command, "run", "--config", str(config), "--adapter", "caddyfile"]
+    with proxy(server, run, port) as seen:
+        yield seen
+
+
+@pytest.mark.parametrize("name", ["nginx", "caddy"])
+def test_no_client_names_its_own_address(name: str, request: pytest.FixtureRequest) -> None:
+    """Neither spelling of X-Forwarded-For opens a gate or takes a throttle away."""
+    seen: WebServer = request.getfixturevalue(name)
+    for spelling in ("X_Forwarded_For", "X-Forwarded_For", "X-Forwarded-For"):
+        forged = {spelling: FORGED}
+        assert seen.call("GET", "/admin/login/", headers=forged).status == 404, spelling
+        assert seen.call("GET", "/metrics", headers=forged).status == 401, spelling
+    statuses = [
+        seen.call(
+            "GET",
+            "/api/v1/tasks",
+            key="abcdefgh.abcdefghabcdefgh",
+            headers={"X_Forwarded_For": f"10.8.0.{number}"},
+        ).status
+        for number in range(6)
+    ]
+    assert statuses[-1] == 429, statuses
+
+
+def test_media_through_nginx_are_what_they_were(
+    nginx: WebServer, media_root: Path, settings: Any
+) -> None:
+    """Type, nosniff, policy, ETag, ranges and disposition; and no way in beside the link."""
+    file = factories.make_media_file(size_bytes=1_000)
+    place = media_root / file.path
+    place.parent.mkdir(parents=True)
+    content = bytes(range(250)) * 4
+    place.write_bytes(content)
+    path = media.media_url(file).removeprefix(settings.PUBLIC_URL)
+    whole = nginx.call("GET", path)
+    assert (whole.status, whole.content) == (200, content)
+    assert whole.headers["Content-Type"] == file.media_type
+    assert whole.headers["X-Content-Type-Options"] == "nosniff"
+    assert whole.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert whole.headers["Content-Disposition"].startswith("inline; filename=")
+    assert whole.headers["Cache-Control"] == "private, max-age=3600"
+    tag = whole.headers["ETag"]
+
+    def part(asked: str, condition: str = tag) -> tuple[int, bytes]:
+        headers = {"Range": asked, "If-Range": condition}
+        answer = nginx.call("GET", path, headers=headers)
+        return answer.status, answer.content
+
+    assert part("bytes=2-5") == (206, content[2:6])
+    assert part("bytes=2-5", '"another"') == (200, content)
+    assert part("bytes=5000-")[0] == 416
+    assert nginx.call("GET", path, headers={"If-None-Match": tag}).status == 304
+    assert nginx.call("GET", f"/protected/{file.path}").status == 404
