@@ -15,6 +15,7 @@ from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from redis.connection import parse_url as parse_redis_url
 
 from moviesvc import database_url, secret_file
 from moviesvc.library_settings import (  # noqa: F401 - settings, as Django and others look for them
@@ -128,6 +129,14 @@ def _redis_url() -> str:
     url = url or "unix:///nonexistent/redis.sock?db=0"
     if "socket_timeout" not in url:
         url += ("&" if "?" in url else "?") + "socket_timeout=0.25&socket_connect_timeout=0.25"
+    try:
+        parse_redis_url(url)  # type: ignore[no-untyped-call]
+    except ValueError:  # whose text may quote a password
+        raise ImproperlyConfigured(
+            "REDIS_URL cannot be read. It has the form redis://user:password@host:port/db, "
+            "rediss://... with TLS, or unix:///path?db=0; special characters in the user and the "
+            "password are percent-encoded."
+        ) from None
     return url
 
 

@@ -70,3 +70,21 @@ def test_broker_url_is_refused_with_what_to_do() -> None:
     assert "BROKER_URL is set" in done.stderr
     assert "unset it" in done.stderr
     assert "secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://:hidden@host:6379/0",
+        "redis://user:hid/den@host:6379/0",  # a slash that is not percent-encoded
+        "redis://:hidden@host:port/0",
+        "redis://:hidden@host:6379/0?db=first",
+    ],
+)
+def test_redis_url_that_cannot_be_read_is_one_sentence(url: str) -> None:
+    """Whoever mistypes it is told the form, and nothing of the password is repeated."""
+    done = processes.run("manage.py", "check", REDIS_URL=url)
+    assert done.returncode == 1
+    assert "REDIS_URL cannot be read. It has the form redis://" in done.stderr
+    assert "hid" not in done.stderr
+    assert "Traceback" not in done.stderr
