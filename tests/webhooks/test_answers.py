@@ -236,7 +236,7 @@ def cut(case: Case) -> Iterator[Case]:
 
 
 def test_no_answer_depends_on_how_it_was_cut() -> None:
-    """Every case in two segments, cut at every byte boundary, has the same outcome over TCP."""
+    """Cut in two, short cases at every byte and long ones at some, the outcome over TCP is one."""
     cases = [piece for case in CASES for piece in cut(case)]
     assert len(cases) > 3_000
     assert wrong(cases, meet(cases)) == []
@@ -322,7 +322,7 @@ def read(pieces: list[bytes], then: str = "keep") -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_parser_says_the_same_at_every_boundary(case: Case) -> None:
-    """Status, headers, body and notes do not depend on segments, in two or in single bytes."""
+    """What is read does not depend on segments: every cut of a short case, some of a long one."""
     raw = case.raw
     whole = read([raw], case.then)
     assert case.status in (None, whole[0])
