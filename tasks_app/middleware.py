@@ -130,6 +130,6 @@ def look() -> int:
     """Put a ticket for late work into the own queue for each free thread; return how many."""
     from tasks_app import lifecycle, wake
 
-    free = wake.free_threads()
-    late = lifecycle.types_due(LATE_SECONDS) if free > 0 else []
+    free = max(0, wake.free_threads())  # more tickets than threads may wait
+    late = lifecycle.types_due(LATE_SECONDS) if free else []
     return sum(wake.keep_ticket(task_type) for task_type in islice(cycle(late), free))
