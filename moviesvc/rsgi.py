@@ -130,10 +130,7 @@ class Front:
         done: asyncio.Future[float] = self._loop.create_future()
         self._running += 1
         self._threads.submit(self._answer, environ, protocol, done)
-        transfer_seconds = await done
-        self._running -= 1
-        self.finished += 1
-        if transfer_seconds:
+        if transfer_seconds := await done:
             await self._see_off(scope, protocol, transfer_seconds)
 
     # -- the request, in the loop ---------------------------------------------------------
@@ -225,7 +222,16 @@ class Front:
             logger.exception("A request could not be answered", error=type(error).__name__)
             _refuse(environ, protocol, Refused(500, "internal_error", "Something went wrong here."))
         finally:
-            self._loop.call_soon_threadsafe(done.set_result, seconds)
+            self._loop.call_soon_threadsafe(self._finish, done, seconds)
+
+    def _finish(self, done: asyncio.Future[float], transfer_seconds: float) -> None:
+        """Note, in the loop, that a thread is free; whoever waits for it may have gone."""
+        self._running -= 1
+        self.finished += 1
+        if not done.cancelled():
+            done.set_result(transfer_seconds)
+        elif transfer_seconds:
+            self._transfers.release()
 
     def _respond(self, environ: dict[str, Any], protocol: Any) -> float:
         status, headers = 500, Headers()

@@ -188,7 +188,7 @@ def _one_request_id_is_in_the_lines_of_web_worker_and_engine(operator: Operator)
     def whole() -> dict[str, list[Any]] | None:
         # The worker says that it ended after the webhook may have gone out.
         lines = found()
-        is_whole = {"web", "delivery1"} <= set(lines) and len(lines.get("worker", ())) > 1
+        is_whole = {"web", "delivery"} <= set(lines) and len(lines.get("worker", ())) > 1
         return lines if is_whole else None
 
     lines = wait_until(whole)
@@ -197,7 +197,7 @@ def _one_request_id_is_in_the_lines_of_web_worker_and_engine(operator: Operator)
     )
     assert [line["event"] for line in lines["web"]] == ["Task submitted"]
     assert [line["event"] for line in lines["worker"]] == ["Task started", "Task ended"]
-    (sent,) = lines["delivery1"]
+    (sent,) = lines["delivery"]
     assert (sent["event"], sent["message_id"]) == ("Webhook sent successfully", message_id)
     keys = ["timestamp", "level", "event", "callback_url", "status_code", "task_id", "attempt"]
     assert list(sent)[:7] == keys

@@ -214,8 +214,10 @@ def test_work_goes_on_and_the_cause_is_named(healthy: Service, code: str) -> Non
     break_it, text = CASES[code]
     break_it(healthy.redis)
     healthy.works()
+    # One call may run into its time-out before it is told the cause.
+    wait_until(lambda: healthy.readiness()["redis"] == code, message="the cause is named")
     found = healthy.readiness()
-    assert (found["status"], found["redis"], found["workers_alive"]) == ("degraded", code, None)
+    assert (found["status"], found["workers_alive"]) == ("degraded", None)
     assert text in found["problems"][0]
     assert found["problems"][0].endswith("; tasks start up to some seconds late.")
 
