@@ -284,7 +284,7 @@ def _readiness_names_a_frozen_worker_and_a_frozen_redis(operator: Operator) -> N
     wait_until(lambda: operator.readiness()["status"] == "ok", timeout=20)
     server.suspend()
     try:
-        wait_until(lambda: operator.readiness()["redis"] == "unreachable", timeout=20)
+        wait_until(lambda: operator.readiness()["redis"] == "timed_out", timeout=20)
     finally:
         server.resume()
     wait_until(lambda: operator.readiness()["status"] == "ok", timeout=30)

@@ -84,7 +84,7 @@ def test_whether_something_is_due_is_one_look_at_the_index() -> None:
     """Asked after every task: the answer may not take a walk through all that is queued."""
     rush(0)
     assert rows.types_due(["image_generation", "audio_generation"], 0.0) == ["image_generation"]
-    plan = explain(rows._TYPES_DUE, [["image_generation", "audio_generation"]])
+    plan = explain(rows._TYPES_DUE, [["image_generation", "audio_generation"], 0.0])
     assert "using task_position on tasks_app_task" in plan, plan
     assert "Seq Scan" not in plan
     assert "Sort" not in plan
