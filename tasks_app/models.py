@@ -246,3 +246,14 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.scope}:{self.key}"
+
+
+class Lease(models.Model):
+    """What one process at a time does, by name, and until when the one that does it has it."""
+
+    name = models.CharField(primary_key=True, max_length=40)
+    token = models.UUIDField()
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,6 +1,6 @@
 """What did a crash leave behind, and who repairs it?
 
-Run every few seconds in every worker process, one at a time by an advisory lock. Each
+Run every few seconds in every worker process, one at a time by a lease. Each
 step is safe to run twice, and safe to be killed in.
 """
 
@@ -28,7 +28,6 @@ from webhooks_app.faults import faultpoint
 
 logger = structlog.get_logger(__name__)
 
-_LOCK = 0x5EED_0001
 TICKETS_AT_ONCE = 100
 #: A work directory younger than this may belong to a claim we cannot see yet.
 WORK_DIR_MIN_AGE_SECONDS = 60
@@ -73,20 +72,19 @@ def sweep() -> Swept | None:
 
 @contextmanager
 def _alone() -> Iterator[bool]:
-    # A process that freezes with the lock would stop every sweep: its session ends by itself.
-    patience_ms = 1000 * max(settings.TASK_LEASE_SECONDS, 4 * settings.SWEEP_INTERVAL_SECONDS)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
-        is_alone = bool(cursor.fetchone()[0])
-        if is_alone:
-            cursor.execute("SET idle_session_timeout = %s", [round(patience_ms)])
+    """Hold the sweep's lease; it ends by itself where a process dies or freezes in its sweep.
+
+    A row and no advisory lock, which a pooler would keep on a session of somebody else. Who wakes
+    up late finishes beside the next one: each step is safe to run twice.
+    """
+    token = uuid.uuid4()
+    patience = 2 * settings.SWEEP_INTERVAL_SECONDS
+    is_alone = rows.take_lease("sweep", token, patience)
     try:
         yield is_alone
     finally:
         if is_alone:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
-                cursor.execute("RESET idle_session_timeout")
+            rows.end_lease("sweep", token)
 
 
 def send_tickets() -> int:

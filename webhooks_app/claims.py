@@ -9,7 +9,7 @@ still pending under its own lease token.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -17,9 +17,23 @@ from typing import Any, NamedTuple
 import orjson
 import psycopg
 
+from webhooks_app.functions import BY_VALUE, Function
+
 Connection = psycopg.AsyncConnection[Any]
 
-_CLAIM = """
+# In all statements here every table is reached by a value that is at hand: a LATERAL with OFFSET 0,
+# an array of ids, or BY_VALUE. So the plan is the same whether it was made while the tables were
+# empty or full. Not "status = 'pending'" beside an id: a partial index offers to answer that, and
+# everything pending would be read for it.
+_CLAIM = Function(
+    "webhooks_claim",
+    "_token uuid, _limit int, _default_seats int, _known_seats jsonb, _lease_seconds float8,"
+    " _full_scopes text[]",
+    "TABLE (message_id bigint, url text, destination_id bigint, endpoint_id uuid,"
+    " policy float8[], jitter float8, retry_step smallint, attempt_number int, replay_id uuid,"
+    " event_id text, scope text, subject text, event_type text, sequence int, body bytea,"
+    " created_at timestamptz, request_id text, delivery_id bigint)",
+    """
 WITH RECURSIVE waiting AS (
   (SELECT destination_id, next_attempt_at FROM webhooks_app_webhookmessage
    WHERE status = 'pending' ORDER BY destination_id, next_attempt_at LIMIT 1)
@@ -32,20 +46,22 @@ WITH RECURSIVE waiting AS (
   ) following
 ), open_destination AS MATERIALIZED (
   SELECT waiting.destination_id,
-    coalesce(known.seats, least(%(default_seats)s, destination.max_in_flight)) AS seats
+    coalesce(known.seats, least(_default_seats, destination.max_in_flight)) AS seats
   FROM waiting
-  JOIN webhooks_app_webhookdestination destination ON destination.id = waiting.destination_id
-  LEFT JOIN unnest(%(known_ids)s::bigint[], %(known_seats)s::int[]) AS known(id, seats)
-    ON known.id = waiting.destination_id
+  CROSS JOIN LATERAL (
+    SELECT (_known_seats ->> waiting.destination_id::text)::int AS seats) known
+  CROSS JOIN LATERAL (
+    SELECT * FROM webhooks_app_webhookdestination WHERE id = waiting.destination_id OFFSET 0
+  ) destination
   WHERE waiting.next_attempt_at <= now() AND destination.disabled_at IS NULL
     AND (destination.held_until IS NULL OR destination.held_until <= now())
-    AND coalesce(known.seats, 1) > 0 AND destination.scope <> ALL(%(full_scopes)s::text[])
+    AND coalesce(known.seats, 1) > 0 AND destination.scope <> ALL(_full_scopes)
   -- What fell due at one moment, such as a replay of many, is taken from all alike.
   ORDER BY waiting.next_attempt_at, random()
 ), picked AS MATERIALIZED (
-  SELECT due.id, due.event_id FROM open_destination
+  SELECT due.id FROM open_destination
   CROSS JOIN LATERAL (
-    SELECT id, event_id FROM webhooks_app_webhookmessage
+    SELECT id FROM webhooks_app_webhookmessage
     -- A range, not an equality: so only the index that begins with the destination gives this
     -- order, and the planner cannot walk over another destination's backlog instead.
     WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at <= now()
@@ -53,45 +69,45 @@ WITH RECURSIVE waiting AS (
         AND open_destination.destination_id
     ORDER BY destination_id, next_attempt_at LIMIT open_destination.seats FOR UPDATE SKIP LOCKED
   ) due
-  LIMIT %(limit)s
+  LIMIT _limit
 ), leased AS (
-  UPDATE webhooks_app_webhookmessage message SET
+  UPDATE webhooks_app_webhookmessage SET
     -- No column that an index knows: the new version stays on its page, and no index grows.
-    lease_token = %(token)s, attempt_count = message.attempt_count + 1,
-    lease_expires_at = now() + make_interval(secs => %(lease)s)
-  FROM picked JOIN webhooks_app_webhookevent event ON event.id = picked.event_id
-  WHERE message.id = picked.id
-  RETURNING message.id, message.url, message.destination_id, message.endpoint_id,
-    message.policy, message.jitter, message.retry_step, message.attempt_count,
-    message.replay_id, event.event_id, event.scope, event.subject, event.event_type,
-    event.sequence, event.body, event.created_at, event.request_id,
+    lease_token = _token, attempt_count = attempt_count + 1,
+    lease_expires_at = now() + make_interval(secs => _lease_seconds)
+  WHERE id = ANY(ARRAY(SELECT id FROM picked))
+  RETURNING id AS message_id, url, destination_id, endpoint_id, policy, jitter, retry_step,
+    attempt_count AS attempt_number, replay_id, event_id
+), loaded AS MATERIALIZED (
+  SELECT leased.message_id, leased.url::text, leased.destination_id, leased.endpoint_id,
+    leased.policy, leased.jitter, leased.retry_step, leased.attempt_number, leased.replay_id,
+    event.event_id::text, event.scope::text, event.subject::text, event.event_type::text,
+    event.sequence, event.body, event.created_at, event.request_id::text,
     nextval('webhooks_app_webhookdelivery_id_seq') AS delivery_id
+  FROM leased CROSS JOIN LATERAL (
+    SELECT * FROM webhooks_app_webhookevent WHERE id = leased.event_id OFFSET 0
+  ) event
 ), attempt AS (
   INSERT INTO webhooks_app_webhookdelivery
     (id, message_id, attempt_number, trigger, url, remote_address, request_headers, started_at,
      phases, outcome, response_headers, is_truncated, reconnected, error_code, error)
-  SELECT delivery_id, id, attempt_count,
+  SELECT delivery_id, message_id, attempt_number,
     CASE WHEN event_type = 'webhook.ping' THEN 'ping'
          WHEN replay_id IS NOT NULL THEN 'replay' ELSE 'scheduled' END,
     url, '', '{}', now(), '{}', 'pending', '{}', false, false, '', ''
-  FROM leased
+  FROM loaded
 )
-SELECT * FROM leased
-"""
+SELECT * FROM loaded
+""",
+)
 
-# The statements of this module are written for one plan each: nested loops that begin at a few
-# known rows and follow an index from there. Statistics of a queue are always wrong (the last
-# ANALYZE saw it empty, or full of work that is done by now), and a planner that believes them
-# sorts or hashes the whole backlog for every claim: 32 ms in place of 3 with 3,000 waiting.
-_ONE_PLAN = """
-SELECT set_config(name, 'off', false) FROM unnest(ARRAY[
-  'enable_sort', 'enable_incremental_sort', 'enable_seqscan',
-  'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin']) AS name
-"""
-
-_RECORD = """
+_RECORD = Function(
+    "webhooks_record",
+    "_rows json",
+    "SETOF bigint",
+    """
 WITH result AS (
-  SELECT * FROM json_to_recordset(%(rows)s::json) AS r(
+  SELECT * FROM json_to_recordset(_rows) AS r(
     delivery_id bigint, message_id bigint, token uuid, outcome text, remote_address text,
     request_headers jsonb, duration_ms float8, phases jsonb, response_status int,
     response_headers jsonb, response_body text, is_truncated bool, reconnected bool,
@@ -122,47 +138,85 @@ UPDATE webhooks_app_webhookmessage message SET
   finished_at = CASE WHEN result.status <> 'pending' THEN now() END
 FROM result
 WHERE message.id = result.message_id AND message.lease_token = result.token
-  -- Not "=", which an index offers to answer: the planner would read everything pending for it.
   AND message.status IS NOT DISTINCT FROM 'pending'
 RETURNING message.id
-"""
+""",
+    **BY_VALUE,
+)
 
 # A replay is somebody's wish: an older event that waits for one is sent all the same.
-_SUPERSEDE_OLDER = """
+_SUPERSEDE_OLDER = Function(
+    "webhooks_supersede_older",
+    "_delivered bigint[]",
+    "SETOF bigint",
+    """
 UPDATE webhooks_app_webhookmessage older
 SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
-FROM webhooks_app_webhookmessage delivered
-JOIN webhooks_app_webhookevent event ON event.id = delivered.event_id AND event.is_terminal
-JOIN webhooks_app_webhookevent earlier
-  ON earlier.subject = event.subject AND earlier.sequence < event.sequence
-WHERE delivered.id = ANY(%s) AND delivered.status = 'delivered'
-  AND older.event_id = earlier.id AND older.url = delivered.url
-  AND older.status = 'pending' AND older.lease_token IS NULL AND older.replay_id IS NULL
-"""
+WHERE id = ANY(ARRAY(
+  SELECT message.id FROM unnest(_delivered) AS given(id)
+  CROSS JOIN LATERAL (
+    SELECT * FROM webhooks_app_webhookmessage WHERE id = given.id OFFSET 0) delivered
+  CROSS JOIN LATERAL (
+    SELECT * FROM webhooks_app_webhookevent WHERE id = delivered.event_id OFFSET 0) event
+  CROSS JOIN LATERAL (
+    SELECT id FROM webhooks_app_webhookevent
+    WHERE subject = event.subject AND sequence < event.sequence OFFSET 0) earlier
+  CROSS JOIN LATERAL (
+    SELECT id FROM webhooks_app_webhookmessage
+    WHERE event_id = earlier.id AND url = delivered.url OFFSET 0) message
+  WHERE delivered.status = 'delivered' AND event.is_terminal))
+  AND status IS NOT DISTINCT FROM 'pending' AND lease_token IS NULL AND replay_id IS NULL
+RETURNING older.id
+""",
+    **BY_VALUE,
+)
 
 # What `_SUPERSEDE_OLDER` passed over, since it was under way.
-_SUPERSEDE_LATE = """
+_SUPERSEDE_LATE = Function(
+    "webhooks_supersede_late",
+    "_put_back bigint[]",
+    "SETOF bigint",
+    """
 UPDATE webhooks_app_webhookmessage older
 SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
-FROM webhooks_app_webhookevent event
-JOIN webhooks_app_webhookevent newer
-  ON newer.subject = event.subject AND newer.sequence > event.sequence AND newer.is_terminal
-JOIN webhooks_app_webhookmessage delivered
-  ON delivered.event_id = newer.id AND delivered.delivered_at IS NOT NULL
-WHERE older.id = ANY(%s) AND event.id = older.event_id AND delivered.url = older.url
-  AND older.status = 'pending' AND older.lease_token IS NULL AND older.replay_id IS NULL
-"""
+WHERE id = ANY(ARRAY(
+  SELECT message.id FROM unnest(_put_back) AS given(id)
+  CROSS JOIN LATERAL (
+    SELECT * FROM webhooks_app_webhookmessage WHERE id = given.id OFFSET 0) message
+  CROSS JOIN LATERAL (
+    SELECT * FROM webhooks_app_webhookevent WHERE id = message.event_id OFFSET 0) event
+  CROSS JOIN LATERAL (
+    SELECT id, is_terminal FROM webhooks_app_webhookevent
+    WHERE subject = event.subject AND sequence > event.sequence OFFSET 0) newer
+  CROSS JOIN LATERAL (
+    SELECT delivered_at FROM webhooks_app_webhookmessage
+    WHERE event_id = newer.id AND url = message.url OFFSET 0) delivered
+  WHERE newer.is_terminal AND delivered.delivered_at IS NOT NULL))
+  AND status IS NOT DISTINCT FROM 'pending' AND lease_token IS NULL AND replay_id IS NULL
+RETURNING older.id
+""",
+    **BY_VALUE,
+)
 
 # From the last look on, not from now on: what fell due between the claim and this look was
 # missed by both otherwise. What is held back makes one claim too many, and then no more.
-_NEXT_DUE = """
+_NEXT_DUE = Function(
+    "webhooks_next_due",
+    "_looked_at timestamptz",
+    "TABLE (looked_at timestamptz, seconds float8)",
+    """
 SELECT now(), (
   SELECT extract(epoch FROM next_attempt_at - now())::float8 FROM webhooks_app_webhookmessage
-  WHERE status = 'pending' AND next_attempt_at > coalesce(%s, now())
+  WHERE status = 'pending' AND next_attempt_at > coalesce(_looked_at, now())
   ORDER BY next_attempt_at LIMIT 1)
-"""
+""",
+)
 
-_OBSERVED = """
+_OBSERVED = Function(
+    "webhooks_observe",
+    "_rows json",
+    "SETOF bigint",
+    """
 UPDATE webhooks_app_webhookdestination destination SET
   held_until = CASE WHEN seen.hold IS NULL THEN held_until
     ELSE greatest(held_until, now() + make_interval(secs => seen.hold)) END,
@@ -170,11 +224,14 @@ UPDATE webhooks_app_webhookdestination destination SET
   breaker_state = seen.state, failing_messages = seen.failing, "window" = seen.seats,
   last_success_at = CASE WHEN seen.succeeded THEN now() ELSE last_success_at END,
   last_failure_at = CASE WHEN seen.failed THEN now() ELSE last_failure_at END
-FROM json_to_recordset(%s::json) AS seen(
+FROM json_to_recordset(_rows) AS seen(
   id bigint, hold float8, reason text, state text, failing int, seats int, succeeded bool,
   failed bool)
 WHERE destination.id = seen.id
-"""
+RETURNING destination.id
+""",
+    **BY_VALUE,
+)
 
 
 class Claimed(NamedTuple):
@@ -204,18 +261,6 @@ class Claimed(NamedTuple):
     delivery_id: int
 
 
-def _array(numbers: Iterable[int]) -> str:
-    """Return an array as text: of a list the driver would choose the type by its numbers, and
-    the server would parse and plan the statement anew for each type."""
-    return "{" + ",".join(map(str, numbers)) + "}"
-
-
-async def fix_plans(connection: Connection) -> None:
-    """Take the planner's choice away on a connection that claims or records."""
-    await connection.execute(_ONE_PLAN)
-    await connection.execute("SELECT set_config('plan_cache_mode', 'force_generic_plan', false)")
-
-
 async def claim(
     connection: Connection,
     *,
@@ -237,13 +282,12 @@ async def claim(
         "token": token,
         "limit": limit,
         "default_seats": default_seats,
-        "known_ids": _array(known_seats),
-        "known_seats": _array(known_seats.values()),
-        "lease": lease_seconds,
+        "known_seats": orjson.dumps(known_seats, option=orjson.OPT_NON_STR_KEYS).decode(),
+        "lease_seconds": lease_seconds,
         "full_scopes": list(full_scopes),
     }
     async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(_CLAIM, parameters)
+        await cursor.execute(_CLAIM.call, parameters)
         return [Claimed._make(row) for row in await cursor.fetchall()]
 
 
@@ -256,18 +300,18 @@ async def record(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> s
     in_order = sorted(rows, key=itemgetter("message_id"))
     payload = orjson.dumps(in_order).decode()
     async with connection.cursor() as cursor:
-        await cursor.execute(_RECORD, {"rows": payload})
+        await cursor.execute(_RECORD.call, {"rows": payload})
         return {row[0] for row in await cursor.fetchall()}
 
 
 async def supersede_older(connection: Connection, message_ids: Sequence[int]) -> None:
     """Call off older events whose newer terminal one was just delivered to the same URL."""
-    await connection.execute(_SUPERSEDE_OLDER, [list(message_ids)])
+    await connection.execute(_SUPERSEDE_OLDER.call, {"delivered": list(message_ids)})
 
 
 async def supersede_late(connection: Connection, message_ids: Sequence[int]) -> None:
     """Call off those of these messages, just put back, whose newer terminal event arrived."""
-    await connection.execute(_SUPERSEDE_LATE, [list(message_ids)])
+    await connection.execute(_SUPERSEDE_LATE.call, {"put_back": list(message_ids)})
 
 
 async def seconds_to_next(
@@ -282,7 +326,7 @@ async def seconds_to_next(
         No seconds when none is waiting, at most 0 when one fell due since the last look.
     """
     async with connection.cursor() as cursor:
-        await cursor.execute(_NEXT_DUE, [looked_at])
+        await cursor.execute(_NEXT_DUE.call, {"looked_at": looked_at})
         row = await cursor.fetchone()
     assert row is not None
     return row[0], row[1]
@@ -290,7 +334,7 @@ async def seconds_to_next(
 
 async def observe(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write what this engine saw of its destinations, and how long each is to be held back."""
-    await connection.execute(_OBSERVED, [orjson.dumps(rows).decode()])
+    await connection.execute(_OBSERVED.call, {"rows": orjson.dumps(rows).decode()})
 
 
 async def disable_endpoint(connection: Connection, scope: str, url: str) -> None:

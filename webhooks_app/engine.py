@@ -131,7 +131,6 @@ class Engine:
     # -- claim ------------------------------------------------------------------------
 
     async def _claim_until_stopped(self, connection: claims.Connection) -> None:
-        await claims.fix_plans(connection)
         self.is_ready = True
         while not self._stopping.is_set():
             self._wake.clear()

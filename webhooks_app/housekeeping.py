@@ -40,7 +40,6 @@ class Housekeeping:
     async def run(self, connection: claims.Connection) -> None:
         """Do the chores every second until cancelled."""
         metrics.engines().set(1)
-        await claims.fix_plans(connection)
         if self._was_interrupted:
             # After an outage: what engines that live have yet to record is not lost.
             await connection.execute(WRITE_NOTHING)

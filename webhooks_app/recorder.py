@@ -101,7 +101,6 @@ class Recorder:
             return
         if self._connection is None or self._connection.closed:
             self._connection = await connect("webhook-record")
-            await claims.fix_plans(self._connection)
         faultpoint("engine.before_record")
         moved = await self._record(self._connection, batch)
         metrics.count_attempts(batch, moved)

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from webhooks_app.claims import Connection
+from webhooks_app.functions import BY_VALUE, Function
 
 # A range and an order that one index alone gives, and ids as an array: so no statistics, however
 # old, make these statements read all attempts or everything that is pending. As in `claims`.
@@ -20,19 +21,29 @@ _UNDER_WAY = """ARRAY(
   WHERE outcome BETWEEN 'pending' AND 'pending' ORDER BY outcome, id DESC)"""
 
 # Who holds a lease has an open attempt: the claim writes both, recording ends both.
-_EXPIRED_LEASES = f"""
-SELECT id, policy, jitter, retry_step, interrupted_count + 1 FROM webhooks_app_webhookmessage
+_EXPIRED_LEASES = Function(
+    "webhooks_expired_leases",
+    "",
+    "TABLE (id bigint, policy float8[], jitter float8, retry_step int, in_a_row int)",
+    f"""
+SELECT id, policy, jitter, retry_step::int, interrupted_count + 1 FROM webhooks_app_webhookmessage
 WHERE id = ANY({_UNDER_WAY}) AND status IS NOT DISTINCT FROM 'pending'
   AND lease_token IS NOT NULL AND lease_expires_at <= now()
 LIMIT 500 FOR UPDATE SKIP LOCKED
-"""  # noqa: S608 - texts of ours
+""",  # noqa: S608 - texts of ours
+)
 
-_RECOVER = """
+_RECOVER = Function(
+    "webhooks_recover",
+    "_rows json",
+    "SETOF bigint",
+    """
 WITH recovered AS (
-  SELECT * FROM json_to_recordset(%s::json) AS r(id bigint, wait float8, step int, is_dead bool)
+  SELECT * FROM json_to_recordset(_rows) AS r(id bigint, wait float8, step int, is_dead bool)
 ), closed AS (
   UPDATE webhooks_app_webhookdelivery delivery SET outcome = 'interrupted'
-  FROM recovered WHERE delivery.message_id = recovered.id AND delivery.outcome = 'pending'
+  FROM recovered WHERE delivery.message_id = recovered.id
+    AND delivery.outcome IS NOT DISTINCT FROM 'pending'
 )
 UPDATE webhooks_app_webhookmessage message SET
   lease_token = NULL, lease_expires_at = NULL, interrupted_count = message.interrupted_count + 1,
@@ -42,30 +53,48 @@ UPDATE webhooks_app_webhookmessage message SET
     ELSE now() + make_interval(secs => recovered.wait) END,
   finished_at = CASE WHEN recovered.is_dead THEN now() END
 FROM recovered WHERE message.id = recovered.id
-"""
+RETURNING message.id
+""",
+    **BY_VALUE,
+)
 
 # Superseded, acknowledged or disabled while an attempt was under way, and then its engine died:
 # nothing is due any more, but the attempt must not look as if it went on for ever.
-_CLOSE_ENDED = f"""
+_CLOSE_ENDED = Function(
+    "webhooks_close_ended",
+    "",
+    "SETOF bigint",
+    f"""
 UPDATE webhooks_app_webhookdelivery SET outcome = 'interrupted'
-WHERE outcome = 'pending' AND message_id = ANY(ARRAY(
+WHERE outcome IS NOT DISTINCT FROM 'pending' AND message_id = ANY(ARRAY(
   SELECT id FROM webhooks_app_webhookmessage
-  WHERE id = ANY({_UNDER_WAY}) AND status <> 'pending'
+  WHERE id = ANY({_UNDER_WAY}) AND status IS DISTINCT FROM 'pending'
     AND (lease_expires_at IS NULL OR lease_expires_at <= now())))
-"""  # noqa: S608 - texts of ours
+RETURNING id
+""",  # noqa: S608 - texts of ours
+)
 
-_EXPIRE_HELD = """
+_EXPIRE_HELD = Function(
+    "webhooks_expire_held",
+    "_max_wait_seconds float8",
+    "SETOF bigint",
+    """
 UPDATE webhooks_app_webhookmessage SET status = 'dead', next_attempt_at = NULL,
   finished_at = now(), last_error_code = 'expired'
-WHERE id IN (
-  SELECT message.id FROM webhooks_app_webhookdestination destination
-  JOIN webhooks_app_webhookmessage message ON message.destination_id = destination.id
-  WHERE destination.held_until > now() AND message.status = 'pending'
-    AND message.lease_token IS NULL
-    AND message.next_attempt_at < now() - make_interval(secs => %s)
-  LIMIT 500 FOR UPDATE OF message SKIP LOCKED)
+WHERE id = ANY(ARRAY(
+  SELECT waiting.id FROM webhooks_app_webhookdestination destination
+  CROSS JOIN LATERAL (
+    SELECT id FROM webhooks_app_webhookmessage
+    WHERE status = 'pending' AND lease_token IS NULL
+      AND next_attempt_at < now() - make_interval(secs => _max_wait_seconds)
+      AND destination_id BETWEEN destination.id AND destination.id
+    ORDER BY destination_id, next_attempt_at LIMIT 500 FOR UPDATE SKIP LOCKED
+  ) waiting
+  WHERE destination.held_until > now()
+  LIMIT 500))
 RETURNING id
-"""
+""",
+)
 
 _DEAD_LETTERS = """
 SELECT message.url, event.subject, event.event_id, event.request_id
@@ -78,26 +107,26 @@ WHERE message.id = ANY(%s) AND message.status = 'dead'
 async def expired_leases(connection: Connection) -> list[tuple[int, list[float], float, int, int]]:
     """Lock messages whose engine died: (id, waits, jitter, step, interruptions in a row)."""
     async with connection.cursor() as cursor:
-        await cursor.execute(_EXPIRED_LEASES)
+        await cursor.execute(_EXPIRED_LEASES.call)
         return list(await cursor.fetchall())
 
 
 async def recover(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Mark the open deliveries of these messages interrupted and put the messages back."""
-    await connection.execute(_RECOVER, [orjson.dumps(rows).decode()])
+    await connection.execute(_RECOVER.call, {"rows": orjson.dumps(rows).decode()})
 
 
 async def close_ended(connection: Connection) -> int:
     """Close what dead engines left open of messages that ended meanwhile; return how many."""
     async with connection.cursor() as cursor:
-        await cursor.execute(_CLOSE_ENDED)
+        await cursor.execute(_CLOSE_ENDED.call)
         return cursor.rowcount
 
 
 async def expire_held(connection: Connection, max_wait_seconds: float) -> list[int]:
     """Give up on messages that waited behind a breaker or a pause for too long."""
     async with connection.cursor() as cursor:
-        await cursor.execute(_EXPIRE_HELD, [max_wait_seconds])
+        await cursor.execute(_EXPIRE_HELD.call, {"max_wait_seconds": max_wait_seconds})
         return [row[0] for row in await cursor.fetchall()]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command, get_commands, load_command_class
-from django.db import connection, connections
+from django.db import connection
 
 from tasks_app import sweep as sweeping
 from tests import factories
@@ -138,14 +138,8 @@ def test_sweep_tasks_repairs_reports_and_yields() -> None:
     with pytest.raises(CommandError) as missing:
         call_command("sweep_tasks")
     assert missing.value.returncode == 1
-    other = connections.create_connection("default")
-    try:
-        with other.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [sweeping._LOCK])
-        with pytest.raises(CommandError) as busy:
-            call_command("sweep_tasks")
-    finally:
-        other.close()
+    with sweeping._alone(), pytest.raises(CommandError) as busy:
+        call_command("sweep_tasks")
     assert busy.value.returncode == 3
     assert connection.is_usable()
 

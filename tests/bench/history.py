@@ -93,13 +93,9 @@ async def _milliseconds(name: str, times: int) -> float:
 async def _connect(name: str) -> Any:
     import psycopg
 
-    from webhooks_app import claims
-
-    connection = await psycopg.AsyncConnection.connect(
-        place.database_url(name), autocommit=True, prepare_threshold=0
+    return await psycopg.AsyncConnection.connect(
+        place.database_url(name), autocommit=True, prepare_threshold=None
     )
-    await claims.fix_plans(connection)
-    return connection
 
 
 def _finish(connection: Any, ids: list[int]) -> None:

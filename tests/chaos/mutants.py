@@ -104,8 +104,8 @@ MUTANTS = (
     Mutant(
         "lease of a claimed message",
         "webhooks_app/claims.py",
-        "    lease_expires_at = now() + make_interval(secs => %(lease)s)",
-        "    lease_expires_at = now() - make_interval(secs => %(lease)s)",
+        "    lease_expires_at = now() + make_interval(secs => _lease_seconds)",
+        "    lease_expires_at = now() - make_interval(secs => _lease_seconds)",
         (*ENGINE, "tests/webhooks/test_races.py"),
     ),
     Mutant(

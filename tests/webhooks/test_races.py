@@ -51,7 +51,6 @@ def claim_all(barrier: threading.Barrier, claimed: list[claims.Claimed]) -> None
 
     async def run() -> None:
         async with await connect("test-claim") as own:
-            await claims.fix_plans(own)
             barrier.wait(10)
             while batch := await _claim(own):
                 claimed.extend(batch)
@@ -260,7 +259,6 @@ def _end(subject: str) -> None:
 def _record(rows: list[dict[str, Any]]) -> None:
     async def run() -> None:
         async with await connect("test-record") as own:
-            await claims.fix_plans(own)  # as the engine does: by id, so in the order of the rows
             await claims.record(own, rows)
 
     asyncio.run(run())

@@ -1,0 +1,43 @@
+"""Are the statements that PostgreSQL plans once there, under the names that the code calls?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+import tasks_app.rows
+import webhooks_app.recovery  # noqa: F401 - both, and what they import, define functions
+from webhooks_app.functions import Function
+
+pytestmark = pytest.mark.django_db
+ROOT = Path(__file__).resolve().parents[2]
+MIGRATIONS = "migrations/0*.py"
+
+
+def test_a_migration_names_every_function_that_the_code_calls() -> None:
+    """A statement that was changed without a migration is red: its digest is another name."""
+    files = [
+        path for app in ("tasks_app", "webhooks_app") for path in (ROOT / app).glob(MIGRATIONS)
+    ]
+    named = "".join(path.read_text() for path in files)
+    assert [name for name in Function.known if f'"{name}"' not in named] == []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT proname FROM pg_proc WHERE proname = ANY(%s)", [[*Function.known]])
+        assert {name for (name,) in cursor.fetchall()} == set(Function.known)
+
+
+def test_settings_of_a_function_end_with_its_call() -> None:
+    """What the planner may not do inside is the business of nobody else on the connection."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, setting FROM pg_settings ORDER BY name")
+        before = cursor.fetchall()
+        cursor.execute(tasks_app.rows._CLAIM.call, _claim())
+        cursor.execute("SELECT name, setting FROM pg_settings ORDER BY name")
+        assert cursor.fetchall() == before
+
+
+def _claim() -> dict[str, object]:
+    token = "00000000-0000-0000-0000-000000000000"
+    return {"task_type": "image_generation", "token": token, "lease_seconds": 30}
