@@ -112,6 +112,17 @@ async def connect(application_name: str) -> psycopg.AsyncConnection[Any]:
     return await psycopg.AsyncConnection.connect(**parameters)
 
 
+async def is_pooled(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Say whether a pooler such as PgBouncer stands between us and the server.
+
+    It names a process of its own at the start; the server's process is asked for.
+    """
+    cursor = await connection.execute("SELECT pg_backend_pid()")
+    row = await cursor.fetchone()
+    assert row is not None
+    return bool(row[0] != connection.pgconn.backend_pid)
+
+
 class DatabaseThread:
     """One thread with a Django connection, for the ORM calls of asyncio code."""
 

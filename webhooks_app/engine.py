@@ -24,7 +24,7 @@ from webhooks_app import claims, signing
 from webhooks_app.attempt_rows import attempt_row, interrupted_row, log_attempt
 from webhooks_app.claims import Claimed
 from webhooks_app.conf import webhook_settings
-from webhooks_app.database import connect, why_unusable
+from webhooks_app.database import connect, is_pooled, why_unusable
 from webhooks_app.destination_paces import DestinationPaces
 from webhooks_app.faults import faultpoint
 from webhooks_app.housekeeping import Housekeeping
@@ -38,6 +38,8 @@ logger = structlog.get_logger(__name__)
 
 #: Without a wake-up the engine looks at least this often.
 IDLE_SECONDS = 1.0
+#: And this often where a pooler stands before the database, which brings no wake-ups.
+POOLED_IDLE_SECONDS = 0.25
 #: No send starts with less than the time-out and this much left on its lease.
 LEASE_RESERVE_SECONDS = 2.0
 DRAIN_SECONDS = 10.0
@@ -62,6 +64,7 @@ class Engine:
         self._sends: dict[asyncio.Task[None], Claimed] = {}
         self._failure: BaseException | None = None
         self._looked_at: datetime | None = None  # by the database's clock
+        self._idle_seconds = IDLE_SECONDS
         self.is_ready = False
 
     @property
@@ -123,6 +126,17 @@ class Engine:
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self, connection: claims.Connection) -> None:
+        if await is_pooled(connection):
+            # To listen is a matter of a session, which a pooler would give to somebody else.
+            self._idle_seconds = POOLED_IDLE_SECONDS
+            logger.info(
+                "A pooler stands before the database: no wake-ups, the engine polls",
+                seconds=POOLED_IDLE_SECONDS,
+            )
+            await connection.close()
+            await self._stopping.wait()
+            return
+        self._idle_seconds = IDLE_SECONDS
         await connection.execute(f"LISTEN {CHANNEL}")
         self._wake.set()  # what was notified before we listened
         async for _ in connection.notifies():
@@ -192,7 +206,8 @@ class Engine:
         if self._wake.is_set():
             return
         self._looked_at, due = await claims.seconds_to_next(connection, self._looked_at)
-        timeout = IDLE_SECONDS if due is None else min(IDLE_SECONDS, max(0.0, due))
+        idle = self._idle_seconds
+        timeout = idle if due is None else min(idle, max(0.0, due))
         try:
             async with asyncio.timeout(timeout):
                 await self._wake.wait()
