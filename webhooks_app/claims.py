@@ -99,6 +99,7 @@ WITH RECURSIVE waiting AS (
 )
 SELECT * FROM loaded
 """,
+    only_if="SELECT FROM webhooks_app_webhookmessage WHERE status = 'pending'",
 )
 
 _RECORD = Function(

@@ -42,18 +42,32 @@ class Function:
     known: ClassVar[dict[str, Function]] = {}
 
     def __init__(
-        self, name: str, arguments: str, returns: str, statement: str, **settings: str
+        self,
+        name: str,
+        arguments: str,
+        returns: str,
+        statement: str,
+        *,
+        only_if: str = "",
+        **settings: str,
     ) -> None:
         """Define it; ``statement`` refers to the arguments, whose names begin with ``_``.
 
         ``call`` takes them by name, without that sign; ``settings`` go beside those of all.
+
+        Args:
+            only_if: a query without whose rows nothing is done. So no plan is made, and kept, while
+                the table is empty: then every index that holds an id costs the same, also one that
+                begins with another column, which would be walked from end to end for each id.
         """
         self.arguments = arguments
         self.statement = statement
         self.settings = _ONE_PLAN | settings
         plan = "".join(f" SET {key} = {value}" for key, value in self.settings.items())
         signature = f"({arguments}) RETURNS {returns} LANGUAGE plpgsql{plan}"
-        body = f"#variable_conflict use_column\nBEGIN\n  RETURN QUERY {statement};\nEND"
+        work = f"RETURN QUERY {statement};"
+        work = f"IF EXISTS ({only_if}) THEN {work} END IF;" if only_if else work
+        body = f"#variable_conflict use_column\nBEGIN\n  {work}\nEND"
         text = f"{signature} AS $function${body}$function$"
         self.name = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         values = [f"{word} => %({word[1:]})s" for word in arguments.split() if word[0] == "_"]

@@ -20,6 +20,8 @@ _UNDER_WAY = """ARRAY(
   SELECT message_id FROM webhooks_app_webhookdelivery
   WHERE outcome BETWEEN 'pending' AND 'pending' ORDER BY outcome, id DESC)"""
 
+_IF_UNDER_WAY = "SELECT FROM webhooks_app_webhookdelivery WHERE outcome = 'pending'"
+
 # Who holds a lease has an open attempt: the claim writes both, recording ends both.
 _EXPIRED_LEASES = Function(
     "webhooks_expired_leases",
@@ -31,6 +33,7 @@ WHERE id = ANY({_UNDER_WAY}) AND status IS NOT DISTINCT FROM 'pending'
   AND lease_token IS NOT NULL AND lease_expires_at <= now()
 LIMIT 500 FOR UPDATE SKIP LOCKED
 """,  # noqa: S608 - texts of ours
+    only_if=_IF_UNDER_WAY,
 )
 
 _RECOVER = Function(
@@ -72,6 +75,7 @@ WHERE outcome IS NOT DISTINCT FROM 'pending' AND message_id = ANY(ARRAY(
     AND (lease_expires_at IS NULL OR lease_expires_at <= now())))
 RETURNING id
 """,  # noqa: S608 - texts of ours
+    only_if=_IF_UNDER_WAY,
 )
 
 _EXPIRE_HELD = Function(

@@ -6,7 +6,6 @@ import asyncio
 import re
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -14,7 +13,7 @@ from django.db import connection
 from tests.plans import plan_of, unguided
 from tests.waiting import wait_until
 from tests.webhooks.running import publish, publish_bulk
-from webhooks_app import claims
+from webhooks_app import claims, recovery
 from webhooks_app.database import connect
 from webhooks_app.functions import Function
 
@@ -73,12 +72,49 @@ def test_claim_walks_the_index_though_the_statistics_saw_an_empty_queue() -> Non
     assert plan.count("Sort  (") == 1, "of the destinations"
 
 
-def test_every_function_is_made_by_a_migration() -> None:
-    """A function whose text changed has a new name, and an old database must get it, too."""
-    root = Path(__file__).resolve().parents[2]
-    texts = [path.read_text() for path in root.glob("*_app/migrations/*.py")]
-    for name in Function.known:
-        assert any(f'"{name}"' in text for text in texts), f"{name}: write a migration"
+def _walks() -> int:
+    """Return how often indexes were read that hold an id behind another column."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT sum(idx_scan) FROM pg_stat_user_indexes WHERE indexrelname IN"
+            " ('message_destination_page', 'event_type_page', 'message_endpoint_page')"
+        )
+        return int(cursor.fetchone()[0])
+
+
+async def _claim_before_and_after(rush: Callable[[], None]) -> int:
+    """Claim on one connection while there is nothing, and again when there is much."""
+    async with await connect("test") as engines:
+        claimed = []
+        for step in (lambda: None, rush, lambda: None):
+            await asyncio.to_thread(step)
+            claimed += await claims.claim(
+                engines,
+                token=uuid.uuid4(),
+                limit=50,
+                default_seats=50,
+                known_seats={},
+                lease_seconds=0,
+            )
+            await recovery.expired_leases(engines)
+            await recovery.close_ended(engines)
+        await engines.execute("SELECT pg_stat_force_next_flush()")
+        await engines.execute("SELECT 1")
+        return len(claimed)
+
+
+def test_an_engine_that_began_with_empty_tables_finds_its_rows_by_id() -> None:
+    """The plan that a connection keeps is not made while all indexes seem to cost nothing."""
+    nothing()
+    before = _walks()
+
+    def fill() -> None:
+        publish_bulk("https://a.example.org/x", 3_000)
+        connection.close()
+
+    assert asyncio.run(_claim_before_and_after(fill)) == 100
+    assert _walks() == before
 
 
 def _hot_updates() -> int:
