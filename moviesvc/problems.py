@@ -27,6 +27,7 @@ from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import is_valid_path
+from django.utils.encoding import escape_uri_path
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
@@ -41,6 +42,10 @@ DATABASE_RETRY_SECONDS = 2
 #: What load balancers, orchestrators and collectors ask.
 PROBED = {"/api/v1/health", "/api/v1/health/ready", "/metrics"}
 _OWN_HOST = urlsplit(settings.PUBLIC_URL).netloc
+#: Characters of an address with its query, and of all headers with their names; the defaults of
+#: most web servers, so that nothing here reads more, whatever stands in front.
+MAX_ADDRESS = 8_192
+MAX_HEADERS = 32_768
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -62,7 +67,7 @@ def problem_body(request: HttpRequest, problem: ApiProblem) -> dict[str, Any]:
         "status": problem.status_code,
         "code": problem.code,
         "detail": problem.text,
-        "instance": request.get_full_path_info().partition("?")[0],
+        "instance": escape_uri_path(request.path_info[:MAX_ADDRESS]),
         "request_id": getattr(request, "request_id", ""),
         "errors": problem.errors,
         **problem.extra,
@@ -110,6 +115,19 @@ def too_large() -> ApiProblem:
     return ApiProblem(413, "too_large", f"A request body may have at most {limit} bytes.")
 
 
+def _too_long_head(request: HttpRequest) -> ApiProblem | None:
+    """Return the refusal of a request whose first lines are too long to be looked at."""
+    given = request.META
+    if len(given["PATH_INFO"]) + len(given.get("QUERY_STRING", "")) > MAX_ADDRESS:
+        detail = f"An address may have at most {MAX_ADDRESS} characters."
+        return ApiProblem(414, "address_too_long", detail)
+    headers = sum(len(name) + len(given[name]) for name in given if name.startswith("HTTP_"))
+    if headers + len(given.get("CONTENT_TYPE", "")) > MAX_HEADERS:
+        detail = f"All headers together may have at most {MAX_HEADERS} characters."
+        return ApiProblem(431, "headers_too_long", detail)
+    return None
+
+
 def _no_database(reason: str) -> ApiProblem:
     seconds = str(DATABASE_RETRY_SECONDS)
     detail = f"{reason} Nothing was changed; try again."
@@ -142,7 +160,8 @@ class ProblemMiddleware:
         if request.path in PROBED:
             # Asked for by address, under whatever Host; our own stands in for the check of hosts.
             request.get_host = lambda: _OWN_HOST  # type: ignore[method-assign]
-        response = self.get_response(request)
+        problem = _too_long_head(request)
+        response = render(request, problem) if problem else self.get_response(request)
         if self._is_foreign(request, response):
             response = _replace(request, response)
         response["X-Request-ID"] = request_id

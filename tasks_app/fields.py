@@ -16,7 +16,9 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from webhooks_app.described import Described, text_pattern
-from webhooks_app.requests import did_you_mean, unknown_names
+from webhooks_app.requests import Items, check_length, did_you_mean, unknown_names
+
+__all__ = ["Items"]  # of the other field library, for those who take their fields from here
 
 #: A request's object as given, and as it comes out of validation.
 Given = Mapping[str, Any]
@@ -24,11 +26,28 @@ Members = dict[str, Any]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: So many characters at most become one by NFC.
+NFC_SHRINKS = 4
+#: Unicode's Stream-Safe Text Format (UAX 15, section 13) allows so many marks on one letter. NFC
+#: sorts them, in a time that grows with the square of their number.
+MAX_MARKS = 30
 
 
 def refuse(code: str, message: str) -> NoReturn:
     """Fail with one of the documented codes."""
     raise ValidationError(ErrorDetail(message, code))
+
+
+def composed(text: str) -> str:
+    """Return the NFC of a text whose length was judged before."""
+    if text.isascii():
+        return text
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character).startswith("M") else 0
+        if marks > MAX_MARKS:
+            refuse("bad_format", f"At most {MAX_MARKS} combining marks may follow one another.")
+    return unicodedata.normalize("NFC", text)
 
 
 class Text(Described, serializers.CharField):
@@ -39,19 +58,24 @@ class Text(Described, serializers.CharField):
         "null": "Must be a string, not null.",
     }
 
-    def __init__(self, *, is_long: bool = False, pattern: str = "", shape: str = "", **kw: Any):
+    def __init__(
+        self,
+        *,
+        max_length: int,
+        is_long: bool = False,
+        pattern: str = "",
+        shape: str = "",
+        **kw: Any,
+    ) -> None:
         self.is_long = is_long
         self.pattern = pattern
         self.shape = shape
-        # Lengths are counted here, after normalisation; the schema is told of them as well.
-        self.longest: int | None = kw.get("max_length")
-        super().__init__(**kw)
+        self.longest = max_length  # counted after normalisation
+        super().__init__(max_length=max_length, **kw)
 
     def schema(self) -> dict[str, Any]:
         """Return the schema of the text before it is normalised."""
-        found: dict[str, Any] = {"type": "string"}
-        if self.longest is not None:
-            found["maxLength"] = self.longest
+        found: dict[str, Any] = {"type": "string", "maxLength": self.longest}
         free = text_pattern(may_be_blank=self.allow_blank, has_lines=self.is_long)
         found["pattern"] = f"^{self.pattern}$" if self.pattern else free
         return found
@@ -60,7 +84,10 @@ class Text(Described, serializers.CharField):
         """Return the normalised text."""
         if not isinstance(data, str):
             refuse("bad_type", "Must be a string.")
-        text = unicodedata.normalize("NFC", data.replace("\r\n", "\n").strip())
+        text = data.strip()
+        code = "bad_format" if self.shape else "too_long"
+        check_length(text, NFC_SHRINKS * self.longest, code, self.shape)
+        text = composed(text.replace("\r\n", "\n"))
         forbidden = _CONTROL_BUT_LINES if self.is_long else _CONTROL
         if forbidden.search(text):
             refuse("bad_format", "May not contain control characters.")
@@ -160,7 +187,8 @@ class Resolution(Text):
         self, *, width: tuple[int, int], height: tuple[int, int], is_even: bool = True, **kw: Any
     ) -> None:
         self.width, self.height, self.is_even = width, height, is_even
-        super().__init__(**kw)
+        shape = "Use WIDTHxHEIGHT in pixels, for example 1920x1080."
+        super().__init__(max_length=11, shape=shape, **kw)
 
     MOST_PIXELS = 8_294_400
 
@@ -173,7 +201,7 @@ class Resolution(Text):
         text = super().to_internal_value(data)
         match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text, re.ASCII)
         if match is None:
-            refuse("bad_format", "Use WIDTHxHEIGHT in pixels, for example 1920x1080.")
+            refuse("bad_format", self.shape)
         width, height = int(match[1]), int(match[2])
         for name, size, (least, most) in (
             ("width", width, self.width),
@@ -186,23 +214,6 @@ class Resolution(Text):
         if width * height > self.MOST_PIXELS:
             refuse("out_of_range", f"At most {self.MOST_PIXELS} pixels in all.")
         return text
-
-
-class Items(serializers.ListField):
-    """A list with at most ``most`` items."""
-
-    def __init__(self, *, most: int, **kw: Any) -> None:
-        self.most = most
-        # For the schema; the validator that DRF adds is never reached.
-        super().__init__(max_length=most, **kw)
-
-    def to_internal_value(self, data: Any) -> list[Any]:
-        """Return the validated items."""
-        if not isinstance(data, list):
-            refuse("bad_type", "Must be a list.")
-        if len(data) > self.most:
-            refuse("too_long", f"At most {self.most} items.")
-        return list(super().to_internal_value(data))
 
 
 class FreeObject(Described, serializers.Field[Any, Any, Any, Any]):

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db.models import QuerySet
-from rest_framework import serializers
 
 from tasks_app.authentication import Access, scoped
 from tasks_app.models import Task, TaskStatus
@@ -16,7 +15,7 @@ from tasks_app.serializers import moment
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.problems import not_found
-from webhooks_app.requests import Moment, PageQuery, ProjectId, TimeCursor
+from webhooks_app.requests import Choice, Moment, PageQuery, ProjectId, TimeCursor
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -40,8 +39,8 @@ class TaskFilters(PageQuery):
     """The query string of a project's list of tasks."""
 
     cursor = TimeCursor()
-    status = serializers.ChoiceField(TaskStatus.values, required=False)
-    task_type = serializers.ChoiceField(list(TASK_TYPES), required=False)
+    status = Choice(TaskStatus.values, required=False)
+    task_type = Choice(list(TASK_TYPES), required=False)
     created_after = Moment(required=False)
     created_before = Moment(required=False)
 

@@ -122,8 +122,8 @@ class SceneData(StrictSerializer):
 
     prompt = Text(max_length=4000, is_long=True, required=False)
     negative_prompt = Text(max_length=2000, is_long=True, allow_blank=True, default="")
-    scene = Text(pattern=_SLATE, shape=_SLATE_SHAPE, default="SC01")
-    shot = Text(pattern=_SLATE, shape=_SLATE_SHAPE, default="SH010")
+    scene = Text(max_length=32, pattern=_SLATE, shape=_SLATE_SHAPE, default="SC01")
+    shot = Text(max_length=32, pattern=_SLATE, shape=_SLATE_SHAPE, default="SH010")
     dialogue = Items(child=DialogueLine(), most=10, default=list)
     reference_images = Items(child=Reference(max_length=2048), most=4, default=list)
 
@@ -249,7 +249,10 @@ class AudioData(StrictSerializer):
         help_text="narrator_female, lower_female, male, deep_male, old, or one of the provider's.",
     )
     language = Text(
-        pattern=_LANGUAGE, shape="Use a language tag, for example en or en-GB.", default="en"
+        max_length=11,
+        pattern=_LANGUAGE,
+        shape="Use a language tag, for example en or en-GB.",
+        default="en",
     )
 
 

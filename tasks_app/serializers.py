@@ -73,7 +73,9 @@ class PriorityField(Choice):
 class SubmitRequest(StrictSerializer):
     """The body of ``POST tasks/submit``; ``task_data`` is the business of `schemas`."""
 
-    project_id = Text(pattern=PROJECT_ID, shape="Use 1 to 100 letters, digits, '_' or '-'.")
+    project_id = Text(
+        max_length=100, pattern=PROJECT_ID, shape="Use 1 to 100 letters, digits, '_' or '-'."
+    )
     task_type = Choice(list(TASK_TYPES))
     callback_url = CallbackUrl(max_length=2048, required=False)
     task_data = FreeObject()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from rest_framework import serializers
-
 from webhooks_app import replay
 from webhooks_app.message_filters import ANY_STATUS, MessageFilters
 from webhooks_app.models import DeliveryOutcome, MessageStatus
 from webhooks_app.requests import (
     BIGGEST_NUMBER,
     CallbackUrl,
+    Choice,
     Flag,
+    Items,
     Moment,
     Number,
     PageQuery,
@@ -35,7 +35,7 @@ class _Conditions(StrictSerializer):
     host = Text(required=False, max_length=253, help_text="The receiver's host name.")
     event_type = Text(required=False, max_length=60)
     status_code = Whole(required=False, min_value=100, max_value=999)
-    error_code = serializers.ChoiceField(ERROR_CODES, required=False)
+    error_code = Choice(ERROR_CODES, required=False)
     since = Moment(required=False, help_text="Written at or after this time.")
     until = Moment(required=False, help_text="Written before this time.")
 
@@ -43,27 +43,25 @@ class _Conditions(StrictSerializer):
 class MessageQuery(PageQuery, _Conditions):
     """The query string of the list of messages."""
 
-    status = serializers.ChoiceField(STATUSES, required=False)
+    status = Choice(STATUSES, required=False)
 
 
 class DeliveryQuery(PageQuery, _Conditions):
     """The query string of the list of attempts; the times are when they started."""
 
-    outcome = serializers.ChoiceField(DeliveryOutcome.choices, required=False)
+    outcome = Choice(DeliveryOutcome.choices, required=False)
     message_id = Whole(required=False, min_value=1, max_value=BIGGEST_NUMBER)
 
 
 class ReplayFilter(_Conditions):
     """Which messages a bulk replay means; all conditions must hold."""
 
-    status = serializers.ChoiceField(
+    status = Choice(
         STATUSES,
         required=False,
         help_text="`dead` unless given; with `ids`, any.",
     )
-    ids = serializers.ListField(
-        child=Whole(min_value=1, max_value=BIGGEST_NUMBER), required=False, max_length=1_000
-    )
+    ids = Items(child=Whole(min_value=1, max_value=BIGGEST_NUMBER), required=False, most=1_000)
 
 
 class ReplayOneRequest(StrictSerializer):

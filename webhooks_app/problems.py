@@ -58,11 +58,39 @@ class ApiProblem(APIException):
         self.extra = dict(extra or {})
 
 
+#: What one answer holds at most; its detail says how many problems more there are.
+MAX_PROBLEMS = 20
+MAX_SUGGESTIONS = 5
+MAX_SHOWN = 100  # characters of a name that the client made up
+SUGGESTION = " Did you mean "
+
+
+class Code(str):
+    """The code of a problem that stands for ``number`` of its kind, which nobody will read."""
+
+    number = 1
+
+    @classmethod
+    def of_many(cls, code: str, number: int) -> Code:
+        """Return the code that stands for so many."""
+        many = cls(code)
+        many.number = number
+        return many
+
+
 def invalid(errors: Sequence[FieldProblem]) -> ApiProblem:
-    """Return the 422 that lists every field error."""
-    count = len(errors)
+    """Return the 422 that lists the field errors, as many as an answer holds."""
+    count = sum(getattr(error["code"], "number", 1) for error in errors)
+    listed = list(errors[:MAX_PROBLEMS])
     detail = "1 field is not valid." if count == 1 else f"{count} fields are not valid."
-    return ApiProblem(422, "invalid", detail, title="The request is not valid", errors=errors)
+    if count > len(listed):
+        detail += f" The first {len(listed)} are listed; there are {count - len(listed)} more."
+    suggested = 0
+    for place, error in enumerate(listed):
+        suggested += SUGGESTION in error["message"]
+        if suggested > MAX_SUGGESTIONS:
+            listed[place] = {**error, "message": error["message"].partition(SUGGESTION)[0]}
+    return ApiProblem(422, "invalid", detail, title="The request is not valid", errors=listed)
 
 
 def not_found() -> ApiProblem:
@@ -104,7 +132,7 @@ def field_problems(detail: Any, pointer: str = "") -> list[FieldProblem]:
             if item
         ]
     else:
-        code = str(detail.code) if isinstance(detail, ErrorDetail) else "invalid"
+        code = (detail.code if isinstance(detail, ErrorDetail) else None) or "invalid"
         return [{"pointer": pointer, "code": _CODES.get(code, code), "message": str(detail)}]
     return [problem for path, value in pairs for problem in field_problems(value, path)]
 
@@ -112,5 +140,6 @@ def field_problems(detail: Any, pointer: str = "") -> list[FieldProblem]:
 def _step(pointer: str, key: Any) -> str:
     if key == "non_field_errors":
         return pointer
-    escaped = str(key).replace("~", "~0").replace("/", "~1")  # RFC 6901
+    name = key if isinstance(key, int) or len(key) <= MAX_SHOWN else f"{key[:MAX_SHOWN]}…"
+    escaped = str(name).replace("~", "~0").replace("/", "~1")  # RFC 6901
     return f"{pointer}/{escaped}"

@@ -19,7 +19,15 @@ from webhooks_app.conf import webhook_settings
 from webhooks_app.described import Described, text_pattern
 from webhooks_app.egress import EgressDenied, check_url
 from webhooks_app.pagination import BY_TIME, NEWEST_FIRST, Order
-from webhooks_app.problems import FieldProblem, field_problems, invalid, not_found
+from webhooks_app.problems import (
+    MAX_PROBLEMS,
+    SUGGESTION,
+    Code,
+    FieldProblem,
+    field_problems,
+    invalid,
+    not_found,
+)
 from webhooks_app.retry import MAX_WAIT_SECONDS, MAX_WAITS, resolve_policy
 
 PROJECT_ID = r"[A-Za-z0-9_-]{1,100}"
@@ -36,8 +44,24 @@ def refuse(code: str, message: str) -> ValidationError:
     return ValidationError(ErrorDetail(message, code))
 
 
+def check_length(text: str, longest: int, code: str = "too_long", message: str = "") -> None:
+    """Refuse a text that is too long to be looked at.
+
+    The first thing that is done with every text of a client: to normalise, search, compare or
+    parse one may take a time that grows with the square of its length.
+    """
+    if len(text) > longest:
+        raise refuse(code, message or f"At most {longest} characters.")
+
+
 class Text(Described, serializers.CharField):
     """A string, not something like one; one line without control characters."""
+
+    shape = ""  # what to say of every text that has not the form of this field
+
+    def __init__(self, *, max_length: int, **kwargs: Any) -> None:
+        self.longest = max_length
+        super().__init__(max_length=max_length, **kwargs)
 
     def schema(self) -> dict[str, Any]:
         """Return the schema of the text before it is trimmed."""
@@ -45,14 +69,15 @@ class Text(Described, serializers.CharField):
             "type": "string",
             "pattern": text_pattern(may_be_blank=self.allow_blank),
         }
-        if self.max_length is not None:
-            found["maxLength"] = self.max_length
+        found["maxLength"] = self.longest
         return found
 
     def to_internal_value(self, data: Any) -> str:
         """Return the text, trimmed."""
         if not isinstance(data, str):
             raise refuse("bad_type", "Must be a string.")
+        code = "bad_format" if self.shape else "too_long"
+        check_length(data.strip(), self.longest, code, self.shape)
         text = str(super().to_internal_value(data))
         if _CONTROL.search(text):
             raise refuse("bad_format", "May not contain control characters.")
@@ -61,6 +86,8 @@ class Text(Described, serializers.CharField):
 
 class ProjectId(Text):
     """The id of a project."""
+
+    shape = "Use 1 to 100 letters, digits, '_' or '-'."
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_length=100, **kwargs)
@@ -73,7 +100,7 @@ class ProjectId(Text):
         """Return the id."""
         text = super().to_internal_value(data)
         if not re.fullmatch(PROJECT_ID, text):
-            raise refuse("bad_format", "Use 1 to 100 letters, digits, '_' or '-'.")
+            raise refuse("bad_format", self.shape)
         return text
 
 
@@ -134,15 +161,56 @@ class Flag(serializers.BooleanField):
 class Moment(serializers.DateTimeField):
     """A time as RFC 3339; UTC where it names no zone."""
 
+    LONGEST = 64
+
     def to_internal_value(self, value: Any) -> Any:
         """Return the time."""
         if not isinstance(value, str):
             raise refuse("bad_type", "Must be a string.")
+        message = "Use RFC 3339, for example 2025-01-15T10:35:30Z."
+        check_length(value, self.LONGEST, "bad_format", message)
         try:
             return super().to_internal_value(value)
         except (ValidationError, ValueError, OverflowError):
-            message = "Use RFC 3339, for example 2025-01-15T10:35:30Z."
             raise refuse("bad_format", message) from None
+
+
+class Choice(serializers.ChoiceField):
+    """One of a few words. DRF's own would repeat in its message whatever was sent."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the word, or say which ones there are."""
+        if isinstance(data, str) and data in self.choices:
+            return data
+        raise refuse("not_allowed", f"Must be one of: {', '.join(map(str, self.choices))}.")
+
+
+class Uuid(serializers.UUIDField):
+    """A UUID. DRF's own would repeat in its message whatever was sent."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the UUID."""
+        if not isinstance(data, str):
+            raise refuse("bad_type", "Must be a string.")
+        check_length(data, 45, "bad_format", "Must be a UUID.")  # as a URN
+        return super().to_internal_value(data)
+
+
+class Items(serializers.ListField):
+    """A list with at most ``most`` items, counted before anything in it is looked at."""
+
+    def __init__(self, *, most: int, **kwargs: Any) -> None:
+        self.most = most
+        # For the schema; the validator that DRF adds comes after the items.
+        super().__init__(max_length=most, **kwargs)
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        """Return the validated items."""
+        if not isinstance(data, list):
+            raise refuse("bad_type", "Must be a list.")
+        if len(data) > self.most:
+            raise refuse("too_long", f"At most {self.most} items.")
+        return list(super().to_internal_value(data))
 
 
 class RetryPolicy(Described, serializers.Field[Any, Any, Any, Any]):
@@ -187,7 +255,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         Raises:
             ValidationError: with the errors of all fields, unknown names among them.
         """
-        errors: dict[str, Any] = unknown_names(data, self.fields) if _is_object(data) else {}
+        errors: dict[str, Any] = unknown_names(data, dict(self.fields)) if _is_object(data) else {}
         try:
             values = super().to_internal_value(data)
         except ValidationError as error:
@@ -211,7 +279,8 @@ class Cursor(Text):
     order: Order = NEWEST_FIRST
 
     def __init__(self) -> None:
-        super().__init__(required=False, help_text="`next_cursor` of the page before.")
+        text = "`next_cursor` of the page before."
+        super().__init__(max_length=64, required=False, help_text=text)
 
     def schema(self) -> dict[str, Any]:
         """Return the form: every text of it is a place."""
@@ -243,20 +312,32 @@ def _is_object(data: Any) -> bool:
     return isinstance(data, Mapping)
 
 
+#: Longer words are no slips of the pen; the longest that is known has 25 characters.
+MAX_WORD = 40
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return `` Did you mean "x"?``, or nothing when no known word is near."""
-    near = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.6)
-    return f' Did you mean "{near[0]}"?' if near else ""
+    if len(word) > MAX_WORD:
+        return ""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f'{SUGGESTION}"{near[0]}"?' if near else ""
 
 
-def unknown_names(given: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
-    """Return an error for each name that is not known, with the nearest one that is."""
+def unknown_names(given: Iterable[str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an error for each name that is not known, with the nearest one that is.
+
+    Those beyond `MAX_PROBLEMS`, which no answer lists, are only counted.
+    """
     names = list(known)
+    unknown = [name for name in given if name not in known]
     errors: dict[str, Any] = {}
-    for name in given:
-        if name not in names:
-            message = f"There is no such field.{did_you_mean(str(name), names)}"
-            errors[name] = [ErrorDetail(message, "unknown_field")]
+    for name in unknown[:MAX_PROBLEMS]:
+        message = f"There is no such field.{did_you_mean(str(name), names)}"
+        errors[name] = [ErrorDetail(message, "unknown_field")]
+    if rest := len(unknown) - len(errors):
+        code = Code.of_many("unknown_field", rest)
+        errors["non_field_errors"] = [ErrorDetail(f"{rest} more are not known.", code)]
     return errors
 
 

@@ -111,7 +111,7 @@ class Policy:
             raise ValueError(f"a retry policy has at most {MAX_WAITS} waits")
         for wait in self.waits:
             if isinstance(wait, bool) or not isinstance(wait, int | float):
-                raise ValueError(f"a wait is a number of seconds, not {wait!r}")
+                raise ValueError(f"a wait is a number of seconds, not {wait!r:.40}")
             if not 0 <= wait <= MAX_WAIT_SECONDS:  # also refuses NaN
                 raise ValueError(f"a wait is 0 to {MAX_WAIT_SECONDS:.0f} seconds, not {wait!r}")
         if not 0 <= self.jitter <= 1:

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -21,6 +20,7 @@ from webhooks_app.problems import ApiProblem, not_found
 from webhooks_app.requests import (
     CallbackUrl,
     Flag,
+    Items,
     PageQuery,
     ProjectId,
     RetryPolicy,
@@ -67,8 +67,8 @@ class EndpointChange(StrictSerializer):
     """What can be changed on an endpoint."""
 
     url = CallbackUrl()
-    event_types = serializers.ListField(
-        child=EventType(max_length=60), required=False, max_length=20, help_text="Empty: all."
+    event_types = Items(
+        child=EventType(max_length=60), required=False, most=20, help_text="Empty: all."
     )
     description = Text(required=False, allow_blank=True, max_length=200)
     retry_policy = RetryPolicy(required=False, allow_null=True)

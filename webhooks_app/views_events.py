@@ -16,6 +16,7 @@ from webhooks_app.access import scope_of
 from webhooks_app.models import WebhookEvent, WebhookMessage
 from webhooks_app.pagination import OLDEST_FIRST, page_of, page_response, read_page
 from webhooks_app.requests import (
+    Items,
     PageQuery,
     ProjectId,
     StrictSerializer,
@@ -38,9 +39,7 @@ class EventQuery(PageQuery):
 class AcknowledgeRequest(StrictSerializer):
     """Which events have been dealt with."""
 
-    ids = serializers.ListField(
-        child=Text(max_length=64), min_length=1, max_length=MAX_ACKNOWLEDGED
-    )
+    ids = Items(child=Text(max_length=64), min_length=1, most=MAX_ACKNOWLEDGED)
 
 
 ACKNOWLEDGED = inline_serializer(

@@ -22,6 +22,7 @@ from webhooks_app.requests import (
     ProjectId,
     QuerySerializer,
     StrictSerializer,
+    Uuid,
     read_body,
     read_query,
 )
@@ -35,14 +36,14 @@ class SecretQuery(QuerySerializer):
     """Whose secret: a project's, or that of one of its endpoints."""
 
     project_id = ProjectId(required=False, help_text="Only for a key bound to no project.")
-    endpoint_id = serializers.UUIDField(required=False)
+    endpoint_id = Uuid(required=False)
 
 
 class RotateRequest(StrictSerializer):
     """The body of a rotation."""
 
     project_id = ProjectId(required=False, help_text="Only for a key bound to no project.")
-    endpoint_id = serializers.UUIDField(required=False)
+    endpoint_id = Uuid(required=False)
     overlap_seconds = Number(
         required=False,
         default=stored_secrets.OVERLAP_SECONDS,

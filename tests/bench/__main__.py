@@ -26,6 +26,7 @@ FIGURES = {
     "P10": "crowds:p10",
     "P11": "film:p11",
     "P12": "queue:p12",
+    "P15": "rude:p15",
 }
 
 
