@@ -1,4 +1,7 @@
-"""From where may the admin be seen? From ADMIN_ALLOW_NETWORKS; elsewhere it does not exist."""
+"""From where may the admin be seen? From ADMIN_ALLOW_NETWORKS; elsewhere it does not exist.
+
+And for how much may it search at once: every word is looked for in every column.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,12 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 
-from moviesvc.problems import nothing_here
+from moviesvc.problems import nothing_here, render
 from tasks_app import throttling
+from webhooks_app.problems import ApiProblem
+
+MAX_SEARCH = 200
+MAX_WORDS = 12
 
 
 def is_in(networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network], text: str) -> bool:
@@ -32,9 +39,16 @@ class AdminNetwork:
         is_admin = request.path.startswith(settings.ADMIN_PREFIX.rstrip("/"))
         if is_admin and not self._is_welcome(request):
             return nothing_here(request)
+        if is_admin and not _is_searchable(request.GET.get("q", "")):
+            detail = f"A search takes at most {MAX_SEARCH} characters and {MAX_WORDS} words."
+            return render(request, ApiProblem(400, "search_too_long", detail))
         return self.get_response(request)
 
     @staticmethod
     def _is_welcome(request: HttpRequest) -> bool:
         networks = settings.ADMIN_ALLOW_NETWORKS
         return not networks or is_in(networks, throttling.client_address(request))
+
+
+def _is_searchable(text: str) -> bool:
+    return len(text) <= MAX_SEARCH and len(text.split()) <= MAX_WORDS

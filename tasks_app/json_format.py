@@ -39,6 +39,7 @@ _UTF8 = frozenset({"", "utf-8", "utf8"})
 _NOT_UTF8 = "The body is not UTF-8. Send JSON as UTF-8, with or without a byte order mark."
 # Strings, closed or not, and all else but brackets; possessive, to read hostile input once.
 _NO_BRACKETS = re.compile(r'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)++', re.DOTALL)
+_OPENINGS = re.compile(r"[\[{]+")
 # Only through these escapes can a NUL or half of a surrogate pair get into a decoded string.
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
@@ -59,9 +60,7 @@ def parse(text: str) -> Any:
     Raises:
         TooLong: before any value is read. ValueError: with a sentence that says why it is none.
     """
-    _check_depth(text)
-    if sum(map(text.count, ",[{")) > MAX_SIGNS:
-        raise TooLong(f"A request body may hold at most {MAX_SIGNS} values.")
+    _check_size(text)
     start = _skip(text, 0)
     value = _parse_members(text, start) if text[start : start + 1] == "{" else _DECODER.decode(text)
     if _SUSPECT.search(text):
@@ -69,15 +68,20 @@ def parse(text: str) -> Any:
     return value
 
 
-def _check_depth(text: str) -> None:
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return
-    brackets = _NO_BRACKETS.sub("", text)
+def _check_size(text: str) -> None:
+    """Judge depth and number of values by the signs alone; what cannot be read needs no reading."""
+    openings = text.count("[") + text.count("{")
+    brackets = _NO_BRACKETS.sub("", text) if openings > MAX_DEPTH else ""
+    too_deep = f"The document is nested deeper than {MAX_DEPTH} levels, or a bracket is not closed."
+    if brackets and _OPENINGS.fullmatch(brackets[: MAX_DEPTH + 1]):
+        raise ValueError(too_deep)
+    if openings + text.count(",") > MAX_SIGNS:
+        raise TooLong(f"A request body may hold at most {MAX_SIGNS} values.")
     for _ in range(MAX_DEPTH):  # each round takes the innermost level away
         brackets = brackets.replace("[]", "").replace("{}", "")
-    if brackets:
-        text = f"The document is nested deeper than {MAX_DEPTH} levels, or a bracket is not closed."
-        raise ValueError(text)
+        if not brackets:
+            return
+    raise ValueError(too_deep)
 
 
 def _parse_members(text: str, at: int) -> Any:

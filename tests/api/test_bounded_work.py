@@ -106,7 +106,7 @@ def test_a_long_name_is_cut_in_the_answer(api: Client) -> None:
 
 def test_texts_of_many_scripts_stay_legal(api: Client) -> None:
     """What is within its length once it is NFC is taken, however it was written."""
-    texts = ["e\u0301" * 4_000, "\u1100\u1161\u11a8" * 4_000, "a" + "\u0301" * 30]
+    texts = ["e\u0301" * 4_000, "\u1100\u1161\u11a8" * 3_000, "a" + "\u0301" * 30]
     for text in [*texts, " " * 20_000 + "a"]:
         body = {**SEED_REQUEST, "task_data": {"prompt": text}}
         answer = api.post(SUBMIT, body, content_type="application/json")
