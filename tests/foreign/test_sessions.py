@@ -23,7 +23,7 @@ from webhooks_app.stored_secrets import get_or_create
 ROOT = Path(__file__).resolve().parents[2]
 #: What stays on a session when its statement has ended.
 STAYS = re.compile(
-    r"^\s*SET (?!LOCAL\b)|set_config\([^)]*,\s*false|pg_(try_)?advisory_lock(_shared)?\("
+    r"^\s*SET (?=\w)(?!LOCAL\b)|set_config\([^)]*,\s*false|pg_(try_)?advisory_lock(_shared)?\("
     r"|^\s*(LISTEN|PREPARE|DECLARE|LOAD) |CREATE (TEMP|TEMPORARY) |ON COMMIT PRESERVE"
 )
 
