@@ -1,4 +1,7 @@
-"""Which figures are measured? All, or those that ONLY names; `QUICK=1` measures less of each."""
+"""Which figures are measured? All, or those that ONLY names; `QUICK=1` measures less of each.
+
+`BENCH_SERVER=stock` measures on Debian's PostgreSQL as `initdb` leaves it, over TCP.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ FIGURES = {
     "P10": "crowds:p10",
     "P11": "film:p11",
     "P12": "queue:p12",
+    "P14": "processor:p14",
     "P15": "rude:p15",
+    "P17": "processor:p17",
 }
 
 

@@ -5,9 +5,11 @@ Nothing here imports Django before `prepare` has set the environment that the se
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +19,9 @@ from moviesvc import embedded
 
 ROOT = Path(__file__).resolve().parents[2]
 SCOPE = "bench"
+#: What runs until this process ends.
+_servers = ExitStack()
+atexit.register(_servers.close)
 #: Ours may not reach the environment of the processes that are measured.
 _CLEARED = ("PG", "WEBHOOK", "TASK_", "DJANGO_", "PUBLIC_URL", "ALLOWED_HOSTS", "FAULT")
 
@@ -55,7 +60,7 @@ def prepare() -> None:
     for name in [key for key in os.environ if key.startswith(_CLEARED)]:
         del os.environ[name]
     os.environ |= {
-        "DATABASE_URL": embedded.postgres(var),
+        "DATABASE_URL": _start_database(var),
         "REDIS_URL": embedded.redis(var),
         "EMBEDDED": "off",
         "VAR_DIR": str(var),
@@ -70,6 +75,18 @@ def prepare() -> None:
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
+
+
+def _start_database(var: Path) -> str:
+    """Return the embedded server's URL; with ``BENCH_SERVER=stock`` that of Debian's, untuned."""
+    if os.environ.get("BENCH_SERVER") != "stock":
+        return embedded.postgres(var)
+    from tests.foreign import postgres
+
+    server = _servers.enter_context(postgres.running("debian"))
+    url = server.make_database(embedded.DATABASE)
+    server.execute(f"ALTER ROLE {postgres.ROLE} CREATEDB")
+    return f"{url}?connect_timeout=5"
 
 
 def set_up_django() -> None:
