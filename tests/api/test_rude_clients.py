@@ -120,12 +120,14 @@ def test_six_hundred_rude_clients_keep_nobody_out(
     server: WebServer, api_key: str, film: str
 ) -> None:
     """Bodies, files and heads that nobody goes on with, all at once: then each is cut off."""
+    # A second, but on a machine that does other things as well no less than it takes without them.
+    bound = max(1.0, 3 * slowest_of_a_hundred(server, api_key))
     with crowd(server, silent_body(api_key), download(film), HALF_HEAD):
         assert server.call("GET", "/api/v1/health").status == 200, "behind 200 films"
-        assert slowest_of_a_hundred(server, api_key) < 1
+        assert slowest_of_a_hundred(server, api_key) < bound
         assert open_connections(server) >= 3 * RUDE, "measured too late"
         wait_until(lambda: not open_connections(server), timeout=4 * DEADLINE)
-    assert slowest_of_a_hundred(server, api_key) < 1
+    assert slowest_of_a_hundred(server, api_key) < bound
 
 
 def test_a_steady_reader_and_a_steady_sender_are_not_cut_off(
