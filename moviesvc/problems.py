@@ -46,8 +46,8 @@ _OWN_HOST = urlsplit(settings.PUBLIC_URL).netloc
 #: most web servers, so that nothing here reads more, whatever stands in front.
 MAX_ADDRESS = 8_192
 MAX_HEADERS = 32_768
-#: A browser sends ours alone, of a few hundred; reading thousands of quotes takes seconds.
-MAX_COOKIES = 4_096
+#: Backslashes times characters; 0.05 s of `http.cookies._unquote`, before Python 3.11.10, 3.12.6.
+MAX_COOKIE_ESCAPES = 8_000_000
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -127,9 +127,9 @@ def _too_long_head(request: HttpRequest) -> ApiProblem | None:
     if headers + len(given.get("CONTENT_TYPE", "")) > MAX_HEADERS:
         detail = f"All headers together may have at most {MAX_HEADERS} characters."
         return ApiProblem(431, "headers_too_long", detail)
-    if len(given.get("HTTP_COOKIE", "")) > MAX_COOKIES:
-        detail = f"Cookies may have at most {MAX_COOKIES} characters."
-        return ApiProblem(431, "headers_too_long", detail)
+    cookies = given.get("HTTP_COOKIE", "")
+    if cookies.count("\\") * len(cookies) > MAX_COOKIE_ESCAPES:
+        return ApiProblem(431, "headers_too_long", "The cookies hold too many backslashes.")
     return None
 
 

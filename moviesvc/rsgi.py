@@ -36,6 +36,8 @@ SMALL_BYTES = 64 * 1024
 SLOWEST_RATE = 16 * 1024
 #: How many larger bodies one process receives at once; each may take a megabyte of memory.
 LARGE_BODIES = 64
+#: Django parses this header before any of its middleware, in a time that grows with its length.
+LONGEST_CONTENT_TYPE = 1_024
 #: What stands for a header's value that is not ASCII: it is there, and nobody accepts it.
 UNREADABLE = "\xef\xbf\xbd"
 
@@ -122,6 +124,9 @@ class Front:
         """Answer one request."""
         environ = self._environ(scope)
         try:
+            if len(environ.get("CONTENT_TYPE", "")) > LONGEST_CONTENT_TYPE:
+                detail = f"A Content-Type may have at most {LONGEST_CONTENT_TYPE} characters."
+                raise Refused(431, "headers_too_long", detail)
             if scope.method not in BODILESS_METHODS:
                 await self._take_body(environ, protocol)
         except Refused as refusal:
