@@ -211,6 +211,15 @@ def test_odd_search_finds_nothing(name: str, term: str, admin_client: Client) ->
     assert answer.status_code == 200
 
 
+def test_a_search_for_too_many_words_says_how_many_it_takes(admin_client: Client) -> None:
+    """Shows that thousands of words, each of them looked for in every column, are refused."""
+    address = page("webhooks_app_webhookmessage_changelist")
+    assert admin_client.get(address, {"q": "a " * 12}).status_code == 200
+    answer = admin_client.get(address, {"q": "a " * 13})
+    assert answer.status_code == 400
+    assert b"Search for 12 words at most" in answer.content
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -11,6 +11,7 @@ import pytest
 from tasks_app import redis_gate
 from tests import processes
 from tests.foreign import redis as foreign
+from tests.waiting import wait_until
 
 
 def why(url: str) -> redis_gate.Fault:
@@ -53,13 +54,18 @@ def test_plain_redis_on_a_tls_url_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(100)
-                connection.sendall(b"-ERR unknown command\r\n")
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(100)
+                    connection.sendall(b"-ERR unknown command\r\n")
 
         threading.Thread(target=answer, daemon=True).start()
-        assert why(f"rediss://127.0.0.1:{listener.getsockname()[1]}/0").code == "tls_failed"
+        url = f"rediss://127.0.0.1:{listener.getsockname()[1]}/0"
+        wait_until(lambda: why(url).code == "tls_failed")
 
 
 @pytest.mark.django_db

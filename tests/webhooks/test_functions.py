@@ -35,7 +35,9 @@ def test_settings_of_a_function_end_with_its_call() -> None:
         before = cursor.fetchall()
         cursor.execute(tasks_app.rows._CLAIM.call, _claim())
         cursor.execute("SELECT name, setting FROM pg_settings ORDER BY name")
-        assert cursor.fetchall() == before
+        after = [row for row in cursor.fetchall() if not row[0].startswith("plpgsql.")]
+    # The language brings settings of its own when it is loaded.
+    assert after == [row for row in before if not row[0].startswith("plpgsql.")]
 
 
 def _claim() -> dict[str, object]:
