@@ -38,6 +38,7 @@ SLOWEST_RATE = 16 * 1024
 LARGE_BODIES = 64
 #: Django parses this header before any of its middleware, in a time that grows with its length.
 LONGEST_CONTENT_TYPE = 1_024
+CONTENT_TYPE = "CONTENT_TYPE"
 #: What stands for a header's value that is not ASCII: it is there, and nobody accepts it.
 UNREADABLE = "\xef\xbf\xbd"
 
@@ -124,7 +125,7 @@ class Front:
         """Answer one request."""
         environ = self._environ(scope)
         try:
-            if len(environ.get("CONTENT_TYPE", "")) > LONGEST_CONTENT_TYPE:
+            if len(environ.get(CONTENT_TYPE, "")) > LONGEST_CONTENT_TYPE:
                 detail = f"A Content-Type may have at most {LONGEST_CONTENT_TYPE} characters."
                 raise Refused(431, "headers_too_long", detail)
             if scope.method not in BODILESS_METHODS:
@@ -289,7 +290,7 @@ def _add_headers(environ: dict[str, Any], headers: Any) -> None:
             values = headers.get_all(name)
             joined = ("; " if name == "cookie" else ",").join(values) if values else UNREADABLE
             environ["HTTP_" + name.upper().replace("-", "_")] = joined
-    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+    for name in (CONTENT_TYPE, "CONTENT_LENGTH"):
         if (value := environ.pop(f"HTTP_{name}", None)) is not None:
             environ[name] = value
 
