@@ -16,6 +16,8 @@ from tasks_app import throttling
 from webhooks_app.problems import ApiProblem
 
 MAX_WORDS = 12
+#: Of any other parameter: a list repeats them all in the link of every filter and column.
+MAX_VALUE = 1_000
 
 
 def is_in(networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network], text: str) -> bool:
@@ -38,9 +40,13 @@ class AdminNetwork:
         is_admin = request.path.startswith(settings.ADMIN_PREFIX.rstrip("/"))
         if is_admin and not self._is_welcome(request):
             return nothing_here(request)
+        query = request.GET.lists() if is_admin else ()
         if is_admin and len(request.GET.get("q", "").split()) > MAX_WORDS:
             text = f"Search for {MAX_WORDS} words at most: each is looked for in every column."
             return render(request, ApiProblem(400, "too_many_words", text))
+        if any(len(value) > MAX_VALUE for name, given in query if name != "q" for value in given):
+            text = f"A parameter of an address here has at most {MAX_VALUE} characters."
+            return render(request, ApiProblem(400, "value_too_long", text))
         return self.get_response(request)
 
     @staticmethod

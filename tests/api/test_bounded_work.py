@@ -170,3 +170,9 @@ def test_other_encodings_are_told_to_send_utf8(api: Client, encoding: str) -> No
     answer = api.generic("POST", SUBMIT, body, content_type="application/json")
     assert answer.status_code == 400
     assert "UTF-8" in answer.json()["detail"]
+
+
+def test_an_admin_list_repeats_no_long_value(admin_client: Client) -> None:
+    """It would stand in the link of every filter and every column."""
+    answer = admin_client.get("/admin/tasks_app/task/?status=" + "a+" * 600 + "&status=failed")
+    assert (answer.status_code, answer.json()["code"]) == (400, "value_too_long")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +26,7 @@ def p15(scale: place.Scale) -> list[Figure]:
     from tests.api.routes import OWN, World
     from tests.factories import make_staff
 
+    logging.disable(logging.CRITICAL)  # a line for each would bury the result
     settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, "testserver"]
     AdminLoginThrottle.TRIES_PER_MINUTE = 10_000_000
     gc.freeze()  # as the web server does
