@@ -87,12 +87,12 @@ def _database_seconds() -> float:
 
 def texts(size: int) -> dict[str, str]:
     """Return texts of so many characters, by what makes each hard to read."""
-    half = size // 2
+    half = (size - 1) // 2
     return {
         "marks out of order": "a" + "\u0301" * half + "\u0316" * half,
-        "marks that decompose": "a" + "\u0f73" * size,
+        "marks that decompose": "a" + "\u0f73" * (size - 1),
         "jamo": "\u1100\u1161\u11a8" * (size // 3),
-        "spaces inside": "a" + " " * size + "a",
+        "spaces inside": "a" + " " * (size - 2) + "a",
         "line breaks": "\r\n" * half + "a",
         "digits": "9" * size,
         "percent signs": "%" * size,
