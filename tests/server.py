@@ -22,6 +22,7 @@ from django.conf import settings
 
 from moviesvc import service
 from tasks_app.task_types import TASK_TYPES
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 
@@ -36,13 +37,6 @@ class Answer:
     def json(self) -> Any:
         """Return the body as JSON."""
         return json.loads(self.content)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class WebServer:

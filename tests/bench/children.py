@@ -91,13 +91,6 @@ class Server:
         return float(sum(time.user + time.system for time in times))
 
 
-def free_port() -> int:
-    """Return a port of loopback where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_for_port(port: int) -> None:
     """Wait until something accepts connections."""
     deadline = time.monotonic() + START_SECONDS

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -18,18 +17,12 @@ import psutil
 import pytest
 
 from tests.e2e import first_start
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What the test run itself set; the service under test finds its own.
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "EMBEDDED", "SECRET_KEY", "ENVIRONMENT", "VAR_DIR")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Service:

@@ -20,7 +20,8 @@ import pytest
 
 from moviesvc import embedded
 from tests.e2e import first_start
-from tests.e2e.conftest import ROOT, free_port
+from tests.e2e.conftest import ROOT
+from tests.ports import free_port
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 

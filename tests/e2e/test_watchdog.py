@@ -15,7 +15,7 @@ from django.db import connections
 from moviesvc import watchdog
 from moviesvc.watchdog import SILENT_SECONDS, Silence
 from tests.e2e.conftest import Service
-from tests.server import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.long

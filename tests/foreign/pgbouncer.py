@@ -19,7 +19,7 @@ import psycopg
 
 from tests.foreign.postgres import PASSWORD, ROLE, Postgres
 from tests.foreign.programs import program
-from tests.server import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 _SETTINGS = """

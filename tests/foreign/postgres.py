@@ -25,7 +25,7 @@ import psycopg
 
 from moviesvc.daemons import as_owner, clean_environment, run_or_raise
 from tests.foreign.programs import program
-from tests.server import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,7 @@ import redis
 
 from tests import certificates
 from tests.foreign.programs import program
-from tests.server import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 USER = "movies"

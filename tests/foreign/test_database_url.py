@@ -17,7 +17,7 @@ from tests import certificates, processes
 from tests.foreign import postgres
 from tests.foreign.conftest import django_at
 from tests.foreign.postgres import PASSWORD, ROLE, Postgres
-from tests.server import free_port
+from tests.ports import free_port
 from webhooks_app import database
 
 #: Each form, and what Django is to make of it.

@@ -15,7 +15,8 @@ import pytest
 from tasks_app import media
 from tests import factories
 from tests.foreign.programs import program
-from tests.server import WebServer, free_port, no_renders
+from tests.ports import free_port
+from tests.server import WebServer, no_renders
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]

@@ -27,7 +27,7 @@ from django.test import Client
 from tasks_app import lifecycle, media, retention, runner, storage_mark
 from tasks_app.models import MediaFile, Task
 from tests.foreign.programs import program
-from tests.server import free_port
+from tests.ports import free_port
 from tests.tasks.test_storage_mark import (  # noqa: F401 - fixtures, and the same tests on S3
     _fresh_process,
     finished_task,
