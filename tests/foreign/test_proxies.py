@@ -22,6 +22,7 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 FORGED = "10.8.0.1"
+SPELLINGS = ("X_Forwarded_For", "X-Forwarded_For", "X-Forwarded-For")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> Iterator[WebServer]:
-    """The service behind one proxy, with gates that are open to a network of nobody's."""
+    """The service behind one proxy, with gates that are shut to 127.0.0.1."""
     environment = {
         "TRUSTED_PROXIES": "1",
         "ADMIN_ALLOW_NETWORKS": "10.8.0.0/16",
@@ -46,6 +47,16 @@ def server(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> I
         WebServer(processes=1, **environment, **no_renders()) as running,
     ):
         yield running
+
+
+def example(language: str, places: dict[str, str]) -> str:
+    """Return the operators' example of a proxy, with this test's places in it."""
+    _, _, page = OPERATIONS.read_text().partition("## Put a proxy in front")
+    (said,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    for shown, used in places.items():
+        assert shown in said, f"the example says {shown}"
+        said = said.replace(shown, used)
+    return str(said)
 
 
 @contextmanager
@@ -73,11 +84,12 @@ def proxy(server: WebServer, command: list[str], port: int) -> Iterator[WebServe
 def nginx(server: WebServer, media_root: Path, tmp_path: Path) -> Iterator[WebServer]:
     """Nginx with the words of docs/operations.md, passing on names with an underscore too."""
     command, port = program("nginx"), free_port()
-    (said,) = re.findall(r"```nginx\n(upstream.*?)```", OPERATIONS.read_text(), re.DOTALL)
-    said = said.replace("127.0.0.1:8001", f"127.0.0.1:{server.port}")
-    said = said.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
-    said = said.replace("/var/lib/movies/media/", f"{media_root}/")
-    places = "".join(
+    places = {
+        "127.0.0.1:8001": f"127.0.0.1:{server.port}",
+        "127.0.0.1:8080": f"127.0.0.1:{port}",
+        "/var/lib/movies/media/": f"{media_root}/",
+    }
+    temporary = "".join(
         f"{kind}_temp_path {tmp_path}/{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -85,7 +97,8 @@ def nginx(server: WebServer, media_root: Path, tmp_path: Path) -> Iterator[WebSe
     config.write_text(
         f"user {getpass.getuser()}; daemon off; pid {tmp_path}/nginx.pid;"
         f" error_log {tmp_path}/error.log; events {{}}"
-        f" http {{ access_log off; underscores_in_headers on; {places} {said} }}"
+        f" http {{ access_log off; underscores_in_headers on;"
+        f" {temporary} {example('nginx', places)} }}"
     )
     with proxy(server, [command, "-c", str(config), "-e", f"{tmp_path}/error.log"], port) as seen:
         yield seen
@@ -93,13 +106,12 @@ def nginx(server: WebServer, media_root: Path, tmp_path: Path) -> Iterator[WebSe
 
 @pytest.fixture
 def caddy(server: WebServer, tmp_path: Path) -> Iterator[WebServer]:
-    """Caddy as a plain reverse proxy; it passes names with an underscore on."""
+    """Caddy with the words of docs/operations.md; it passes names with an underscore on."""
     command, port = program("caddy"), free_port()
     config = tmp_path / "Caddyfile"
-    config.write_text(
-        "{\n admin off\n auto_https off\n}\n"
-        f"http://:{port} {{\n reverse_proxy 127.0.0.1:{server.port}\n}}\n"
-    )
+    places = {"127.0.0.1:8001": f"127.0.0.1:{server.port}", "movies.example.com": f"http://:{port}"}
+    ours = "{\n admin off\n auto_https off\n}\n"
+    config.write_text(ours + example("caddyfile", places))
     run = [command, "run", "--config", str(config), "--adapter", "caddyfile"]
     with proxy(server, run, port) as seen:
         yield seen
@@ -109,7 +121,7 @@ def caddy(server: WebServer, tmp_path: Path) -> Iterator[WebServer]:
 def test_no_client_names_its_own_address(name: str, request: pytest.FixtureRequest) -> None:
     """Neither spelling of X-Forwarded-For opens a gate or takes a throttle away."""
     seen: WebServer = request.getfixturevalue(name)
-    for spelling in ("X_Forwarded_For", "X-Forwarded_For", "X-Forwarded-For"):
+    for spelling in SPELLINGS:
         forged = {spelling: FORGED}
         assert seen.call("GET", "/admin/login/", headers=forged).status == 404, spelling
         assert seen.call("GET", "/metrics", headers=forged).status == 401, spelling
@@ -123,6 +135,15 @@ def test_no_client_names_its_own_address(name: str, request: pytest.FixtureReque
         for number in range(6)
     ]
     assert statuses[-1] == 429, statuses
+
+
+@pytest.mark.parametrize(
+    ("language", "option"), [("nginx", "keepalive_timeout"), ("caddyfile", "keepalive")]
+)
+def test_examples_give_up_idle_connections_first(language: str, option: str, settings: Any) -> None:
+    """Each proxy's example ends idle connections before the service does, as the page demands."""
+    (seconds,) = re.findall(rf"\b{option} (\d+)s\b", example(language, {}))
+    assert int(seconds) < settings.HEAD_TIMEOUT_SECONDS
 
 
 def test_media_through_nginx_are_what_they_were(
