@@ -92,11 +92,17 @@ class WebServer:
         *,
         key: str = "",
         headers: Mapping[str, str] | None = None,
+        source: str = "127.0.0.1",
     ) -> Answer:
-        """Send one request over a new connection; ``body`` goes as JSON unless it is bytes."""
+        """Send one request over a new connection; ``body`` goes as JSON unless it is bytes.
+
+        ``source`` is the address that the request comes from; all of 127.0.0.0/8 is this machine.
+        """
         sent = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=20, source_address=(source, 0)
+        )
         with closing(connection):
             connection.request(method, path, content, {**sent, **(headers or {})})
             response = connection.getresponse()

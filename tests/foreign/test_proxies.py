@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import getpass
 import re
+import secrets
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from django.contrib.auth.hashers import ScryptPasswordHasher
 
+from moviesvc.problems import AdminLoginThrottle
 from tasks_app import media
 from tests import factories
 from tests.foreign.programs import program
@@ -23,6 +28,8 @@ pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 FORGED = "10.8.0.1"
 SPELLINGS = ("X_Forwarded_For", "X-Forwarded_For", "X-Forwarded-For")
+#: Where operators are, beside a network of nobody's: on this machine, but not at 127.0.0.1.
+OPERATORS = "127.64.0.0/10"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +43,7 @@ def server(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> I
     """The service behind one proxy, with gates that are shut to 127.0.0.1."""
     environment = {
         "TRUSTED_PROXIES": "1",
-        "ADMIN_ALLOW_NETWORKS": "10.8.0.0/16",
+        "ADMIN_ALLOW_NETWORKS": f"10.8.0.0/16,{OPERATORS}",
         "METRICS_ALLOW_NETWORKS": "10.8.0.0/16",
         "REFUSED_KEYS_PER_MINUTE": "3",
         "MEDIA_ROOT": str(media_root),
@@ -135,6 +142,51 @@ def test_no_client_names_its_own_address(name: str, request: pytest.FixtureReque
         for number in range(6)
     ]
     assert statuses[-1] == 429, statuses
+
+
+class Person:
+    """Somebody at the login page, who sits at an address that no test had before."""
+
+    def __init__(self, seen: WebServer) -> None:
+        self._seen = seen
+        self._source = f"127.{64 + secrets.randbelow(64)}.{secrets.randbelow(256)}.7"
+        page = seen.call("GET", "/admin/login/", source=self._source)
+        assert page.status == 200, page.content
+        (self._token,) = re.findall(rb'name="csrfmiddlewaretoken" value="(\w+)"', page.content)
+        self._cookie = page.headers["Set-Cookie"].partition(";")[0]
+
+    def log_in(self, password: str, address: str = FORGED) -> int:
+        """Try a password in the name of an address; return the status.
+
+        200 is the page once more, 302 the way in.
+        """
+        form = {"username": "mara", "password": password, "csrfmiddlewaretoken": self._token}
+        kind = "application/x-www-form-urlencoded"
+        headers = dict.fromkeys(SPELLINGS, address)
+        headers |= {"Content-Type": kind, "Cookie": self._cookie}
+        body = urlencode(form).encode()
+        answer = self._seen.call(
+            "POST", "/admin/login/", body, headers=headers, source=self._source
+        )
+        return answer.status
+
+
+@pytest.mark.parametrize("name", ["nginx", "caddy"])
+def test_guesses_count_for_who_makes_them(name: str, request: pytest.FixtureRequest) -> None:
+    """Another address in each guess's headers gives no more guesses, and locks nobody else out."""
+    staff = factories.make_staff("mara")
+    # Of a kind that the server knows too, and cheap to check: its own takes half a second.
+    staff.password = ScryptPasswordHasher().encode("password", "salt", n=2)
+    staff.save(update_fields=["password"])
+    seen: WebServer = request.getfixturevalue(name)
+    guesser, tries = Person(seen), AdminLoginThrottle.TRIES_PER_MINUTE
+    began, failed = time.monotonic(), 0
+    while (status := guesser.log_in("guess", f"10.8.1.{failed}")) == 200 and failed < 5 * tries:
+        failed += 1
+    refilled = (time.monotonic() - began) * tries / 60
+    assert status == 429, f"{failed} guesses were let through"
+    assert tries <= failed <= tries + refilled
+    assert Person(seen).log_in("password") == 302
 
 
 @pytest.mark.parametrize(
