@@ -51,6 +51,17 @@ def running(log: Path, *arguments: str, **more: str) -> Iterator[subprocess.Pope
         process.wait(10)
 
 
+def cpu_seconds(parent: psutil.Process) -> float:
+    """Return what a process and its children have used of the processors, the ended ones too."""
+    own = parent.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for child in parent.children():
+        with suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            total += times.user + times.system
+    return float(total)
+
+
 def run(*arguments: str, timeout: float = 30, **more: str) -> subprocess.CompletedProcess[str]:
     """Run ``python <arguments>`` to its end, and answer its exit code and what it printed."""
     return subprocess.run(

@@ -18,15 +18,12 @@ def database_seconds(connection: Any) -> float:
     """Return the processor time of all the server's processes so far, the ended ones too."""
     import psutil
 
+    from tests.processes import cpu_seconds
+
     (pid,) = connection.execute("SELECT pg_backend_pid()").fetchone()
     postmaster = psutil.Process(pid).parent()
     assert postmaster is not None
-    own = postmaster.cpu_times()
-    total = own.user + own.system + own.children_user + own.children_system
-    for process in postmaster.children():
-        times = process.cpu_times()
-        total += times.user + times.system
-    return float(total)
+    return cpu_seconds(postmaster)
 
 
 def p14(scale: place.Scale) -> list[Figure]:
