@@ -25,7 +25,7 @@ def p11(scale: place.Scale) -> list[Figure]:
 
 def _rendered(name: str, prompt: str, rounds: int) -> Figure:
     what = f"previz, 7 s of 1080p24, {name}"
-    figure = Figure("P11", what, "times real time", 2.0, is_less_better=True)
+    figure = Figure("P11", what, "times real time", 1.5, is_less_better=True)
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=place.var_directory()) as directory:
             figure.add(_seconds(Path(directory), prompt) / SECONDS)

@@ -28,7 +28,7 @@ def p2(scale: place.Scale) -> list[Figure]:
 def p3(scale: place.Scale) -> list[Figure]:
     """Against an actor with a new HTTP client for each attempt."""
     what = "deliveries, by a new client each"
-    return _against("first", Figure("P3", what, "1/s", 150, reference_name="actor"), scale)
+    return _against("first", Figure("P3", what, "1/s", 100, reference_name="actor"), scale)
 
 
 def _against(actor: str, figure: Figure, scale: place.Scale) -> list[Figure]:

@@ -22,8 +22,8 @@ def p1(scale: place.Scale) -> list[Figure]:
     runs on it; the processor's time is the engine's alone.
     """
     secret, count = project_secret(), scale.deliveries
-    figure = Figure("P1", "deliveries by one engine", "1/s", 0.50, reference_name="bare loop")
-    cpu = Figure("P1", "deliveries for a second of CPU", "1/s", 0.50, reference_name="bare loop")
+    figure = Figure("P1", "deliveries by one engine", "1/s", 0.55, reference_name="bare loop")
+    cpu = Figure("P1", "deliveries for a second of CPU", "1/s", 0.65, reference_name="bare loop")
     with ReceiverProcess() as receiver, place.connect() as connection:
         messages.clear(connection)
         with EngineProcess() as engine:
