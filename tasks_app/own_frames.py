@@ -9,7 +9,8 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tasks_app import PROJECT_ROOT
+
 #: Characters; the contract with receivers.
 LIMIT = 2000
 
@@ -31,6 +32,7 @@ def own_frames(error: BaseException) -> str:
 def _line(frame: traceback.FrameSummary) -> str:
     """Return a frame of ours as Python shows it, nothing for anybody else's."""
     path = Path(frame.filename)
-    if not path.is_relative_to(ROOT) or {".venv", "site-packages"} & set(path.parts):
+    if not path.is_relative_to(PROJECT_ROOT) or {".venv", "site-packages"} & set(path.parts):
         return ""
-    return f'  File "{path.relative_to(ROOT).as_posix()}", line {frame.lineno}, in {frame.name}'
+    shown = path.relative_to(PROJECT_ROOT).as_posix()
+    return f'  File "{shown}", line {frame.lineno}, in {frame.name}'

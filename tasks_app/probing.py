@@ -29,11 +29,11 @@ from typing import Any
 
 import structlog
 
+from tasks_app import PROJECT_ROOT
 from tasks_app.providers.base import Cancelled, Context, ProviderError
 
 logger = structlog.get_logger(__name__)
 
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
 #: CPU seconds for each file at the first try; 28 s of light 4K film take 12.5 on two cores.
 CPU_SECONDS = 60
 #: How often the same files are probed before their time counts as run out; each try doubles it.

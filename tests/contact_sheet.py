@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -12,8 +10,9 @@ from tasks_app.providers.previz.breakdown import break_down
 from tasks_app.providers.previz.defaults import seed_of
 from tasks_app.providers.previz.shot import Shot
 from tasks_app.providers.previz.stage import Moment
+from tests import ROOT
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "images" / "previz.jpg"
+TARGET = ROOT / "docs" / "images" / "previz.jpg"
 MOST_BYTES = 250_000
 WIDTH, HEIGHT, CAPTION, COLUMNS = 480, 202, 18, 3
 SCALE = 2  # drawn larger: thin lines then look as they do on film

@@ -7,13 +7,13 @@ process out stops the servers.
 """
 
 import os
-from pathlib import Path
 
 import pytest
 
 from moviesvc import embedded
+from tests import ROOT
 
-VAR = Path(__file__).resolve().parent.parent / "var" / "test"
+VAR = ROOT / "var" / "test"
 
 
 def _process_index() -> int:

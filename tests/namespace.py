@@ -28,6 +28,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from tests import ROOT
 from tests.nameserver import ABSENT, BROKEN, SILENT, Nameserver
 
 PORTS = (80, 443, 8080, 8443, 65535)
@@ -37,7 +38,7 @@ PUBLIC_6, ELSEWHERE = "2606:4700::1111", "93.184.215.14"
 NAT64, NAT64_INNER = "64:ff9b::808:808", "64:ff9b::a00:5"
 # Nothing that is sent there is ever answered; and a network that the kernel knows no way to.
 DEAD_6, DEAD_4, NO_WAY_6 = "2620:fe::9", "9.9.9.9", "2a01:7e00::1"
-CASES = Path(__file__).parent / "vectors" / "ssrf_cases.json"
+CASES = ROOT / "tests/vectors" / "ssrf_cases.json"
 # The nightly run sets REBINDINGS=10000.
 REBINDINGS = int(os.environ.get("REBINDINGS", "200"))
 

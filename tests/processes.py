@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psutil
 from django.db import connection
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import ROOT
 
 
 def environment(**more: str) -> dict[str, str]:

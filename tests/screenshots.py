@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from tests import browser
+from tests import ROOT, browser
 
-ROOT = Path(__file__).resolve().parent.parent
 VAR = ROOT / "var" / "screenshots"
 SIZE = {"width": 1440, "height": 900}
 #: The pages that the docs show; each picture is to be read at the width of a page.

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from webhooks_app import signing
 
-ROOT = Path(__file__).resolve().parents[1]
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODIES = ["{}", '{"a": "\\u00fc \\ud83c\\udfac \\u2028"}', '{"größe": "🎬"}', "x" * 20_000]
 

@@ -9,11 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import ROOT
+
 APPS = ("moviesvc", "tasks_app", "webhooks_app")
 #: From each part, the other parts that it may import. An arrow back would be a circle.
 ARROWS = {

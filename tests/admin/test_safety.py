@@ -25,11 +25,10 @@ from django.urls import reverse
 
 from moviesvc.problems import AdminLoginThrottle
 from tasks_app.models import ApiKey
-from tests import factories
+from tests import ROOT, factories
 from webhooks_app import replay, stored_secrets
 from webhooks_app.models import OperatorAction, SigningSecret
 
-ROOT = Path(__file__).resolve().parents[2]
 LOGIN = "/admin/login/"
 _LINK = re.compile(r'(?:href|data-live-url)="([^"#]+)')
 _PRODUCTION = """

@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command, get_commands, loa
 from django.db import connection
 
 from tasks_app import sweep as sweeping
-from tests import factories
+from tests import ROOT, factories
 from webhooks_app.operator_command import OperatorCommand, progress
 
 OWN = sorted(
@@ -56,7 +56,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     """Run a command as a shell does."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

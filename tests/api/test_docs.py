@@ -16,10 +16,9 @@ from django.core.management import get_commands
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import factories
+from tests import ROOT, factories
 from webhooks_app.conf import WebhookSettings
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PACKAGES = ("moviesvc", "tasks_app", "webhooks_app")
 #: What belongs to a request or to a library, not to our environment.

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ from django.db import connection
 from tasks_app import redis_gate, sweep, wake
 from tasks_app.models import ApiKey, Task
 from tasks_app.task_types import TASK_TYPES
-from tests import factories
+from tests import ROOT, factories
 from tests.server import Answer, WebServer, no_renders
 from tests.waiting import wait_until
 
@@ -344,7 +343,7 @@ def test_without_a_database_every_answer_is_a_problem_with_a_time(api_key: str) 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed here")
 def test_every_example_of_the_api_page_works(api_key: str) -> None:
     """The page's shell blocks run from top to bottom, and no curl among them gets an error."""
-    page = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text()
+    page = (ROOT / "docs" / "api.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     assert "".join(blocks).count("curl ") > 15
     strict = 'set -euo pipefail\ncurl() { command curl --fail-with-body "$@"; echo; }\n'

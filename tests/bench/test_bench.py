@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import ROOT
 from tests.foreign.programs import program
 
-ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"id", "what", "ours", "reference", "ratio", "rounds", "unit", "machine", "commit"}
 
 

@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 
+from tests import ROOT
 from tests.e2e import first_start
 from tests.ports import free_port
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 #: What the test run itself set; the service under test finds its own.
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "EMBEDDED", "SECRET_KEY", "ENVIRONMENT", "VAR_DIR")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from moviesvc import embedded
 from moviesvc.daemons import locked
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 VAR = ROOT / "var" / "test"
 _MADE = VAR / f"first-start-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
 _PREPARE = """

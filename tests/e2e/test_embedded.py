@@ -19,9 +19,9 @@ import pytest
 import redis
 
 from moviesvc import daemons, embedded
+from tests import ROOT
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.e2e
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from moviesvc import daemons, lifeline
 from moviesvc.lock_file import holders, make_private, open_lock
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.e2e
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import ROOT
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.e2e
 
 SUPERVISE = """

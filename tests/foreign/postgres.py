@@ -24,11 +24,11 @@ from typing import Any
 import psycopg
 
 from moviesvc.daemons import as_owner, clean_environment, run_or_raise
+from tests import ROOT
 from tests.foreign.programs import program
 from tests.ports import free_port
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 ROLE = "movies"
 #: Every character that a URL must escape, and some that a key=value string must.
 PASSWORD = "p@ss:w/rd ?#'%\\"

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import glob
 import shutil
-from pathlib import Path
 
 import pytest
+
+from tests import ROOT
 
 #: Debian's package of each program, where its name differs.
 PACKAGES = {"postgres": "postgresql", "nc": "netcat-openbsd", "php": "php-cli"}
 #: Those of requirements.txt beside this file, and where `.ci/run` puts them.
 FROM_WHEELS = frozenset({"rclone"})
-WHEELS = Path(__file__).resolve().parents[2] / "var/foreign/venv/bin"
+WHEELS = ROOT / "var/foreign/venv/bin"
 #: Beyond the PATH: where Debian keeps what only its own wrappers are meant to call.
 PLACES = "/usr/lib/postgresql/*/bin:/usr/sbin"
 

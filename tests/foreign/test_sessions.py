@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,6 +12,7 @@ from django.db import connection
 
 from tasks_app import lifecycle, runner
 from tasks_app.sweep import sweep
+from tests import ROOT
 from tests.foreign.postgres import Postgres
 from tests.receiver import Receiver
 from tests.waiting import wait_until
@@ -20,7 +20,6 @@ from tests.webhooks.conftest import count_logged  # noqa: F401 - a fixture
 from tests.webhooks.running import SCOPE, is_all_ended, publish, running_engine
 from webhooks_app.stored_secrets import get_or_create
 
-ROOT = Path(__file__).resolve().parents[2]
 #: What stays on a session when its statement has ended.
 STAYS = re.compile(
     r"^\s*SET (?=\w)(?!LOCAL\b)|set_config\([^)]*,\s*false|pg_(try_)?advisory_lock(_shared)?\("

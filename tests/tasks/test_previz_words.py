@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from tasks_app.providers.previz import figures, lexicon
 from tasks_app.providers.previz.breakdown import break_down
 from tasks_app.providers.previz.shot import Shot
 from tasks_app.providers.previz.stage import Moment
+from tests import ROOT
 
 pytestmark = pytest.mark.long
 WIDTH, HEIGHT = 96, 54
@@ -116,7 +116,7 @@ def test_what_is_not_drawn_is_not_understood(prompt):
 
 def test_page_of_places_tells_the_truth():
     """Proves that each word in the tables of docs/previz.md is understood where it says so."""
-    page = (Path(__file__).resolve().parents[2] / "docs" / "previz.md").read_text()
+    page = (ROOT / "docs" / "previz.md").read_text()
     rows = [
         line.split("|")[2:4] for line in page.splitlines() if line.startswith("| ") and "`" in line
     ]

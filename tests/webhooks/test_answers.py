@@ -16,7 +16,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,13 +24,14 @@ from django.test import override_settings
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests import ROOT
 from webhooks_app import answer as parser
 from webhooks_app import wire
 from webhooks_app.answer import Answer
 from webhooks_app.retry import AttemptResult
 from webhooks_app.transport import Transport
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "http_answers.json"
+VECTORS = ROOT / "tests/vectors" / "http_answers.json"
 LIMIT = 65_536
 IN_FLIGHT = 100
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -4,17 +4,17 @@ import asyncio
 import ipaddress
 import json
 import socket
-from pathlib import Path
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from django.test import override_settings
 
+from tests import ROOT
 from webhooks_app import egress
 from webhooks_app.egress import EgressDenied, address_allowed, check_url, origin_of, safe_url
 from webhooks_app.transport import Transport
 
-CASES = json.loads((Path(__file__).parent.parent / "vectors" / "ssrf_cases.json").read_text())
+CASES = json.loads((ROOT / "tests/vectors" / "ssrf_cases.json").read_text())
 PUBLIC = "93.184.215.14"
 
 CODES = ("invalid_url", "blocked_address")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from django.db import connection
 
 import tasks_app.rows
 import webhooks_app.recovery  # noqa: F401 - both, and what they import, define functions
+from tests import ROOT
 from webhooks_app.functions import Function
 
 pytestmark = pytest.mark.django_db
-ROOT = Path(__file__).resolve().parents[2]
 MIGRATIONS = "migrations/0*.py"
 
 

@@ -5,14 +5,12 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from django.test import override_settings
 
+from tests import ROOT
 from webhooks_app.signing import generate_secret, signature_header
 from webhooks_app.transport import Transport
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def test_program_logs_each_request_before_it_answers(tmp_path):

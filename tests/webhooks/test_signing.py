@@ -5,18 +5,16 @@ import hashlib
 import json
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
+from tests import ROOT
 from webhooks_app import signing
 
-VECTORS = json.loads(
-    (Path(__file__).parent.parent / "vectors" / "standardwebhooks.json").read_text()
-)
+VECTORS = json.loads((ROOT / "tests/vectors" / "standardwebhooks.json").read_text())
 BODY = b'{"task_id":"1"}'
 
 

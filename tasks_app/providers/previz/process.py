@@ -19,11 +19,11 @@ from typing import Any
 
 import structlog
 
+from tasks_app import PROJECT_ROOT
 from tasks_app.providers.base import Cancelled, Context, ProviderError
 
 logger = structlog.get_logger(__name__)
 
-PROJECT_ROOT = Path(__file__).resolve().parents[3]
 POLL_SECONDS = 0.1
 KILL_AFTER_SECONDS = 2.0
 LOG_TAIL_BYTES = 4000
