@@ -76,6 +76,21 @@ class Child:
         if self.process and self.process.poll() is None:
             self.process.send_signal(number)
 
+    def continue_if_stopped(self) -> bool:
+        """Let the main process go on if it is stopped (SIGSTOP); tell whether it was. Linux only.
+
+        Its workers lack nothing, so they are not to be killed for it; but while it is stopped
+        nobody replaces one that dies.
+        """
+        if sys.platform != "linux" or self.process is None:
+            return False
+        stopped = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        with contextlib.suppress(ChildProcessError):  # it has ended just now
+            if os.waitid(os.P_PID, self.pid, stopped):
+                self.process.send_signal(signal.SIGCONT)
+                return True
+        return False
+
     def kill_group(self) -> None:
         """End what is left of the session: a killed main process leaves its workers alive."""
         with contextlib.suppress(ProcessLookupError, PermissionError):

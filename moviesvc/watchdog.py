@@ -12,7 +12,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from django.db import DatabaseError, connections
+from django.db import Error, connections
+
+from webhooks_app.database import why_unusable
 
 BEAT_SECONDS = 1.0
 #: After so many seconds of the supervisor's own life without a sign a process is replaced. The
@@ -52,8 +54,8 @@ def _database_answers() -> bool:
     probe.settings_dict = {**probe.settings_dict, "OPTIONS": options}
     try:
         probe.ensure_connection()
-    except DatabaseError:
-        return False
+    except Error as error:
+        return why_unusable(error) is None
     finally:
         probe.close()
     return True

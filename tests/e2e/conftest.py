@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,6 +39,9 @@ class Service:
     #: that start does not want; making them takes as much time as all the rest of it.
     is_set_up = True
 
+    #: What Python is started with.
+    program: Sequence[str] = ("manage.py",)
+
     def __init__(self, var: Path, **environment: str) -> None:
         self.var = var
         self.port = free_port()
@@ -58,7 +61,7 @@ class Service:
         place = {"VAR_DIR": str(self.var), "PORT": str(self.port)}
         with (self.var.parent / "service.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "manage.py", "run"],
+                [sys.executable, *self.program, "run"],
                 cwd=ROOT,
                 env={**inherited, **place, **self.tuning, **self.environment},
                 stdin=subprocess.DEVNULL,

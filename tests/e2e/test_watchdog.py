@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+import psycopg
 import pytest
 from django.db import connections
 
@@ -19,6 +21,14 @@ from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.long
+
+#: What the supervisor runs as, with less patience than in production.
+IMPATIENT = """
+import manage
+from moviesvc import watchdog
+watchdog.SILENT_SECONDS = 6
+manage.main()
+"""
 
 #: Loaded by each Python of the service: a signal makes it sleep in C without releasing the GIL.
 HOLDS_THE_GIL = """
@@ -33,15 +43,21 @@ def service(tmp_path: Path) -> Iterator[Service]:
     (tmp_path / "sitecustomize.py").write_text(HOLDS_THE_GIL)
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     service = Service(tmp_path / "var", WEB_PROCESSES="3", PYTHONPATH=path)
+    service.program = ["-c", IMPATIENT]
     service.start()
     yield service
     service.stop()
 
 
 def test_web_processes_that_do_not_answer_are_replaced(service: Service) -> None:
-    """One is stopped by the kernel, in another one thread holds the GIL; the third lives on."""
+    """One is stopped by the kernel, in another one thread holds the GIL; the third lives on.
+
+    The main process, which starts what takes their places, is stopped as well.
+    """
     wait_until(lambda: len(service.details["web"]) == 3, timeout=20, message=service.log)
     stopped, held, sound = before = sorted(service.details["web"])
+    main = psutil.Process(sound).ppid()
+    os.kill(main, signal.SIGSTOP)
     os.kill(stopped, signal.SIGSTOP)
     os.kill(held, signal.SIGUSR1)
 
@@ -50,6 +66,7 @@ def test_web_processes_that_do_not_answer_are_replaced(service: Service) -> None
         return not {stopped, held} & now and len(now) == len(before)
 
     wait_until(are_replaced, timeout=40, message=service.log)
+    assert f"main process {main} was stopped; it goes on" in service.whole_log()
     for pid in (stopped, held):
         assert f"web process {pid} does not answer any more" in service.whole_log()
     for _ in range(20):
@@ -66,22 +83,32 @@ class Stuck:
         return False
 
 
-def signs_given(work: watchdog.Work, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
-    """Return the signs of life before the threads count as stuck, and in a second after it."""
+def signs_given(
+    work: watchdog.Work, monkeypatch: pytest.MonkeyPatch, *, wait_seconds: float = 20.0
+) -> tuple[int, bool]:
+    """Return the signs of life before the threads count as stuck, and whether one follows."""
     monkeypatch.setattr(watchdog, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(watchdog, "STUCK_SECONDS", 0.5)
-    signs: list[float] = []
+    early = 0
 
-    async def watch() -> float:
-        loop = asyncio.get_running_loop()
-        begin = loop.time()
+    async def watch() -> bool:
+        late_at = asyncio.get_running_loop().time() + 0.6
+        is_late = asyncio.Event()
+
+        def touch() -> None:
+            nonlocal early
+            if asyncio.get_running_loop().time() >= late_at:
+                is_late.set()
+            early += not is_late.is_set()
+
+        beat = asyncio.create_task(watchdog.beat(work, touch))
         with suppress(TimeoutError):
-            async with asyncio.timeout(1.6):
-                await watchdog.beat(work, lambda: signs.append(loop.time()))
-        return begin + 0.6
+            await asyncio.wait_for(is_late.wait(), wait_seconds)
+        beat.cancel()
+        return is_late.is_set()
 
-    late = asyncio.run(watch())
-    return sum(sign < late for sign in signs), sum(sign >= late for sign in signs)
+    is_later = asyncio.run(watch())
+    return early, is_later
 
 
 @pytest.mark.django_db(transaction=True)
@@ -89,9 +116,9 @@ def test_a_process_whose_threads_are_all_stuck_falls_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The database answers, so it is not what they wait for: the supervisor is to replace it."""
-    early, late = signs_given(Stuck(), monkeypatch)
+    early, is_later = signs_given(Stuck(), monkeypatch, wait_seconds=1.6)
     assert early
-    assert not late
+    assert not is_later
 
 
 @pytest.mark.django_db(transaction=True)
@@ -102,9 +129,32 @@ def test_a_process_whose_threads_wait_for_the_database_lives_on(
     for name, value in {"HOST": "127.0.0.1", "PORT": str(free_port())}.items():
         # In place: the dictionary is shared with the thread that asks for the database.
         monkeypatch.setitem(connections["default"].settings_dict, name, value)
-    early, late = signs_given(Stuck(), monkeypatch)
+    early, is_later = signs_given(Stuck(), monkeypatch)
     assert early
-    assert late
+    assert is_later
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("error", "answers"),
+    [
+        (psycopg.OperationalError("connection timeout expired"), False),
+        (psycopg.InterfaceError("the connection is closed"), False),
+        (psycopg.errors.TooManyConnections("sorry, too many clients already"), False),
+        (psycopg.errors.UndefinedObject('unrecognized configuration parameter "a"'), True),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_database_is_away_whatever_class_of_error_says_so(
+    monkeypatch: pytest.MonkeyPatch, error: psycopg.Error, answers: bool
+) -> None:
+    """Errors of a lost server are answers like any other, and none of them ends the watch."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr(psycopg, "connect", refuse)
+    assert watchdog._database_answers() is answers
 
 
 @pytest.mark.django_db(transaction=True)

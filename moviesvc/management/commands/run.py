@@ -147,8 +147,15 @@ class Service:
         if not self.is_ready:  # after the file, so that whoever reads the banner finds it
             self.is_ready = True
             self._announce(supervisor)
+        self._continue_stopped(supervisor)
         self._replace_silent(supervisor)
         return WATCH_SECONDS
+
+    def _continue_stopped(self, supervisor: Supervisor) -> None:
+        """Let the web server's main process go on: it starts what takes a dead one's place."""
+        for child in supervisor.children:
+            if child.program.role == "web" and child.continue_if_stopped():
+                supervisor.say(f"the web server's main process {child.pid} was stopped; it goes on")
 
     def _replace_silent(self, supervisor: Supervisor) -> None:
         """Kill each web process that gives no sign of life; the web server starts another."""
