@@ -29,7 +29,7 @@ from django.http import (
     HttpResponseRedirect,
 )
 from django.utils.crypto import constant_time_compare
-from django.utils.http import http_date
+from django.utils.http import content_disposition_header, http_date
 
 from tasks_app.models import MediaFile, Task
 from tasks_app.providers.base import MediaOutput, ProviderError, Result
@@ -148,7 +148,7 @@ def describe(result: Result, files: list[MediaFile]) -> dict[str, Any]:
 
 def media_url(file: MediaFile) -> str:
     """Return the absolute capability link of a file."""
-    name = f"{file.role}{PurePosixPath(file.path).suffix}"
+    name = quote(f"{file.role}{PurePosixPath(file.path).suffix}", safe="")
     url = f"{settings.PUBLIC_URL}/media/{file.id}/{file.link_token}/{name}"
     if settings.MEDIA_URL_TTL:
         expires = int(time.time()) + settings.MEDIA_URL_TTL
@@ -190,8 +190,7 @@ def serve(request: HttpRequest, media_id: str, token: str, name: str) -> HttpRes
 
 def _disposition(file: MediaFile) -> str:
     name = f"{file.task_id}-{PurePosixPath(file.path).name}"
-    place = "inline" if file.media_type in INLINE_TYPES else "attachment"
-    return f'{place}; filename="{name}"'
+    return content_disposition_header(file.media_type not in INLINE_TYPES, name) or ""
 
 
 def _is_fresh(file: MediaFile, signed: str) -> bool:

@@ -30,12 +30,30 @@ FORGED = "10.8.0.1"
 SPELLINGS = ("X_Forwarded_For", "X-Forwarded_For", "X-Forwarded-For")
 #: Where operators are, beside a network of nobody's: on this machine, but not at 127.0.0.1.
 OPERATORS = "127.64.0.0/10"
+#: What a provider of one's own may call its files, or another system put into the storage.
+ODD_NAMES = (
+    *("100%.mp4", "100%25.mp4", "%2e%2e.mp4", "a?b=c.mp4", "a#b.mp4", "two  words .mp4"),
+    *('it\'s "so".mp4', "back\\slash.mp4", "a;b,c&d+e.mp4", "größe 映画 🎬.mp4", "line\nbreak.mp4"),
+    *(
+        "..mp4",
+        "....mp4",
+        "a..b",
+        "..%2fb.mp4",
+        ".hidden",
+        "~$@:!*.mp4",
+        "\x7f\x01.mp4",
+        "a.m?4",
+        "@b",
+    ),
+)
 
 
 @pytest.fixture(scope="module")
 def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The server's media folder."""
-    return tmp_path_factory.mktemp("proxied_media")
+    folder = tmp_path_factory.mktemp("proxied") / "media"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +245,52 @@ def test_media_through_nginx_are_what_they_were(
     assert part("bytes=5000-")[0] == 416
     assert nginx.call("GET", path, headers={"If-None-Match": tag}).status == 304
     assert nginx.call("GET", f"/protected/{file.path}").status == 404
+
+
+@pytest.fixture
+def alone(media_root: Path) -> Iterator[WebServer]:
+    """The service without a proxy, which sends its media by itself."""
+    with WebServer(processes=1, MEDIA_ROOT=str(media_root), **no_renders()) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", ["nginx", "alone"])
+def test_odd_names_are_sent_as_any_other(
+    name: str, media_root: Path, settings: Any, request: pytest.FixtureRequest
+) -> None:
+    """Each file's own link brings its own bytes, type and name, whole and in part."""
+    seen: WebServer = request.getfixturevalue(name)
+    task = factories.make_task("completed")
+    for number, odd in enumerate(ODD_NAMES):
+        kind, place = [("video/mp4", "inline"), ("text/x-thing", "attachment")][number % 2]
+        path, content = f"results/{task.pk}/{number}/{odd}", f"{number}: {odd} ".encode() * 9
+        fields = {"role": odd.rpartition(".")[0] or odd, "media_type": kind}
+        file = factories.make_media_file(task, path=path, size_bytes=len(content), **fields)
+        (media_root / path).parent.mkdir(parents=True)
+        (media_root / path).write_bytes(content)
+        link = media.media_url(file).removeprefix(settings.PUBLIC_URL)
+        whole = seen.call("GET", link)
+        assert (whole.status, whole.content) == (200, content), odd
+        assert whole.headers["Content-Type"] == kind, odd
+        assert whole.headers["X-Content-Type-Options"] == "nosniff", odd
+        assert whole.headers["ETag"], odd
+        assert whole.headers.get_content_disposition() == place, odd
+        assert whole.headers.get_filename() == f"{task.pk}-{odd}"
+        part = seen.call("GET", link, headers={"Range": "bytes=2-5"})
+        assert (part.status, part.content) == (206, content[2:6]), odd
+        assert part.headers["Content-Range"] == f"bytes 2-5/{len(content)}", odd
+
+
+def test_no_name_leads_out_of_the_media(nginx: WebServer, media_root: Path, settings: Any) -> None:
+    """Neither a stored path nor an address brings a file that lies beside the media folder."""
+    secret = media_root.parent / "secret.txt"
+    secret.write_text("secret")
+    ways = ["../secret.txt", "results/../../secret.txt", "./../secret.txt", "/../secret.txt"]
+    ways += ["..%2fsecret.txt", "%2e%2e/secret.txt", "%252e%252e/secret.txt", "..\\secret.txt"]
+    for path in (*ways, str(secret)):
+        file = factories.make_media_file(path=path)
+        link = media.media_url(file).removeprefix(settings.PUBLIC_URL)
+        assert nginx.call("GET", link).status == 404, path
+    for path in (*ways, "..%00/secret.txt", "secret.txt"):
+        answer = nginx.call("GET", f"/protected/{path}")
+        assert answer.status in (400, 404), path
