@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -167,7 +168,8 @@ class Person:
 
     def __init__(self, seen: WebServer) -> None:
         self._seen = seen
-        self._source = f"127.{64 + secrets.randbelow(64)}.{secrets.randbelow(256)}.7"
+        places = ip_network(OPERATORS)
+        self._source = str(places[1 + secrets.randbelow(places.num_addresses - 2)])
         page = seen.call("GET", "/admin/login/", source=self._source)
         assert page.status == 200, page.content
         (self._token,) = re.findall(rb'name="csrfmiddlewaretoken" value="(\w+)"', page.content)
