@@ -52,14 +52,20 @@ def migrate() -> None:
 
 
 @pytest.fixture(scope="session")
-def stock_servers() -> Iterator[Any]:
-    """A function that returns the running server of a version, started when first asked for."""
+def stock_servers(django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
+    """A function that returns the running server of a version, with our tables in its database.
+
+    Started when first asked for, and kept for all modules: each test leaves the tables empty.
+    """
     with ExitStack() as stack:
         known: dict[str, postgres.Postgres] = {}
 
         def get(version: str) -> postgres.Postgres:
             if version not in known:
-                known[version] = stack.enter_context(postgres.running(version))
+                server = stack.enter_context(postgres.running(version))
+                with django_at(server.make_database(), django_db_blocker):
+                    migrate()
+                known[version] = server
             return known[version]
 
         yield get
@@ -67,20 +73,13 @@ def stock_servers() -> Iterator[Any]:
 
 @pytest.fixture(scope="module", params=SERVERS)
 def foreign_database(
-    request: pytest.FixtureRequest,
-    stock_servers: Any,
-    django_db_setup: None,
-    django_db_blocker: Any,
+    request: pytest.FixtureRequest, stock_servers: Any, django_db_blocker: Any
 ) -> Iterator[postgres.Postgres]:
-    """Each server in turn, with Django and every child process at a migrated database of it."""
+    """Each server in turn, with Django and every child process at its database."""
     server = stock_servers("oldest" if request.param == "oldest" else "debian")
-    name = f"{request.module.__name__.rpartition('.')[2]}_{request.param}"
-    direct = server.make_database(name)
-    with django_at(direct, django_db_blocker):
-        migrate()
     with ExitStack() as stack:
-        url = direct
+        url = server.url()
         if request.param == "pooled":
-            url = stack.enter_context(pgbouncer.in_front_of(server)).url(name)
+            url = stack.enter_context(pgbouncer.in_front_of(server)).url()
         stack.enter_context(django_at(url, django_db_blocker))
         yield server

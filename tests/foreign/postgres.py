@@ -1,9 +1,10 @@
 """How does a test get a PostgreSQL that nobody here built or tuned? It starts one of its own.
 
-Everything is as `initdb` leaves it: JIT where the build has it, fsync, a hundred connections, a
-password for everybody, a TCP port of 127.0.0.1 beside the Unix socket. The service's role owns its
-database and is no superuser, as a careful operator has it. A server ends with the test process,
-however that ends.
+Everything is as `initdb` leaves it: JIT where the build has it, a hundred connections, a password
+for everybody, a TCP port of 127.0.0.1 beside the Unix socket. Only fsync is off: it matters to whom
+the power fails, and a test waits a second for it whenever the tables are emptied. The service's
+role owns its database and is no superuser, as a careful operator has it. A server ends with the
+test process, however that ends.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class Postgres:
             "port": str(self.port),
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(self.folder),
+            "fsync": "off",
             **settings,
         }
         # The kernel ends it with us, also where a kill -9 leaves us no time for it.

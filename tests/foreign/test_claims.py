@@ -13,8 +13,4 @@ from tests.webhooks.test_engine_pacing import (  # noqa: F401
     test_project_with_many_hanging_origins_leaves_seats_for_the_others,
 )
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("foreign_database"),
-    pytest.mark.parametrize("foreign_database", ["oldest"], indirect=True),
-]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("foreign_database")]
