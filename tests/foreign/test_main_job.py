@@ -44,13 +44,11 @@ _WORKER = {
 
 @contextmanager
 def worker(log: Path) -> Iterator[psutil.Process]:
-    """Run a worker process, which hosts the engine and the sweep too."""
+    """Run a worker process, which hosts the engine and the sweep too, and kill it at the end."""
     command = ("manage.py", "rundramatiq", "-p", "1", "-t", "2", "--skip-logging")
     media = str(log.parent / "media")
     with processes.running(log, *command, **_WORKER, MEDIA_ROOT=media) as process:
         yield psutil.Process(process.pid)
-        process.terminate()
-        process.wait(30)
 
 
 def kill_all(process: psutil.Process) -> None:
