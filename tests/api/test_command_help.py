@@ -15,7 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command, get_commands, load_command_class
 from django.db import connection
 
-from tasks_app import sweep as sweeping
+from tasks_app import sweep
 from tests import ROOT, factories
 from webhooks_app.operator_command import OperatorCommand, progress
 
@@ -138,7 +138,7 @@ def test_sweep_tasks_repairs_reports_and_yields() -> None:
     with pytest.raises(CommandError) as missing:
         call_command("sweep_tasks")
     assert missing.value.returncode == 1
-    with sweeping._alone(), pytest.raises(CommandError) as busy:
+    with sweep._alone(), pytest.raises(CommandError) as busy:
         call_command("sweep_tasks")
     assert busy.value.returncode == 3
     assert connection.is_usable()

@@ -10,7 +10,7 @@ import pytest
 
 from tasks_app import redis_gate
 from tests import processes
-from tests.foreign import redis as foreign
+from tests.foreign import redis
 from tests.waiting import wait_until
 
 
@@ -26,7 +26,7 @@ def why(url: str) -> redis_gate.Fault:
 
 def test_valkey_is_as_good_as_redis() -> None:
     """A Valkey over TLS with an access list does all that the service asks of it."""
-    with foreign.prepared("valkey-server") as server:
+    with redis.prepared("valkey-server") as server:
         server.start()
         client = redis_gate.connect(server.url())
         assert client.set("rate:probe", "1", px=1000)

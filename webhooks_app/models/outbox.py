@@ -14,7 +14,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
-from webhooks_app.models_receivers import SigningSecret, WebhookDestination, WebhookEndpoint
+from webhooks_app.models.receivers import SigningSecret, WebhookDestination, WebhookEndpoint
 
 __all__ = [
     "DeliveryOutcome",

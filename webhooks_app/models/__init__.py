@@ -1,0 +1,29 @@
+"""What is stored of events, messages, attempts, receivers and operators?"""
+
+from webhooks_app.models.outbox import (
+    DeliveryOutcome,
+    DeliveryTrigger,
+    MessageStatus,
+    OperatorAction,
+    ReplayJob,
+    ReplayState,
+    WebhookDelivery,
+    WebhookEvent,
+    WebhookMessage,
+)
+from webhooks_app.models.receivers import SigningSecret, WebhookDestination, WebhookEndpoint
+
+__all__ = [
+    "DeliveryOutcome",
+    "DeliveryTrigger",
+    "MessageStatus",
+    "OperatorAction",
+    "ReplayJob",
+    "ReplayState",
+    "SigningSecret",
+    "WebhookDelivery",
+    "WebhookDestination",
+    "WebhookEndpoint",
+    "WebhookEvent",
+    "WebhookMessage",
+]
