@@ -9,7 +9,7 @@ from django.db import transaction
 from tasks_app.models import ApiKey
 from webhooks_app import operator_record
 from webhooks_app.conf import read_policy
-from webhooks_app.egress import EgressDenied, origin_of
+from webhooks_app.egress.policy import EgressDenied, origin_of
 from webhooks_app.retry import resolve_policy
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")

@@ -26,7 +26,7 @@ from tasks_app.fields import (
 )
 from tasks_app.models import Priority, Task, TaskStatus
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.egress import EgressDenied, check_url, origin_of
+from webhooks_app.egress.policy import EgressDenied, check_url, origin_of
 from webhooks_app.problems import FieldProblem, field_problems
 from webhooks_app.requests import PROJECT_ID, RetryPolicy
 

@@ -40,7 +40,7 @@ SOCKET = re.compile(
     r"|\bTCPConnector\(|\b(import|from) (smtplib|ftplib|telnetlib|websockets|paramiko|socks)\b"
 )
 SOCKET_FILES = {
-    "webhooks_app/egress.py": "the policy",
+    "webhooks_app/egress/policy.py": "the policy",
     "webhooks_app/dial.py": "connects the policy's sockets",
     "webhooks_app/wire.py": "speaks over a socket that dial.py connected",
     "webhooks_app/downloads.py": "the transport's downloads, with the policy's sockets",

@@ -10,7 +10,7 @@ from typing import Any
 
 from rest_framework.request import Request
 
-from webhooks_app.egress import origin_of
+from webhooks_app.egress.policy import origin_of
 from webhooks_app.problems import FieldProblem, invalid, not_found
 
 

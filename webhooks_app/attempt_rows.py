@@ -15,7 +15,7 @@ import structlog
 
 from webhooks_app import metrics
 from webhooks_app.claims import Claimed
-from webhooks_app.egress import safe_url
+from webhooks_app.egress.policy import safe_url
 from webhooks_app.models import DeliveryOutcome, MessageStatus
 from webhooks_app.retry import AttemptResult, Dead, Decision, Delivered, RetryAt
 

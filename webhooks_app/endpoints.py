@@ -12,10 +12,10 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 
 from webhooks_app import operator_record, outbox, pings, stored_secrets
-from webhooks_app.egress import check_url
+from webhooks_app.egress.grammar import safe_url
+from webhooks_app.egress.policy import check_url
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
 from webhooks_app.retry import resolve_policy
-from webhooks_app.url_grammar import safe_url
 
 #: Every event is written once per endpoint, so their number is bounded.
 MAX_PER_SCOPE = 50

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from webhooks_app.egress.grammar import safe_url
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookMessage
-from webhooks_app.url_grammar import safe_url
 
 PHASES = (("dns_ms", "DNS"), ("connect_ms", "connect"), ("first_byte_ms", "first byte"))
 _SHOWN_AS_THEY_ARE = "\n\t"

@@ -8,7 +8,7 @@ import ssl
 import time
 
 from webhooks_app.answer import ONLY_HTTP2
-from webhooks_app.egress import PolicyBlocked
+from webhooks_app.egress.policy import PolicyBlocked
 from webhooks_app.retry import ErrorCode
 from webhooks_app.shown import printable
 from webhooks_app.wire import BadAnswerError

@@ -29,7 +29,7 @@ class WebhookMiddleware(dramatiq.Middleware):
             SystemExit: stored secrets cannot be read, so that nothing could be signed.
         """
         # Here, since Dramatiq's middleware is loaded before any model exists.
-        from webhooks_app.egress import warn_of_open_networks
+        from webhooks_app.egress.policy import warn_of_open_networks
         from webhooks_app.engine_thread import EngineThread
         from webhooks_app.stored_secrets import UnreadableSecret, require_readable_at_boot
 

@@ -19,13 +19,13 @@ from django.db import connection, transaction
 from django.db.models import Count, Max
 
 from webhooks_app import operator_record, outbox
-from webhooks_app.egress import check_url
+from webhooks_app.egress.grammar import safe_url
+from webhooks_app.egress.policy import check_url
 from webhooks_app.faults import faultpoint
 from webhooks_app.message_filters import MessageFilters, messages_of
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.replay_batches import replay_messages, replay_messages_to
 from webhooks_app.replay_progress import Progress, progress
-from webhooks_app.url_grammar import safe_url
 
 __all__ = [  # progress belongs to the service, whatever file it lies in
     "DestinationDisabled",

@@ -17,7 +17,7 @@ from rest_framework.request import Request
 
 from webhooks_app.conf import webhook_settings
 from webhooks_app.described import Described, text_pattern
-from webhooks_app.egress import EgressDenied, check_url
+from webhooks_app.egress.policy import EgressDenied, check_url
 from webhooks_app.pagination import BY_TIME, NEWEST_FIRST, Order
 from webhooks_app.problems import (
     MAX_PROBLEMS,

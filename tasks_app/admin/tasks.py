@@ -23,9 +23,9 @@ from tasks_app.task_types import TASK_TYPES
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action, utc
 from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter
 from webhooks_app.admin.messages import STATUS_TONES as MESSAGE_TONES
+from webhooks_app.egress.grammar import safe_url
 from webhooks_app.explain import seconds_text, visible
 from webhooks_app.models import WebhookMessage
-from webhooks_app.url_grammar import safe_url
 
 STATUS_TONES = {
     "queued": "base",

@@ -20,7 +20,7 @@ import orjson
 from tasks_app.providers.base import Cancelled, Context, ProviderError
 from webhooks_app.conf import Network
 from webhooks_app.downloads import FetchResult
-from webhooks_app.egress import EgressDenied, Home, origin_of
+from webhooks_app.egress.policy import EgressDenied, Home, origin_of
 from webhooks_app.retry import parse_retry_after
 from webhooks_app.transport import Transport
 

@@ -124,14 +124,14 @@ MUTANTS = (
     ),
     Mutant(
         "guard of the address that is dialled",
-        "webhooks_app/egress.py",
+        "webhooks_app/egress/policy.py",
         "    if not allowed(sockaddr[0]):",
         "    if False:",
         ("tests/webhooks/test_egress.py",),
     ),
     Mutant(
         "guard of mixed DNS answers",
-        "webhooks_app/egress.py",
+        "webhooks_app/egress/policy.py",
         'if not all(resolved_allowed(answer["host"], self._allowed) for answer in answers):',
         "if False:",
         ("tests/webhooks/test_egress.py",),

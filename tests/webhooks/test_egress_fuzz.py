@@ -8,10 +8,11 @@ import random
 from django.test import override_settings
 
 from tests.webhooks.test_egress import StubResolver, dialled, oracle_allows
-from webhooks_app import dial, egress
+from webhooks_app import dial
+from webhooks_app.egress import policy
+from webhooks_app.egress.grammar import parse_url
 from webhooks_app.failure import Trace
 from webhooks_app.transport import Transport
-from webhooks_app.url_grammar import parse_url
 
 __all__ = ["dialled"]  # a fixture
 
@@ -91,7 +92,7 @@ def _answers(rng):
 
 async def _dialled(origin, guard):
     """Follow one origin to the addresses that the client would dial, in their order."""
-    permitted = egress.address_rule(origin, egress.address_allowed)
+    permitted = policy.address_rule(origin, policy.address_allowed)
     try:
         addresses = await dial._addresses(origin, guard, Trace())
     except OSError:
@@ -99,8 +100,8 @@ async def _dialled(origin, guard):
     reached = []
     for address in addresses:
         try:
-            egress.guarded_socket(address, permitted).close()
-        except egress.PolicyBlocked:
+            policy.guarded_socket(address, permitted).close()
+        except policy.PolicyBlocked:
             continue
         reached.append(address[4][0])
     return reached
@@ -126,10 +127,10 @@ def test_no_generated_url_reaches_a_denied_address():
             try:
                 # Only the grammar: the connection must hold without the policy on names.
                 origin = parse_url(url).origin
-            except egress.EgressDenied:
+            except policy.EgressDenied:
                 continue
             allowed += 1
-            guard = egress.GuardResolver(StubResolver({origin.host: _answers(rng)}))
+            guard = policy.GuardResolver(StubResolver({origin.host: _answers(rng)}))
             for ip in await _dialled(origin, guard):
                 reached += 1
                 assert _oracle_allows(ip, origin), (url, ip, SEED)
@@ -143,7 +144,7 @@ def test_no_generated_url_reaches_a_denied_address():
 
 def test_the_client_itself_reaches_no_denied_address(dialled, monkeypatch):
     """Proves the same with the real client and no policy on names, for what is well-formed."""
-    monkeypatch.setattr(egress, "_check_policy", lambda origin: None)
+    monkeypatch.setattr(policy, "_check_policy", lambda origin: None)
     rng = random.Random(SEED + 1)
     resolver = StubResolver({})
 
@@ -154,7 +155,7 @@ def test_the_client_itself_reaches_no_denied_address(dialled, monkeypatch):
                 url = _url(rng)
                 try:
                     origin = parse_url(url).origin
-                except egress.EgressDenied:
+                except policy.EgressDenied:
                     continue
                 sent += 1
                 answers = [origin.host] if origin.is_address else _answers(rng)
@@ -176,7 +177,7 @@ def test_every_kind_of_address_agrees_with_the_oracle():
     """Proves over random addresses, and the edges of every network, that both tables agree."""
     rng = random.Random(SEED)
     edges = []
-    for network in (*egress._DENIED_V4, *egress._DENIED_V6, egress._GLOBAL_V6, egress._NAT64):
+    for network in (*policy._DENIED_V4, *policy._DENIED_V6, policy._GLOBAL_V6, policy._NAT64):
         first, last = int(network.network_address), int(network.broadcast_address)
         kind = type(network.network_address)
         top = (1 << network.max_prefixlen) - 1
@@ -186,4 +187,4 @@ def test_every_kind_of_address_agrees_with_the_oracle():
     addresses += [ipaddress.IPv6Address(1 << 125 | rng.getrandbits(125)) for _ in range(4000)]
     with override_settings(WEBHOOKS={}):
         for address in edges + addresses:
-            assert egress.address_allowed(str(address)) == oracle_allows(str(address)), address
+            assert policy.address_allowed(str(address)) == oracle_allows(str(address)), address

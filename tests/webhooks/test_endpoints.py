@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from tests.factories import PROJECT, make_destination, make_endpoint, make_message
 from webhooks_app import destinations, endpoints, outbox, stored_secrets
-from webhooks_app.egress import EgressDenied
+from webhooks_app.egress.policy import EgressDenied
 from webhooks_app.models import OperatorAction, WebhookEndpoint, WebhookEvent, WebhookMessage
 
 pytestmark = pytest.mark.django_db

@@ -20,7 +20,7 @@ from tests.factories import (
     make_message,
 )
 from webhooks_app import replay
-from webhooks_app.egress import EgressDenied
+from webhooks_app.egress.policy import EgressDenied
 from webhooks_app.message_filters import InvalidFilter, MessageFilters
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookDelivery, WebhookMessage
 

@@ -18,6 +18,7 @@ from unfold.decorators import action, display
 from webhooks_app.admin import replaying
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, WrittenFilter
+from webhooks_app.egress.grammar import safe_url
 from webhooks_app.explain import (
     WHAT_THE_CODE_MEANS,
     attempts,
@@ -29,7 +30,6 @@ from webhooks_app.explain import (
 )
 from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.search import search_messages
-from webhooks_app.url_grammar import safe_url
 
 STATUS_TONES = {
     "pending": "info",

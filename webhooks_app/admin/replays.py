@@ -17,9 +17,9 @@ from webhooks_app.admin import replaying
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import KnownValuesFilter
 from webhooks_app.dashboard import cached
+from webhooks_app.egress.grammar import safe_url
 from webhooks_app.explain import visible
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
-from webhooks_app.url_grammar import safe_url
 
 STATE_TONES = {"running": "info", "finished": "success", "cancelled": "warning"}
 

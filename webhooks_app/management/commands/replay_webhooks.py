@@ -10,11 +10,11 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app import replay
-from webhooks_app.egress import EgressDenied
+from webhooks_app.egress.grammar import safe_url
+from webhooks_app.egress.policy import EgressDenied
 from webhooks_app.message_filters import ANY_STATUS, InvalidFilter, MessageFilters
 from webhooks_app.models import MessageStatus, ReplayJob
 from webhooks_app.operator_command import INTERRUPTED, OperatorCommand, progress
-from webhooks_app.url_grammar import safe_url
 
 NOT_ALL_DELIVERED = 1
 NOTHING_FOUND = 3

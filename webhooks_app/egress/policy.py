@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from webhooks_app.conf import Network, WebhookSettings, webhook_settings
-from webhooks_app.lookups import ThreadResolver
-from webhooks_app.retry import ErrorCode
-from webhooks_app.url_grammar import (
+from webhooks_app.egress.grammar import (
     EgressDenied,
     Origin,
     Target,
@@ -31,6 +29,8 @@ from webhooks_app.url_grammar import (
     parse_url,
     safe_url,
 )
+from webhooks_app.egress.resolver import ThreadResolver
+from webhooks_app.retry import ErrorCode
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver, ResolveResult
