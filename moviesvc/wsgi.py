@@ -13,7 +13,7 @@ application = get_wsgi_application()
 from django.conf import settings  # noqa: E402 - after Django is set up, like what follows
 
 from moviesvc.rsgi import Front  # noqa: E402
-from webhooks_app.stored_secrets import require_readable_at_boot  # noqa: E402
+from webhooks_app.signing.store import require_readable_at_boot  # noqa: E402
 
 require_readable_at_boot()
 # What is loaded now stays, and what a request makes dies with it: look seldom.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from webhooks_app import signing
+from webhooks_app.signing import scheme
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODIES = ["{}", '{"a": "\\u00fc \\ud83c\\udfac \\u2028"}', '{"größe": "🎬"}', "x" * 20_000]
@@ -30,7 +30,7 @@ def snippet(page: str, language: str) -> str:
 def signed(body: str, *, age_seconds: int = 0, secret: str = SECRET) -> dict[str, object]:
     """Return one request as the service signs it."""
     timestamp = int(time.time()) - age_seconds
-    signature = signing.sign(secret, "msg_1", timestamp, body.encode())
+    signature = scheme.sign(secret, "msg_1", timestamp, body.encode())
     headers = {"webhook-id": "msg_1", "webhook-timestamp": str(timestamp)}
     return {"headers": headers | {"webhook-signature": signature}, "body": body}
 

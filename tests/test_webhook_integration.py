@@ -32,7 +32,7 @@ from tests.webhooks.running import (
 )
 from webhooks_app import outbox
 from webhooks_app.models import WebhookDelivery, WebhookEvent, WebhookMessage
-from webhooks_app.stored_secrets import get_or_create
+from webhooks_app.signing.store import get_or_create
 
 METADATA = '{"userId": "user-123", "testResultId": "result-456"}'
 

@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
 from webhooks_app.conf import webhook_settings
-from webhooks_app.signing import InvalidSecret, jwks, public_key
+from webhooks_app.signing.scheme import InvalidSecret, jwks, public_key
 
 Apps = Sequence[AppConfig] | None
 
@@ -54,14 +54,14 @@ def check_stored_secrets(
     app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Report signing secrets that the configured keys cannot read."""
-    from webhooks_app import stored_secrets
+    from webhooks_app.signing import store
 
     if not databases or "default" not in databases:
         return []
     try:
         if "webhooks_app_signingsecret" not in connections["default"].introspection.table_names():
             return []
-        stored_secrets.require_readable()
+        store.require_readable()
     except ImproperlyConfigured as error:
         return [Error(str(error), id="webhooks.E004")]
     except DatabaseError as error:
@@ -84,10 +84,10 @@ def _policy_errors() -> list[CheckMessage]:
 
 
 def _secret_key_errors() -> list[CheckMessage]:
-    from webhooks_app import stored_secrets
+    from webhooks_app.signing import store
 
     try:
-        stored_secrets.encrypt("whsec_", "check")
+        store.encrypt("whsec_", "check")
     except ImproperlyConfigured as error:
         return [Error(str(error), id="webhooks.E002")]
     return []

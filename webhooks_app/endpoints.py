@@ -11,11 +11,16 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from webhooks_app import operator_record, outbox, pings, stored_secrets
+from webhooks_app import (
+    operator_record,
+    outbox,
+    pings,
+)
 from webhooks_app.egress.grammar import safe_url
 from webhooks_app.egress.policy import check_url
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
 from webhooks_app.retry import resolve_policy
+from webhooks_app.signing import store
 
 #: Every event is written once per endpoint, so their number is bounded.
 MAX_PER_SCOPE = 50
@@ -59,7 +64,7 @@ def create(scope: str, url: str, *, actor: str, **fields: Any) -> WebhookEndpoin
         if WebhookEndpoint.objects.filter(scope=scope).count() >= MAX_PER_SCOPE:
             raise TooManyEndpoints(f"a project may have {MAX_PER_SCOPE} endpoints")
         endpoint = _saved(WebhookEndpoint(scope=scope, url=url, **fields), is_new=True)
-        stored_secrets.get_or_create(scope, endpoint.pk)
+        store.get_or_create(scope, endpoint.pk)
         operator_record.note(actor, "endpoint.create", _name(endpoint))
     return endpoint
 

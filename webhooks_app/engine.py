@@ -20,7 +20,7 @@ import psycopg
 import structlog
 from django.db import Error
 
-from webhooks_app import claims, signing
+from webhooks_app import claims
 from webhooks_app.attempt_rows import attempt_row, interrupted_row, log_attempt
 from webhooks_app.claims import Claimed
 from webhooks_app.conf import webhook_settings
@@ -31,7 +31,8 @@ from webhooks_app.housekeeping import Housekeeping
 from webhooks_app.outbox import CHANNEL
 from webhooks_app.recorder import Recorder
 from webhooks_app.retry import RetryAt, decide, policy_of
-from webhooks_app.secret_cache import SecretCache
+from webhooks_app.signing import scheme
+from webhooks_app.signing.cache import SecretCache
 from webhooks_app.transport import Transport
 
 logger = structlog.get_logger(__name__)
@@ -253,7 +254,7 @@ class Engine:
             "content-type": "application/json",
             "webhook-id": message.event_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": signing.signature_header(
+            "webhook-signature": scheme.signature_header(
                 secrets,
                 message.event_id,
                 timestamp,

@@ -31,7 +31,7 @@ class WebhookMiddleware(dramatiq.Middleware):
         # Here, since Dramatiq's middleware is loaded before any model exists.
         from webhooks_app.egress.policy import warn_of_open_networks
         from webhooks_app.engine_thread import EngineThread
-        from webhooks_app.stored_secrets import UnreadableSecret, require_readable_at_boot
+        from webhooks_app.signing.store import UnreadableSecret, require_readable_at_boot
 
         try:
             require_readable_at_boot()

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from webhooks_app import endpoints, stored_secrets
+from webhooks_app import endpoints
 from webhooks_app.access import actor_of, check_host, project_of, scope_of
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
@@ -37,6 +37,7 @@ from webhooks_app.serializers import (
     EndpointWithSecretSerializer,
     MessageSerializer,
 )
+from webhooks_app.signing import store
 
 #: A problem; the project says what one looks like.
 REFUSED = OpenApiResponse(description="`endpoint_exists`, `too_many_endpoints`.")
@@ -138,7 +139,7 @@ class EndpointListView(APIView):
             endpoint = endpoints.create(scope, actor=actor_of(request), **asked)
         except endpoints.EndpointRefused as refused:
             raise ApiProblem(409, refused.code, f"{refused}.") from None
-        secret = stored_secrets.get_or_create(scope, endpoint.pk)
+        secret = store.get_or_create(scope, endpoint.pk)
         body = {**EndpointSerializer(endpoint).data, "secret": secret}
         headers = {"Location": f"/api/v1/webhooks/endpoints/{endpoint.pk}"}
         return Response(body, 201, headers=headers)

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from webhooks_app import operator_record, stored_secrets
+from webhooks_app import operator_record
 from webhooks_app.access import actor_of, project_of
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
@@ -27,7 +27,8 @@ from webhooks_app.requests import (
     read_query,
 )
 from webhooks_app.serializers import SecretSerializer
-from webhooks_app.signing import jwks, public_key
+from webhooks_app.signing import store
+from webhooks_app.signing.scheme import jwks, public_key
 
 WEEK_SECONDS = 7 * 86_400
 
@@ -46,7 +47,7 @@ class RotateRequest(StrictSerializer):
     endpoint_id = Uuid(required=False)
     overlap_seconds = Number(
         required=False,
-        default=stored_secrets.OVERLAP_SECONDS,
+        default=store.OVERLAP_SECONDS,
         min_value=0,
         max_value=WEEK_SECONDS,
         help_text="How long the secret before signs on; 0 ends it at once.",
@@ -87,9 +88,7 @@ class SecretRotateView(APIView):
         scope = project_of(request, asked.get("project_id"))
         endpoint = _endpoint_of(scope, asked)
         with transaction.atomic():
-            stored_secrets.rotate(
-                scope, asked["overlap_seconds"], endpoint.pk if endpoint else None
-            )
+            store.rotate(scope, asked["overlap_seconds"], endpoint.pk if endpoint else None)
             target = f"endpoint {endpoint.pk} of {scope}" if endpoint else scope
             operator_record.note(actor_of(request), "secret.rotate", target)
         return _secret(scope, endpoint)
@@ -106,10 +105,10 @@ def _endpoint_of(scope: str, asked: dict[str, Any]) -> WebhookEndpoint | None:
 
 def _secret(scope: str, endpoint: WebhookEndpoint | None) -> Response:
     if endpoint is not None:
-        stored_secrets.get_or_create(scope, endpoint.pk)
+        store.get_or_create(scope, endpoint.pk)
     else:
-        stored_secrets.get_or_create(scope)
-    found = stored_secrets.secret_set(scope, endpoint.pk if endpoint else None)
+        store.get_or_create(scope)
+    found = store.secret_set(scope, endpoint.pk if endpoint else None)
     body = {"project_id": scope, "secret": found.secret, "previous": found.previous}
     # A secret in a cache is a secret on a disk.
     return Response(SecretSerializer(body).data, headers={"Cache-Control": "no-store"})

@@ -23,7 +23,7 @@ from tests.waiting import wait_until
 from webhooks_app import outbox
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookEvent, WebhookMessage
-from webhooks_app.stored_secrets import get_or_create
+from webhooks_app.signing.store import get_or_create
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -26,8 +26,9 @@ from django.urls import reverse
 from moviesvc.problems import AdminLoginThrottle
 from tasks_app.models import ApiKey
 from tests import ROOT, factories
-from webhooks_app import replay, stored_secrets
+from webhooks_app import replay
 from webhooks_app.models import OperatorAction, SigningSecret
+from webhooks_app.signing import store
 
 LOGIN = "/admin/login/"
 _LINK = re.compile(r'(?:href|data-live-url)="([^"#]+)')
@@ -123,8 +124,8 @@ def plant(word: str) -> list[str]:
     job.save()
     factories.make_delivery(message, "failed", url=url)
     key, clear = factories.make_api_key("a key")
-    of_endpoint = stored_secrets.get_or_create("film", endpoint.pk)
-    of_project = stored_secrets.get_or_create("film")
+    of_endpoint = store.get_or_create("film", endpoint.pk)
+    of_project = store.get_or_create("film")
     stored = [bytes(row.ciphertext).decode() for row in SigningSecret.objects.all()]
     hashed = ApiKey.objects.get(pk=key.pk).hashed_key
     parts = [secret.removeprefix("whsec_") for secret in (of_endpoint, of_project)]

@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from tests import factories
 from tests.factories import PROJECT, make_event, make_message
-from webhooks_app import signing, stored_secrets
 from webhooks_app.models import OperatorAction, WebhookMessage
+from webhooks_app.signing import scheme, store
 
 pytestmark = pytest.mark.django_db
 BASE = "/api/v1/webhooks"
@@ -35,7 +35,7 @@ def test_an_endpoint_is_made_shown_changed_tried_and_deleted(mine):
     answer = create(mine, event_types=["task.completed"], retry_policy=[1, 2])
     assert answer.status_code == 201, answer.content
     made = answer.json()
-    assert made["secret"] == stored_secrets.current_secrets(PROJECT, uuid.UUID(made["id"]))[0]
+    assert made["secret"] == store.current_secrets(PROJECT, uuid.UUID(made["id"]))[0]
     path = answer["Location"]
     assert "secret" not in mine.get(path).json()
     assert mine.get(f"{BASE}/endpoints").json()["results"] == [mine.get(path).json()]
@@ -100,7 +100,7 @@ def test_the_signing_secret_is_made_shown_and_rotated(mine):
     assert previous["secret"] == first["secret"]
     left = timezone.datetime.fromisoformat(previous["expires_at"]) - timezone.now()
     assert timedelta(hours=23, minutes=59) < left < timedelta(hours=24, minutes=1)
-    assert stored_secrets.current_secrets(PROJECT) == [second["secret"], first["secret"]]
+    assert store.current_secrets(PROJECT) == [second["secret"], first["secret"]]
     body = {"overlap_seconds": 0}
     third = mine.post(f"{BASE}/signing-secret/rotate", body, **JSON).json()
     assert third["previous"] == []
@@ -176,7 +176,7 @@ def test_public_keys_are_public():
     """Proves that v1a signatures can be verified with the published key, without an API key."""
     anybody, path = Client(), "/.well-known/webhooks-jwks.json"
     assert anybody.get(path).json() == {"keys": []}
-    key = signing.generate_private_key()
+    key = scheme.generate_private_key()
     with override_settings(WEBHOOKS={"ED25519_PRIVATE_KEY": key}):
         (published,) = anybody.get(path).json()["keys"]
     assert (published["kty"], published["crv"]) == ("OKP", "Ed25519")

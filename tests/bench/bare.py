@@ -26,7 +26,7 @@ _Request = tuple[URL, dict[str, str], bytes]
 
 def _prepared(urls: list[str], count: int, secret: str) -> Iterator[_Request]:
     from tests.bench.messages import BODY
-    from webhooks_app import signing
+    from webhooks_app.signing import scheme
 
     for number in range(count):
         event_id, timestamp = f"msg_{secrets.token_hex(16)}", int(time.time())
@@ -34,7 +34,7 @@ def _prepared(urls: list[str], count: int, secret: str) -> Iterator[_Request]:
             "content-type": "application/json",
             "webhook-id": event_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": signing.signature_header([secret], event_id, timestamp, BODY),
+            "webhook-signature": scheme.signature_header([secret], event_id, timestamp, BODY),
             "webhook-attempt": "1",
             "webhook-event": "task.completed",
         }

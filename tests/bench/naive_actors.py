@@ -24,9 +24,9 @@ place.set_up_django()
 from django.db import transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from webhooks_app import signing  # noqa: E402
 from webhooks_app.models import DeliveryOutcome, MessageStatus, WebhookDelivery, WebhookMessage  # noqa: E402
-from webhooks_app.stored_secrets import get_or_create  # noqa: E402
+from webhooks_app.signing import scheme  # noqa: E402
+from webhooks_app.signing.store import get_or_create  # noqa: E402
 
 broker = RedisBroker(url=os.environ["REDIS_URL"], namespace="bench-naive")
 dramatiq.set_broker(broker)
@@ -65,7 +65,7 @@ def _attempt(message_id: int, post: Any) -> None:
         "content-type": "application/json",
         "webhook-id": event.event_id,
         "webhook-timestamp": str(now),
-        "webhook-signature": signing.signature_header([_secret], event.event_id, now, body),
+        "webhook-signature": scheme.signature_header([_secret], event.event_id, now, body),
     }
     response = post(message.url, data=body, headers=headers, timeout=30)
     with transaction.atomic():

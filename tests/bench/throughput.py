@@ -10,7 +10,7 @@ from tests.bench.report import Figure, pairs_in_turns
 
 def project_secret() -> str:
     """Return the secret that signs the benchmark's webhooks."""
-    from webhooks_app.stored_secrets import get_or_create
+    from webhooks_app.signing.store import get_or_create
 
     return get_or_create(place.SCOPE)
 

@@ -145,7 +145,7 @@ MUTANTS = (
     ),
     Mutant(
         "signature over the body",
-        "webhooks_app/signing.py",
+        "webhooks_app/signing/scheme.py",
         "    content = _signed_content(message_id, timestamp, body)\n    signatures",
         '    content = _signed_content(message_id, timestamp, b"")\n    signatures',
         ("tests/webhooks/test_signing.py", *ENGINE),

@@ -28,7 +28,7 @@ from tests.webhooks.running import (
     status_of,
 )
 from webhooks_app.models import WebhookDelivery, WebhookMessage
-from webhooks_app.stored_secrets import get_or_create
+from webhooks_app.signing.store import get_or_create
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 

@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 from tests.webhooks.running import SCOPE, attempts_of, is_all_ended, publish, status_of
 from tests.webhooks.test_egress import CASES, CODES, oracle_allows
 from webhooks_app.models import WebhookDelivery, WebhookEvent
-from webhooks_app.stored_secrets import get_or_create
+from webhooks_app.signing.store import get_or_create
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 

@@ -31,7 +31,7 @@ from tests.server import WebServer, no_renders
 from tests.waiting import wait_until
 from tests.webhooks.conftest import count_logged, receiver  # noqa: F401 - fixtures
 from tests.webhooks.running import SCOPE, attempts_of, publish, running_engine, status_of
-from webhooks_app.stored_secrets import get_or_create
+from webhooks_app.signing.store import get_or_create
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -23,7 +23,7 @@ from tests.receiver import Receiver
 from tests.server import WebServer, no_renders
 from tests.waiting import wait_until
 from webhooks_app.models import WebhookDelivery
-from webhooks_app.stored_secrets import get_or_create
+from webhooks_app.signing.store import get_or_create
 
 pytestmark = [
     *(pytest.mark.e2e, pytest.mark.long, pytest.mark.django_db(transaction=True)),

@@ -27,7 +27,7 @@ from tests.waiting import wait_until
 from tests.webhooks.test_egress import StubResolver
 from webhooks_app import answer, wire
 from webhooks_app.retry import AttemptResult
-from webhooks_app.signing import generate_secret, signature_header
+from webhooks_app.signing.scheme import generate_secret, signature_header
 from webhooks_app.transport import Transport
 
 BODY = b'{"task_id":"1"}'

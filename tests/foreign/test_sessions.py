@@ -18,7 +18,7 @@ from tests.receiver import Receiver
 from tests.waiting import wait_until
 from tests.webhooks.conftest import count_logged  # noqa: F401 - a fixture
 from tests.webhooks.running import SCOPE, is_all_ended, publish, running_engine
-from webhooks_app.stored_secrets import get_or_create
+from webhooks_app.signing.store import get_or_create
 
 #: What stays on a session when its statement has ended.
 STAYS = re.compile(

@@ -17,7 +17,7 @@ from webhooks_app import outbox
 from webhooks_app.engine import Engine
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
-from webhooks_app.stored_secrets import decrypt
+from webhooks_app.signing.store import decrypt
 from webhooks_app.transport import Transport
 
 SCOPE = "engine_project"

@@ -6,7 +6,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from tests import processes
-from webhooks_app.stored_secrets import get_or_create
+from webhooks_app.signing.store import get_or_create
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -17,9 +17,10 @@ from django.utils import timezone
 
 from tests import factories
 from tests.factories import make_event, make_message
-from webhooks_app import replay, stored_secrets
+from webhooks_app import replay
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookMessage
-from webhooks_app.signing import generate_secret, signature_header
+from webhooks_app.signing import store
+from webhooks_app.signing.scheme import generate_secret, signature_header
 
 pytestmark = pytest.mark.django_db
 
@@ -200,14 +201,14 @@ def test_rotate_secret_keys_frees_the_old_key_or_says_why_not(capsys):
     """Proves that the command re-encrypts all, and fails without the old key."""
     from cryptography.fernet import Fernet
 
-    secret = stored_secrets.get_or_create("film")
+    secret = store.get_or_create("film")
     new = {"SECRET_KEYS": [Fernet.generate_key().decode()]}
     with override_settings(WEBHOOKS=new, SECRET_KEY="another"):
         assert run(capsys, "rotate_secret_keys")[0] == 1
     with override_settings(WEBHOOKS=new):
         assert run(capsys, "rotate_secret_keys")[1].startswith("1 secrets")
     with override_settings(WEBHOOKS=new, SECRET_KEY="another"):
-        assert stored_secrets.current_secrets("film") == [secret]
+        assert store.current_secrets("film") == [secret]
 
 
 @pytest.mark.parametrize(("is_right", "code"), [(True, 0), (False, 1)])

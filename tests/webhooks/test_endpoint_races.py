@@ -12,8 +12,12 @@ from django.db import connection, transaction
 
 from tests.factories import PROJECT, make_endpoint, make_event, make_message
 from tests.waiting import wait_until
-from webhooks_app import endpoints, outbox, stored_secrets
+from webhooks_app import (
+    endpoints,
+    outbox,
+)
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
+from webhooks_app.signing import store
 
 _numbers = count(2)
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -86,8 +90,8 @@ CHANGES: dict[str, Callable[[WebhookEndpoint], object]] = {
     "change": lambda endpoint: endpoints.update(endpoint, {"description": "x"}, actor="me"),
     "ping": lambda endpoint: endpoints.ping(endpoint, actor="me"),
     "delete": lambda endpoint: endpoints.delete(endpoint, actor="me"),
-    "secret": lambda endpoint: stored_secrets.get_or_create(PROJECT, endpoint.pk),
-    "rotate": lambda endpoint: stored_secrets.rotate(PROJECT, endpoint_id=endpoint.pk),
+    "secret": lambda endpoint: store.get_or_create(PROJECT, endpoint.pk),
+    "rotate": lambda endpoint: store.rotate(PROJECT, endpoint_id=endpoint.pk),
 }
 
 

@@ -9,9 +9,14 @@ import pytest
 from django.utils import timezone
 
 from tests.factories import PROJECT, make_destination, make_endpoint, make_message
-from webhooks_app import destinations, endpoints, outbox, stored_secrets
+from webhooks_app import (
+    destinations,
+    endpoints,
+    outbox,
+)
 from webhooks_app.egress.policy import EgressDenied
 from webhooks_app.models import OperatorAction, WebhookEndpoint, WebhookEvent, WebhookMessage
+from webhooks_app.signing import store
 
 pytestmark = pytest.mark.django_db
 URL = "https://hooks.example.org/all"
@@ -29,8 +34,8 @@ def test_an_endpoint_gets_what_it_subscribed_to_signed_with_its_own_secret():
         outbox.publish(scope=PROJECT, subject="t", sequence=sequence, event_type=kind, body=b"{}")
     (message,) = WebhookMessage.objects.all()
     assert (message.endpoint_id, message.event.event_type) == (endpoint.pk, "task.completed")
-    own = stored_secrets.current_secrets(PROJECT, endpoint.pk)
-    assert own != stored_secrets.current_secrets(PROJECT)
+    own = store.current_secrets(PROJECT, endpoint.pk)
+    assert own != store.current_secrets(PROJECT)
     assert actions() == ["endpoint.create"]
 
 

@@ -35,7 +35,7 @@ from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, We
 from webhooks_app.recorder import Recorder
 from webhooks_app.replay import replay_one
 from webhooks_app.retry import AttemptResult, Dead
-from webhooks_app.stored_secrets import get_or_create
+from webhooks_app.signing.store import get_or_create
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -138,7 +138,7 @@ def test_unreadable_secret_blocks_its_own_project_only_and_only_as_long(
     engine: EngineThread, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A secret that cannot be read costs leases, no flood of attempts, and no seat for good."""
-    monkeypatch.setattr("webhooks_app.secret_cache.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("webhooks_app.signing.cache.FRESH_SECONDS", 0.0)
     get_or_create("broken")
     good = bytes(SigningSecret.objects.get(scope="broken").ciphertext)
     SigningSecret.objects.filter(scope="broken").update(ciphertext=b"not a secret")

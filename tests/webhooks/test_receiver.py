@@ -9,7 +9,7 @@ import time
 from django.test import override_settings
 
 from tests import ROOT
-from webhooks_app.signing import generate_secret, signature_header
+from webhooks_app.signing.scheme import generate_secret, signature_header
 from webhooks_app.transport import Transport
 
 

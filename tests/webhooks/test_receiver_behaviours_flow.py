@@ -33,7 +33,7 @@ from tests.webhooks.test_egress import StubResolver
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDestination, WebhookMessage
 from webhooks_app.replay import InFlight, replay_one
-from webhooks_app.stored_secrets import rotate
+from webhooks_app.signing.store import rotate
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -181,7 +181,7 @@ def test_secret_rotated_between_attempts_signs_with_both(
     engine: EngineThread, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R24: after a rotation the retry carries two signatures; when the overlap ends, one."""
-    monkeypatch.setattr("webhooks_app.secret_cache.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("webhooks_app.signing.cache.FRESH_SECONDS", 0.0)
     receiver.answer(500)
     event = publish(receiver.url, policy=[1.5, 1.5])
     receiver.wait_for(1)

@@ -11,7 +11,10 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_event, make_message, make_replay
 from tests.waiting import wait_until
-from webhooks_app import replay, retention, stored_secrets
+from webhooks_app import (
+    replay,
+    retention,
+)
 from webhooks_app.models import (
     ReplayJob,
     SigningSecret,
@@ -19,6 +22,7 @@ from webhooks_app.models import (
     WebhookEvent,
     WebhookMessage,
 )
+from webhooks_app.signing import store
 
 pytestmark = pytest.mark.django_db
 LONG_AGO = timedelta(days=31)
@@ -79,8 +83,8 @@ def test_events_owed_to_nobody_go_too_and_expired_secrets_and_ended_replays():
     recent = make_event()
     make_replay(state="finished", finished_at=timezone.now() - LONG_AGO)
     running = make_replay()
-    stored_secrets.get_or_create("film")
-    stored_secrets.rotate("film")
+    store.get_or_create("film")
+    store.rotate("film")
     SigningSecret.objects.exclude(expires_at=None).update(expires_at=timezone.now() - LONG_AGO)
     pruned = retention.prune()
     assert (pruned.events, pruned.replays, pruned.secrets) == (1, 1, 1)

@@ -13,9 +13,9 @@ from django.db import connection
 from django.db.models import F
 from django.test import override_settings
 
-from webhooks_app import stored_secrets
 from webhooks_app.models import SigningSecret, WebhookEndpoint
-from webhooks_app.signing import sign
+from webhooks_app.signing import store
+from webhooks_app.signing.scheme import sign
 
 KEY_A, KEY_B = (Fernet.generate_key().decode() for _ in range(2))
 pytestmark = pytest.mark.django_db
@@ -32,17 +32,17 @@ def let_time_pass(seconds):
 
 def test_first_use_makes_one_secret_and_keeps_it():
     """Proves that a project has a secret from its first use on, and always the same one."""
-    secret = stored_secrets.get_or_create("film")
+    secret = store.get_or_create("film")
     assert secret.startswith("whsec_")
     assert sign(secret, "msg_1", 1, b"{}")
-    assert stored_secrets.get_or_create("film") == secret
-    assert stored_secrets.current_secrets("film") == [secret]
-    assert stored_secrets.get_or_create("other") != secret
+    assert store.get_or_create("film") == secret
+    assert store.current_secrets("film") == [secret]
+    assert store.get_or_create("other") != secret
 
 
 def test_a_dump_of_the_database_contains_no_usable_secret():
     """Proves that the stored bytes hold neither the secret nor the key's raw bytes."""
-    secret = stored_secrets.get_or_create("film")
+    secret = store.get_or_create("film")
     dump = dump_of("webhooks_app_signingsecret")
     stored = bytes(SigningSecret.objects.get().ciphertext)
     assert b"film" in dump
@@ -51,67 +51,67 @@ def test_a_dump_of_the_database_contains_no_usable_secret():
         assert secret.removeprefix("whsec_").encode() not in haystack
     with (
         override_settings(SECRET_KEY="whoever has the dump has another key"),
-        pytest.raises(stored_secrets.UnreadableSecret),
+        pytest.raises(store.UnreadableSecret),
     ):
-        stored_secrets.decrypt(stored, "film")
+        store.decrypt(stored, "film")
 
 
 def test_a_rotation_overlaps_for_24_hours():
     """Proves that the old secret signs beside the new one for a day and not a moment longer."""
-    old = stored_secrets.get_or_create("film")
-    new = stored_secrets.rotate("film")
-    assert stored_secrets.current_secrets("film") == [new, old]
-    (previous,) = stored_secrets.secret_set("film").previous
+    old = store.get_or_create("film")
+    new = store.rotate("film")
+    assert store.current_secrets("film") == [new, old]
+    (previous,) = store.secret_set("film").previous
     row = SigningSecret.objects.get(expires_at__isnull=False)
     assert previous.expires_at == row.expires_at
     let_time_pass(24 * 3600 - 60)
-    assert stored_secrets.current_secrets("film") == [new, old]
+    assert store.current_secrets("film") == [new, old]
     let_time_pass(61)
-    assert stored_secrets.current_secrets("film") == [new]
+    assert store.current_secrets("film") == [new]
 
 
 def test_an_overlap_of_zero_ends_every_older_secret_at_once():
     """Proves that a leaked secret can be taken out of use immediately."""
-    stored_secrets.get_or_create("film")
-    stored_secrets.rotate("film")
-    new = stored_secrets.rotate("film", overlap_seconds=0)
-    assert stored_secrets.current_secrets("film") == [new]
+    store.get_or_create("film")
+    store.rotate("film")
+    new = store.rotate("film", overlap_seconds=0)
+    assert store.current_secrets("film") == [new]
 
 
 def test_many_rotations_do_not_grow_the_signature_header():
     """Proves that only the newest few secrets sign, however often one rotates in a day."""
-    made = [stored_secrets.rotate("film") for _ in range(6)]
-    assert stored_secrets.current_secrets("film") == made[:-4:-1]
+    made = [store.rotate("film") for _ in range(6)]
+    assert store.current_secrets("film") == made[:-4:-1]
 
 
 def test_an_endpoint_signs_with_its_own_secret_else_with_its_projects():
     """Proves that subscriptions have secrets of their own and none is left unsigned."""
     endpoint = WebhookEndpoint.objects.create(scope="film", url="https://a.example.org/")
-    project = stored_secrets.get_or_create("film")
-    assert stored_secrets.current_secrets("film", endpoint.id) == [project]
-    own = stored_secrets.get_or_create("film", endpoint.id)
-    assert stored_secrets.current_secrets("film", endpoint.id) == [own]
-    assert stored_secrets.current_secrets("film") == [project]
-    assert stored_secrets.rotate("film", endpoint_id=endpoint.id) != own
-    assert stored_secrets.current_secrets("film") == [project]
+    project = store.get_or_create("film")
+    assert store.current_secrets("film", endpoint.id) == [project]
+    own = store.get_or_create("film", endpoint.id)
+    assert store.current_secrets("film", endpoint.id) == [own]
+    assert store.current_secrets("film") == [project]
+    assert store.rotate("film", endpoint_id=endpoint.id) != own
+    assert store.current_secrets("film") == [project]
 
 
 def test_a_secret_copied_to_another_project_is_refused():
     """Proves that the scope inside the plaintext is checked, not only the column."""
-    stored_secrets.get_or_create("film")
+    store.get_or_create("film")
     SigningSecret.objects.update(scope="thief")
-    with pytest.raises(stored_secrets.UnreadableSecret, match="another scope"):
-        stored_secrets.current_secrets("thief")
+    with pytest.raises(store.UnreadableSecret, match="another scope"):
+        store.current_secrets("thief")
 
 
 def test_a_wrong_key_is_refused_with_what_to_do():
     """Proves that a lost key stops the start with words, instead of signing with nonsense."""
     with override_settings(WEBHOOKS={"SECRET_KEYS": [KEY_A]}):
-        secret = stored_secrets.get_or_create("film")
-        stored_secrets.require_readable()
+        secret = store.get_or_create("film")
+        store.require_readable()
     with override_settings(WEBHOOKS={"SECRET_KEYS": [KEY_B]}):
-        with pytest.raises(stored_secrets.UnreadableSecret, match="WEBHOOK_SECRET_KEYS"):
-            stored_secrets.require_readable()
+        with pytest.raises(store.UnreadableSecret, match="WEBHOOK_SECRET_KEYS"):
+            store.require_readable()
         found = checks.run_checks(tags=[checks.Tags.database], databases=["default"])
         assert [message.id for message in found] == ["webhooks.E004"]
         assert secret not in str(found)
@@ -121,12 +121,12 @@ def test_a_wrong_key_is_refused_with_what_to_do():
 
 def test_new_key_in_front_reads_the_old_and_reencryption_frees_it():
     """Proves the whole change of a key: add, re-encrypt, drop the old one."""
-    secret = stored_secrets.get_or_create("film")  # under the key derived from SECRET_KEY
+    secret = store.get_or_create("film")  # under the key derived from SECRET_KEY
     with override_settings(WEBHOOKS={"SECRET_KEYS": [KEY_A]}):
-        assert stored_secrets.current_secrets("film") == [secret]
-        assert sum(stored_secrets.reencrypt_all(batch=1)) == 1
+        assert store.current_secrets("film") == [secret]
+        assert sum(store.reencrypt_all(batch=1)) == 1
         with override_settings(SECRET_KEY="quite another one"):
-            assert stored_secrets.current_secrets("film") == [secret]
+            assert store.current_secrets("film") == [secret]
 
 
 def test_a_key_that_is_none_is_found_by_the_checks():
@@ -144,7 +144,7 @@ def test_a_key_that_is_none_is_found_by_the_checks():
         override_settings(WEBHOOKS={"SECRET_KEYS": ["short"]}),
         pytest.raises(ImproperlyConfigured, match="32 random bytes"),
     ):
-        stored_secrets.get_or_create("film")
+        store.get_or_create("film")
 
 
 def test_deploy_checks_name_open_doors():
@@ -161,8 +161,8 @@ def test_first_uses_and_rotations_at_once_leave_one_current_secret():
 
     def use():
         barrier.wait()
-        seen.append(stored_secrets.get_or_create("film"))
-        stored_secrets.rotate("film")
+        seen.append(store.get_or_create("film"))
+        store.rotate("film")
         connection.close()
 
     threads = [threading.Thread(target=use) for _ in range(4)]

@@ -17,7 +17,7 @@ from tests.receiver import Receiver, Request, is_signed_by
 from tests.waiting import wait_until
 from tests.webhooks.running import publish, running_engine, status_of
 from webhooks_app.models import SigningSecret
-from webhooks_app.signing import generate_private_key, public_key
+from webhooks_app.signing.scheme import generate_private_key, public_key
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,7 +35,7 @@ def project_api(transactional_db: None) -> Client:
 @pytest.fixture(autouse=True)
 def _fresh_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let engines see a rotation at once instead of within 5 s."""
-    monkeypatch.setattr("webhooks_app.secret_cache.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("webhooks_app.signing.cache.FRESH_SECONDS", 0.0)
 
 
 def deliver(receiver: Receiver, number: int) -> Request:

@@ -14,7 +14,7 @@ from tests.answers import Answer
 from tests.receiver import Receiver
 from tests.webhooks.test_egress import StubResolver
 from webhooks_app import wire
-from webhooks_app.signing import generate_secret, signature_header
+from webhooks_app.signing.scheme import generate_secret, signature_header
 from webhooks_app.transport import Transport
 from webhooks_app.wire import tls_context
 

@@ -26,7 +26,7 @@ from moviesvc.daemons import EmbeddedError
 from moviesvc.supervisor import Supervisor
 from webhooks_app.database import why_unusable
 from webhooks_app.operator_command import OperatorCommand
-from webhooks_app.stored_secrets import require_readable
+from webhooks_app.signing.store import require_readable
 
 LISTEN_PORT = 8002  # the default of `listen`
 UNTIL_READY_SECONDS = 0.1

@@ -12,7 +12,7 @@ from webhooks_app.egress.policy import warn_of_open_networks
 from webhooks_app.engine import Engine
 from webhooks_app.engine_thread import tune_garbage_collector
 from webhooks_app.operator_command import OperatorCommand
-from webhooks_app.stored_secrets import require_readable_at_boot
+from webhooks_app.signing.store import require_readable_at_boot
 
 
 class Command(OperatorCommand):

@@ -13,10 +13,10 @@ from django.db import DataError, connection
 from rich.console import Console
 from rich.text import Text
 
-from webhooks_app import stored_secrets
 from webhooks_app.models import SigningSecret
 from webhooks_app.operator_command import OperatorCommand
-from webhooks_app.signing import InvalidSecret, verify
+from webhooks_app.signing import store
+from webhooks_app.signing.scheme import InvalidSecret, verify
 
 MAX_BODY_BYTES = 4_194_304
 
@@ -58,7 +58,7 @@ class Command(OperatorCommand):
             raise CommandError("--answer is a status from 200 to 599.", returncode=2)
         secrets = list(options["secret"])
         if options["project"]:
-            secrets += stored_secrets.current_secrets(options["project"])
+            secrets += store.current_secrets(options["project"])
         listener = Listener(secrets, options, Console(highlight=False, soft_wrap=True))
         try:
             asyncio.run(listener.run())
@@ -142,7 +142,7 @@ def _secrets_of_sender(body: bytes) -> list[str]:
     try:
         project = json.loads(body)["project_id"]
         if SigningSecret.objects.filter(scope=str(project)).exists():
-            return stored_secrets.current_secrets(str(project))
+            return store.current_secrets(str(project))
     except (ValueError, TypeError, KeyError, RecursionError, DataError):
         pass  # no body of ours
     finally:

@@ -6,9 +6,10 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from webhooks_app import operator_record, stored_secrets
+from webhooks_app import operator_record
 from webhooks_app.models import SigningSecret
 from webhooks_app.operator_command import OperatorCommand, progress
+from webhooks_app.signing import store
 
 
 class Command(OperatorCommand):
@@ -30,10 +31,10 @@ class Command(OperatorCommand):
         done = 0
         try:
             with progress("encrypting", SigningSecret.objects.count()) as bar:
-                for count in stored_secrets.reencrypt_all():
+                for count in store.reencrypt_all():
                     done += count
                     bar.moved(done)
-        except stored_secrets.UnreadableSecret as error:
+        except store.UnreadableSecret as error:
             raise CommandError(f"{error} ({done} secrets were done before.)") from None
         operator_record.note("command", "secret.reencrypt", f"{done} secrets")
         self.stdout.write(f"{done} secrets are encrypted with the newest key")

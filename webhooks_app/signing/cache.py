@@ -44,6 +44,6 @@ class SecretCache:
 
 
 def _read(scope: str, endpoint_id: uuid.UUID | None) -> list[str]:
-    from webhooks_app.stored_secrets import current_secrets
+    from webhooks_app.signing.store import current_secrets
 
     return current_secrets(scope, endpoint_id)

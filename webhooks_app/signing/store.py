@@ -28,7 +28,7 @@ from django.db.models.functions import Least, Now
 
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import SigningSecret, WebhookEndpoint
-from webhooks_app.signing import generate_secret
+from webhooks_app.signing.scheme import generate_secret
 
 logger = structlog.get_logger(__name__)
 
