@@ -143,7 +143,7 @@ async def _send_all(nameserver: Nameserver, cases: list[dict[str, Any]]) -> dict
 async def _send(url: str, times: int, is_http_allowed: bool) -> list[str]:
     from django.test import override_settings
 
-    from webhooks_app.transport import Transport
+    from webhooks_app.transport.client import Transport
 
     with override_settings(WEBHOOKS={"REQUIRE_HTTPS": not is_http_allowed}):
         async with Transport() as transport:
@@ -164,7 +164,7 @@ def reach(nameserver: Nameserver) -> dict[str, Any]:
 async def _reach() -> dict[str, Any]:
     from django.test import override_settings
 
-    from webhooks_app.transport import Transport
+    from webhooks_app.transport.client import Transport
 
     seen: dict[str, Any] = {}
     with override_settings(WEBHOOKS={"REQUIRE_HTTPS": False}):
@@ -200,7 +200,7 @@ async def _follow(nameserver: Nameserver) -> dict[str, Any]:
     """
     from django.test import override_settings
 
-    from webhooks_app.transport import Transport
+    from webhooks_app.transport.client import Transport
 
     policy = {"REQUIRE_HTTPS": False, "CONNECTION_MAX_AGE_SECONDS": 1.0}
     denying = {**policy, "DENY_NETWORKS": [PUBLIC]}

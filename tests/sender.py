@@ -16,8 +16,8 @@ import uvloop
 
 async def send(rounds: int, urls: list[str]) -> int:
     """Return the growth in kilobytes."""
-    from webhooks_app import wire
-    from webhooks_app.transport import Transport
+    from webhooks_app.transport import wire
+    from webhooks_app.transport.client import Transport
 
     wire.BODY_SECONDS = 0.2
     async with Transport() as transport:

@@ -30,7 +30,7 @@ CLIENT = re.compile(
     r"|\b(import|from) (requests|httpx|pycurl|httplib2)\b"
 )
 CLIENT_FILES = {
-    "webhooks_app/downloads.py": "the transport's downloads",
+    "webhooks_app/transport/download.py": "the transport's downloads",
     "moviesvc/service.py": "asks the own web server whether it is up",
     "moviesvc/management/commands/demo.py": "calls the own service",
 }
@@ -41,9 +41,9 @@ SOCKET = re.compile(
 )
 SOCKET_FILES = {
     "webhooks_app/egress/policy.py": "the policy",
-    "webhooks_app/dial.py": "connects the policy's sockets",
-    "webhooks_app/wire.py": "speaks over a socket that dial.py connected",
-    "webhooks_app/downloads.py": "the transport's downloads, with the policy's sockets",
+    "webhooks_app/transport/dial.py": "connects the policy's sockets",
+    "webhooks_app/transport/wire.py": "speaks over a socket that dial.py connected",
+    "webhooks_app/transport/download.py": "the transport's downloads, with the policy's sockets",
     "moviesvc/service.py": "is the port free?",
     "moviesvc/management/commands/demo.py": "which port is free?",
     "moviesvc/embedded.py": "is that Redis alive? By its Unix socket",

@@ -33,7 +33,7 @@ from webhooks_app.recorder import Recorder
 from webhooks_app.retry import RetryAt, decide, policy_of
 from webhooks_app.signing import scheme
 from webhooks_app.signing.cache import SecretCache
-from webhooks_app.transport import Transport
+from webhooks_app.transport.client import Transport
 
 logger = structlog.get_logger(__name__)
 

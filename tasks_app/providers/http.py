@@ -19,10 +19,10 @@ import orjson
 
 from tasks_app.providers.base import Cancelled, Context, ProviderError
 from webhooks_app.conf import Network
-from webhooks_app.downloads import FetchResult
 from webhooks_app.egress.policy import EgressDenied, Home, origin_of
 from webhooks_app.retry import parse_retry_after
-from webhooks_app.transport import Transport
+from webhooks_app.transport.client import Transport
+from webhooks_app.transport.download import FetchResult
 
 CALL_SECONDS = 60.0
 #: For protocols whose answer is the result itself.

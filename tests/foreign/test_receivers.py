@@ -25,10 +25,10 @@ from tests import certificates
 from tests.foreign.programs import program
 from tests.waiting import wait_until
 from tests.webhooks.test_egress import StubResolver
-from webhooks_app import answer, wire
 from webhooks_app.retry import AttemptResult
 from webhooks_app.signing.scheme import generate_secret, signature_header
-from webhooks_app.transport import Transport
+from webhooks_app.transport import answer, wire
+from webhooks_app.transport.client import Transport
 
 BODY = b'{"task_id":"1"}'
 NO_TLS = "the receiver does not speak TLS on this port; use http or another port in the URL"

@@ -18,7 +18,7 @@ from webhooks_app.engine import Engine
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
 from webhooks_app.signing.store import decrypt
-from webhooks_app.transport import Transport
+from webhooks_app.transport.client import Transport
 
 SCOPE = "engine_project"
 SHORT_POLICY = (0.05, 0.1, 0.2)

@@ -25,11 +25,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests import ROOT
-from webhooks_app import answer as parser
-from webhooks_app import wire
-from webhooks_app.answer import Answer
 from webhooks_app.retry import AttemptResult
-from webhooks_app.transport import Transport
+from webhooks_app.transport import answer as parser
+from webhooks_app.transport import wire
+from webhooks_app.transport.answer import Answer
+from webhooks_app.transport.client import Transport
 
 VECTORS = ROOT / "tests/vectors" / "http_answers.json"
 LIMIT = 65_536

@@ -10,9 +10,9 @@ from tests import certificates
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 from tests.webhooks.test_egress import StubResolver
-from webhooks_app.certificate_names import is_for
-from webhooks_app.transport import Transport
-from webhooks_app.wire import tls_context
+from webhooks_app.transport.certificate_names import is_for
+from webhooks_app.transport.client import Transport
+from webhooks_app.transport.wire import tls_context
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from django.test import override_settings
 from tests import answers
 from tests.answers import Answer
 from tests.receiver import Receiver
-from webhooks_app.transport import fetch_sync
+from webhooks_app.transport.client import fetch_sync
 
 
 @pytest.fixture(autouse=True)

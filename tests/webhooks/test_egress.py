@@ -12,7 +12,7 @@ from django.test import override_settings
 from tests import ROOT
 from webhooks_app.egress import policy
 from webhooks_app.egress.policy import EgressDenied, address_allowed, check_url, origin_of, safe_url
-from webhooks_app.transport import Transport
+from webhooks_app.transport.client import Transport
 
 CASES = json.loads((ROOT / "tests/vectors" / "ssrf_cases.json").read_text())
 PUBLIC = "93.184.215.14"

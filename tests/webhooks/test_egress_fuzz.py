@@ -8,11 +8,11 @@ import random
 from django.test import override_settings
 
 from tests.webhooks.test_egress import StubResolver, dialled, oracle_allows
-from webhooks_app import dial
 from webhooks_app.egress import policy
 from webhooks_app.egress.grammar import parse_url
-from webhooks_app.failure import Trace
-from webhooks_app.transport import Transport
+from webhooks_app.transport import dial
+from webhooks_app.transport.client import Transport
+from webhooks_app.transport.failure import Trace
 
 __all__ = ["dialled"]  # a fixture
 

@@ -22,7 +22,7 @@ from tests.receiver import Receiver
 from tests.waiting import wait_until
 from tests.webhooks.running import publish, running_engine, status_of
 from webhooks_app.egress import policy
-from webhooks_app.transport import fetch_sync
+from webhooks_app.transport.client import fetch_sync
 
 pytestmark = pytest.mark.django_db(transaction=True)
 INTERNET = (socket.AF_INET, socket.AF_INET6)

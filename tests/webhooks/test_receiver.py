@@ -10,7 +10,7 @@ from django.test import override_settings
 
 from tests import ROOT
 from webhooks_app.signing.scheme import generate_secret, signature_header
-from webhooks_app.transport import Transport
+from webhooks_app.transport.client import Transport
 
 
 def test_program_logs_each_request_before_it_answers(tmp_path):

@@ -28,7 +28,7 @@ from tests.waiting import wait_until
 from tests.webhooks.running import attempts_of, publish, running_engine
 from tests.webhooks.test_egress import StubResolver
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookEvent, WebhookMessage
-from webhooks_app.wire import tls_context
+from webhooks_app.transport.wire import tls_context
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,7 +83,7 @@ class Names(StubResolver):
 
 @pytest.fixture(autouse=True)
 def _short_waits(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webhooks_app.wire.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("webhooks_app.transport.wire.BODY_SECONDS", 0.2)
     # No breaker: however often they fail, each must be met again.
     own = {"TIMEOUT_SECONDS": TIMEOUT_SECONDS, "BREAKER_THRESHOLD": 1_000}
     settings.WEBHOOKS = {**settings.WEBHOOKS, **own}

@@ -8,8 +8,8 @@ from django.test import override_settings
 from tests.receiver import Receiver
 from tests.webhooks.test_egress import StubResolver
 from webhooks_app.egress.policy import target_of
-from webhooks_app.transport import Transport
-from webhooks_app.wire import render_post
+from webhooks_app.transport.client import Transport
+from webhooks_app.transport.wire import render_post
 
 PATHS = [
     "/",

@@ -13,10 +13,10 @@ from tests import answers, certificates
 from tests.answers import Answer
 from tests.receiver import Receiver
 from tests.webhooks.test_egress import StubResolver
-from webhooks_app import wire
 from webhooks_app.signing.scheme import generate_secret, signature_header
-from webhooks_app.transport import Transport
-from webhooks_app.wire import tls_context
+from webhooks_app.transport import wire
+from webhooks_app.transport.client import Transport
+from webhooks_app.transport.wire import tls_context
 
 SETTINGS = {"REQUIRE_HTTPS": False, "ALLOW_NETWORKS": ["127.0.0.1/32"]}
 BODY = b'{"task_id":"1"}'
@@ -396,7 +396,7 @@ def test_system_resolver_is_guarded_too():
 
 def test_unknown_failure_after_sending_is_a_reset():
     """Proves that an error of no known kind still gets a code of the list."""
-    from webhooks_app.failure import Trace, explain
+    from webhooks_app.transport.failure import Trace, explain
 
     trace = Trace()
     trace.sent_at = 1.0

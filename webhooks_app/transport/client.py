@@ -20,20 +20,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from webhooks_app import (
-    downloads,
-    wire,
-)
-from webhooks_app.answer import SPEAKS_TLS, Answer
 from webhooks_app.conf import webhook_settings
-from webhooks_app.dial import dial
-from webhooks_app.downloads import FetchResult
 from webhooks_app.egress import policy
-from webhooks_app.failure import Trace, expects_tls, explain
-from webhooks_app.pool import Pool
 from webhooks_app.retry import AttemptResult, ErrorCode, parse_retry_after, status_error_code
 from webhooks_app.shown import printable
-from webhooks_app.wire import BadAnswerError, Connection, tls_context
+from webhooks_app.transport import download, wire
+from webhooks_app.transport.answer import SPEAKS_TLS, Answer
+from webhooks_app.transport.dial import dial
+from webhooks_app.transport.download import FetchResult
+from webhooks_app.transport.failure import Trace, expects_tls, explain
+from webhooks_app.transport.pool import Pool
+from webhooks_app.transport.wire import BadAnswerError, Connection, tls_context
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
@@ -171,9 +168,9 @@ class Transport:
         except policy.EgressDenied as denied:
             return FetchResult(error_code=denied.code, error=denied.message)
         permitted = policy.address_rule(target.origin, self._allowed)
-        guard = downloads.Guard(self._resolver, permitted, self._tls_for(target.origin))
+        guard = download.Guard(self._resolver, permitted, self._tls_for(target.origin))
         sent = {**self._own_headers, **(headers or {})}
-        return await downloads.fetch(
+        return await download.fetch(
             guard, target.url, sent, method, body, max_bytes=max_bytes, timeout=timeout, to=to
         )
 

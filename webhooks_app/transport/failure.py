@@ -7,11 +7,11 @@ import re
 import ssl
 import time
 
-from webhooks_app.answer import ONLY_HTTP2
 from webhooks_app.egress.policy import PolicyBlocked
 from webhooks_app.retry import ErrorCode
 from webhooks_app.shown import printable
-from webhooks_app.wire import BadAnswerError
+from webhooks_app.transport.answer import ONLY_HTTP2
+from webhooks_app.transport.wire import BadAnswerError
 
 
 class LookupFailedError(OSError):

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from webhooks_app.answer import Answer
-from webhooks_app.certificate_names import check_names_here
 from webhooks_app.egress.grammar import Target
+from webhooks_app.transport.answer import Answer
+from webhooks_app.transport.certificate_names import check_names_here
 
 # How long a body is read once the status is known; the outcome no longer depends on it.
 BODY_SECONDS = 2.0

@@ -11,7 +11,7 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from webhooks_app.egress import policy
-from webhooks_app.failure import LookupFailedError, Trace
+from webhooks_app.transport.failure import LookupFailedError, Trace
 
 #: For all addresses of a receiver together.
 CONNECT_SECONDS = 10.0

@@ -7,7 +7,7 @@ import time
 
 from webhooks_app.conf import webhook_settings
 from webhooks_app.egress.grammar import Origin
-from webhooks_app.wire import Connection
+from webhooks_app.transport.wire import Connection
 
 #: Idle connections are closed after so long, before most front ends do it.
 IDLE_SECONDS = 15.0

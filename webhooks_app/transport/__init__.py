@@ -1,0 +1,1 @@
+"""How does one request go out, and what came back?"""
