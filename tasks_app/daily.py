@@ -18,8 +18,8 @@ from tasks_app import retention
 from tasks_app.orphans import remove_orphans
 from tasks_app.storage_mark import NotOurs
 from webhooks_app import operator_record
-from webhooks_app import retention as webhook_retention
 from webhooks_app.models import OperatorAction
+from webhooks_app.outbox import prune
 
 #: What one call of `prune_daily` may take; the sweep has more to do than this.
 BUDGET_SECONDS = 1.0
@@ -97,7 +97,7 @@ def _steps(gone: Gone) -> Iterator[None]:
     """Remove everything that is due, in steps of well under a second; add up in ``gone``."""
     is_complete = False
     while not is_complete:
-        messages = webhook_retention.prune(budget_seconds=STEP_SECONDS)
+        messages = prune.prune(budget_seconds=STEP_SECONDS)
         gone.messages += messages.messages
         is_complete = messages.is_complete
         yield

@@ -30,8 +30,8 @@ from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, Job, Provider, ProviderError
 from tasks_app.shutdown import stopping
 from webhooks_app.conf import webhook_settings
+from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import why_unusable
-from webhooks_app.faults import faultpoint
 
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")

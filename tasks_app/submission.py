@@ -18,7 +18,7 @@ from tasks_app import estimates, events, metrics, rows, wake
 from tasks_app.models import ApiKey, IdempotencyKey, Priority, Task, TaskStatus
 from tasks_app.quota import Quota
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.faults import faultpoint
+from webhooks_app.crash_points import faultpoint
 
 logger = structlog.get_logger(__name__)
 _quota = Quota()

@@ -24,7 +24,7 @@ from django.db import connection
 from tasks_app import daily, lifecycle, rows, storage_mark, wake
 from tasks_app.models import Task
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.faults import faultpoint
+from webhooks_app.crash_points import faultpoint
 
 logger = structlog.get_logger(__name__)
 

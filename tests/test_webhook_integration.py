@@ -30,8 +30,8 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
-from webhooks_app import outbox
 from webhooks_app.models import WebhookDelivery, WebhookEvent, WebhookMessage
+from webhooks_app.outbox import publish as outbox
 from webhooks_app.signing.store import get_or_create
 
 METADATA = '{"userId": "user-123", "testResultId": "result-456"}'

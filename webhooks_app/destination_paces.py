@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from webhooks_app.claims import Claimed
 from webhooks_app.conf import webhook_settings
+from webhooks_app.outbox.claim import Claimed
 from webhooks_app.pacing import BreakerState, Pacer, PacerLimits, ResultKind, result_kind
 from webhooks_app.retry import AttemptResult
 

@@ -11,8 +11,12 @@ from datetime import timedelta
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from webhooks_app import operator_record, outbox, pings
+from webhooks_app import (
+    operator_record,
+    pings,
+)
 from webhooks_app.models import WebhookDestination, WebhookEndpoint, WebhookMessage
+from webhooks_app.outbox import publish
 
 MAX_PAUSE_SECONDS = 86_400
 MAX_IN_FLIGHT = 1_000
@@ -54,7 +58,7 @@ def resume(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     """End a pause, or let an open breaker try again now."""
     WebhookDestination.objects.filter(pk=destination.pk).update(held_until=None, hold_reason="")
     operator_record.note(actor, "destination.resume", str(destination), reason)
-    outbox.wake()
+    publish.wake()
 
 
 def disable(destination: WebhookDestination, *, actor: str, reason: str) -> int:
@@ -80,7 +84,7 @@ def enable(destination: WebhookDestination, *, actor: str, reason: str) -> None:
         disabled_at=None, disabled_reason="", held_until=None, hold_reason=""
     )
     operator_record.note(actor, "destination.enable", str(destination), reason)
-    outbox.wake()
+    publish.wake()
 
 
 @transaction.atomic
@@ -112,14 +116,14 @@ def ping(destination: WebhookDestination, *, actor: str, reason: str) -> Webhook
     return message
 
 
-def _latest_target(destination: WebhookDestination) -> outbox.Target:
+def _latest_target(destination: WebhookDestination) -> publish.Target:
     rows = WebhookMessage.objects.filter(destination=destination).select_related("endpoint")
     latest = rows.order_by("-id").first()
     if latest is not None:
-        return outbox.Target(latest.url, (), latest.endpoint)
+        return publish.Target(latest.url, (), latest.endpoint)
     for endpoint in WebhookEndpoint.objects.filter(scope=destination.scope):
-        if outbox.destination_of(endpoint.scope, endpoint.url)[0] == destination.pk:
-            return outbox.Target(endpoint.url, (), endpoint)
+        if publish.destination_of(endpoint.scope, endpoint.url)[0] == destination.pk:
+            return publish.Target(endpoint.url, (), endpoint)
     raise NothingToPing("No message was ever written to it, so there is no URL to ping.")
 
 

@@ -13,12 +13,14 @@ import time
 import structlog
 from django.db import Error
 
-from webhooks_app import claims, metrics, recovery
+from webhooks_app import metrics
 from webhooks_app.attempt_rows import log_dead_letter
 from webhooks_app.conf import webhook_settings
+from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import WRITE_NOTHING, DatabaseThread, why_unusable
 from webhooks_app.destination_paces import DestinationPaces
-from webhooks_app.faults import faultpoint
+from webhooks_app.outbox import claim
+from webhooks_app.outbox import recover as recovery
 from webhooks_app.retry import Dead, Policy, decide_interrupted
 
 logger = structlog.get_logger(__name__)
@@ -37,7 +39,7 @@ class Housekeeping:
         self._thread = DatabaseThread("replay")
         self._was_interrupted = False
 
-    async def run(self, connection: claims.Connection) -> None:
+    async def run(self, connection: claim.Connection) -> None:
         """Do the chores every second until cancelled."""
         metrics.engines().set(1)
         if self._was_interrupted:
@@ -59,14 +61,14 @@ class Housekeeping:
         metrics.in_flight().set(0)
         await self._thread.close()
 
-    async def recover(self, connection: claims.Connection) -> int:
+    async def recover(self, connection: claim.Connection) -> int:
         """Put messages whose lease ran out back, and return how many there were."""
         async with connection.transaction():
             expired = await recovery.expired_leases(connection)
             rows = [self._recovered(*row) for row in expired]
             if rows:
                 await recovery.recover(connection, rows)
-                await claims.supersede_late(connection, [int(row["id"]) for row in rows])
+                await claim.supersede_late(connection, [int(row["id"]) for row in rows])
                 faultpoint("engine.before_recovered")
                 logger.warning("Webhook attempts were interrupted", count=len(rows))
         closed = len(rows) + await recovery.close_ended(connection)
@@ -93,13 +95,13 @@ class Housekeeping:
             "is_dead": False,
         }
 
-    async def _expire(self, connection: claims.Connection) -> None:
+    async def _expire(self, connection: claim.Connection) -> None:
         expired = await recovery.expire_held(connection, webhook_settings.MESSAGE_MAX_WAIT)
         if expired:
             logger.warning("Webhook messages waited too long", count=len(expired))
         await self._bury(connection, expired)
 
-    async def _bury(self, connection: claims.Connection, message_ids: list[int]) -> None:
+    async def _bury(self, connection: claim.Connection, message_ids: list[int]) -> None:
         """Count and log dead letters that no attempt's own end has logged."""
         if not message_ids:
             return
@@ -107,13 +109,13 @@ class Housekeeping:
         for letter in await recovery.dead_letters(connection, message_ids):
             log_dead_letter(*letter)
 
-    async def _exchange(self, connection: claims.Connection) -> None:
+    async def _exchange(self, connection: claim.Connection) -> None:
         observed = self._paces.take_observations()
         if observed:
-            await claims.observe(connection, observed)
+            await claim.observe(connection, observed)
         known = self._paces.known()
         if known:
-            self._paces.heed_operator(await claims.operator_settings(connection, known))
+            self._paces.heed_operator(await claim.operator_settings(connection, known))
 
     async def _advance_replays(self) -> None:
         try:

@@ -18,13 +18,14 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import Count, Max
 
-from webhooks_app import operator_record, outbox
+from webhooks_app import operator_record
+from webhooks_app.crash_points import faultpoint
 from webhooks_app.egress.grammar import safe_url
 from webhooks_app.egress.policy import check_url
-from webhooks_app.faults import faultpoint
-from webhooks_app.message_filters import MessageFilters, messages_of
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
-from webhooks_app.replay_batches import replay_messages, replay_messages_to
+from webhooks_app.outbox import publish
+from webhooks_app.outbox.find import MessageFilters, messages_of
+from webhooks_app.outbox.replay import replay_messages, replay_messages_to
 from webhooks_app.replay_progress import Progress, progress
 
 __all__ = [  # progress belongs to the service, whatever file it lies in
@@ -143,7 +144,7 @@ def start(
             f" to {safe_url(to_url)}" if to_url else ""
         )
         operator_record.note(requested_by, "replay.start", target, reason)
-        outbox.wake()
+        publish.wake()
     return job
 
 
@@ -284,7 +285,7 @@ def _run_batch(job: ReplayJob, ids: list[int]) -> int:
     job.started_count += len(started)
     job.save(update_fields=["last_message_id", "started_count", "skipped_count"])
     if started:
-        outbox.wake()
+        publish.wake()
     return len(started)
 
 
@@ -317,7 +318,7 @@ def _locked(message_id: int, to_url: str) -> WebhookMessage:
     if lease_end and lease_end > _now():
         raise InFlight("an attempt of this message is under way")
     if to_url:
-        _, is_disabled = outbox.destination_of(message.event.scope, to_url)
+        _, is_disabled = publish.destination_of(message.event.scope, to_url)
     else:
         is_disabled = message.destination.disabled_at is not None
     if is_disabled:

@@ -14,9 +14,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from webhooks_app.access import scope_of
-from webhooks_app.message_filters import MessageFilters, messages_of
 from webhooks_app.message_requests import DeliveryQuery, MessageQuery, filters_of
 from webhooks_app.models import WebhookDelivery, WebhookMessage
+from webhooks_app.outbox.find import MessageFilters, messages_of
 from webhooks_app.pagination import page_of, page_response, read_page
 from webhooks_app.problems import not_found
 from webhooks_app.requests import read_id, read_query

@@ -11,9 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from webhooks_app import outbox
 from webhooks_app.access import scope_of
 from webhooks_app.models import WebhookEvent, WebhookMessage
+from webhooks_app.outbox import publish
 from webhooks_app.pagination import OLDEST_FIRST, page_of, page_response, read_page
 from webhooks_app.requests import (
     Items,
@@ -98,7 +98,7 @@ def acknowledge(scope: str | None, event_ids: list[str]) -> dict[str, int]:
     meant = _events(scope).filter(event_id__in=event_ids)
     with transaction.atomic():
         fresh = meant.filter(acknowledged_at=None).update(acknowledged_at=Now())
-        ended = outbox.call_off(WebhookMessage.objects.filter(event__in=meant))
+        ended = publish.call_off(WebhookMessage.objects.filter(event__in=meant))
     return {"acknowledged": fresh, "cancelled_messages": ended}
 
 

@@ -3,7 +3,7 @@
 ``python -m tests.chaos.forks`` imports everything once, opens no connection and no thread, and
 then forks a child for every order it reads: a real Dramatiq worker with all our middleware, a
 delivery engine, or one API request. Each child can be told where to die, fail or freeze
-(`webhooks_app.faults`). Orders and answers are JSON lines; `stage` is the other end.
+(`webhooks_app.crash_points`). Orders and answers are JSON lines; `stage` is the other end.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from tests.receiver import Receiver
 from tests.waiting import wait_until
 from tests.webhooks.running import SCOPE, publish_bulk
 from webhooks_app import replay
-from webhooks_app.message_filters import MessageFilters
 from webhooks_app.models import ReplayJob, ReplayState, WebhookDelivery, WebhookMessage
+from webhooks_app.outbox.find import MessageFilters
 from webhooks_app.signing.store import get_or_create
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]

@@ -12,11 +12,9 @@ from django.db import connection, transaction
 
 from tests.factories import PROJECT, make_endpoint, make_event, make_message
 from tests.waiting import wait_until
-from webhooks_app import (
-    endpoints,
-    outbox,
-)
+from webhooks_app import endpoints
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
+from webhooks_app.outbox import publish
 from webhooks_app.signing import store
 
 _numbers = count(2)
@@ -53,7 +51,7 @@ def is_waiting(pid: int) -> bool:
 def publish_end() -> None:
     """End a task, for the outbox."""
     with transaction.atomic():
-        outbox.publish(
+        publish.publish(
             scope=PROJECT,
             subject="task-1",
             sequence=next(_numbers),

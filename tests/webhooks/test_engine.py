@@ -12,9 +12,9 @@ from tests import factories
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 from tests.webhooks.running import SCOPE, attempts_of, publish, status_of
-from webhooks_app import outbox
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookEvent, WebhookMessage
+from webhooks_app.outbox import publish as outbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

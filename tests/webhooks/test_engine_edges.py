@@ -26,12 +26,13 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
-from webhooks_app import database, outbox
+from webhooks_app import database
 from webhooks_app.attempt_rows import attempt_row
-from webhooks_app.claims import Claimed
 from webhooks_app.engine import Engine
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
+from webhooks_app.outbox import publish as outbox
+from webhooks_app.outbox.claim import Claimed
 from webhooks_app.recorder import Recorder
 from webhooks_app.replay import replay_one
 from webhooks_app.retry import AttemptResult, Dead

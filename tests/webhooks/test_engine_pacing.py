@@ -27,10 +27,10 @@ from tests.webhooks.running import (
     status_of,
 )
 from webhooks_app import destinations
-from webhooks_app.claims import Claimed
 from webhooks_app.destination_paces import DestinationPaces
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookMessage
+from webhooks_app.outbox.claim import Claimed
 from webhooks_app.retry import AttemptResult
 
 pytestmark = pytest.mark.django_db(transaction=True)

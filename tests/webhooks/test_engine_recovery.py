@@ -17,9 +17,9 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
-from webhooks_app import outbox
 from webhooks_app.engine_thread import EngineThread
 from webhooks_app.models import WebhookEvent
+from webhooks_app.outbox import publish as outbox
 from webhooks_app.replay import replay_one
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 import tasks_app.rows
-import webhooks_app.recovery  # noqa: F401 - both, and what they import, define functions
+import webhooks_app.outbox.recover  # noqa: F401 - both, and what they import, define functions
 from tests import ROOT
 from webhooks_app.functions import Function
 

@@ -21,8 +21,8 @@ from tests.factories import (
 )
 from webhooks_app import replay
 from webhooks_app.egress.policy import EgressDenied
-from webhooks_app.message_filters import InvalidFilter, MessageFilters
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookDelivery, WebhookMessage
+from webhooks_app.outbox.find import InvalidFilter, MessageFilters
 
 pytestmark = pytest.mark.django_db
 BY = {"requested_by": "somebody", "source": "command"}

@@ -29,7 +29,7 @@ from webhooks_app.explain import (
     policy_text,
 )
 from webhooks_app.models import MessageStatus, WebhookMessage
-from webhooks_app.search import search_messages
+from webhooks_app.outbox.search import search_messages
 
 STATUS_TONES = {
     "pending": "info",

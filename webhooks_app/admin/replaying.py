@@ -26,8 +26,8 @@ from webhooks_app.admin.base import (
 from webhooks_app.egress.grammar import safe_url
 from webhooks_app.egress.policy import EgressDenied
 from webhooks_app.explain import WHAT_THE_CODE_MEANS, visible
-from webhooks_app.message_filters import ANY_STATUS, InvalidFilter, MessageFilters
 from webhooks_app.models import MessageStatus, ReplayJob, WebhookMessage
+from webhooks_app.outbox.find import ANY_STATUS, InvalidFilter, MessageFilters
 
 if TYPE_CHECKING:
     from webhooks_app.admin.messages import MessageAdmin

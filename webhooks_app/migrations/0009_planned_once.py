@@ -1,6 +1,6 @@
 from django.db import migrations
 
-import webhooks_app.recovery  # noqa: F401 - it and what it imports define them
+import webhooks_app.outbox.recover  # noqa: F401 - it and what it imports define them
 from webhooks_app.functions import create_functions
 
 

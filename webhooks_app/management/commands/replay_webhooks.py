@@ -12,9 +12,9 @@ from django.core.management.base import CommandError, CommandParser
 from webhooks_app import replay
 from webhooks_app.egress.grammar import safe_url
 from webhooks_app.egress.policy import EgressDenied
-from webhooks_app.message_filters import ANY_STATUS, InvalidFilter, MessageFilters
 from webhooks_app.models import MessageStatus, ReplayJob
 from webhooks_app.operator_command import INTERRUPTED, OperatorCommand, progress
+from webhooks_app.outbox.find import ANY_STATUS, InvalidFilter, MessageFilters
 
 NOT_ALL_DELIVERED = 1
 NOTHING_FOUND = 3

@@ -16,8 +16,8 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from webhooks_app.crash_points import faultpoint
 from webhooks_app.egress.policy import origin_of
-from webhooks_app.faults import faultpoint
 from webhooks_app.models import MessageStatus, WebhookEndpoint, WebhookEvent, WebhookMessage
 from webhooks_app.retry import Policy, resolve_policy
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from webhooks_app.claims import Connection
 from webhooks_app.functions import BY_VALUE, Function
+from webhooks_app.outbox.claim import Connection
 
 # A range and an order that one index alone gives, and ids as an array: so no statistics, however
 # old, make these statements read all attempts or everything that is pending. As in `claims`.
