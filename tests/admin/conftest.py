@@ -11,7 +11,7 @@ from django.conf import settings
 from django.test import Client
 
 from tests import browser, factories
-from webhooks_app.engine_thread import EngineThread
+from webhooks_app.delivery.thread import EngineThread
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page

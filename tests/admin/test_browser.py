@@ -20,7 +20,7 @@ from tests.answers import Answer
 from tests.browser import log_in
 from tests.receiver import Receiver
 from tests.waiting import wait_until
-from webhooks_app.engine_thread import EngineThread
+from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookEvent, WebhookMessage
 from webhooks_app.outbox import publish as outbox
 from webhooks_app.signing.store import get_or_create

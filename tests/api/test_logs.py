@@ -18,7 +18,7 @@ from moviesvc.logs import logging_config
 logging_config(sys.argv[1], sys.argv[2])
 import structlog
 structlog.get_logger("django_structlog.middlewares.request").info("request_started")
-log = structlog.get_logger("webhooks_app.attempt_rows")
+log = structlog.get_logger("webhooks_app.delivery.attempt_log")
 log.info("Webhook sent successfully", callback_url="https://a.example.org/x?token=***",
          status_code=200, task_id="t-1", attempt=1, message_id="msg_1")
 log.warning("Webhook request failed", callback_url="https://a.example.org/x", error="timed out",
@@ -59,7 +59,8 @@ def test_plain_lines_have_the_fixed_texts_and_key_order() -> None:
     found = [line.partition(" ")[2] for line in lines("console")]
     assert found[0] == (
         "INFO    Webhook sent successfully callback_url=https://a.example.org/x?token=***"
-        " status_code=200 task_id=t-1 attempt=1 message_id=msg_1 (webhooks_app.attempt_rows)"
+        " status_code=200 task_id=t-1 attempt=1 message_id=msg_1"
+        " (webhooks_app.delivery.attempt_log)"
     )
     assert found[1].startswith(
         "WARNING Webhook request failed callback_url=https://a.example.org/x error='timed out'"

@@ -88,7 +88,7 @@ def run(urls: list[str], count: int, secret: str, *, singly: bool = False) -> An
 
 def main() -> None:
     """Do what the argument says, and print the outcome as JSON."""
-    from webhooks_app.engine_thread import tune_garbage_collector
+    from webhooks_app.delivery.thread import tune_garbage_collector
 
     order = json.loads(sys.argv[1])
     tune_garbage_collector()

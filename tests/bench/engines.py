@@ -60,7 +60,7 @@ class EngineProcess:
 
 
 async def _deliver() -> None:
-    from webhooks_app.engine import Engine
+    from webhooks_app.delivery.engine import Engine
 
     engine = Engine()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, engine.stop)
@@ -80,7 +80,7 @@ def main() -> None:
     place.set_up_django()
     from django.conf import settings
 
-    from webhooks_app.engine_thread import tune_garbage_collector
+    from webhooks_app.delivery.thread import tune_garbage_collector
 
     settings.WEBHOOKS = settings.WEBHOOKS | ast.literal_eval(sys.argv[1])
     tune_garbage_collector()

@@ -31,7 +31,7 @@ def worker(threads: int = 2) -> None:
 
 def engine() -> None:
     """Be a dedicated delivery process until SIGTERM."""
-    from webhooks_app.engine_thread import EngineThread
+    from webhooks_app.delivery.thread import EngineThread
 
     thread = EngineThread()
     _until_terminated(thread.start)

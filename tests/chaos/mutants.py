@@ -89,14 +89,14 @@ MUTANTS = (
     ),
     Mutant(
         "recovery of a dead engine's messages",
-        "webhooks_app/housekeeping.py",
+        "webhooks_app/delivery/housekeeping.py",
         "            expired = await recovery.expired_leases(connection)",
         "            expired = []",
         ENGINE,
     ),
     Mutant(
         "closing of a dead engine's attempts",
-        "webhooks_app/housekeeping.py",
+        "webhooks_app/delivery/housekeeping.py",
         "await recovery.close_ended(connection)",
         "0",
         ENGINE,

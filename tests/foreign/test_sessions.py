@@ -39,7 +39,7 @@ def statements() -> Iterator[tuple[str, str]]:
 def test_no_statement_leaves_anything_on_a_session() -> None:
     """One does, LISTEN, which is never sent where a pooler stands between."""
     found = {(path, text) for path, text in statements() if STAYS.search(text)}
-    assert found == {("webhooks_app/engine.py", "LISTEN ")}
+    assert found == {("webhooks_app/delivery/engine.py", "LISTEN ")}
 
 
 @pytest.mark.parametrize(

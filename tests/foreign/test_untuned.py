@@ -89,7 +89,7 @@ def test_nothing_is_compiled_for_us(
 
     Submit, publish, claim, a retry, a recovery, a look for older events, and the sweep.
     """
-    monkeypatch.setattr("webhooks_app.engine.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("webhooks_app.delivery.engine.DRAIN_SECONDS", 0.1)
     provider = {"image_generation": "tests.providers.StillProvider"}
     settings.GENERATION_PROVIDERS = provider  # type: ignore[attr-defined]
     receiver.answer(500, 200)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.receiver import Receiver
 from tests.webhooks.running import SCOPE, running_engine
-from webhooks_app.engine_thread import EngineThread
+from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.signing.store import get_or_create
 
 

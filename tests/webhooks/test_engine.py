@@ -12,7 +12,7 @@ from tests import factories
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 from tests.webhooks.running import SCOPE, attempts_of, publish, status_of
-from webhooks_app.engine_thread import EngineThread
+from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookEvent, WebhookMessage
 from webhooks_app.outbox import publish as outbox
 
@@ -172,7 +172,7 @@ def test_stopping_hands_back_what_is_in_flight(receiver: Receiver, monkeypatch: 
     """An engine told to stop hands a hanging request back at once, without a retry used."""
     from tests.answers import hang
 
-    monkeypatch.setattr("webhooks_app.engine.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("webhooks_app.delivery.engine.DRAIN_SECONDS", 0.1)
     receiver.answer(hang())
     thread = EngineThread()
     thread.start()

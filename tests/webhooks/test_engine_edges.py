@@ -27,13 +27,13 @@ from tests.webhooks.running import (
     status_of,
 )
 from webhooks_app import database
-from webhooks_app.attempt_rows import attempt_row
-from webhooks_app.engine import Engine
-from webhooks_app.engine_thread import EngineThread
+from webhooks_app.delivery.attempt_log import attempt_row
+from webhooks_app.delivery.engine import Engine
+from webhooks_app.delivery.recorder import Recorder
+from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
 from webhooks_app.outbox import publish as outbox
 from webhooks_app.outbox.claim import Claimed
-from webhooks_app.recorder import Recorder
 from webhooks_app.replay import replay_one
 from webhooks_app.retry import AttemptResult, Dead
 from webhooks_app.signing.store import get_or_create
@@ -127,7 +127,7 @@ def test_interruption_keeps_what_is_known_of_the_last_failure(receiver: Receiver
     receiver.answer(503, hang())
     event = publish(receiver.url, policy=[0.05, 30])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("webhooks_app.engine.DRAIN_SECONDS", 0.1)
+        patch.setattr("webhooks_app.delivery.engine.DRAIN_SECONDS", 0.1)
         with running_engine():
             receiver.wait_for(2)
     message = event.messages.get()
@@ -175,7 +175,7 @@ def test_gone_disables_the_endpoint_although_the_message_had_ended_meanwhile(
 
 def test_engine_that_lost_a_part_ends_and_a_new_one_delivers(receiver: Receiver) -> None:
     """A bug in one of its loops ends the engine whole; its host starts a new one."""
-    from webhooks_app.housekeeping import Housekeeping
+    from webhooks_app.delivery.housekeeping import Housekeeping
 
     calls = []
 

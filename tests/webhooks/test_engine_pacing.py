@@ -27,8 +27,8 @@ from tests.webhooks.running import (
     status_of,
 )
 from webhooks_app import destinations
-from webhooks_app.destination_paces import DestinationPaces
-from webhooks_app.engine_thread import EngineThread
+from webhooks_app.delivery.paces import DestinationPaces
+from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookMessage
 from webhooks_app.outbox.claim import Claimed
 from webhooks_app.retry import AttemptResult
@@ -216,7 +216,7 @@ def test_project_with_many_hanging_origins_leaves_seats_for_the_others(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F23: 40 requests to ten origins that hang never take an engine's last seats."""
-    monkeypatch.setattr("webhooks_app.engine.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("webhooks_app.delivery.engine.DRAIN_SECONDS", 0.1)
     configure(settings, MAX_IN_FLIGHT=16, TIMEOUT_SECONDS=20)
     with ExitStack() as stack:
         hanging = [stack.enter_context(Receiver([answers.hang()])) for _ in range(10)]

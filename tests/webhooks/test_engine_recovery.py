@@ -17,7 +17,7 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
-from webhooks_app.engine_thread import EngineThread
+from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookEvent
 from webhooks_app.outbox import publish as outbox
 from webhooks_app.replay import replay_one
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def _quick_chores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for expired leases ten times a second instead of once."""
-    monkeypatch.setattr("webhooks_app.housekeeping.INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr("webhooks_app.delivery.housekeeping.INTERVAL_SECONDS", 0.1)
 
 
 def hold(url: str, interval: str | None = "1 hour") -> None:

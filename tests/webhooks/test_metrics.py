@@ -10,7 +10,7 @@ from prometheus_client import values
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 from webhooks_app import metrics
-from webhooks_app.engine_thread import EngineThread
+from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookEvent
 from webhooks_app.outbox import publish as outbox
 from webhooks_app.retry import AttemptResult, ErrorCode

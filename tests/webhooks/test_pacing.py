@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks_app.pacing import BreakerState, Pacer, PacerLimits, ResultKind, result_kind
+from webhooks_app.delivery.pace import BreakerState, Pacer, PacerLimits, ResultKind, result_kind
 from webhooks_app.retry import AttemptResult
 
 LIMITS = PacerLimits(

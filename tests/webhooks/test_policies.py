@@ -18,10 +18,10 @@ from tests import factories
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 from tests.webhooks.running import attempts_of, publish, status_of
-from webhooks_app.attempt_rows import attempt_row
 from webhooks_app.checks import check_settings
 from webhooks_app.conf import load
-from webhooks_app.engine_thread import EngineThread
+from webhooks_app.delivery.attempt_log import attempt_row
+from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookMessage
 from webhooks_app.outbox.claim import Claimed
 from webhooks_app.retry import (

@@ -33,9 +33,9 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
-from webhooks_app.attempt_rows import interrupted_row
 from webhooks_app.database import connect
-from webhooks_app.engine_thread import EngineThread
+from webhooks_app.delivery.attempt_log import interrupted_row
+from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import MessageStatus, WebhookDelivery, WebhookMessage
 from webhooks_app.outbox import claim, prune
 from webhooks_app.outbox import publish as outbox

@@ -30,7 +30,7 @@ from tests.webhooks.running import (
     status_of,
 )
 from tests.webhooks.test_egress import StubResolver
-from webhooks_app.engine_thread import EngineThread
+from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDestination, WebhookMessage
 from webhooks_app.replay import InFlight, replay_one
 from webhooks_app.signing.store import rotate
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def _short_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait long at the end for receivers that hang."""
-    monkeypatch.setattr("webhooks_app.engine.DRAIN_SECONDS", 1.0)
+    monkeypatch.setattr("webhooks_app.delivery.engine.DRAIN_SECONDS", 1.0)
 
 
 @pytest.fixture

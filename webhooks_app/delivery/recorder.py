@@ -17,9 +17,9 @@ import psycopg
 import structlog
 
 from webhooks_app import metrics
-from webhooks_app.attempt_rows import bare_row
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import connect, why_unusable
+from webhooks_app.delivery.attempt_log import bare_row
 from webhooks_app.models import MessageStatus
 from webhooks_app.outbox import claim
 

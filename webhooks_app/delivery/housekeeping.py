@@ -14,11 +14,11 @@ import structlog
 from django.db import Error
 
 from webhooks_app import metrics
-from webhooks_app.attempt_rows import log_dead_letter
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import WRITE_NOTHING, DatabaseThread, why_unusable
-from webhooks_app.destination_paces import DestinationPaces
+from webhooks_app.delivery.attempt_log import log_dead_letter
+from webhooks_app.delivery.paces import DestinationPaces
 from webhooks_app.outbox import claim
 from webhooks_app.outbox import recover as recovery
 from webhooks_app.retry import Dead, Policy, decide_interrupted

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import structlog
 import uvloop
 
-from webhooks_app.engine import Engine
+from webhooks_app.delivery.engine import Engine
 
 logger = structlog.get_logger(__name__)
 

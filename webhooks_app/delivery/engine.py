@@ -20,16 +20,16 @@ import psycopg
 import structlog
 from django.db import Error
 
-from webhooks_app.attempt_rows import attempt_row, interrupted_row, log_attempt
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import connect, is_pooled, why_unusable
-from webhooks_app.destination_paces import DestinationPaces
-from webhooks_app.housekeeping import Housekeeping
+from webhooks_app.delivery.attempt_log import attempt_row, interrupted_row, log_attempt
+from webhooks_app.delivery.housekeeping import Housekeeping
+from webhooks_app.delivery.paces import DestinationPaces
+from webhooks_app.delivery.recorder import Recorder
 from webhooks_app.outbox import claim
 from webhooks_app.outbox.claim import Claimed
 from webhooks_app.outbox.publish import CHANNEL
-from webhooks_app.recorder import Recorder
 from webhooks_app.retry import RetryAt, decide, policy_of
 from webhooks_app.signing import scheme
 from webhooks_app.signing.cache import SecretCache

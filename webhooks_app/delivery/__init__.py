@@ -1,0 +1,1 @@
+"""How does what is due become a recorded attempt?"""
