@@ -17,8 +17,8 @@ from django.db.models.functions import Now
 from tasks_app import retention
 from tasks_app.orphans import remove_orphans
 from tasks_app.storage_mark import NotOurs
-from webhooks_app import operator_record
 from webhooks_app.models import OperatorAction
+from webhooks_app.operators import record
 from webhooks_app.outbox import prune
 
 #: What one call of `prune_daily` may take; the sweep has more to do than this.
@@ -82,7 +82,7 @@ def prune_daily(budget_seconds: float = BUDGET_SECONDS) -> bool:
         return False
     _rests_until = 0.0
     if is_done:
-        operator_record.note(_ACTOR, _ACTION, f"removed {run.gone}", "daily")
+        record.note(_ACTOR, _ACTION, f"removed {run.gone}", "daily")
     else:
         _run = run
     return is_done

@@ -13,7 +13,7 @@ from django.urls import reverse
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.charts import Row, row
 from webhooks_app.dashboard import COUNT_LIMIT, Range, bounded, cached, rows_of
-from webhooks_app.explain import seconds_text
+from webhooks_app.operators.explain import seconds_text
 
 _QUEUE = """
 SELECT kind.name, state.name,

@@ -7,9 +7,9 @@ import re
 from django.db import transaction
 
 from tasks_app.models import ApiKey
-from webhooks_app import operator_record
 from webhooks_app.conf import read_policy
 from webhooks_app.egress.policy import EgressDenied, origin_of
+from webhooks_app.operators import record
 from webhooks_app.retry import resolve_policy
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
@@ -51,7 +51,7 @@ def issue(key: ApiKey, *, actor: str, reason: str) -> str:
     """Save a new key and return its clear text, which nobody can ever show again."""
     clear = ApiKey.objects.assign_key(key)
     key.save(force_insert=True)
-    operator_record.note(actor, "api_key.create", str(key), reason)
+    record.note(actor, "api_key.create", str(key), reason)
     return clear
 
 
@@ -62,5 +62,5 @@ def revoke(prefix: str, *, actor: str, reason: str) -> bool:
     if not ApiKey.objects.filter(prefix=prefix, revoked=False).update(revoked=True):
         return False
     key = ApiKey.objects.get(prefix=prefix)
-    operator_record.note(actor, "api_key.revoke", str(key), reason)
+    record.note(actor, "api_key.revoke", str(key), reason)
     return True

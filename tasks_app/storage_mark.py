@@ -32,8 +32,8 @@ from django.db import connection
 from django.utils import timezone
 
 from tasks_app.models import Task
-from webhooks_app import operator_record
 from webhooks_app.models import OperatorAction
+from webhooks_app.operators import record
 
 logger = structlog.get_logger(__name__)
 
@@ -92,7 +92,7 @@ def _require_abandoned(mark: Mark, is_check: bool) -> None:
     seen = f"{_SEEN}{mark.server} "
     first = OperatorAction.objects.filter(target__startswith=seen).order_by("at", "pk").first()
     if first is None and not is_check:
-        first = operator_record.note("sweep", "storage.seen", seen + mark.refreshed_at)
+        first = record.note("sweep", "storage.seen", seen + mark.refreshed_at)
     if first is not None and first.target != seen + mark.refreshed_at:
         raise NotOurs(f"A copy of this database is at work on the same media storage. {ADOPT}")
     if first is None or timezone.now() - first.at < ABANDONED:
@@ -109,7 +109,7 @@ def adopt(actor: str, reason: str) -> None:
     before = read()
     write(_own())
     whose = f"it was of database {before.database}" if before else "it had no mark"
-    operator_record.note(actor, "storage.adopt", f"{_RECORD}adopted; {whose}", reason)
+    record.note(actor, "storage.adopt", f"{_RECORD}adopted; {whose}", reason)
 
 
 def read() -> Mark | None:
@@ -194,7 +194,7 @@ def keep() -> None:
         return
     if refused != problem():
         text = refused or "it is ours"
-        operator_record.note("sweep", "storage.look", _RECORD + text)
+        record.note("sweep", "storage.look", _RECORD + text)
 
 
 def problem() -> str:

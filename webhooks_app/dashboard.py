@@ -18,7 +18,7 @@ from django.urls import reverse
 
 from webhooks_app.charts import Chart, Row, Series, lines, row, stacked_bars
 from webhooks_app.egress.grammar import safe_url
-from webhooks_app.explain import seconds_text
+from webhooks_app.operators.explain import seconds_text
 
 CACHE_SECONDS = 5.0
 # Counting a backlog stops here; "10,000+" says all an operator needs.

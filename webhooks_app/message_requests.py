@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from webhooks_app import replay
 from webhooks_app.models import DeliveryOutcome, MessageStatus
+from webhooks_app.operators import replay
 from webhooks_app.outbox.find import ANY_STATUS, MessageFilters
 from webhooks_app.requests import (
     BIGGEST_NUMBER,

@@ -24,7 +24,7 @@ from webhooks_app.models import (
     WebhookEvent,
     WebhookMessage,
 )
-from webhooks_app.replay import progress
+from webhooks_app.operators.replay import progress
 from webhooks_app.requests import RetryPolicy
 
 #: Names of members, in the order in which people read them.

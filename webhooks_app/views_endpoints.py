@@ -11,10 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from webhooks_app import endpoints
 from webhooks_app.access import actor_of, check_host, project_of, scope_of
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
+from webhooks_app.operators import endpoints
 from webhooks_app.pagination import BY_TIME, page_of, page_response, read_page
 from webhooks_app.problems import ApiProblem, not_found
 from webhooks_app.requests import (

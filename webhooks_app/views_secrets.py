@@ -12,10 +12,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from webhooks_app import operator_record
 from webhooks_app.access import actor_of, project_of
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
+from webhooks_app.operators import record
 from webhooks_app.problems import not_found
 from webhooks_app.requests import (
     Number,
@@ -90,7 +90,7 @@ class SecretRotateView(APIView):
         with transaction.atomic():
             store.rotate(scope, asked["overlap_seconds"], endpoint.pk if endpoint else None)
             target = f"endpoint {endpoint.pk} of {scope}" if endpoint else scope
-            operator_record.note(actor_of(request), "secret.rotate", target)
+            record.note(actor_of(request), "secret.rotate", target)
         return _secret(scope, endpoint)
 
 

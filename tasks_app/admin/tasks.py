@@ -24,8 +24,8 @@ from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action, utc
 from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter
 from webhooks_app.admin.messages import STATUS_TONES as MESSAGE_TONES
 from webhooks_app.egress.grammar import safe_url
-from webhooks_app.explain import seconds_text, visible
 from webhooks_app.models import WebhookMessage
+from webhooks_app.operators.explain import seconds_text, visible
 
 STATUS_TONES = {
     "queued": "base",

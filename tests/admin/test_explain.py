@@ -19,7 +19,7 @@ from tests.factories import (
     make_message,
 )
 from tests.receiver import Receiver
-from webhooks_app.explain import attempts, curl, explain, planned
+from webhooks_app.operators.explain import attempts, curl, explain, planned
 
 pytestmark = pytest.mark.django_db
 

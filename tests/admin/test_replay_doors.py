@@ -17,8 +17,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests import factories
-from webhooks_app import replay
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookMessage
+from webhooks_app.operators import replay
 
 pytestmark = pytest.mark.django_db
 HOST, REASON = "receiver.example.org", "the outage of Friday"

@@ -26,8 +26,8 @@ from django.urls import reverse
 from moviesvc.problems import AdminLoginThrottle
 from tasks_app.models import ApiKey
 from tests import ROOT, factories
-from webhooks_app import replay
 from webhooks_app.models import OperatorAction, SigningSecret
+from webhooks_app.operators import replay
 from webhooks_app.signing import store
 
 LOGIN = "/admin/login/"

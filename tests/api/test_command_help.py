@@ -17,7 +17,7 @@ from django.db import connection
 
 from tasks_app import sweep
 from tests import ROOT, factories
-from webhooks_app.operator_command import OperatorCommand, progress
+from webhooks_app.operators.command import OperatorCommand, progress
 
 OWN = sorted(
     name for name, app in get_commands().items() if app in ("moviesvc", "tasks_app", "webhooks_app")

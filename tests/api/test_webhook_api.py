@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from tests import factories
 from tests.factories import PROJECT, make_dead_letter, make_event, make_message, make_task
-from webhooks_app import replay
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookMessage
+from webhooks_app.operators import replay
 
 pytestmark = pytest.mark.django_db
 BASE = "/api/v1/webhooks"

@@ -12,8 +12,8 @@ from tests import processes
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 from tests.webhooks.running import SCOPE, publish_bulk
-from webhooks_app import replay
 from webhooks_app.models import ReplayJob, ReplayState, WebhookDelivery, WebhookMessage
+from webhooks_app.operators import replay
 from webhooks_app.outbox.find import MessageFilters
 from webhooks_app.signing.store import get_or_create
 

@@ -17,8 +17,8 @@ from django.utils import timezone
 
 from tests import factories
 from tests.factories import make_event, make_message
-from webhooks_app import replay
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookMessage
+from webhooks_app.operators import replay
 from webhooks_app.signing import store
 from webhooks_app.signing.scheme import generate_secret, signature_header
 

@@ -9,8 +9,8 @@ import pytest
 from django.utils import timezone
 
 from tests.factories import make_destination, make_endpoint, make_message
-from webhooks_app import destinations
 from webhooks_app.models import OperatorAction, WebhookDestination, WebhookMessage
+from webhooks_app.operators import destinations
 
 pytestmark = pytest.mark.django_db
 BY = {"actor": "mara", "reason": "a test"}

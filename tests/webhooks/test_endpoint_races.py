@@ -12,8 +12,8 @@ from django.db import connection, transaction
 
 from tests.factories import PROJECT, make_endpoint, make_event, make_message
 from tests.waiting import wait_until
-from webhooks_app import endpoints
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
+from webhooks_app.operators import endpoints
 from webhooks_app.outbox import publish
 from webhooks_app.signing import store
 

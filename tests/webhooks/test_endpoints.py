@@ -9,12 +9,9 @@ import pytest
 from django.utils import timezone
 
 from tests.factories import PROJECT, make_destination, make_endpoint, make_message
-from webhooks_app import (
-    destinations,
-    endpoints,
-)
 from webhooks_app.egress.policy import EgressDenied
 from webhooks_app.models import OperatorAction, WebhookEndpoint, WebhookEvent, WebhookMessage
+from webhooks_app.operators import destinations, endpoints
 from webhooks_app.outbox import publish
 from webhooks_app.signing import store
 

@@ -32,9 +32,9 @@ from webhooks_app.delivery.engine import Engine
 from webhooks_app.delivery.recorder import Recorder
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
+from webhooks_app.operators.replay import replay_one
 from webhooks_app.outbox import publish as outbox
 from webhooks_app.outbox.claim import Claimed
-from webhooks_app.replay import replay_one
 from webhooks_app.retry import AttemptResult, Dead
 from webhooks_app.signing.store import get_or_create
 

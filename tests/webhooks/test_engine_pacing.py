@@ -26,10 +26,10 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
-from webhooks_app import destinations
 from webhooks_app.delivery.paces import DestinationPaces
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookMessage
+from webhooks_app.operators import destinations
 from webhooks_app.outbox.claim import Claimed
 from webhooks_app.retry import AttemptResult
 

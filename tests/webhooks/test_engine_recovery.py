@@ -19,8 +19,8 @@ from tests.webhooks.running import (
 )
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookEvent
+from webhooks_app.operators.replay import replay_one
 from webhooks_app.outbox import publish as outbox
-from webhooks_app.replay import replay_one
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

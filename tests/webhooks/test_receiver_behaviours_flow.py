@@ -32,7 +32,7 @@ from tests.webhooks.running import (
 from tests.webhooks.test_egress import StubResolver
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDestination, WebhookMessage
-from webhooks_app.replay import InFlight, replay_one
+from webhooks_app.operators.replay import InFlight, replay_one
 from webhooks_app.signing.store import rotate
 
 pytestmark = pytest.mark.django_db(transaction=True)

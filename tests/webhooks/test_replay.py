@@ -19,9 +19,9 @@ from tests.factories import (
     make_event,
     make_message,
 )
-from webhooks_app import replay
 from webhooks_app.egress.policy import EgressDenied
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookDelivery, WebhookMessage
+from webhooks_app.operators import replay
 from webhooks_app.outbox.find import InvalidFilter, MessageFilters
 
 pytestmark = pytest.mark.django_db

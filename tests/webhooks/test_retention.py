@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from tests.factories import make_delivery, make_event, make_message, make_replay
 from tests.waiting import wait_until
-from webhooks_app import replay
 from webhooks_app.models import (
     ReplayJob,
     SigningSecret,
@@ -19,6 +18,7 @@ from webhooks_app.models import (
     WebhookEvent,
     WebhookMessage,
 )
+from webhooks_app.operators import replay
 from webhooks_app.outbox import prune
 from webhooks_app.signing import store
 

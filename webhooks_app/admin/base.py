@@ -30,9 +30,9 @@ from unfold.widgets import (
     UnfoldAdminSelectWidget,
 )
 
-from webhooks_app import operator_record
 from webhooks_app.admin.lists import BoundedPaginator, QuietChangeList, SinceFilter
 from webhooks_app.models import WebhookMessage
+from webhooks_app.operators import record
 
 whole_number_widget = UnfoldAdminIntegerFieldWidget
 number_widget = UnfoldAdminDecimalFieldWidget
@@ -106,7 +106,7 @@ def sent_ping(message: WebhookMessage) -> str:
 
 def record_action(request: HttpRequest, action: str, target: str, reason: str) -> None:
     """Put an operator's action on record."""
-    operator_record.note(actor(request), action, target, reason)
+    record.note(actor(request), action, target, reason)
 
 
 class ReadOnlyAdmin(ModelAdmin):

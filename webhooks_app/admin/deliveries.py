@@ -16,8 +16,8 @@ from webhooks_app.admin.base import ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, SinceFilter
 from webhooks_app.admin.replaying import EVENT_TYPES
 from webhooks_app.egress.grammar import safe_url
-from webhooks_app.explain import WHAT_THE_CODE_MEANS, seconds_text, summary
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
+from webhooks_app.operators.explain import WHAT_THE_CODE_MEANS, seconds_text, summary
 from webhooks_app.outbox.search import deliveries_of_event, search_deliveries
 
 OUTCOME_TONES = {

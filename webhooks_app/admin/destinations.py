@@ -13,7 +13,6 @@ from django.http import HttpRequest
 from django.utils import timezone
 from unfold.decorators import display
 
-from webhooks_app import destinations
 from webhooks_app.admin.base import (
     Operation,
     ReadOnlyAdmin,
@@ -23,8 +22,9 @@ from webhooks_app.admin.base import (
     whole_number_widget,
 )
 from webhooks_app.admin.lists import KnownValuesFilter
-from webhooks_app.explain import seconds_text, why_held
 from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookDestination, WebhookMessage
+from webhooks_app.operators import destinations
+from webhooks_app.operators.explain import seconds_text, why_held
 
 CHANGE = "webhooks_app.change_webhookdestination"
 # Counting the backlog of a destination stops here.

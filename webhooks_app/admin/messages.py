@@ -19,7 +19,8 @@ from webhooks_app.admin import replaying
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, WrittenFilter
 from webhooks_app.egress.grammar import safe_url
-from webhooks_app.explain import (
+from webhooks_app.models import MessageStatus, WebhookMessage
+from webhooks_app.operators.explain import (
     WHAT_THE_CODE_MEANS,
     attempts,
     body_text,
@@ -28,7 +29,6 @@ from webhooks_app.explain import (
     planned,
     policy_text,
 )
-from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.outbox.search import search_messages
 
 STATUS_TONES = {

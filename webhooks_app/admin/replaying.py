@@ -1,4 +1,4 @@
-"""How does the admin lead to a replay? Forms and steps; the work is `webhooks_app.replay`'s."""
+"""How does the admin lead to a replay? Forms and steps; `operators.replay` does the work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from webhooks_app import replay
 from webhooks_app.admin.base import (
     ReasonForm,
     actor,
@@ -25,8 +24,9 @@ from webhooks_app.admin.base import (
 )
 from webhooks_app.egress.grammar import safe_url
 from webhooks_app.egress.policy import EgressDenied
-from webhooks_app.explain import WHAT_THE_CODE_MEANS, visible
 from webhooks_app.models import MessageStatus, ReplayJob, WebhookMessage
+from webhooks_app.operators import replay
+from webhooks_app.operators.explain import WHAT_THE_CODE_MEANS, visible
 from webhooks_app.outbox.find import ANY_STATUS, InvalidFilter, MessageFilters
 
 if TYPE_CHECKING:

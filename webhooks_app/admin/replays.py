@@ -12,14 +12,14 @@ from django.utils.html import format_html
 from django.utils.safestring import mark_safe
 from unfold.decorators import display
 
-from webhooks_app import replay
 from webhooks_app.admin import replaying
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import KnownValuesFilter
 from webhooks_app.dashboard import cached
 from webhooks_app.egress.grammar import safe_url
-from webhooks_app.explain import visible
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
+from webhooks_app.operators import replay
+from webhooks_app.operators.explain import visible
 
 STATE_TONES = {"running": "info", "finished": "success", "cancelled": "warning"}
 

@@ -128,8 +128,8 @@ class Housekeeping:
 
 def _work_off() -> None:
     """Bury what was published while its destination was being disabled; advance replays."""
-    from webhooks_app.destinations import bury_disabled
-    from webhooks_app.replay import advance_running_jobs
+    from webhooks_app.operators.destinations import bury_disabled
+    from webhooks_app.operators.replay import advance_running_jobs
 
     bury_disabled()
     advance_running_jobs()

@@ -30,7 +30,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from moviesvc.service import MANAGE, RunFile
 from moviesvc.supervisor import die_with
-from webhooks_app.operator_command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand
 
 PROJECT = "demo"
 START_TIMEOUT_SECONDS = 120.0

@@ -25,7 +25,7 @@ from moviesvc import embedded, lifeline, service, watchdog
 from moviesvc.daemons import EmbeddedError
 from moviesvc.supervisor import Supervisor
 from webhooks_app.database import why_unusable
-from webhooks_app.operator_command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand
 from webhooks_app.signing.store import require_readable
 
 LISTEN_PORT = 8002  # the default of `listen`

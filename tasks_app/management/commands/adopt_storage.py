@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from tasks_app import storage_mark
-from webhooks_app.operator_command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand
 
 
 class Command(OperatorCommand):

@@ -11,7 +11,7 @@ from tasks_app import retention
 from tasks_app.orphans import remove_orphans
 from tasks_app.storage_mark import NotOurs
 from webhooks_app.management.commands.prune import Command as PruneMessages
-from webhooks_app.operator_command import progress
+from webhooks_app.operators.command import progress
 
 
 class Command(PruneMessages):

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from tasks_app.sweep import sweep
-from webhooks_app.operator_command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand
 
 SOMETHING_MISSING = 1
 ANOTHER_SWEEPS = 3

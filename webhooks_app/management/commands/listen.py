@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from webhooks_app.models import SigningSecret
-from webhooks_app.operator_command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand
 from webhooks_app.signing import store
 from webhooks_app.signing.scheme import InvalidSecret, verify
 

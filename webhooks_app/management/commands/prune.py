@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app.conf import webhook_settings
-from webhooks_app.operator_command import INTERRUPTED, OperatorCommand, progress
+from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, progress
 from webhooks_app.outbox import prune
 
 

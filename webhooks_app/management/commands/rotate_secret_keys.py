@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from webhooks_app import operator_record
 from webhooks_app.models import SigningSecret
-from webhooks_app.operator_command import OperatorCommand, progress
+from webhooks_app.operators import record
+from webhooks_app.operators.command import OperatorCommand, progress
 from webhooks_app.signing import store
 
 
@@ -36,5 +36,5 @@ class Command(OperatorCommand):
                     bar.moved(done)
         except store.UnreadableSecret as error:
             raise CommandError(f"{error} ({done} secrets were done before.)") from None
-        operator_record.note("command", "secret.reencrypt", f"{done} secrets")
+        record.note("command", "secret.reencrypt", f"{done} secrets")
         self.stdout.write(f"{done} secrets are encrypted with the newest key")

@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app.conf import read_policy, webhook_settings
-from webhooks_app.explain import seconds_text
-from webhooks_app.operator_command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand
+from webhooks_app.operators.explain import seconds_text
 from webhooks_app.retry import (
     AttemptResult,
     Dead,

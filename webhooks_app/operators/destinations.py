@@ -11,11 +11,9 @@ from datetime import timedelta
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from webhooks_app import (
-    operator_record,
-    pings,
-)
 from webhooks_app.models import WebhookDestination, WebhookEndpoint, WebhookMessage
+from webhooks_app.operators import ping as pings
+from webhooks_app.operators import record
 from webhooks_app.outbox import publish
 
 MAX_PAUSE_SECONDS = 86_400
@@ -50,14 +48,14 @@ def pause(destination: WebhookDestination, seconds: int, *, actor: str, reason: 
     WebhookDestination.objects.filter(pk=destination.pk).update(
         held_until=Now() + timedelta(seconds=seconds), hold_reason="paused"
     )
-    operator_record.note(actor, "destination.pause", str(destination), reason)
+    record.note(actor, "destination.pause", str(destination), reason)
 
 
 @transaction.atomic
 def resume(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     """End a pause, or let an open breaker try again now."""
     WebhookDestination.objects.filter(pk=destination.pk).update(held_until=None, hold_reason="")
-    operator_record.note(actor, "destination.resume", str(destination), reason)
+    record.note(actor, "destination.resume", str(destination), reason)
     publish.wake()
 
 
@@ -73,7 +71,7 @@ def disable(destination: WebhookDestination, *, actor: str, reason: str) -> int:
     with transaction.atomic():
         # Who disabled it first, and why, stays.
         rows.filter(disabled_at=None).update(disabled_at=Now(), disabled_reason=reason[:300])
-        operator_record.note(actor, "destination.disable", str(destination), reason)
+        record.note(actor, "destination.disable", str(destination), reason)
     return bury_disabled()
 
 
@@ -83,7 +81,7 @@ def enable(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     WebhookDestination.objects.filter(pk=destination.pk).update(
         disabled_at=None, disabled_reason="", held_until=None, hold_reason=""
     )
-    operator_record.note(actor, "destination.enable", str(destination), reason)
+    record.note(actor, "destination.enable", str(destination), reason)
     publish.wake()
 
 
@@ -100,7 +98,7 @@ def limit_in_flight(
         raise ValueError(f"the limit is 1 to {MAX_IN_FLIGHT}, or empty")
     WebhookDestination.objects.filter(pk=destination.pk).update(max_in_flight=limit)
     target = f"{destination}: {limit or 'adaptive'}"
-    operator_record.note(actor, "destination.limit", target, reason)
+    record.note(actor, "destination.limit", target, reason)
 
 
 @transaction.atomic
@@ -112,7 +110,7 @@ def ping(destination: WebhookDestination, *, actor: str, reason: str) -> Webhook
     """
     target = _latest_target(destination)
     message = pings.send(destination.scope, target)
-    operator_record.note(actor, "destination.ping", str(destination), reason)
+    record.note(actor, "destination.ping", str(destination), reason)
     return message
 
 

@@ -18,15 +18,15 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import Count, Max
 
-from webhooks_app import operator_record
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.egress.grammar import safe_url
 from webhooks_app.egress.policy import check_url
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
+from webhooks_app.operators import record
+from webhooks_app.operators.replay_progress import Progress, progress
 from webhooks_app.outbox import publish
 from webhooks_app.outbox.find import MessageFilters, messages_of
 from webhooks_app.outbox.replay import replay_messages, replay_messages_to
-from webhooks_app.replay_progress import Progress, progress
 
 __all__ = [  # progress belongs to the service, whatever file it lies in
     "DestinationDisabled",
@@ -143,7 +143,7 @@ def start(
         target = f"replay {job.id}: {filters.describe()}" + (
             f" to {safe_url(to_url)}" if to_url else ""
         )
-        operator_record.note(requested_by, "replay.start", target, reason)
+        record.note(requested_by, "replay.start", target, reason)
         publish.wake()
     return job
 
@@ -181,7 +181,7 @@ def replay_one(
             highest_message_id=message.pk,
         )
         target = f"message {message.pk}{_elsewhere(to_url)}"
-        operator_record.note(requested_by, "replay.start", target, reason)
+        record.note(requested_by, "replay.start", target, reason)
         _run_batch(job, [message.pk])
         _finish(job, ReplayState.FINISHED)
     return job
@@ -198,7 +198,7 @@ def cancel(job: ReplayJob, *, requested_by: str, reason: str = "") -> ReplayJob:
         if job.state != ReplayState.RUNNING:
             raise NotRunning(f"this replay is {job.state}")
         _finish(job, ReplayState.CANCELLED)
-        operator_record.note(requested_by, "replay.cancel", f"replay {job.id}", reason)
+        record.note(requested_by, "replay.cancel", f"replay {job.id}", reason)
     return job
 
 

@@ -11,13 +11,11 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from webhooks_app import (
-    operator_record,
-    pings,
-)
 from webhooks_app.egress.grammar import safe_url
 from webhooks_app.egress.policy import check_url
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
+from webhooks_app.operators import ping as pings
+from webhooks_app.operators import record
 from webhooks_app.outbox import publish
 from webhooks_app.retry import resolve_policy
 from webhooks_app.signing import store
@@ -65,7 +63,7 @@ def create(scope: str, url: str, *, actor: str, **fields: Any) -> WebhookEndpoin
             raise TooManyEndpoints(f"a project may have {MAX_PER_SCOPE} endpoints")
         endpoint = _saved(WebhookEndpoint(scope=scope, url=url, **fields), is_new=True)
         store.get_or_create(scope, endpoint.pk)
-        operator_record.note(actor, "endpoint.create", _name(endpoint))
+        record.note(actor, "endpoint.create", _name(endpoint))
     return endpoint
 
 
@@ -89,7 +87,7 @@ def update(
             endpoint.disabled_reason = ""
         endpoint = _saved(endpoint, is_new=False)
         what = ", ".join(sorted(changes))
-        operator_record.note(actor, "endpoint.update", f"{_name(endpoint)}: {what}", reason)
+        record.note(actor, "endpoint.update", f"{_name(endpoint)}: {what}", reason)
     return endpoint
 
 
@@ -101,7 +99,7 @@ def delete(endpoint: WebhookEndpoint, *, actor: str) -> None:
     with transaction.atomic():
         WebhookEndpoint.objects.select_for_update().get(pk=endpoint.pk)
         publish.call_off(WebhookMessage.objects.filter(endpoint=endpoint))
-        operator_record.note(actor, "endpoint.delete", _name(endpoint))
+        record.note(actor, "endpoint.delete", _name(endpoint))
         endpoint.delete()
 
 
@@ -123,7 +121,7 @@ def ping(endpoint: WebhookEndpoint, *, actor: str, reason: str = "") -> WebhookM
     with transaction.atomic():
         _held(endpoint)
         message = pings.send(endpoint.scope, target, endpoint_id=str(endpoint.pk))
-        operator_record.note(actor, "endpoint.ping", _name(endpoint), reason)
+        record.note(actor, "endpoint.ping", _name(endpoint), reason)
     return message
 
 
