@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 from moviesvc.problems import nothing_here, render
 from tasks_app import throttling
-from webhooks_app.problems import ApiProblem
+from webhooks_app.api.problems import ApiProblem
 
 MAX_WORDS = 12
 #: Of any other parameter: a list repeats them all in the link of every filter and column.

@@ -26,8 +26,8 @@ from tasks_app import metrics as task_metrics
 from tasks_app import redis_gate, throttling, wake
 from tasks_app.authentication import ApiKeyAuthentication, missing_scope, unauthorized
 from webhooks_app import metrics as webhook_metrics
+from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import why_unusable
-from webhooks_app.problems import ApiProblem
 
 logger = structlog.get_logger(__name__)
 

@@ -32,8 +32,8 @@ from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from tasks_app import json_format, media, throttling
+from webhooks_app.api.problems import ApiProblem, field_problems, invalid, not_found
 from webhooks_app.database import why_unusable
-from webhooks_app.problems import ApiProblem, field_problems, invalid, not_found
 
 logger = structlog.get_logger(__name__)
 

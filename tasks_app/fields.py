@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
-from webhooks_app.described import Described, text_pattern
-from webhooks_app.requests import Items, check_length, did_you_mean, unknown_names
+from webhooks_app.api.described import Described, text_pattern
+from webhooks_app.api.fields import Items, check_length, did_you_mean, unknown_names
 
 __all__ = ["Items"]  # of the other field library, for those who take their fields from here
 

@@ -33,8 +33,8 @@ from django.utils.http import content_disposition_header, http_date
 
 from tasks_app.models import MediaFile, Task
 from tasks_app.providers.base import MediaOutput, ProviderError, Result
+from webhooks_app.api.problems import ApiProblem
 from webhooks_app.crash_points import faultpoint
-from webhooks_app.problems import ApiProblem
 
 logger = structlog.get_logger(__name__)
 

@@ -13,9 +13,9 @@ from tasks_app.authentication import Access, scoped
 from tasks_app.models import Task, TaskStatus
 from tasks_app.serializers import moment
 from tasks_app.task_types import TASK_TYPES
+from webhooks_app.api.fields import Choice, Moment, PageQuery, ProjectId, TimeCursor
+from webhooks_app.api.problems import not_found
 from webhooks_app.models import MessageStatus, WebhookMessage
-from webhooks_app.problems import not_found
-from webhooks_app.requests import Choice, Moment, PageQuery, ProjectId, TimeCursor
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -24,7 +24,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from tasks_app import redis_gate
-from webhooks_app.problems import ApiProblem
+from webhooks_app.api.problems import ApiProblem
 
 if TYPE_CHECKING:
     # DRF's views import this module while they load.

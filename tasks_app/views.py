@@ -23,10 +23,10 @@ from tasks_app.openapi import (
     operation,
 )
 from tasks_app.serializers import is_project_id, read_submit, task_body
-from webhooks_app.access import check_host
-from webhooks_app.pagination import BY_TIME, page_response, read_page
-from webhooks_app.problems import ApiProblem, invalid, not_found
-from webhooks_app.requests import read_query
+from webhooks_app.api.access import check_host
+from webhooks_app.api.fields import read_query
+from webhooks_app.api.pages import BY_TIME, page_response, read_page
+from webhooks_app.api.problems import ApiProblem, invalid, not_found
 
 #: Seconds after which a full queue is worth another try.
 QUEUE_RETRY_SECONDS = 10

@@ -28,8 +28,8 @@ from tasks_app.authentication import Access, access_of
 from tasks_app.models import ApiKey, Task
 from tasks_app.openapi import EVENTS_OPERATION
 from tasks_app.serializers import moment
+from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import why_unusable
-from webhooks_app.problems import ApiProblem
 
 POLL_SECONDS = 0.5
 #: A comment this often shows whether the client is still there, and frees its seat if not.

@@ -15,8 +15,8 @@ from tasks_app.authentication import ApiKeyAuthentication, access_of
 from tasks_app.models import Task
 from tasks_app.openapi import operation
 from tasks_app.task_types import TASK_TYPES
+from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import why_unusable
-from webhooks_app.problems import ApiProblem
 
 
 class LiveView(APIView):

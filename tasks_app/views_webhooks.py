@@ -9,10 +9,10 @@ from rest_framework.views import APIView
 
 from tasks_app import queries
 from tasks_app.authentication import access_of
+from webhooks_app.api.fields import PageQuery, read_query
+from webhooks_app.api.pages import OLDEST_FIRST, page_of, page_response, read_page
+from webhooks_app.api.serializers import MessageDetailSerializer
 from webhooks_app.models import WebhookMessage
-from webhooks_app.pagination import OLDEST_FIRST, page_of, page_response, read_page
-from webhooks_app.requests import PageQuery, read_query
-from webhooks_app.serializers import MessageDetailSerializer
 
 
 class TaskWebhooksView(APIView):

@@ -2,31 +2,25 @@
 
 from django.urls import path
 
-from webhooks_app import (
-    views,
-    views_endpoints,
-    views_events,
-    views_replays,
-    views_secrets,
-)
+from webhooks_app.api import endpoints, feed, messages, replays, secrets
 
 urlpatterns = [
-    path("webhooks/messages", views.MessageListView.as_view()),
-    path("webhooks/messages/<str:message_id>", views.MessageView.as_view()),
-    path("webhooks/messages/<str:message_id>/replay", views_replays.MessageReplayView.as_view()),
-    path("webhooks/deliveries", views.DeliveryListView.as_view()),
-    path("webhooks/replays", views_replays.ReplayListView.as_view()),
-    path("webhooks/replays/<str:replay_id>", views_replays.ReplayView.as_view()),
-    path("webhooks/replays/<str:replay_id>/cancel", views_replays.ReplayCancelView.as_view()),
-    path("webhooks/endpoints", views_endpoints.EndpointListView.as_view()),
-    path("webhooks/endpoints/<str:endpoint_id>", views_endpoints.EndpointView.as_view()),
-    path("webhooks/endpoints/<str:endpoint_id>/ping", views_endpoints.EndpointPingView.as_view()),
-    path("webhooks/signing-secret", views_secrets.SecretView.as_view()),
-    path("webhooks/signing-secret/rotate", views_secrets.SecretRotateView.as_view()),
-    path("webhooks/events", views_events.EventListView.as_view()),
-    path("webhooks/events/ack", views_events.AcknowledgeView.as_view()),
+    path("webhooks/messages", messages.MessageListView.as_view()),
+    path("webhooks/messages/<str:message_id>", messages.MessageView.as_view()),
+    path("webhooks/messages/<str:message_id>/replay", replays.MessageReplayView.as_view()),
+    path("webhooks/deliveries", messages.DeliveryListView.as_view()),
+    path("webhooks/replays", replays.ReplayListView.as_view()),
+    path("webhooks/replays/<str:replay_id>", replays.ReplayView.as_view()),
+    path("webhooks/replays/<str:replay_id>/cancel", replays.ReplayCancelView.as_view()),
+    path("webhooks/endpoints", endpoints.EndpointListView.as_view()),
+    path("webhooks/endpoints/<str:endpoint_id>", endpoints.EndpointView.as_view()),
+    path("webhooks/endpoints/<str:endpoint_id>/ping", endpoints.EndpointPingView.as_view()),
+    path("webhooks/signing-secret", secrets.SecretView.as_view()),
+    path("webhooks/signing-secret/rotate", secrets.SecretRotateView.as_view()),
+    path("webhooks/events", feed.EventListView.as_view()),
+    path("webhooks/events/ack", feed.AcknowledgeView.as_view()),
 ]
 # At the root of the site, where RFC 8615 puts it.
 well_known_patterns = [
-    path(".well-known/webhooks-jwks.json", views_secrets.JwksView.as_view()),
+    path(".well-known/webhooks-jwks.json", secrets.JwksView.as_view()),
 ]

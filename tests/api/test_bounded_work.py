@@ -15,7 +15,7 @@ from tasks_app.task_types import TASK_TYPES
 from tests.api import worst_inputs
 from tests.api.routes import OWN, World
 from tests.factories import SEED_REQUEST
-from webhooks_app.problems import MAX_PROBLEMS, MAX_SUGGESTIONS
+from webhooks_app.api.problems import MAX_PROBLEMS, MAX_SUGGESTIONS
 
 pytestmark = pytest.mark.django_db
 #: Seconds of processor time, the database's included.

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from tasks_app import queries
 from tasks_app.models import Task
-from webhooks_app.pagination import BY_TIME, page_query
+from webhooks_app.api.pages import BY_TIME, page_query
 
 pytestmark = pytest.mark.django_db
 ROWS = 50_000

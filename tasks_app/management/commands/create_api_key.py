@@ -12,8 +12,8 @@ from django.utils import timezone
 from tasks_app import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
 from tasks_app.serializers import is_project_id
+from webhooks_app.api.fields import PROJECT_ID
 from webhooks_app.operators.command import OperatorCommand
-from webhooks_app.requests import PROJECT_ID
 
 NOTHING_FOUND = 3
 

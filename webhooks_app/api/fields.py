@@ -15,11 +15,9 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 
-from webhooks_app.conf import webhook_settings
-from webhooks_app.described import Described, text_pattern
-from webhooks_app.egress.policy import EgressDenied, check_url
-from webhooks_app.pagination import BY_TIME, NEWEST_FIRST, Order
-from webhooks_app.problems import (
+from webhooks_app.api.described import Described, text_pattern
+from webhooks_app.api.pages import BY_TIME, NEWEST_FIRST, Order
+from webhooks_app.api.problems import (
     MAX_PROBLEMS,
     SUGGESTION,
     Code,
@@ -28,6 +26,8 @@ from webhooks_app.problems import (
     invalid,
     not_found,
 )
+from webhooks_app.conf import webhook_settings
+from webhooks_app.egress.policy import EgressDenied, check_url
 from webhooks_app.retry import MAX_WAIT_SECONDS, MAX_WAITS, resolve_policy
 
 PROJECT_ID = r"[A-Za-z0-9_-]{1,100}"

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from webhooks_app.models import DeliveryOutcome, MessageStatus
-from webhooks_app.operators import replay
-from webhooks_app.outbox.find import ANY_STATUS, MessageFilters
-from webhooks_app.requests import (
+from webhooks_app.api.fields import (
     BIGGEST_NUMBER,
     CallbackUrl,
     Choice,
@@ -21,6 +18,9 @@ from webhooks_app.requests import (
     Text,
     Whole,
 )
+from webhooks_app.models import DeliveryOutcome, MessageStatus
+from webhooks_app.operators import replay
+from webhooks_app.outbox.find import ANY_STATUS, MessageFilters
 from webhooks_app.retry import ErrorCode
 
 STATUSES = [*MessageStatus.values, ANY_STATUS]

@@ -12,12 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from webhooks_app.access import actor_of, project_of
-from webhooks_app.conf import webhook_settings
-from webhooks_app.models import WebhookEndpoint
-from webhooks_app.operators import record
-from webhooks_app.problems import not_found
-from webhooks_app.requests import (
+from webhooks_app.api.access import actor_of, project_of
+from webhooks_app.api.fields import (
     Number,
     ProjectId,
     QuerySerializer,
@@ -26,7 +22,11 @@ from webhooks_app.requests import (
     read_body,
     read_query,
 )
-from webhooks_app.serializers import SecretSerializer
+from webhooks_app.api.problems import not_found
+from webhooks_app.api.serializers import SecretSerializer
+from webhooks_app.conf import webhook_settings
+from webhooks_app.models import WebhookEndpoint
+from webhooks_app.operators import record
 from webhooks_app.signing import store
 from webhooks_app.signing.scheme import jwks, public_key
 

@@ -13,18 +13,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from webhooks_app.access import scope_of
-from webhooks_app.message_requests import DeliveryQuery, MessageQuery, filters_of
-from webhooks_app.models import WebhookDelivery, WebhookMessage
-from webhooks_app.outbox.find import MessageFilters, messages_of
-from webhooks_app.pagination import page_of, page_response, read_page
-from webhooks_app.problems import not_found
-from webhooks_app.requests import read_id, read_query
-from webhooks_app.serializers import (
+from webhooks_app.api.access import scope_of
+from webhooks_app.api.fields import read_id, read_query
+from webhooks_app.api.message_requests import DeliveryQuery, MessageQuery, filters_of
+from webhooks_app.api.pages import page_of, page_response, read_page
+from webhooks_app.api.problems import not_found
+from webhooks_app.api.serializers import (
     DeliverySerializer,
     MessageDetailSerializer,
     MessageSerializer,
 )
+from webhooks_app.models import WebhookDelivery, WebhookMessage
+from webhooks_app.outbox.find import MessageFilters, messages_of
 
 
 def visible_messages(request: Request) -> QuerySet[WebhookMessage]:

@@ -11,13 +11,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from webhooks_app.access import actor_of, check_host, project_of, scope_of
-from webhooks_app.conf import webhook_settings
-from webhooks_app.models import WebhookEndpoint
-from webhooks_app.operators import endpoints
-from webhooks_app.pagination import BY_TIME, page_of, page_response, read_page
-from webhooks_app.problems import ApiProblem, not_found
-from webhooks_app.requests import (
+from webhooks_app.api.access import actor_of, check_host, project_of, scope_of
+from webhooks_app.api.fields import (
     CallbackUrl,
     Flag,
     Items,
@@ -32,11 +27,16 @@ from webhooks_app.requests import (
     read_uuid,
     refuse,
 )
-from webhooks_app.serializers import (
+from webhooks_app.api.pages import BY_TIME, page_of, page_response, read_page
+from webhooks_app.api.problems import ApiProblem, not_found
+from webhooks_app.api.serializers import (
     EndpointSerializer,
     EndpointWithSecretSerializer,
     MessageSerializer,
 )
+from webhooks_app.conf import webhook_settings
+from webhooks_app.models import WebhookEndpoint
+from webhooks_app.operators import endpoints
 from webhooks_app.signing import store
 
 #: A problem; the project says what one looks like.

@@ -13,6 +13,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from webhooks_app.api.fields import RetryPolicy
 from webhooks_app.models import (
     DeliveryOutcome,
     DeliveryTrigger,
@@ -25,7 +26,6 @@ from webhooks_app.models import (
     WebhookMessage,
 )
 from webhooks_app.operators.replay import progress
-from webhooks_app.requests import RetryPolicy
 
 #: Names of members, in the order in which people read them.
 Names = tuple[str, ...]

@@ -11,11 +11,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from webhooks_app.access import scope_of
-from webhooks_app.models import WebhookEvent, WebhookMessage
-from webhooks_app.outbox import publish
-from webhooks_app.pagination import OLDEST_FIRST, page_of, page_response, read_page
-from webhooks_app.requests import (
+from webhooks_app.api.access import scope_of
+from webhooks_app.api.fields import (
     Items,
     PageQuery,
     ProjectId,
@@ -24,7 +21,10 @@ from webhooks_app.requests import (
     read_body,
     read_query,
 )
-from webhooks_app.serializers import EventSerializer
+from webhooks_app.api.pages import OLDEST_FIRST, page_of, page_response, read_page
+from webhooks_app.api.serializers import EventSerializer
+from webhooks_app.models import WebhookEvent, WebhookMessage
+from webhooks_app.outbox import publish
 
 MAX_ACKNOWLEDGED = 1_000
 

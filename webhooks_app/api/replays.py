@@ -10,14 +10,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from webhooks_app.access import actor_of, check_host, scope_of
-from webhooks_app.message_requests import BulkReplayRequest, ReplayOneRequest, filters_of
+from webhooks_app.api.access import actor_of, check_host, scope_of
+from webhooks_app.api.fields import read_body, read_uuid
+from webhooks_app.api.message_requests import BulkReplayRequest, ReplayOneRequest, filters_of
+from webhooks_app.api.messages import find_message
+from webhooks_app.api.problems import ApiProblem, not_found
+from webhooks_app.api.serializers import MessageSerializer, ReplaySerializer
 from webhooks_app.models import ReplayJob
 from webhooks_app.operators import replay
-from webhooks_app.problems import ApiProblem, not_found
-from webhooks_app.requests import read_body, read_uuid
-from webhooks_app.serializers import MessageSerializer, ReplaySerializer
-from webhooks_app.views import find_message
 
 #: A problem; the project says what one looks like.
 IN_FLIGHT = OpenApiResponse(description="`in_flight`: an attempt is under way.")

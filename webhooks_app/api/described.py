@@ -33,7 +33,7 @@ class DescribedField(OpenApiSerializerFieldExtension):  # type: ignore[no-untype
 class StrictObject(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
     """Say of every request object that it takes no other keys."""
 
-    target_class = "webhooks_app.requests.StrictSerializer"
+    target_class = "webhooks_app.api.fields.StrictSerializer"
     match_subclasses = True
 
     def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What can a client ask about webhooks? One file for each resource."""
