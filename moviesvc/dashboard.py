@@ -10,7 +10,7 @@ from django.urls import reverse_lazy
 from django.utils import timezone
 
 from tasks_app.dashboard import task_charts
-from webhooks_app.dashboard import RANGES, range_of, webhook_charts
+from webhooks_app.admin.dashboard import RANGES, range_of, webhook_charts
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:

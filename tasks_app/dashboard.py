@@ -1,6 +1,7 @@
 """How are the tasks doing? The task half of the dashboard: SQL and charts.
 
-The same rules as in `webhooks_app.dashboard`: a fixed number of statements, on indexes, cached.
+The same rules as in `webhooks_app.admin.dashboard`: a fixed number of statements, on indexes,
+cached.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 from django.urls import reverse
 
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.charts import Row, row
-from webhooks_app.dashboard import COUNT_LIMIT, Range, bounded, cached, rows_of
+from webhooks_app.admin.bars import Row, row
+from webhooks_app.admin.dashboard import COUNT_LIMIT, Range, bounded, cached, rows_of
 from webhooks_app.operators.explain import seconds_text
 
 _QUEUE = """

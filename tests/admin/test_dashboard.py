@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from tasks_app.dashboard import task_charts
 from tests import factories
-from webhooks_app.charts import Chart
-from webhooks_app.dashboard import RANGES, webhook_charts
+from webhooks_app.admin.bars import Chart
+from webhooks_app.admin.dashboard import RANGES, webhook_charts
 
 pytestmark = pytest.mark.django_db
 HOUR = RANGES["1h"]

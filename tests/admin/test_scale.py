@@ -22,8 +22,8 @@ from django.utils import timezone
 
 from tests import factories
 from tests.admin import crowd
+from webhooks_app.admin.dashboard import RANGES
 from webhooks_app.admin.lists import FAILING_ANSWERS
-from webhooks_app.dashboard import RANGES
 from webhooks_app.models import WebhookMessage
 
 #: SCALE_ROWS=1000000 asks the same of a million, which takes some minutes.

@@ -2,9 +2,16 @@
 
 from django.contrib import admin
 
-from webhooks_app.admin import deliveries, destinations, endpoints, messages, records, replays
+from webhooks_app.admin import (
+    deliveries,
+    destinations,
+    endpoints,
+    messages,
+    operator_actions,
+    replays,
+)
 
-__all__ = ["deliveries", "destinations", "endpoints", "messages", "records", "replays"]
+__all__ = ["deliveries", "destinations", "endpoints", "messages", "operator_actions", "replays"]
 
 admin.site.index_template = "webhooks_app/dashboard.html"
 admin.site.index_title = "Dashboard"

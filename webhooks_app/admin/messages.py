@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from unfold.decorators import action, display
 
-from webhooks_app.admin import replaying
+from webhooks_app.admin import replay_forms
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, WrittenFilter
 from webhooks_app.egress.grammar import safe_url
@@ -66,7 +66,7 @@ class EventTypeFilter(KnownValuesFilter):
     title = "event"
     parameter_name = "event_type"
     column = "event__event_type"
-    values = [(name, name) for name in replaying.EVENT_TYPES]
+    values = [(name, name) for name in replay_forms.EVENT_TYPES]
 
 
 class ErrorFilter(KnownValuesFilter):
@@ -105,13 +105,13 @@ class MessageAdmin(ReadOnlyAdmin):
         Operation(
             name="replay",
             label="Replay",
-            permission=replaying.PERMISSION,
+            permission=replay_forms.PERMISSION,
             explain=(
                 "The message is sent again under the same webhook-id, with a fresh signature and "
                 "a full set of retries. A receiver that keeps to the guide ignores a second copy."
             ),
-            perform=replaying.replay_row,
-            form=replaying.ReplayForm,
+            perform=replay_forms.replay_row,
+            form=replay_forms.ReplayForm,
             is_offered=lambda row: True,
             icon="replay",
         ),
@@ -192,16 +192,16 @@ class MessageAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[WebhookMessage]
     ) -> HttpResponse | None:
         """Replay what was ticked, after asking why."""
-        return replaying.replay_selected(self, request, queryset)
+        return replay_forms.replay_selected(self, request, queryset)
 
     @action(description="Replay with filter", permissions=["replay"], icon="replay")
     def replay_with_filter(self, request: HttpRequest) -> HttpResponse:
         """Lead to the form; nothing is changed here."""
-        return replaying.to_filter_form(request)
+        return replay_forms.to_filter_form(request)
 
     def replay_with_filter_view(self, request: HttpRequest) -> HttpResponse:
         """Ask for a filter, show what it matches, then start the replay."""
-        return replaying.replay_with_filter(self, request)
+        return replay_forms.replay_with_filter(self, request)
 
     @display(description="state", label=STATUS_TONES)
     def shown_status(self, row: WebhookMessage) -> Sequence[str]:

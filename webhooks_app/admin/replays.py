@@ -12,10 +12,10 @@ from django.utils.html import format_html
 from django.utils.safestring import mark_safe
 from unfold.decorators import display
 
-from webhooks_app.admin import replaying
+from webhooks_app.admin import replay_forms
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
+from webhooks_app.admin.dashboard import cached
 from webhooks_app.admin.lists import KnownValuesFilter
-from webhooks_app.dashboard import cached
 from webhooks_app.egress.grammar import safe_url
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.operators import replay
@@ -83,7 +83,7 @@ class ReplayAdmin(ReadOnlyAdmin):
             "Cancel this replay",
             "webhooks_app.replay_webhooks",
             "Messages it has not reached stay as they are; those it set going go on.",
-            replaying.cancel_replay,
+            replay_forms.cancel_replay,
             is_offered=lambda row: row.state == "running",
             icon="stop",
             is_dangerous=True,

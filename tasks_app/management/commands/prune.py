@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from tasks_app import retention
 from tasks_app.orphans import remove_orphans
 from tasks_app.storage_mark import NotOurs
-from webhooks_app.management.commands.prune import Command as PruneMessages
+from webhooks_app.management.commands.prune_webhooks import Command as PruneMessages
 from webhooks_app.operators.command import progress
 
 

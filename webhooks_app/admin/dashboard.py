@@ -16,7 +16,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.urls import reverse
 
-from webhooks_app.charts import Chart, Row, Series, lines, row, stacked_bars
+from webhooks_app.admin.bars import Chart, Row, Series, lines, row, stacked_bars
 from webhooks_app.egress.grammar import safe_url
 from webhooks_app.operators.explain import seconds_text
 
@@ -100,7 +100,7 @@ def cached(name: str, compute: Callable[[], Numbers], seconds: float = CACHE_SEC
     """Return what ``compute`` returned in the last ``seconds``; slow answers are kept longer."""
     kept = cache.get(name)
     if kept is not None:
-        return kept  # type: ignore[no-any-return]
+        return kept
     began = time.monotonic()
     numbers = compute()
     cache.set(name, numbers, max(seconds, 10 * (time.monotonic() - began)))
