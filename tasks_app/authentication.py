@@ -23,8 +23,8 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from tasks_app import throttling
+from tasks_app.instances import columns, fetch
 from tasks_app.models import ApiKey
-from tasks_app.raw_rows import columns, fetch
 from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import READ_ONLY, why_unusable
 

@@ -128,7 +128,8 @@ class LookMiddleware(dramatiq.Middleware):
 
 def look() -> int:
     """Put a ticket for late work into the own queue for each free thread; return how many."""
-    from tasks_app import lifecycle, wake
+    from tasks_app import wake
+    from tasks_app.state import lifecycle
 
     free = max(0, wake.free_threads())  # more tickets than threads may wait
     late = lifecycle.types_due(LATE_SECONDS) if free else []

@@ -23,12 +23,16 @@ import structlog
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from tasks_app import lifecycle, media, wake
+from tasks_app import (
+    media,
+    wake,
+)
 from tasks_app.models import MediaFile, Task
 from tasks_app.own_frames import own_frames
 from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, Job, Provider, ProviderError
 from tasks_app.shutdown import stopping
+from tasks_app.state import lifecycle
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import why_unusable

@@ -21,8 +21,13 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
-from tasks_app import daily, lifecycle, rows, storage_mark, wake
+from tasks_app import (
+    daily,
+    storage_mark,
+    wake,
+)
 from tasks_app.models import Task
+from tasks_app.state import lifecycle, statements
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.crash_points import faultpoint
 
@@ -79,19 +84,19 @@ def _alone() -> Iterator[bool]:
     """
     token = uuid.uuid4()
     patience = 2 * settings.SWEEP_INTERVAL_SECONDS
-    is_alone = rows.take_lease("sweep", token, patience)
+    is_alone = statements.take_lease("sweep", token, patience)
     try:
         yield is_alone
     finally:
         if is_alone:
-            rows.end_lease("sweep", token)
+            statements.end_lease("sweep", token)
 
 
 def send_tickets() -> int:
     """Send the tickets that are missing: per type at most min(due, 100) minus those waiting."""
     sent = 0
     for task_type in TASK_TYPES.values():
-        due = rows.due_count(task_type.name, TICKETS_AT_ONCE)
+        due = statements.due_count(task_type.name, TICKETS_AT_ONCE)
         waiting = wake.waiting_tickets(task_type.queue) if due else 0
         if waiting is None:
             return sent

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import estimates, lifecycle, queries
+from tasks_app import queries
 from tasks_app.authentication import access_of, scoped
 from tasks_app.json_format import JsonObject
 from tasks_app.models import Task, TaskStatus
@@ -23,6 +23,7 @@ from tasks_app.openapi import (
     operation,
 )
 from tasks_app.serializers import is_project_id, read_submit, task_body
+from tasks_app.state import estimates, lifecycle
 from webhooks_app.api.access import check_host
 from webhooks_app.api.fields import read_query
 from webhooks_app.api.pages import BY_TIME, page_response, read_page

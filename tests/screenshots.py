@@ -60,7 +60,7 @@ def _prepare() -> None:
 def _media() -> None:
     """Make one real task of each type with the built-in renderer."""
     from tasks_app import runner
-    from tasks_app.lifecycle import Submit, submit
+    from tasks_app.state.lifecycle import Submit, submit
     from tests import believable, factories
     from webhooks_app.models import WebhookMessage
 

@@ -16,8 +16,12 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from tasks_app import events, lifecycle, runner
+from tasks_app import (
+    events,
+    runner,
+)
 from tasks_app.models import Task
+from tasks_app.state import lifecycle
 from tests import answers
 from tests.factories import PROJECT, make_task
 from tests.receiver import Receiver

@@ -16,9 +16,10 @@ from django.utils.html import format_html
 from django.utils.safestring import mark_safe
 from unfold.decorators import display
 
-from tasks_app import events, lifecycle
+from tasks_app import events
 from tasks_app.admin.media import previews
 from tasks_app.models import Task, TaskStatus
+from tasks_app.state import lifecycle
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action, utc
 from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter

@@ -1,6 +1,6 @@
 from django.db import migrations, models
 
-import tasks_app.rows  # noqa: F401 - it defines the function
+import tasks_app.state.statements  # noqa: F401 - it defines the function
 from webhooks_app.functions import create_functions
 
 

@@ -11,8 +11,8 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
-from tasks_app import lifecycle
 from tasks_app.models import Task
+from tasks_app.state import lifecycle
 from tests import factories
 from webhooks_app.models import WebhookEvent
 

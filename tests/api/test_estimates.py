@@ -10,8 +10,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks_app import estimates, submission
 from tasks_app.models import Task
+from tasks_app.state import estimates, submit
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -60,7 +60,7 @@ def test_a_submit_to_a_deep_queue_does_not_count_it(
     api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first submit finds the queue deep, the second believes it, and both say a thousand."""
-    monkeypatch.setattr(submission, "_deep_queues", estimates.DeepQueues(lambda: 5.0))
+    monkeypatch.setattr(submit, "_deep_queues", estimates.DeepQueues(lambda: 5.0))
     _queue(1_200)
     assert _submitted(api) == 1000
     with CaptureQueriesContext(connection) as asked:

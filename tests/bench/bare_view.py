@@ -22,9 +22,9 @@ application: Any = None
 
 def submit(request: HttpRequest) -> HttpResponse:
     """Insert one task and enqueue one message."""
-    from tasks_app import rows
     from tasks_app.actors import ACTORS
     from tasks_app.models import Task
+    from tasks_app.state import statements
 
     document = orjson.loads(request.body)
     task = Task(
@@ -34,7 +34,7 @@ def submit(request: HttpRequest) -> HttpResponse:
         callback_url=document["callback_url"],
         timeout_seconds=600,
     )
-    rows.insert(task)
+    statements.insert(task)
     ACTORS[task.task_type].send(str(task.id))
     return HttpResponse(b'{"task_id":"%s"}' % str(task.id).encode(), status=201)
 

@@ -21,7 +21,7 @@ RESULT = {
 
 
 def _claimed_task(callback_url: str) -> Any:
-    from tasks_app import lifecycle
+    from tasks_app.state import lifecycle
 
     lifecycle.submit(
         lifecycle.Submit(
@@ -38,7 +38,7 @@ def _milliseconds(receiver: ReceiverProcess, url: str, number: int) -> float:
     """End one task and return the time from its commit to the ``number``-th request."""
     from django.db import transaction
 
-    from tasks_app import lifecycle
+    from tasks_app.state import lifecycle
 
     task = _claimed_task(url)
     with transaction.atomic():

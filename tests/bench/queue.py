@@ -70,12 +70,10 @@ def _crowd(connection: Any, count: int) -> None:
 
 
 def _delay_of_one(connection: Any) -> float:
-    from tasks_app import submission
+    from tasks_app.state import submit
 
-    task = submission.submit(
-        submission.Submit(
-            project_id="quiet", task_type="image_generation", task_data={"prompt": "x"}
-        )
+    task = submit.submit(
+        submit.Submit(project_id="quiet", task_type="image_generation", task_data={"prompt": "x"})
     ).task
     deadline = time.monotonic() + 60
     while not (row := connection.execute(_DELAY, [task.id]).fetchone()):

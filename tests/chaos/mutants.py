@@ -37,7 +37,7 @@ ENGINE = ("tests/webhooks/test_engine.py",)
 MUTANTS = (
     Mutant(
         "sweep of expired task leases",
-        "tasks_app/lifecycle.py",
+        "tasks_app/state/lifecycle.py",
         "    for task in rows.requeue_expired(settings.TASK_LOST_LIMIT):",
         "    for task in []:",
         ("tests/tasks/test_sweep_thread.py", *LIFECYCLE),
@@ -51,14 +51,14 @@ MUTANTS = (
     ),
     Mutant(
         "fencing of the final write",
-        "tasks_app/lifecycle.py",
+        "tasks_app/state/lifecycle.py",
         '"id = %s AND run_token = %s",\n            [*values, task.id, task.run_token],',
         '"id = %s",\n            [*values, task.id],',
         LIFECYCLE,
     ),
     Mutant(
         "fencing of every other write",
-        "tasks_app/rows.py",
+        "tasks_app/state/statements.py",
         'WHERE id = %s AND run_token = %s",  # noqa: S608 - constants of lifecycle\n'
         "            [*values, task.id, task.run_token],",
         'WHERE id = %s",  # noqa: S608 - constants of lifecycle\n            [*values, task.id],',
@@ -66,7 +66,7 @@ MUTANTS = (
     ),
     Mutant(
         "heartbeat of a task's lease",
-        "tasks_app/lifecycle.py",
+        "tasks_app/state/lifecycle.py",
         "    return rows.update_fenced(\n        task,\n"
         '        "lease_expires_at = now() + make_interval(secs => %s)",\n'
         "        [settings.TASK_LEASE_SECONDS],\n    )",
@@ -75,14 +75,14 @@ MUTANTS = (
     ),
     Mutant(
         "outbox: the message an end owes",
-        "tasks_app/lifecycle.py",
+        "tasks_app/state/lifecycle.py",
         "        targets.append(outbox.Target(task.callback_url, task.retry_policy))",
         "        pass",
         LIFECYCLE,
     ),
     Mutant(
         "outbox: state and message in one transaction",
-        "tasks_app/lifecycle.py",
+        "tasks_app/state/lifecycle.py",
         "    with transaction.atomic():\n        finished = rows",
         "    if True:\n        finished = rows",
         ("tests/chaos/test_chaos.py::test_engine_may_die_at_every_line",),
@@ -152,7 +152,7 @@ MUTANTS = (
     ),
     Mutant(
         "Idempotency-Key stored with the task",
-        "tasks_app/submission.py",
+        "tasks_app/state/submit.py",
         "        _remember(request, task, response)",
         "        pass",
         ("tests/api/test_submit.py",),

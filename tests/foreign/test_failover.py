@@ -16,10 +16,11 @@ import pytest
 from django.core.files.storage import default_storage
 from django.db import connection
 
-from tasks_app import lifecycle, runner
+from tasks_app import runner
 from tasks_app.middleware import SweepMiddleware
 from tasks_app.models import MediaFile, Task
 from tasks_app.shutdown import stopping
+from tasks_app.state import lifecycle
 from tests import factories
 from tests.answers import Answer, Connection
 from tests.foreign import postgres
@@ -246,7 +247,7 @@ def test_commit_whose_answer_was_lost_keeps_the_files(
 ) -> None:
     """The database ends the session right after the commit: what was stored is not discarded."""
     settings.GENERATION_PROVIDERS = {"image_generation": "tests.providers.StillProvider"}
-    monkeypatch.setattr("tasks_app.lifecycle.faultpoint", end_session_after_commit())
+    monkeypatch.setattr("tasks_app.state.lifecycle.faultpoint", end_session_after_commit())
     task = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).task
     runner.run_next("image_generation")
     task.refresh_from_db()

@@ -24,8 +24,14 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from tasks_app import lifecycle, media, retention, runner, storage_mark
+from tasks_app import (
+    media,
+    retention,
+    runner,
+    storage_mark,
+)
 from tasks_app.models import MediaFile, Task
+from tasks_app.state import lifecycle
 from tests.foreign.programs import program
 from tests.ports import free_port
 from tests.tasks.test_storage_mark import (  # noqa: F401 - fixtures, and the same tests on S3

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tasks_app import lifecycle, runner
+from tasks_app import runner
+from tasks_app.state import lifecycle
 from tasks_app.sweep import sweep
 from tests import ROOT
 from tests.foreign.postgres import Postgres

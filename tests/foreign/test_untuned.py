@@ -16,7 +16,8 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from tasks_app import lifecycle, runner
+from tasks_app import runner
+from tasks_app.state import lifecycle
 from tasks_app.sweep import sweep
 from tests import processes
 from tests.answers import hang

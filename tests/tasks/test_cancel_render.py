@@ -10,8 +10,9 @@ import psutil
 import pytest
 from django.db import connections
 
-from tasks_app import lifecycle, runner
+from tasks_app import runner
 from tasks_app.models import Task
+from tasks_app.state import lifecycle
 from tests.waiting import wait_until
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tasks_app import lifecycle, rows
+from tasks_app.state import lifecycle, statements
 from tests import factories
 from tests.plans import plan_of, unguided
 
@@ -58,7 +58,7 @@ def explain(statement: str, parameters: object) -> str:
 def test_a_claim_reads_no_queue_from_end_to_end(history: int) -> None:
     """Each project's best task is the first row of its part of the index, nothing is sorted."""
     rush(history)
-    plan = plan_of(rows._CLAIM, "'image_generation'", "gen_random_uuid()", "30")
+    plan = plan_of(statements._CLAIM, "'image_generation'", "gen_random_uuid()", "30")
     found = re.findall(r"Index(?: Only)? Scan(?: Backward)? using (\w+) on", plan)
     assert found.count("task_queue") == 2, plan
     assert "task_position" not in found, plan
@@ -79,8 +79,10 @@ def test_the_settings_of_a_claim_end_with_it() -> None:
 def test_whether_something_is_due_is_one_look_at_the_index() -> None:
     """Asked after every task: the answer may not take a walk through all that is queued."""
     rush(0)
-    assert rows.types_due(["image_generation", "audio_generation"], 0.0) == ["image_generation"]
-    plan = explain(rows._TYPES_DUE, [["image_generation", "audio_generation"], 0.0])
+    assert statements.types_due(["image_generation", "audio_generation"], 0.0) == [
+        "image_generation"
+    ]
+    plan = explain(statements._TYPES_DUE, [["image_generation", "audio_generation"], 0.0])
     assert "using task_position on tasks_app_task" in plan, plan
     assert "Seq Scan" not in plan
     assert "Sort" not in plan

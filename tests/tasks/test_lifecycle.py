@@ -12,8 +12,12 @@ import pytest
 import structlog
 from django.db import connection, connections
 
-from tasks_app import events, lifecycle, sweep
+from tasks_app import (
+    events,
+    sweep,
+)
 from tasks_app.models import Task
+from tasks_app.state import lifecycle
 from webhooks_app.models import WebhookEvent, WebhookMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)

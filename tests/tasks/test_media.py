@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tasks_app import lifecycle, media, runner
+from tasks_app import (
+    media,
+    runner,
+)
 from tasks_app.models import MediaFile
+from tasks_app.state import lifecycle
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

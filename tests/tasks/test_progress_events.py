@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tasks_app import lifecycle, runner
+from tasks_app import runner
+from tasks_app.state import lifecycle
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 from tests.webhooks.running import running_engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks_app.quota import Quota
+from tasks_app.state.quota import Quota
 
 
 class Queue:

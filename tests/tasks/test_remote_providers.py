@@ -15,11 +15,15 @@ import pytest
 from django.core.checks import run_checks
 from django.db import connections
 
-from tasks_app import lifecycle, probing, runner
+from tasks_app import (
+    probing,
+    runner,
+)
 from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, CancelOutcome, Job, Provider, ProviderError
 from tasks_app.providers.replicate import ReplicateProvider
 from tasks_app.shutdown import stopping
+from tasks_app.state import lifecycle
 from tests.tasks.fake_provider import FakeProvider, Reply, png
 from tests.tasks.previz_runs import RecordingContext
 from tests.waiting import wait_until

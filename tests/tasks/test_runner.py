@@ -10,10 +10,15 @@ import pytest
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connections
 
-from tasks_app import lifecycle, redis_gate, runner, wake
+from tasks_app import (
+    redis_gate,
+    runner,
+    wake,
+)
 from tasks_app.models import MediaFile, Task
 from tasks_app.providers.base import Context, Job, Result
 from tasks_app.shutdown import stopping
+from tasks_app.state import lifecycle
 from tasks_app.task_types import TASK_TYPES
 from tests import factories
 from tests.providers import StillProvider

@@ -10,8 +10,13 @@ import dramatiq
 import pytest
 import redis
 
-from tasks_app import lifecycle, redis_gate, sweep, wake
+from tasks_app import (
+    redis_gate,
+    sweep,
+    wake,
+)
 from tasks_app.models import Task
+from tasks_app.state import lifecycle
 from tasks_app.task_types import TASK_TYPES
 from tests.chaos.tcpproxy import TcpProxy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-import tasks_app.rows
+import tasks_app.state.statements
 import webhooks_app.outbox.recover  # noqa: F401 - both, and what they import, define functions
 from tests import ROOT
 from webhooks_app.functions import Function
@@ -31,7 +31,7 @@ def test_settings_of_a_function_end_with_its_call() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT name, setting FROM pg_settings ORDER BY name")
         before = cursor.fetchall()
-        cursor.execute(tasks_app.rows._CLAIM.call, _claim())
+        cursor.execute(tasks_app.state.statements._CLAIM.call, _claim())
         cursor.execute("SELECT name, setting FROM pg_settings ORDER BY name")
         after = [row for row in cursor.fetchall() if not row[0].startswith("plpgsql.")]
     # The language brings settings of its own when it is loaded.

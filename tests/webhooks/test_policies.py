@@ -102,7 +102,7 @@ def test_task_goes_before_its_key_and_the_key_before_the_settings(
     of_task: Any, of_key: Any, waits: list[float]
 ) -> None:
     """The policy of a task's message is the task's own, else its key's, else the default."""
-    from tasks_app import lifecycle
+    from tasks_app.state import lifecycle
 
     key, _ = factories.make_api_key(retry_policy=of_key)
     request = lifecycle.Submit(

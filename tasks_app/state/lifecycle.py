@@ -16,10 +16,15 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
-from tasks_app import events, failures, metrics, rows
+from tasks_app import (
+    events,
+    failures,
+    metrics,
+)
 from tasks_app.models import MediaFile, Task
 from tasks_app.own_frames import LIMIT as TRACEBACK_LIMIT
-from tasks_app.submission import (
+from tasks_app.state import statements
+from tasks_app.state.submit import (
     IdempotencyConflict,
     NotRetryable,
     QueueFull,
@@ -65,7 +70,7 @@ def cancel(task_id: uuid.UUID | str) -> Task:
         AlreadyEnded: it had ended before.
     """
     with transaction.atomic():
-        task = rows.update_returning(
+        task = statements.update_returning(
             "status = 'cancelled', finished_at = now(), run_token = NULL, lease_expires_at = NULL,"
             " event_sequence = event_sequence + 1, version = version + 1",
             "id = %s AND status IN ('queued', 'processing')",
@@ -92,9 +97,9 @@ def claim_next(task_type: str) -> Task | None:
     """
     token = uuid.uuid4()
     with transaction.atomic():
-        task = rows.claim(task_type, token, settings.TASK_LEASE_SECONDS)
+        task = statements.claim(task_type, token, settings.TASK_LEASE_SECONDS)
         if task is not None and _is_wanted(task, events.STARTED):
-            task = rows.next_sequence(task)
+            task = statements.next_sequence(task)
             _publish(task, events.STARTED)
         if task is not None:
             faultpoint("claim.before_commit")
@@ -109,7 +114,7 @@ def claim_next(task_type: str) -> Task | None:
 
 def extend_lease(task: Task) -> bool:
     """Push the lease's end away; False means the task is not ours any more."""
-    return rows.update_fenced(
+    return statements.update_fenced(
         task,
         "lease_expires_at = now() + make_interval(secs => %s)",
         [settings.TASK_LEASE_SECONDS],
@@ -134,7 +139,7 @@ def progress(task: Task, fraction: float, step: str, *, is_event_due: bool) -> N
     """
     with transaction.atomic():
         is_wanted = is_event_due and _is_wanted(task, events.PROGRESS)
-        updated = rows.update_returning(
+        updated = statements.update_returning(
             "progress = %s, current_step = %s, version = version + 1,"
             " event_sequence = event_sequence + %s",
             "id = %s AND run_token = %s",
@@ -153,7 +158,9 @@ def save_remote(task: Task, state: dict[str, Any]) -> None:
     Raises:
         LostClaim: the task is not ours any more.
     """
-    if not rows.update_fenced(task, "remote_state = %s::jsonb", [orjson.dumps(state).decode()]):
+    if not statements.update_fenced(
+        task, "remote_state = %s::jsonb", [orjson.dumps(state).decode()]
+    ):
         raise LostClaim
 
 
@@ -195,7 +202,7 @@ def _finish(
     before_publish: Callable[[], object] | None = None,
 ) -> Task:
     with transaction.atomic():
-        finished = rows.update_returning(
+        finished = statements.update_returning(
             assignments + ", finished_at = now(), run_token = NULL, lease_expires_at = NULL,"
             " event_sequence = event_sequence + 1, version = version + 1",
             "id = %s AND run_token = %s",
@@ -220,7 +227,7 @@ def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:
     Raises:
         LostClaim: the task is not ours any more.
     """
-    if not rows.update_fenced(
+    if not statements.update_fenced(
         task,
         "status = 'queued', run_token = NULL, lease_expires_at = NULL, attempts = attempts + 1,"
         " error_code = %s, version = version + 1, progress = 0,"
@@ -235,7 +242,7 @@ def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:
 
 def hand_back(task: Task) -> None:
     """Put a task back at once with nothing counted, since this worker is shutting down."""
-    rows.update_fenced(
+    statements.update_fenced(
         task,
         "status = 'queued', run_token = NULL, lease_expires_at = NULL, version = version + 1,"
         " progress = 0, available_at = now()",
@@ -247,11 +254,11 @@ def hand_back(task: Task) -> None:
 def take_expired_leases() -> int:
     """Give tasks of lost workers back to the queue, or fail them when too many were lost."""
     taken = 0
-    for task in rows.requeue_expired(settings.TASK_LOST_LIMIT):
+    for task in statements.requeue_expired(settings.TASK_LOST_LIMIT):
         metrics.worker_lost(task)
         logger.warning("Worker lost", task_id=str(task.id), lost_count=task.lost_count)
         taken += 1
-    for task in rows.expired_for_good(settings.TASK_LOST_LIMIT):
+    for task in statements.expired_for_good(settings.TASK_LOST_LIMIT):
         _fail_unless_lost(task, "worker_lost")
         taken += 1
     return taken
@@ -259,7 +266,7 @@ def take_expired_leases() -> int:
 
 def fail_overdue(grace_seconds: float = 60.0) -> int:
     """End tasks whose worker lives but did not stop them at their deadline."""
-    overdue = rows.overdue(grace_seconds)
+    overdue = statements.overdue(grace_seconds)
     for task in overdue:
         _fail_unless_lost(task, "timed_out")
     return len(overdue)
@@ -297,4 +304,4 @@ def _publish(task: Task, event_type: str) -> None:
 
 def types_due(since_seconds: float = 0.0) -> list[str]:
     """Return the task types that have something due in the queue, for at least so long."""
-    return rows.types_due(list(TASK_TYPES), since_seconds)
+    return statements.types_due(list(TASK_TYPES), since_seconds)

@@ -14,9 +14,14 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
-from tasks_app import estimates, events, metrics, rows, wake
+from tasks_app import (
+    events,
+    metrics,
+    wake,
+)
 from tasks_app.models import ApiKey, IdempotencyKey, Priority, Task, TaskStatus
-from tasks_app.quota import Quota
+from tasks_app.state import estimates, statements
+from tasks_app.state.quota import Quota
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.crash_points import faultpoint
 
@@ -117,16 +122,16 @@ def _store(request: Submit, task: Task) -> dict[str, Any]:
 def _insert(task: Task) -> int:
     """Store the row; return its place in the queue, at most ``POSITION_LIMIT``."""
     if _deep_queues.is_deep(task):
-        rows.insert(task)
+        statements.insert(task)
         return estimates.POSITION_LIMIT
-    position = rows.insert_and_rank(task, estimates.POSITION_LIMIT + estimates.DEEP_BEYOND)
+    position = statements.insert_and_rank(task, estimates.POSITION_LIMIT + estimates.DEEP_BEYOND)
     _deep_queues.note(task, position)
     return min(position, estimates.POSITION_LIMIT)
 
 
 def _require_room(project_id: str) -> None:
     limit = settings.QUEUE_LIMIT_PER_PROJECT
-    if _quota.is_full(project_id, limit, lambda: rows.queued_count(project_id, limit)):
+    if _quota.is_full(project_id, limit, lambda: statements.queued_count(project_id, limit)):
         raise QueueFull(limit)
 
 
@@ -167,7 +172,7 @@ def _earlier(request: Submit) -> Submission | None:
 
 
 def _remember(request: Submit, task: Task, response: dict[str, Any]) -> None:
-    if not rows.insert_idempotency_key(
+    if not statements.insert_idempotency_key(
         _scope(request), request.idempotency_key or "", request.fingerprint, task.id, response
     ):
         raise _RepeatedKey

@@ -13,8 +13,8 @@ from typing import Any
 from django.db import connection
 from psycopg.types.json import Jsonb
 
+from tasks_app.instances import columns, fetch
 from tasks_app.models import Task
-from tasks_app.raw_rows import columns, fetch
 from webhooks_app.functions import Function
 
 _COLUMNS = columns(Task)

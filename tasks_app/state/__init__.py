@@ -1,0 +1,1 @@
+"""How does a task change? The only writer of tasks."""
