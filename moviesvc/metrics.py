@@ -23,7 +23,11 @@ from rest_framework.request import Request
 
 from moviesvc.admin_network import is_in
 from tasks_app import metrics as task_metrics
-from tasks_app import redis_gate, throttling, wake
+from tasks_app import (
+    redis_gate,
+    throttling,
+    tickets,
+)
 from tasks_app.authentication import ApiKeyAuthentication, missing_scope, unauthorized
 from webhooks_app import metrics as webhook_metrics
 from webhooks_app.api.problems import ApiProblem
@@ -94,7 +98,7 @@ class SharedState:
             "movies_disk_free_ratio", "Free part of the disk that holds media.", _disk_free()
         )
         yield _gauge("movies_redis_up", "Whether Redis answers.", self._is_redis_up())
-        workers = wake.workers_alive()
+        workers = tickets.workers_alive()
         if workers is not None:
             yield _gauge("movies_workers_alive", "Worker processes on all machines.", workers)
         found = self._from_database()

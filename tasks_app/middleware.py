@@ -11,7 +11,7 @@ import structlog
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from tasks_app.shutdown import stopping
+from tasks_app.stopping import stopping
 from webhooks_app.database import WRITE_NOTHING, why_unusable
 
 logger = structlog.get_logger(__name__)
@@ -55,12 +55,12 @@ class SweepMiddleware(dramatiq.Middleware):
             self._thread.join(timeout=5)
 
     def _loop(self) -> None:
-        from tasks_app import wake
+        from tasks_app import tickets
         from tasks_app.sweep import sweep
 
         while True:
             try:
-                wake.report_alive()
+                tickets.report_alive()
                 close_old_connections()
                 sweep()
             except Error as error:
@@ -102,9 +102,9 @@ class LookMiddleware(dramatiq.Middleware):
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Start the thread."""
-        from tasks_app import wake
+        from tasks_app import tickets
 
-        wake.own_worker = worker
+        tickets.own_worker = worker
         self._thread = threading.Thread(target=self._loop, name="look", daemon=True)
         self._thread.start()
 
@@ -128,9 +128,9 @@ class LookMiddleware(dramatiq.Middleware):
 
 def look() -> int:
     """Put a ticket for late work into the own queue for each free thread; return how many."""
-    from tasks_app import wake
+    from tasks_app import tickets
     from tasks_app.state import lifecycle
 
-    free = max(0, wake.free_threads())  # more tickets than threads may wait
+    free = max(0, tickets.free_threads())  # more tickets than threads may wait
     late = lifecycle.types_due(LATE_SECONDS) if free else []
-    return sum(wake.keep_ticket(task_type) for task_type in islice(cycle(late), free))
+    return sum(tickets.keep_ticket(task_type) for task_type in islice(cycle(late), free))

@@ -13,7 +13,12 @@ from django.core.cache import cache
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from tasks_app import metrics, redis_gate, storage_mark, wake
+from tasks_app import (
+    metrics,
+    redis_gate,
+    storage_mark,
+    tickets,
+)
 from webhooks_app import metrics as webhook_metrics
 from webhooks_app.database import WRITE_NOTHING
 
@@ -68,13 +73,13 @@ def look() -> Readiness:
     """
     pending = migrations_pending()
     if pending:  # the tables may not be there yet
-        return Readiness(redis_gate.look(), wake.workers_alive(), pending, 0.0, 0.0, False)
+        return Readiness(redis_gate.look(), tickets.workers_alive(), pending, 0.0, 0.0, False)
     with connection.cursor() as cursor:
         cursor.execute(WRITE_NOTHING)
     webhooks = webhook_metrics.oldest_due()
     return Readiness(
         redis=redis_gate.look(),
-        workers_alive=wake.workers_alive(),
+        workers_alive=tickets.workers_alive(),
         migrations_pending=0,
         oldest_due_seconds=max(metrics.oldest_due().values()),
         oldest_due_webhook_seconds=max(webhooks.values()),

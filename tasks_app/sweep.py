@@ -24,8 +24,8 @@ from django.db import connection
 from tasks_app import (
     daily,
     storage_mark,
-    wake,
 )
+from tasks_app import tickets as wake
 from tasks_app.models import Task
 from tasks_app.state import lifecycle, statements
 from tasks_app.task_types import TASK_TYPES

@@ -59,8 +59,8 @@ def _prepare() -> None:
 
 def _media() -> None:
     """Make one real task of each type with the built-in renderer."""
-    from tasks_app import runner
     from tasks_app.state.lifecycle import Submit, submit
+    from tasks_app.work import run
     from tests import believable, factories
     from webhooks_app.models import WebhookMessage
 
@@ -86,7 +86,7 @@ def _media() -> None:
                 request_id="f3b1c9d24e6a4b0f9d7a52c81e0b6a34",
             )
         )
-        runner.run_next(task_type)
+        run.run_next(task_type)
     for message in WebhookMessage.objects.all():
         _deliver(message)
 

@@ -16,12 +16,10 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from tasks_app import (
-    events,
-    runner,
-)
+from tasks_app import events
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
+from tasks_app.work import run
 from tests import answers
 from tests.factories import PROJECT, make_task
 from tests.receiver import Receiver
@@ -181,7 +179,7 @@ class TestWebhookIntegrationWithTasks:
             metadata=METADATA,
         )
         task = lifecycle.submit(request).task
-        runner.run_next("image_generation")
+        run.run_next("image_generation")
         task.refresh_from_db()
         return task
 

@@ -17,7 +17,7 @@ from django.db import transaction
 from tasks_app import (
     events,
     metrics,
-    wake,
+    tickets,
 )
 from tasks_app.models import ApiKey, IdempotencyKey, Priority, Task, TaskStatus
 from tasks_app.state import estimates, statements
@@ -101,7 +101,7 @@ def submit(request: Submit) -> Submission:
     metrics.task_submitted(task)
     logger.info("Task submitted", task_id=str(task.id), task_type=task.task_type)
     faultpoint("submit.after_commit")
-    wake.send_ticket(task.task_type, str(task.id))
+    tickets.send_ticket(task.task_type, str(task.id))
     faultpoint("submit.after_enqueue")
     return Submission(task, response)
 

@@ -16,7 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from moviesvc import embedded
-from tasks_app import redis_gate, wake
+from tasks_app import redis_gate, tickets
 from tests import factories
 from tests.waiting import wait_until
 
@@ -44,7 +44,7 @@ def ready(client: Client) -> dict[str, Any]:
 
 def test_details_are_for_those_with_a_key(api: Client) -> None:
     """Everybody learns ok or not; how many workers live is for those with a key."""
-    wake.report_alive()
+    tickets.report_alive()
     assert ready(Client()) == {"status": "ok"}
     factories.make_task(available_at=timezone.now() - timedelta(seconds=50))
     found = ready(api)
@@ -59,7 +59,7 @@ def test_a_killed_redis_is_named_and_its_return_noticed(
     api: Client, own_redis: psutil.Process, tmp_path: Path
 ) -> None:
     """Without Redis tasks are still taken: ready, degraded, and in words why; then ok again."""
-    wake.report_alive()
+    tickets.report_alive()
     assert ready(api)["status"] == "ok"
     own_redis.send_signal(signal.SIGKILL)
     own_redis.wait(10)
@@ -72,14 +72,14 @@ def test_a_killed_redis_is_named_and_its_return_noticed(
     assert found["problems"][0].startswith("Redis is unreachable")
     assert ready(Client()) == {"status": "degraded"}
     embedded.redis(tmp_path)
-    wake.report_alive()
+    tickets.report_alive()
     wait_until(lambda: ready(api)["status"] == "ok")
 
 
 def test_missing_workers_and_engines_are_named(api: Client, own_redis: psutil.Process) -> None:
     """No sign of life, and a webhook that nothing holds back but nobody sends."""
     assert ready(api)["problems"] == ["No worker gives a sign of life; accepted tasks wait."]
-    wake.report_alive()
+    tickets.report_alive()
     late = timezone.now() - timedelta(seconds=100)
     held = factories.make_destination(
         "https://held.example.org/", held_until=timezone.now() + timedelta(hours=1)

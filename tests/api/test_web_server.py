@@ -19,7 +19,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tasks_app import redis_gate, sweep, wake
+from tasks_app import (
+    redis_gate,
+    sweep,
+    tickets,
+)
 from tasks_app.models import ApiKey, Task
 from tasks_app.task_types import TASK_TYPES
 from tests import ROOT, factories
@@ -319,7 +323,7 @@ def test_submits_without_redis_are_taken_and_sent_on_later(api_key: str) -> None
             assert time.monotonic() - before < 1
     assert Task.objects.filter(status="queued").count() == 50
     assert sweep.send_tickets() == 50
-    assert wake.waiting_tickets(TASK_TYPES["video_generation"].queue) == 50
+    assert tickets.waiting_tickets(TASK_TYPES["video_generation"].queue) == 50
 
 
 def test_without_a_database_every_answer_is_a_problem_with_a_time(api_key: str) -> None:

@@ -57,11 +57,11 @@ def _crowd(connection: Any, count: int) -> None:
     """Queue tasks, each with its ticket as a submit sends it; return when every seat is taken."""
     from django.conf import settings
 
-    from tasks_app import wake
+    from tasks_app import tickets
 
     connection.execute(_QUEUE, {"count": count})
     for _ in range(count):
-        wake.send_ticket("image_generation", "")
+        tickets.send_ticket("image_generation", "")
     deadline = time.monotonic() + 60
     while connection.execute(_BUSY).fetchone()[0] < settings.RENDER_SLOTS:
         if time.monotonic() > deadline:

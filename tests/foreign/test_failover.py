@@ -16,11 +16,11 @@ import pytest
 from django.core.files.storage import default_storage
 from django.db import connection
 
-from tasks_app import runner
 from tasks_app.middleware import SweepMiddleware
 from tasks_app.models import MediaFile, Task
-from tasks_app.shutdown import stopping
 from tasks_app.state import lifecycle
+from tasks_app.stopping import stopping
+from tasks_app.work import run as runner
 from tests import factories
 from tests.answers import Answer, Connection
 from tests.foreign import postgres

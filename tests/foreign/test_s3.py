@@ -27,11 +27,11 @@ from django.test import Client
 from tasks_app import (
     media,
     retention,
-    runner,
     storage_mark,
 )
 from tasks_app.models import MediaFile, Task
 from tasks_app.state import lifecycle
+from tasks_app.work import run
 from tests.foreign.programs import program
 from tests.ports import free_port
 from tests.tasks.test_storage_mark import (  # noqa: F401 - fixtures, and the same tests on S3
@@ -130,7 +130,7 @@ def completed(settings: Any) -> Task:
     """Submit a task and see it through."""
     settings.GENERATION_PROVIDERS = {"image_generation": "tests.providers.StillProvider"}
     task = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).task
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
     task.refresh_from_db()
     return task
 

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tasks_app import runner
 from tasks_app.state import lifecycle
 from tasks_app.sweep import sweep
+from tasks_app.work import run
 from tests import ROOT
 from tests.foreign.postgres import Postgres
 from tests.receiver import Receiver
@@ -80,7 +80,7 @@ def test_a_stranger_in_the_same_pool_finds_nothing_of_ours(
         for number in range(20):
             publish(receiver.url, subject=f"pooled-{number}")
         lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"}))
-        runner.run_next("image_generation")
+        run.run_next("image_generation")
         sweep()
         wait_until(is_all_ended, timeout=20)
     assert count_logged("A pooler stands before the database") == 1

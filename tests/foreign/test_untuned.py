@@ -16,9 +16,9 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from tasks_app import runner
 from tasks_app.state import lifecycle
 from tasks_app.sweep import sweep
+from tasks_app.work import run
 from tests import processes
 from tests.answers import hang
 from tests.foreign.postgres import Postgres
@@ -103,7 +103,7 @@ def test_nothing_is_compiled_for_us(
     # One is under way all the time: attempts whose message has ended are looked for only then.
     with Receiver([hang()]) as hanging, running_engine():
         publish(hanging.url, subject="hanging")
-        runner.run_next("image_generation")
+        run.run_next("image_generation")
         sweep()
         delivered = WebhookMessage.objects.filter(status="delivered")
         wait_until(lambda: delivered.count() == 14, timeout=30)

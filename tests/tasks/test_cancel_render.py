@@ -10,9 +10,9 @@ import psutil
 import pytest
 from django.db import connections
 
-from tasks_app import runner
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
+from tasks_app.work import run
 from tests.waiting import wait_until
 
 
@@ -33,7 +33,7 @@ def test_render_of_a_cancelled_task_is_dead_within_two_seconds() -> None:
 
     def work() -> None:
         try:
-            runner.run_next("video_generation")
+            run.run_next("video_generation")
         finally:
             connections.close_all()
 

@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tasks_app import (
-    media,
-    runner,
-)
+from tasks_app import media
 from tasks_app.models import MediaFile
 from tasks_app.state import lifecycle
+from tasks_app.work import run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,7 +19,7 @@ def test_media_link_serves_ranges_and_guards_its_token(settings: Any) -> None:
     """The whole file, a range, an impossible range and a wrong token, each as HTTP has it."""
     settings.GENERATION_PROVIDERS = {"image_generation": "tests.providers.StillProvider"}
     lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"}))
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
     file = MediaFile.objects.get()
     path = media.media_url(file).removeprefix(settings.PUBLIC_URL)
     client = Client()
@@ -38,7 +36,7 @@ def link(settings: Any) -> str:
     """The path of a stored picture."""
     settings.GENERATION_PROVIDERS = {"image_generation": "tests.providers.StillProvider"}
     lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"}))
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
     return media.media_url(MediaFile.objects.get()).removeprefix(settings.PUBLIC_URL)
 
 

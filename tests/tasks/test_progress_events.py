@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tasks_app import runner
 from tasks_app.state import lifecycle
+from tasks_app.work import run
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 from tests.webhooks.running import running_engine
@@ -27,7 +27,7 @@ WANTED = ["task.started", "task.progress", "task.completed"]
 @pytest.fixture(autouse=True)
 def _slow_work(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work of 1.2 s that stores progress 20 times a second and tells of it every 0.3 s."""
-    monkeypatch.setattr(runner, "PROGRESS_SECONDS", 0.05)
+    monkeypatch.setattr(run, "PROGRESS_SECONDS", 0.05)
     settings.WEBHOOKS = {**settings.WEBHOOKS, "PROGRESS_INTERVAL": 0.3}
     options = {"provider": "tests.providers.StillProvider", "options": {"seconds": 1.2}}
     settings.GENERATION_PROVIDERS = {"image_generation": options}
@@ -51,7 +51,7 @@ def run_task(url: str, wanted: Sequence[str] = WANTED) -> None:
         retry_policy=[30],
     )
     lifecycle.submit(request)
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
 
 
 def test_progress_is_told_at_the_interval_and_rises(receiver: Receiver) -> None:

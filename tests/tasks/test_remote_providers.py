@@ -15,15 +15,13 @@ import pytest
 from django.core.checks import run_checks
 from django.db import connections
 
-from tasks_app import (
-    probing,
-    runner,
-)
+from tasks_app import probing
 from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, CancelOutcome, Job, Provider, ProviderError
 from tasks_app.providers.replicate import ReplicateProvider
-from tasks_app.shutdown import stopping
 from tasks_app.state import lifecycle
+from tasks_app.stopping import stopping
+from tasks_app.work import run
 from tests.tasks.fake_provider import FakeProvider, Reply, png
 from tests.tasks.previz_runs import RecordingContext
 from tests.waiting import wait_until
@@ -361,7 +359,7 @@ def test_stopped_worker_leaves_the_remote_work_to_the_next(fake, settings):
     assert (submitted.status, submitted.remote_state["id"]) == ("queued", "p1")
     assert fake.count(CANCEL) == 0
     del fake.script[GET][:-1]
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
     submitted.refresh_from_db()
     assert (submitted.status, fake.count(CREATE)) == ("completed", 1)
 
@@ -382,7 +380,7 @@ def test_cancelled_task_stops_the_remote_work(fake, settings):
 
 def run_and_close() -> None:
     try:
-        runner.run_next("image_generation")
+        run.run_next("image_generation")
     finally:
         connections.close_all()
 

@@ -10,16 +10,13 @@ import pytest
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connections
 
-from tasks_app import (
-    redis_gate,
-    runner,
-    wake,
-)
+from tasks_app import redis_gate, tickets
 from tasks_app.models import MediaFile, Task
 from tasks_app.providers.base import Context, Job, Result
-from tasks_app.shutdown import stopping
 from tasks_app.state import lifecycle
+from tasks_app.stopping import stopping
 from tasks_app.task_types import TASK_TYPES
+from tasks_app.work import run
 from tests import factories
 from tests.providers import StillProvider
 from tests.waiting import wait_until
@@ -52,7 +49,7 @@ def test_completed_task_has_stored_probed_files(settings: Any) -> None:
     """The result names a stored file with its real size and hash."""
     use(settings)
     task = submit()
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
     task.refresh_from_db()
     assert task.status == "completed"
     file = MediaFile.objects.get()
@@ -66,16 +63,16 @@ def test_one_ticket_serves_the_short_tasks_behind_it(settings: Any) -> None:
     """Three tasks end with one ticket; where another type is due its ticket is sent instead."""
     use(settings)
     tasks = [submit() for _ in range(3)]
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
     assert {Task.objects.get(pk=task.pk).status for task in tasks} == {"completed"}
     factories.make_task(task_type="audio_generation")
     tasks = [submit() for _ in range(2)]
     redis_gate.client().flushdb()
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
     states = sorted(Task.objects.get(pk=task.pk).status for task in tasks)
     assert states == ["completed", "queued"]
-    assert wake.waiting_tickets(TASK_TYPES["audio_generation"].queue) == 1
-    assert wake.waiting_tickets(TASK_TYPES["image_generation"].queue) == 1
+    assert tickets.waiting_tickets(TASK_TYPES["audio_generation"].queue) == 1
+    assert tickets.waiting_tickets(TASK_TYPES["image_generation"].queue) == 1
     redis_gate.client().flushdb()
 
 
@@ -84,16 +81,16 @@ def test_who_only_looked_calls_the_one_that_met_a_full_house(
 ) -> None:
     """A ticket sent away by a seat that is then not used gets another ticket at once."""
     use(settings)
-    monkeypatch.setattr(runner, "_slots", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(run, "_slots", threading.BoundedSemaphore(1))
 
     def look_while_another_comes(task_type: str) -> None:
         submit()
         redis_gate.client().flushdb()
-        runner.run_next(task_type)
+        run.run_next(task_type)
 
-    monkeypatch.setattr(runner, "_claim", look_while_another_comes)
-    runner.run_next("image_generation")
-    assert wake.waiting_tickets(TASK_TYPES["image_generation"].queue) == 1
+    monkeypatch.setattr(run, "_claim", look_while_another_comes)
+    run.run_next("image_generation")
+    assert tickets.waiting_tickets(TASK_TYPES["image_generation"].queue) == 1
     redis_gate.client().flushdb()
 
 
@@ -103,7 +100,7 @@ def test_retryable_failure_is_tried_three_times(settings: Any) -> None:
     use(settings, fail_code="render_failed")
     task = submit()
     for _ in range(4):
-        runner.run_next("image_generation")
+        run.run_next("image_generation")
     task.refresh_from_db()
     assert (task.status, task.attempts, task.error_code) == ("failed", 3, "render_failed")
     assert "secret-canary-text" not in task.error + task.traceback
@@ -116,8 +113,8 @@ def test_second_attempt_may_succeed(settings: Any) -> None:
     settings.TASK_RETRY_WAITS = [0.0, 0.0]
     use(settings, fail_code="render_failed", failures=1)
     task = submit()
-    runner.run_next("image_generation")
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
+    run.run_next("image_generation")
     task.refresh_from_db()
     assert (task.status, task.attempts) == ("completed", 1)
 
@@ -126,7 +123,7 @@ def test_permanent_failure_ends_at_once(settings: Any, capsys: pytest.CaptureFix
     """A refusal is not tried again, and the log says what the provider said."""
     use(settings, fail_code="content_refused")
     task = submit()
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
     task.refresh_from_db()
     assert (task.status, task.attempts) == ("failed", 1)
     (line,) = [one for one in capsys.readouterr().err.splitlines() if "Attempt failed" in one]
@@ -138,7 +135,7 @@ def test_deadline_ends_in_timed_out(settings: Any) -> None:
     """Work that takes longer than timeout_seconds fails for good, without retry or traceback."""
     use(settings, seconds=30)
     task = submit(timeout_seconds=1)
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
     task.refresh_from_db()
     assert (task.status, task.error_code, task.attempts) == ("failed", "timed_out", 1)
     assert task.traceback == ""
@@ -151,12 +148,12 @@ def test_shutdown_hands_the_task_back(settings: Any) -> None:
     claimed = lifecycle.claim_next("image_generation")
     assert claimed is not None
     stopping.set()
-    provider = runner.get_provider("image_generation")
-    seat = runner._take_seat(provider)
+    provider = run.get_provider("image_generation")
+    seat = run._take_seat(provider)
     assert seat is not None
-    runner._run(claimed, provider, seat)
+    run._run(claimed, provider, seat)
     seat.free()
-    runner.run_next("image_generation")
+    run.run_next("image_generation")
     task.refresh_from_db()
     assert (task.status, task.attempts, task.lost_count) == ("queued", 0, 0)
 
@@ -170,7 +167,7 @@ def test_cancelled_task_stops_its_work_within_two_seconds(settings: Any) -> None
 
     def work() -> None:
         try:
-            runner.run_next("image_generation")
+            run.run_next("image_generation")
         finally:
             connections.close_all()
 
@@ -218,7 +215,7 @@ def run_at_once(settings: Any, count: int, **options: Any) -> int:
 
     def work() -> None:
         try:
-            runner.run_next("image_generation")
+            run.run_next("image_generation")
         finally:
             connections.close_all()
 
@@ -257,12 +254,12 @@ def test_a_seat_is_free_as_soon_as_the_render_is_done(settings: Any, tmp_path: A
         **settings.STORAGES,
         "default": {"BACKEND": backend, "OPTIONS": {"location": tmp_path}},
     }
-    taken = [runner._slots.acquire(blocking=False) for _ in range(settings.RENDER_SLOTS - 1)]
+    taken = [run._slots.acquire(blocking=False) for _ in range(settings.RENDER_SLOTS - 1)]
     try:
         assert run_at_once(settings, 2) == 1
     finally:
         for _ in taken:
-            runner._slots.release()
+            run._slots.release()
     assert Task.objects.filter(status="completed").count() == 2
 
 
@@ -271,15 +268,15 @@ def test_a_ticket_waits_a_moment_for_a_seat(settings: Any) -> None:
     use(settings)
     task = submit()
     for _ in range(settings.RENDER_SLOTS):
-        assert runner._slots.acquire(blocking=False)
-    leaving = threading.Timer(runner.SEAT_SECONDS / 5, runner._slots.release)
+        assert run._slots.acquire(blocking=False)
+    leaving = threading.Timer(run.SEAT_SECONDS / 5, run._slots.release)
     leaving.start()
     try:
-        runner.run_next("image_generation")
+        run.run_next("image_generation")
     finally:
         leaving.join()
         for _ in range(settings.RENDER_SLOTS - 1):
-            runner._slots.release()
+            run._slots.release()
     task.refresh_from_db()
     assert task.status == "completed"
 
@@ -292,13 +289,13 @@ def test_no_slot_is_a_no_op(settings: Any, provider: str) -> None:
     """With every render seat taken a ticket does nothing and the task stays queued."""
     settings.GENERATION_PROVIDERS = {"image_generation": provider}
     task = submit()
-    taken = [runner._slots.acquire(blocking=False) for _ in range(settings.RENDER_SLOTS)]
+    taken = [run._slots.acquire(blocking=False) for _ in range(settings.RENDER_SLOTS)]
     try:
         assert all(taken)
-        runner.run_next("image_generation")
+        run.run_next("image_generation")
     finally:
         for _ in taken:
-            runner._slots.release()
+            run._slots.release()
     task.refresh_from_db()
     assert task.status == "queued"
 
@@ -315,7 +312,7 @@ def test_heartbeat_keeps_a_task_that_lasts_longer_than_its_lease(settings: Any) 
 
     def work() -> None:
         try:
-            runner.run_next("image_generation")
+            run.run_next("image_generation")
         finally:
             connections.close_all()
 

@@ -21,9 +21,15 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from tasks_app import daily, readiness, runner, storage_mark, sweep
+from tasks_app import (
+    daily,
+    readiness,
+    storage_mark,
+    sweep,
+)
 from tasks_app.models import MediaFile, Task
 from tasks_app.orphans import remove_orphans
+from tasks_app.work import run as runner
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)

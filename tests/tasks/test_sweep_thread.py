@@ -15,8 +15,8 @@ from django.db import DatabaseError, InterfaceError, connection
 from tasks_app import sweep
 from tasks_app.middleware import SweepMiddleware
 from tasks_app.models import Task
-from tasks_app.shutdown import stopping
 from tasks_app.state import lifecycle
+from tasks_app.stopping import stopping
 from tests import factories
 from tests.waiting import wait_until
 

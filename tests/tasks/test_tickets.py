@@ -13,7 +13,7 @@ import redis
 from tasks_app import (
     redis_gate,
     sweep,
-    wake,
+    tickets,
 )
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
@@ -50,7 +50,7 @@ def test_ticket_that_died_with_its_worker_is_replaced_at_once() -> None:
     submit()
     consumer = dramatiq.get_broker().consume(QUEUE, prefetch=1, timeout=1000)
     assert next(consumer) is not None, "the ticket is taken, and nobody will finish it"
-    assert wake.waiting_tickets(QUEUE) == 0
+    assert tickets.waiting_tickets(QUEUE) == 0
     assert sweep.send_tickets() == 1
     consumer.close()
 
@@ -59,7 +59,7 @@ def test_waiting_tickets_are_not_doubled() -> None:
     """Tasks whose tickets wait in the queue get no second ones; lost tickets come back."""
     submit()
     submit()
-    assert wake.waiting_tickets(QUEUE) == 2
+    assert tickets.waiting_tickets(QUEUE) == 2
     assert sweep.send_tickets() == 0
     redis_gate.client().flushdb()
     assert sweep.send_tickets() == 2

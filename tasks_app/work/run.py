@@ -23,16 +23,13 @@ import structlog
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from tasks_app import (
-    media,
-    wake,
-)
+from tasks_app import media, tickets
 from tasks_app.models import MediaFile, Task
 from tasks_app.own_frames import own_frames
 from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, Job, Provider, ProviderError
-from tasks_app.shutdown import stopping
 from tasks_app.state import lifecycle
+from tasks_app.stopping import stopping
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import why_unusable
@@ -167,7 +164,7 @@ def _through_outages(write: Callable[[], T]) -> T:
 def _send_tickets(task_types: list[str]) -> None:
     """Ask for more work where more is due, since one ticket may have met a full house."""
     for task_type in task_types:
-        wake.send_ticket(task_type, "")
+        tickets.send_ticket(task_type, "")
 
 
 def _run(task: Task, provider: Provider, seat: _Seat) -> None:
