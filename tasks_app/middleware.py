@@ -56,7 +56,7 @@ class SweepMiddleware(dramatiq.Middleware):
 
     def _loop(self) -> None:
         from tasks_app import tickets
-        from tasks_app.sweep import sweep
+        from tasks_app.upkeep.sweep import sweep
 
         while True:
             try:

@@ -15,7 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command, get_commands, load_command_class
 from django.db import connection
 
-from tasks_app import sweep
+from tasks_app.upkeep import sweep
 from tests import ROOT, factories
 from webhooks_app.operators.command import OperatorCommand, progress
 

@@ -21,11 +21,11 @@ from django.db import connection
 
 from tasks_app import (
     redis_gate,
-    sweep,
     tickets,
 )
 from tasks_app.models import ApiKey, Task
 from tasks_app.task_types import TASK_TYPES
+from tasks_app.upkeep import sweep
 from tests import ROOT, factories
 from tests.server import Answer, WebServer, no_renders
 from tests.waiting import wait_until

@@ -44,7 +44,7 @@ MUTANTS = (
     ),
     Mutant(
         "tickets sent by the sweep",
-        "tasks_app/sweep.py",
+        "tasks_app/upkeep/sweep.py",
         "        for _ in range(due - waiting):",
         "        for _ in range(0):",
         ("tests/tasks/test_tickets.py",),

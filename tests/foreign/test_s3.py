@@ -26,11 +26,11 @@ from django.test import Client
 
 from tasks_app import (
     media,
-    retention,
     storage_mark,
 )
 from tasks_app.models import MediaFile, Task
 from tasks_app.state import lifecycle
+from tasks_app.upkeep import prune
 from tasks_app.work import run
 from tests.foreign.programs import program
 from tests.ports import free_port
@@ -175,7 +175,7 @@ def test_old_files_are_pruned_below_the_prefix_alone(
     use(settings, server.url, "other")
     default_storage.save("results/x.png", ContentFile(b"x"))
     use(settings, server.url, bucket)
-    assert retention.prune().files == 1
+    assert prune.prune().files == 1
     assert not stored_files()
     assert (other / "results/x.png").is_file()
 

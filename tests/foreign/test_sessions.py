@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 
 from tasks_app.state import lifecycle
-from tasks_app.sweep import sweep
+from tasks_app.upkeep.sweep import sweep
 from tasks_app.work import run
 from tests import ROOT
 from tests.foreign.postgres import Postgres

@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from tasks_app.state import lifecycle
-from tasks_app.sweep import sweep
+from tasks_app.upkeep.sweep import sweep
 from tasks_app.work import run
 from tests import processes
 from tests.answers import hang

@@ -14,9 +14,10 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from tasks_app import daily, storage_mark, sweep
+from tasks_app import storage_mark
 from tasks_app.models import MediaFile, Task
-from tasks_app.orphans import remove_orphans
+from tasks_app.upkeep import daily, sweep
+from tasks_app.upkeep.orphans import remove_orphans
 from tests import factories
 from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookMessage
 

@@ -12,12 +12,10 @@ import pytest
 import structlog
 from django.db import connection, connections
 
-from tasks_app import (
-    events,
-    sweep,
-)
+from tasks_app import events
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
+from tasks_app.upkeep import sweep
 from webhooks_app.models import WebhookEvent, WebhookMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -13,8 +13,8 @@ from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.utils import timezone
 
-from tasks_app import retention
 from tasks_app.models import IdempotencyKey, MediaFile, Task
+from tasks_app.upkeep import prune
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -35,7 +35,7 @@ def make_files(days_ago: float, *roles: str) -> Task:
 def test_old_files_go_with_their_folders_and_young_ones_stay() -> None:
     """Rows, files and empty folders of a task that ended 31 days ago vanish; the task stays."""
     old, young = make_files(31, "primary", "poster"), make_files(29)
-    pruned = retention.prune()
+    pruned = prune.prune()
     assert (pruned.files, pruned.is_complete) == (2, True)
     assert not (Path(default_storage.location) / "results" / str(old.pk)).exists()
     assert default_storage.exists(MediaFile.objects.get().path)
@@ -47,17 +47,17 @@ def test_a_kill_between_file_and_row_is_finished_by_the_next_run() -> None:
     """A row whose file is gone already is removed without complaint."""
     task = make_files(31)
     default_storage.delete(task.files.get().path)
-    assert retention.prune().files == 1
+    assert prune.prune().files == 1
     assert not MediaFile.objects.exists()
 
 
 def test_a_slice_ends_in_time_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """With no time left one batch is done; the next slice goes on with the rest."""
-    monkeypatch.setattr(retention, "BATCH", 1)
+    monkeypatch.setattr(prune, "BATCH", 1)
     for _ in range(3):
         make_files(31)
     left = []
-    while not retention.prune(budget_seconds=0).is_complete:
+    while not prune.prune(budget_seconds=0).is_complete:
         left.append(MediaFile.objects.count())
     assert left == [2, 1, 0]
 
@@ -69,7 +69,7 @@ def test_a_file_that_cannot_be_deleted_keeps_its_row_and_stops_nothing() -> None
     folder.unlink()
     folder.mkdir()
     (folder / "in the way").write_text("x")  # a folder that is not empty: deleting it fails
-    assert retention.prune().files == 1
+    assert prune.prune().files == 1
     assert list(MediaFile.objects.all()) == [stuck]
     assert not default_storage.exists(other.path)
 
@@ -81,7 +81,7 @@ def test_spent_idempotency_keys_go() -> None:
         key = IdempotencyKey.objects.create(scope="s", key=name, task=task, response={})
         created = timezone.now() - timedelta(hours=hours)
         IdempotencyKey.objects.filter(pk=key.pk).update(created_at=created)
-    assert retention.prune().keys == 1
+    assert prune.prune().keys == 1
     assert IdempotencyKey.objects.get().key == "valid"
 
 

@@ -22,13 +22,12 @@ from django.db import connection
 from django.utils import timezone
 
 from tasks_app import (
-    daily,
     readiness,
     storage_mark,
-    sweep,
 )
 from tasks_app.models import MediaFile, Task
-from tasks_app.orphans import remove_orphans
+from tasks_app.upkeep import daily, sweep
+from tasks_app.upkeep.orphans import remove_orphans
 from tasks_app.work import run as runner
 from tests import factories
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, InterfaceError, connection
 
-from tasks_app import sweep
 from tasks_app.middleware import SweepMiddleware
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
 from tasks_app.stopping import stopping
+from tasks_app.upkeep import sweep
 from tests import factories
 from tests.waiting import wait_until
 

@@ -12,12 +12,12 @@ import redis
 
 from tasks_app import (
     redis_gate,
-    sweep,
     tickets,
 )
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
 from tasks_app.task_types import TASK_TYPES
+from tasks_app.upkeep import sweep
 from tests.chaos.tcpproxy import TcpProxy
 
 pytestmark = pytest.mark.django_db(transaction=True)

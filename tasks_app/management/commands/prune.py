@@ -7,9 +7,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
-from tasks_app import retention
-from tasks_app.orphans import remove_orphans
 from tasks_app.storage_mark import NotOurs
+from tasks_app.upkeep import prune
+from tasks_app.upkeep.orphans import remove_orphans
 from webhooks_app.management.commands.prune_webhooks import Command as PruneMessages
 from webhooks_app.operators.command import progress
 
@@ -45,12 +45,12 @@ class Command(PruneMessages):
             super().prune_messages(days, options)
 
     def _prune_media(self, days: float | None, is_dry: bool) -> None:
-        total = retention.prunable(days).count()
+        total = prune.prunable(days).count()
         if is_dry:
             self.stdout.write(f"{total} files would go")
             return
         with progress("removing files", total) as bar:
-            seen = retention.prune(days, on_batch=lambda gone: bar.moved(gone.files))
+            seen = prune.prune(days, on_batch=lambda gone: bar.moved(gone.files))
         lost = sum(remove_orphans())
         kept = settings.MEDIA_RETENTION_DAYS if days is None else days
         self.stdout.write(

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from tasks_app.sweep import sweep
+from tasks_app.upkeep.sweep import sweep
 from webhooks_app.operators.command import OperatorCommand
 
 SOMETHING_MISSING = 1

@@ -21,14 +21,12 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
-from tasks_app import (
-    daily,
-    storage_mark,
-)
+from tasks_app import storage_mark
 from tasks_app import tickets as wake
 from tasks_app.models import Task
 from tasks_app.state import lifecycle, statements
 from tasks_app.task_types import TASK_TYPES
+from tasks_app.upkeep import daily
 from webhooks_app.crash_points import faultpoint
 
 logger = structlog.get_logger(__name__)

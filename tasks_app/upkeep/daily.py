@@ -14,9 +14,9 @@ from datetime import timedelta
 
 from django.db.models.functions import Now
 
-from tasks_app import retention
-from tasks_app.orphans import remove_orphans
 from tasks_app.storage_mark import NotOurs
+from tasks_app.upkeep import prune as retention
+from tasks_app.upkeep.orphans import remove_orphans
 from webhooks_app.models import OperatorAction
 from webhooks_app.operators import record
 from webhooks_app.outbox import prune
