@@ -12,7 +12,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 
 from moviesvc.problems import nothing_here, render
-from tasks_app import throttling
+from tasks_app.access import throttling
 from webhooks_app.api.problems import ApiProblem
 
 MAX_WORDS = 12

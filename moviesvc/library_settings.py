@@ -28,13 +28,13 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["tasks_app.authentication.ApiKeyAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["tasks_app.authentication.HasScope"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tasks_app.access.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["tasks_app.access.authentication.HasScope"],
     "DEFAULT_PARSER_CLASSES": ["tasks_app.json_format.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["tasks_app.json_format.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tasks_app.json_format.Negotiation",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_THROTTLE_CLASSES": ["tasks_app.throttling.KeyRateThrottle"],
+    "DEFAULT_THROTTLE_CLASSES": ["tasks_app.access.throttling.KeyRateThrottle"],
     "EXCEPTION_HANDLER": "moviesvc.problems.exception_handler",
     "DEFAULT_METADATA_CLASS": None,  # OPTIONS tells nobody anything
     "UNAUTHENTICATED_USER": None,

@@ -25,10 +25,10 @@ from moviesvc.admin_network import is_in
 from tasks_app import metrics as task_metrics
 from tasks_app import (
     redis_gate,
-    throttling,
     tickets,
 )
-from tasks_app.authentication import ApiKeyAuthentication, missing_scope, unauthorized
+from tasks_app.access import throttling
+from tasks_app.access.authentication import ApiKeyAuthentication, missing_scope, unauthorized
 from webhooks_app import metrics as webhook_metrics
 from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import why_unusable

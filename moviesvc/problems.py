@@ -31,7 +31,11 @@ from django.utils.encoding import escape_uri_path
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
-from tasks_app import json_format, media, throttling
+from tasks_app import (
+    json_format,
+    media,
+)
+from tasks_app.access import throttling
 from webhooks_app.api.problems import ApiProblem, field_problems, invalid, not_found
 from webhooks_app.database import why_unusable
 

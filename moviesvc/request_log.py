@@ -6,7 +6,7 @@ import structlog
 from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django_structlog.middlewares import RequestMiddleware
 
-from tasks_app import throttling
+from tasks_app.access import throttling
 
 
 class RequestLog(RequestMiddleware):

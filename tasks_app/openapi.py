@@ -51,7 +51,7 @@ PROBLEM_TYPE = "application/problem+json"
 class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """Name the header that carries the key."""
 
-    target_class = "tasks_app.authentication.ApiKeyAuthentication"
+    target_class = "tasks_app.access.authentication.ApiKeyAuthentication"
     name = "ApiKey"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:

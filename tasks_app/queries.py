@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from tasks_app.authentication import Access, scoped
+from tasks_app.access.authentication import Access, scoped
 from tasks_app.models import Task, TaskStatus
 from tasks_app.serializers import moment
 from tasks_app.task_types import TASK_TYPES

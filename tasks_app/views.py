@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks_app import queries
-from tasks_app.authentication import access_of, scoped
+from tasks_app.access.authentication import access_of, scoped
 from tasks_app.json_format import JsonObject
 from tasks_app.models import Task, TaskStatus
 from tasks_app.openapi import (

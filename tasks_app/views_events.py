@@ -24,7 +24,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from tasks_app import events, queries
-from tasks_app.authentication import Access, access_of
+from tasks_app.access.authentication import Access, access_of
 from tasks_app.models import ApiKey, Task
 from tasks_app.openapi import EVENTS_OPERATION
 from tasks_app.serializers import moment

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks_app import readiness
-from tasks_app.authentication import ApiKeyAuthentication, access_of
+from tasks_app.access.authentication import ApiKeyAuthentication, access_of
 from tasks_app.models import Task
 from tasks_app.openapi import operation
 from tasks_app.task_types import TASK_TYPES

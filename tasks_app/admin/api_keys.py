@@ -18,7 +18,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from tasks_app import keys
+from tasks_app.access import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, utc
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks_app import authentication, redis_gate, throttling
+from tasks_app import redis_gate
+from tasks_app.access import authentication, throttling
 from tasks_app.task_types import TASK_TYPES
 
 

@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks_app import authentication
+from tasks_app.access import authentication
 from tasks_app.models import ApiKey
 from tests import factories
 from tests.waiting import wait_until

@@ -8,8 +8,9 @@ from typing import Any, cast
 import pytest
 from django.test import Client
 
-from tasks_app import redis_gate, throttling
-from tasks_app.throttling import TAB_PART, Tabs
+from tasks_app import redis_gate
+from tasks_app.access import throttling
+from tasks_app.access.throttling import TAB_PART, Tabs
 from tests import factories
 
 LIMIT = 1_000  # seventeen come back a second

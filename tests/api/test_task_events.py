@@ -10,7 +10,11 @@ import orjson
 import pytest
 from django.test import Client
 
-from tasks_app import redis_gate, throttling, views_events
+from tasks_app import (
+    redis_gate,
+    views_events,
+)
+from tasks_app.access import throttling
 from tasks_app.models import ApiKey, Task
 from tests import factories
 

@@ -129,7 +129,7 @@ class Service:
         require_readable()
         self.login = {"api_key": None, "admin_user": None, "admin_password": None}
         if not settings.IS_PRODUCTION:
-            from tasks_app.development import ensure_development_login
+            from moviesvc.run.first_login import ensure_development_login
 
             self.login = dict(zip(self.login, ensure_development_login(), strict=True))
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from tasks_app import keys
+from tasks_app.access import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
 from tasks_app.serializers import is_project_id
 from webhooks_app.api.fields import PROJECT_ID

@@ -22,7 +22,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from tasks_app import throttling
+from tasks_app.access import throttling
 from tasks_app.instances import columns, fetch
 from tasks_app.models import ApiKey
 from webhooks_app.api.problems import ApiProblem
