@@ -30,9 +30,9 @@ AUTH_PASSWORD_VALIDATORS = [
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tasks_app.access.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["tasks_app.access.authentication.HasScope"],
-    "DEFAULT_PARSER_CLASSES": ["tasks_app.json_format.StrictJSONParser"],
-    "DEFAULT_RENDERER_CLASSES": ["tasks_app.json_format.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tasks_app.json_format.Negotiation",
+    "DEFAULT_PARSER_CLASSES": ["tasks_app.api.json_format.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["tasks_app.api.json_format.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tasks_app.api.json_format.Negotiation",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": ["tasks_app.access.throttling.KeyRateThrottle"],
     "EXCEPTION_HANDLER": "moviesvc.problems.exception_handler",
@@ -59,8 +59,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": False,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "POSTPROCESSING_HOOKS": ["tasks_app.openapi.complete"],
-    "WEBHOOKS": "tasks_app.openapi.WEBHOOKS",
+    "POSTPROCESSING_HOOKS": ["tasks_app.api.openapi.hooks.complete"],
+    "WEBHOOKS": "tasks_app.api.openapi.hooks.WEBHOOKS",
 }
 
 UNFOLD: dict[str, Any] = {

@@ -31,11 +31,9 @@ from django.utils.encoding import escape_uri_path
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
-from tasks_app import (
-    json_format,
-    media,
-)
+from tasks_app import media
 from tasks_app.access import throttling
+from tasks_app.api import json_format
 from webhooks_app.api.problems import ApiProblem, field_problems, invalid, not_found
 from webhooks_app.database import why_unusable
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from django.utils import timezone
 
+from tasks_app.api.task_requests import check_task_data
 from tasks_app.models import Task
-from tasks_app.serializers import check_task_data
 from tests import factories
 from webhooks_app.models import (
     WebhookDelivery,

@@ -18,10 +18,10 @@ def test_a_call_can_be_tried_from_the_page(
     stranger: Page, live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shows the way from `/` to an answer, with nothing but files of our own."""
-    from tasks_app import openapi
+    from tasks_app.api.openapi import hooks
 
     settings.PUBLIC_URL = live_server.url
-    openapi.schema_bytes.cache_clear()
+    hooks.schema_bytes.cache_clear()
     key = factories.make_api_key()[1]
     task = factories.make_task("completed")
     stranger.goto(live_server.url)
@@ -41,4 +41,4 @@ def test_a_call_can_be_tried_from_the_page(
     answer.wait_for()
     assert "200" in answer.inner_text()
     assert str(task.pk) in answer.inner_text()
-    openapi.schema_bytes.cache_clear()
+    hooks.schema_bytes.cache_clear()

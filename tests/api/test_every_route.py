@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tasks_app import openapi
+from tasks_app.api.openapi import hooks
 from tests.api.routes import ABSENT, METHODS, OTHER, OWN, World, address, client_of, routes
 from tests.api.test_hostile_input import MALFORMED, problem_of
 
@@ -36,7 +36,7 @@ HOSTILE_IDS = ["%00", "..%2f..", "0", "%F0%9F%98%80", "9" * 300, "-1", "a" * 300
 @cache
 def operations() -> dict[tuple[str, str], dict[str, Any]]:
     """Every operation of the document by route and method."""
-    document = json.loads(openapi.schema_bytes())
+    document = json.loads(hooks.schema_bytes())
     return {
         (path, method): operation
         for path, methods in document["paths"].items()

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from tasks_app import queries
+from tasks_app.api import queries
 from tasks_app.models import Task
 from tests import factories
 from webhooks_app.api.pages import BY_TIME, page_query

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tasks_app import queries
+from tasks_app.api import queries
 from tasks_app.models import Task
 from webhooks_app.api.pages import BY_TIME, page_query
 

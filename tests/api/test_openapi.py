@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from tasks_app import openapi
+from tasks_app.api.openapi import hooks
 from tests import factories
 from tests.server import WebServer, no_renders
 
@@ -113,7 +113,7 @@ def examples_of(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any],
 
 def test_every_example_is_what_its_schema_says() -> None:
     """Each request with a body, each webhook and each problem has an example, and all are valid."""
-    document = json.loads(openapi.schema_bytes())
+    document = json.loads(hooks.schema_bytes())
     found = list(examples_of(document))
     for where, schema, value in found:
         whole = {**schema, "components": document["components"]}

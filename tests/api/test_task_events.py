@@ -10,11 +10,9 @@ import orjson
 import pytest
 from django.test import Client
 
-from tasks_app import (
-    redis_gate,
-    views_events,
-)
+from tasks_app import redis_gate
 from tasks_app.access import throttling
+from tasks_app.api import stream as views_events
 from tasks_app.models import ApiKey, Task
 from tests import factories
 

@@ -23,8 +23,8 @@ from django.db import connection
 from django.test import Client
 
 from moviesvc.problems import MAX_ADDRESS, MAX_HEADERS
-from tasks_app import openapi
-from tasks_app.json_format import MAX_SIGNS
+from tasks_app.api.json_format import MAX_SIGNS
+from tasks_app.api.openapi import hooks
 from tasks_app.task_types import TASK_TYPES
 from tests.factories import SEED_REQUEST
 
@@ -151,7 +151,7 @@ _cached_texts, _cached_documents = lru_cache(8)(texts), lru_cache(2)(documents)
 @cache
 def operations() -> dict[tuple[str, str], dict[str, Any]]:
     """Return every operation of the document by route and method."""
-    document = json.loads(openapi.schema_bytes())
+    document = json.loads(hooks.schema_bytes())
     return {
         (path, method): operation
         for path, methods in document["paths"].items()
@@ -161,7 +161,7 @@ def operations() -> dict[tuple[str, str], dict[str, Any]]:
 
 @cache
 def _components() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(openapi.schema_bytes())["components"]["schemas"]
+    found: dict[str, Any] = json.loads(hooks.schema_bytes())["components"]["schemas"]
     return found
 
 

@@ -138,7 +138,7 @@ MUTANTS = (
     ),
     Mutant(
         "check of the callback URL at submit",
-        "tasks_app/serializers.py",
+        "tasks_app/api/task_requests.py",
         "            check_url(data)",
         "            pass",
         ("tests/api/test_submit.py",),

@@ -10,8 +10,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from tasks_app.access import keys
+from tasks_app.api.task_requests import is_project_id
 from tasks_app.models import ALL_SCOPES, ApiKey
-from tasks_app.serializers import is_project_id
 from webhooks_app.api.fields import PROJECT_ID
 from webhooks_app.operators.command import OperatorCommand
 

@@ -23,11 +23,12 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from tasks_app import events, queries
+from tasks_app import events
 from tasks_app.access.authentication import Access, access_of
+from tasks_app.api import queries
+from tasks_app.api.openapi.hooks import EVENTS_OPERATION
+from tasks_app.api.task_requests import moment
 from tasks_app.models import ApiKey, Task
-from tasks_app.openapi import EVENTS_OPERATION
-from tasks_app.serializers import moment
 from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import why_unusable
 

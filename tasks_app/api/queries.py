@@ -10,8 +10,8 @@ from typing import Any
 from django.db.models import QuerySet
 
 from tasks_app.access.authentication import Access, scoped
+from tasks_app.api.task_requests import moment
 from tasks_app.models import Task, TaskStatus
-from tasks_app.serializers import moment
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.fields import Choice, Moment, PageQuery, ProjectId, TimeCursor
 from webhooks_app.api.problems import not_found

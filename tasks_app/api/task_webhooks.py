@@ -7,8 +7,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import queries
 from tasks_app.access.authentication import access_of
+from tasks_app.api import queries
 from webhooks_app.api.fields import PageQuery, read_query
 from webhooks_app.api.pages import OLDEST_FIRST, page_of, page_response, read_page
 from webhooks_app.api.serializers import MessageDetailSerializer

@@ -10,10 +10,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks_app import readiness
 from tasks_app.access.authentication import ApiKeyAuthentication, access_of
+from tasks_app.api import readiness
+from tasks_app.api.openapi.hooks import operation
 from tasks_app.models import Task
-from tasks_app.openapi import operation
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import why_unusable

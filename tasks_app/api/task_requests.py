@@ -12,8 +12,12 @@ import orjson
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
-from tasks_app import events, providers, schemas
-from tasks_app.fields import (
+from tasks_app import (
+    events,
+    providers,
+)
+from tasks_app.api import task_data as schemas
+from tasks_app.api.task_fields import (
     Choice,
     FreeObject,
     Given,

@@ -32,16 +32,16 @@ from drf_spectacular.utils import (
 from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.permissions import AllowAny
 
-from tasks_app import schemas
-from tasks_app.fields import Choice
-from tasks_app.openapi_components import (
+from tasks_app.api import task_data
+from tasks_app.api.openapi.components import (
     COMPONENTS,
     EVENT_TYPES,
     event_body,
     ref,
 )
-from tasks_app.openapi_examples import ANSWERS, EVENTS, REQUESTS
-from tasks_app.serializers import SubmitRequest
+from tasks_app.api.openapi.examples import ANSWERS, EVENTS, REQUESTS
+from tasks_app.api.task_fields import Choice
+from tasks_app.api.task_requests import SubmitRequest
 from tasks_app.task_types import TASK_TYPES
 
 Operation = Callable[[Any], Any]
@@ -62,7 +62,7 @@ class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call
 class StrictObject(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
     """Say of every request object that it takes no other keys."""
 
-    target_class = "tasks_app.fields.StrictSerializer"
+    target_class = "tasks_app.api.task_fields.StrictSerializer"
     match_subclasses = True
 
     def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _submit_class(name: str) -> type[SubmitRequest]:
     members = {
         "__doc__": f"A {name.replace('_', ' ')}.",
         "task_type": Choice([name]),
-        "task_data": type(schemas.serializer_for(task_type.schema))(),
+        "task_data": type(task_data.serializer_for(task_type.schema))(),
     }
     title = "".join(part.capitalize() for part in name.split("_"))
     return type(f"Submit{title}", (SubmitRequest,), members)

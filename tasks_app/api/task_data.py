@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from rest_framework.exceptions import ErrorDetail
 
-from tasks_app.fields import (
+from tasks_app.api.task_fields import (
     Choice,
     Flag,
     FreeObject,

@@ -1,0 +1,1 @@
+"""What can a client say of tasks, and what do we answer?"""
