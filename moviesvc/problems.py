@@ -31,9 +31,9 @@ from django.utils.encoding import escape_uri_path
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
-from tasks_app import media
 from tasks_app.access import throttling
 from tasks_app.api import json_format
+from tasks_app.media import store
 from webhooks_app.api.problems import ApiProblem, field_problems, invalid, not_found
 from webhooks_app.database import why_unusable
 
@@ -314,7 +314,7 @@ class ContentSecurityPolicy:
         is_admin = request.path.startswith(settings.ADMIN_PREFIX)
         page = self.PAGES.format(
             eval=" 'unsafe-eval'" if is_admin else "",
-            media=f" {media.foreign_origin()}".rstrip() if is_admin and is_page else "",
+            media=f" {store.foreign_origin()}".rstrip() if is_admin and is_page else "",
         )
         response.setdefault("Content-Security-Policy", page if is_page else self.DATA)
         return response

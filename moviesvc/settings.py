@@ -256,7 +256,7 @@ _media_storage: dict[str, Any] = {
 }
 if S3_BUCKET:
     _media_storage = {
-        "BACKEND": "tasks_app.s3.S3",
+        "BACKEND": "tasks_app.media.s3.S3",
         "OPTIONS": {
             "bucket_name": S3_BUCKET,
             "location": S3_PREFIX,

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from moviesvc import metrics, pages
-from tasks_app import media
+from tasks_app.media import store
 from webhooks_app.urls import well_known_patterns
 
 handler403 = "moviesvc.problems.not_allowed"
@@ -18,6 +18,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.home),
     path("metrics", metrics.metrics),
     path("admin/", admin.site.urls),
-    path("media/<str:media_id>/<str:token>/<str:name>", media.serve),
+    path("media/<str:media_id>/<str:token>/<str:name>", store.serve),
     path("", include((well_known_patterns, "well_known"))),
 ]

@@ -31,15 +31,15 @@ def check_storage(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Say whose the media storage is where it is not ours: no error, since files can be added."""
-    from tasks_app import storage_mark
+    from tasks_app.media import mark
 
     if not databases:
         return []
     try:
-        storage_mark.require_ours(is_check=True)
+        mark.require_ours(is_check=True)
     except DatabaseError:
         return []  # no database yet, or none that is migrated; others say so
-    except storage_mark.NotOurs as error:
+    except mark.NotOurs as error:
         return [Warning(f"No media will be deleted: {error}", id="tasks.W003")]
     except OSError as error:
         text = f"The media storage cannot be asked: {error or type(error).__name__}"

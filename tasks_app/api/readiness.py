@@ -16,9 +16,9 @@ from django.db.migrations.executor import MigrationExecutor
 from tasks_app import (
     metrics,
     redis_gate,
-    storage_mark,
     tickets,
 )
+from tasks_app.media import mark
 from webhooks_app import metrics as webhook_metrics
 from webhooks_app.database import WRITE_NOTHING
 
@@ -84,7 +84,7 @@ def look() -> Readiness:
         oldest_due_seconds=max(metrics.oldest_due().values()),
         oldest_due_webhook_seconds=max(webhooks.values()),
         is_webhook_late=webhooks[False] > LATE_WEBHOOK_SECONDS,
-        storage_problem=storage_mark.problem(),
+        storage_problem=mark.problem(),
     )
 
 

@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 
 import structlog
 
-from tasks_app import probing
+from tasks_app.media import probe
+from tasks_app.media.outputs import output
 from tasks_app.providers.base import (
     Cancelled,
     CancelOutcome,
@@ -31,7 +32,6 @@ from tasks_app.providers.base import (
     Result,
 )
 from tasks_app.providers.http import Line
-from tasks_app.providers.outputs import output
 from tasks_app.providers.wishes import wishes
 from webhooks_app.conf import Network
 
@@ -228,7 +228,7 @@ class RemoteProvider(ABC):
             raise ProviderError("output_invalid", "The provider made nothing.", retryable=False)
         paths = [self._fetched(line, job, *row) for row in enumerate(outputs[:MAX_OUTPUTS])]
         context.progress(0.97, "checking")
-        found = probing.probe_all([(path, None) for path in paths], context)
+        found = probe.probe_all([(path, None) for path in paths], context)
         kind = KINDS[job.task_type]
         if not all(file.media_type.startswith(kind) for file in found):
             raise ProviderError("output_invalid", "The result is another kind of media.")

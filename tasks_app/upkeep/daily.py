@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from django.db.models.functions import Now
 
-from tasks_app.storage_mark import NotOurs
+from tasks_app.media.mark import NotOurs
 from tasks_app.upkeep import prune as retention
 from tasks_app.upkeep.orphans import remove_orphans
 from webhooks_app.models import OperatorAction

@@ -14,8 +14,8 @@ import structlog
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
+from tasks_app.media.mark import folders, is_uuid, require_ours
 from tasks_app.models import MediaFile, Task
-from tasks_app.storage_mark import folders, is_uuid, require_ours
 
 logger = structlog.get_logger(__name__)
 

@@ -20,8 +20,8 @@ from django.core.files.storage import default_storage
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from tasks_app.media.mark import require_ours
 from tasks_app.models import IdempotencyKey, MediaFile
-from tasks_app.storage_mark import require_ours
 
 logger = structlog.get_logger(__name__)
 

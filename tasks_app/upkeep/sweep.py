@@ -21,8 +21,8 @@ import structlog
 from django.conf import settings
 from django.db import connection
 
-from tasks_app import storage_mark
 from tasks_app import tickets as wake
+from tasks_app.media import mark
 from tasks_app.models import Task
 from tasks_app.state import lifecycle, statements
 from tasks_app.task_types import TASK_TYPES
@@ -68,7 +68,7 @@ def sweep() -> Swept | None:
         faultpoint("sweep.after_tickets")
         remove_dead_work()
         missing = report_missing_messages()
-        storage_mark.keep()
+        mark.keep()
         daily.prune_daily()
     return Swept(leases, overdue, tickets, missing)
 

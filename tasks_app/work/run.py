@@ -23,7 +23,8 @@ import structlog
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from tasks_app import media, tickets
+from tasks_app import tickets
+from tasks_app.media import store
 from tasks_app.models import MediaFile, Task
 from tasks_app.own_frames import own_frames
 from tasks_app.providers import get_provider
@@ -215,15 +216,15 @@ def _work(task: Task, provider: Provider, work_dir: Path, watch: _Watch, seat: _
     result = provider.generate(job, _RunContext(task, watch, deadline))
     seat.free()
     faultpoint("run.after_generate")
-    files = media.store(task, result)
+    files = store.store(task, result)
     faultpoint("run.after_store")
-    receipt = media.describe(result, files)
+    receipt = store.describe(result, files)
     try:
         _through_outages(partial(lifecycle.complete, task, receipt, files))
     except lifecycle.LostClaim:
         # Unless an earlier try was committed and only the answer to it was lost.
         if not MediaFile.objects.filter(run_token=str(task.run_token)).exists():
-            media.discard(files)
+            store.discard(files)
         raise
 
 

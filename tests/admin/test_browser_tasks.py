@@ -141,7 +141,7 @@ def bucket(settings: Any) -> Iterator[str]:
     settings.S3_BUCKET = "films"
     names = {"bucket_name": "films", "endpoint_url": address, "region_name": "eu-west-1"}
     keys = {"access_key": "access", "secret_key": "secret"}
-    storage = {"BACKEND": "tasks_app.s3.S3", "OPTIONS": names | keys}
+    storage = {"BACKEND": "tasks_app.media.s3.S3", "OPTIONS": names | keys}
     settings.STORAGES = {**settings.STORAGES, "default": storage}
     yield address
     server.shutdown()

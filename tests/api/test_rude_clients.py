@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from moviesvc.rsgi import SMALL_BYTES
-from tasks_app import media
+from tasks_app.media import store
 from tests import factories
 from tests.server import WebServer, no_renders
 from tests.waiting import wait_until
@@ -57,7 +57,7 @@ def film(media_root: Path, settings: Any) -> str:
     place.parent.mkdir(parents=True)
     with place.open("wb") as handle:
         handle.truncate(file.size_bytes)
-    return media.media_url(file).removeprefix(settings.PUBLIC_URL)
+    return store.media_url(file).removeprefix(settings.PUBLIC_URL)
 
 
 def silent_body(key: str, length: int = 1_000) -> bytes:

@@ -24,10 +24,7 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from tasks_app import (
-    media,
-    storage_mark,
-)
+from tasks_app.media import mark, store
 from tasks_app.models import MediaFile, Task
 from tasks_app.state import lifecycle
 from tasks_app.upkeep import prune
@@ -112,7 +109,7 @@ def use(settings: Any, url: str, prefix: str, secret: str = SECRET) -> None:
     }
     settings.STORAGES = {
         **settings.STORAGES,
-        "default": {"BACKEND": "tasks_app.s3.S3", "OPTIONS": options},
+        "default": {"BACKEND": "tasks_app.media.s3.S3", "OPTIONS": options},
     }
 
 
@@ -137,7 +134,7 @@ def completed(settings: Any) -> Task:
 
 def link_of(file: MediaFile, settings: Any) -> str:
     """Follow the media link to the bucket."""
-    path = media.media_url(file).removeprefix(settings.PUBLIC_URL)
+    path = store.media_url(file).removeprefix(settings.PUBLIC_URL)
     answer = Client().get(path)
     assert answer.status_code == 302
     return str(answer["Location"])
@@ -170,7 +167,7 @@ def test_old_files_are_pruned_below_the_prefix_alone(
 ) -> None:
     """Another installation's part of the bucket is neither seen nor touched."""
     finished_task(31)
-    storage_mark.require_ours()
+    mark.require_ours()
     other = server.folder / BUCKET / "other"
     use(settings, server.url, "other")
     default_storage.save("results/x.png", ContentFile(b"x"))
@@ -204,7 +201,7 @@ def test_whatever_fails_is_storage_failed_and_a_line(
 
 def test_a_bucket_that_hangs_does_not_hold_the_service(settings: Any, server: S3Server) -> None:
     """Frozen in the middle of its work, it is storage_failed as well, after the time-outs."""
-    from tasks_app import s3
+    from tasks_app.media import s3
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(s3, "READ_SECONDS", 0.3)
@@ -228,10 +225,10 @@ def test_without_credentials_a_link_is_503(settings: Any, monkeypatch: Any) -> N
     options = dict(settings.STORAGES["default"]["OPTIONS"], access_key=None, secret_key=None)
     settings.STORAGES = {
         **settings.STORAGES,
-        "default": {"BACKEND": "tasks_app.s3.S3", "OPTIONS": options},
+        "default": {"BACKEND": "tasks_app.media.s3.S3", "OPTIONS": options},
     }
-    path = media.media_url(MediaFile.objects.get()).removeprefix(settings.PUBLIC_URL)
+    path = store.media_url(MediaFile.objects.get()).removeprefix(settings.PUBLIC_URL)
     answer = Client().get(path)
     assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
     assert answer["Retry-After"]
-    assert media.foreign_origin() == ""
+    assert store.foreign_origin() == ""

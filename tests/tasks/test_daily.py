@@ -14,7 +14,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from tasks_app import storage_mark
+from tasks_app.media import mark
 from tasks_app.models import MediaFile, Task
 from tasks_app.upkeep import daily, sweep
 from tasks_app.upkeep.orphans import remove_orphans
@@ -35,7 +35,7 @@ def _no_run_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _our_storage() -> None:
-    storage_mark.adopt("a test", "")
+    mark.adopt("a test", "")
 
 
 def old_message(**fields: Any) -> WebhookMessage:

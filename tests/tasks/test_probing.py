@@ -10,7 +10,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tasks_app import probing
+from tasks_app.media import probe
 from tasks_app.providers.base import Cancelled, ProviderError
 from tasks_app.providers.previz import soundfile
 from tests.tasks.previz_runs import RecordingContext
@@ -35,7 +35,7 @@ def film(tmp_path):
 
 def test_film_is_described_by_its_content(film):
     """Proves that type, size, length and codec come from decoding, whatever the name says."""
-    found = probing.probe(film)
+    found = probe.probe(film)
     assert (found.media_type, found.extension, found.codecs) == ("video/mp4", "mp4", ("h264",))
     assert (found.width, found.height, found.fps) == (64, 48, 24.0)
     assert found.duration == pytest.approx(1.0, abs=1 / 24)
@@ -48,7 +48,7 @@ def test_truncated_film_is_refused(film, kept):
     whole = film.read_bytes()
     film.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(ProviderError) as caught:
-        probing.probe(film)
+        probe.probe(film)
     assert (caught.value.code, caught.value.retryable) == ("output_invalid", True)
 
 
@@ -59,7 +59,7 @@ def test_truncated_sound_is_refused(tmp_path):
     soundfile.write(path, samples, 48000, "flac", {})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ProviderError, match="output_invalid"):
-        probing.probe(path)
+        probe.probe(path)
 
 
 def test_truncated_picture_is_refused(tmp_path):
@@ -69,22 +69,22 @@ def test_truncated_picture_is_refused(tmp_path):
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:6000])
     with pytest.raises(ProviderError):
-        probing.probe(path)
+        probe.probe(path)
 
 
 @pytest.mark.parametrize(
     "expected",
     [
-        probing.Expected(codecs=("hevc",)),
-        probing.Expected(duration=1.5),
-        probing.Expected(width=66),
-        probing.Expected(media_type="audio/mp4"),
+        probe.Expected(codecs=("hevc",)),
+        probe.Expected(duration=1.5),
+        probe.Expected(width=66),
+        probe.Expected(media_type="audio/mp4"),
     ],
 )
 def test_other_than_expected_is_refused(film, expected):
     """Proves that a whole file of the wrong codec, length, size or type is refused."""
     with pytest.raises(ProviderError, match="output_invalid"):
-        probing.probe(film, expected)
+        probe.probe(film, expected)
 
 
 def test_text_and_playlists_are_no_media(tmp_path):
@@ -92,19 +92,19 @@ def test_text_and_playlists_are_no_media(tmp_path):
     path = tmp_path / "list.mp4"
     path.write_text("#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:1,\nfile:///etc/hostname\n")
     with pytest.raises(ProviderError):
-        probing.probe(path)
+        probe.probe(path)
 
 
 def probes() -> list[psutil.Process]:
     """The living probe processes of this test process."""
     children = psutil.Process().children()
-    return [one for one in children if "tasks_app.probing" in one.cmdline()]
+    return [one for one in children if "tasks_app.media.probe" in one.cmdline()]
 
 
 def test_a_slow_machine_is_no_fault_of_the_file(film, monkeypatch):
     """Proves that a probe which got no processor at all is repeated with the same file."""
-    monkeypatch.setattr(probing, "CPU_SECONDS", 1)
-    monkeypatch.setattr(probing, "CLOCK_FACTOR", 2)
+    monkeypatch.setattr(probe, "CPU_SECONDS", 1)
+    monkeypatch.setattr(probe, "CLOCK_FACTOR", 2)
     stopped = []
 
     def starve_the_first() -> None:
@@ -114,8 +114,8 @@ def test_a_slow_machine_is_no_fault_of_the_file(film, monkeypatch):
 
     thread = threading.Thread(target=starve_the_first)
     thread.start()
-    monkeypatch.setattr(probing, "TRIES", 4)  # whatever else this machine has to do
-    assert probing.probe(film).codecs == ("h264",)
+    monkeypatch.setattr(probe, "TRIES", 4)  # whatever else this machine has to do
+    assert probe.probe(film).codecs == ("h264",)
     thread.join()
     assert stopped
     assert not psutil.pid_exists(stopped[0])
@@ -123,13 +123,13 @@ def test_a_slow_machine_is_no_fault_of_the_file(film, monkeypatch):
 
 def test_what_needs_more_time_than_there_is_has_a_code_of_its_own(tmp_path, monkeypatch):
     """Proves that eight sparse gigabytes, which no second suffices to read, are no bad file."""
-    monkeypatch.setattr(probing, "CPU_SECONDS", 1)
-    monkeypatch.setattr(probing, "TRIES", 1)
+    monkeypatch.setattr(probe, "CPU_SECONDS", 1)
+    monkeypatch.setattr(probe, "TRIES", 1)
     path = tmp_path / "huge"
     path.touch()
     os.truncate(path, 8 << 30)
     with pytest.raises(ProviderError) as caught:
-        probing.probe(path)
+        probe.probe(path)
     assert (caught.value.code, caught.value.retryable) == ("probe_timed_out", False)
 
 
@@ -141,5 +141,5 @@ def test_a_probe_ends_when_it_is_not_wanted_any_more(tmp_path):
     context = RecordingContext()
     context.is_cancelled = True
     with pytest.raises(Cancelled):
-        probing.probe(path, context=context)
+        probe.probe(path, context=context)
     assert not probes()

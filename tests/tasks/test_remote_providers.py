@@ -15,7 +15,7 @@ import pytest
 from django.core.checks import run_checks
 from django.db import connections
 
-from tasks_app import probing
+from tasks_app.media import probe
 from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, CancelOutcome, Job, Provider, ProviderError
 from tasks_app.providers.replicate import ReplicateProvider
@@ -265,7 +265,7 @@ def test_deadline_cancels_the_remote_work(fake, tmp_path):
 
 def test_a_result_whose_probe_ran_out_of_time_is_not_paid_twice(fake, tmp_path, monkeypatch):
     """Proves that it is submitted and fetched once, however often it is probed."""
-    monkeypatch.setattr(probing, "CLOCK_FACTOR", 0)
+    monkeypatch.setattr(probe, "CLOCK_FACTOR", 0)
     context = Remembering()
     error = failure(provider(), a_job(tmp_path), context)
     assert (error.code, error.retryable) == ("probe_timed_out", False)

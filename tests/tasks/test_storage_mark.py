@@ -21,8 +21,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from tasks_app import storage_mark
 from tasks_app.api import readiness
+from tasks_app.media import mark as storage_mark
 from tasks_app.models import MediaFile, Task
 from tasks_app.upkeep import daily, sweep
 from tasks_app.upkeep.orphans import remove_orphans

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from tasks_app import storage_mark
+from tasks_app.media import mark
 from webhooks_app.operators.command import OperatorCommand
 
 
@@ -46,15 +46,15 @@ class Command(OperatorCommand):
             if is_ours:
                 return
             self._confirm(options["yes"])
-            storage_mark.adopt(f"command {getpass.getuser()}", options["reason"])
+            mark.adopt(f"command {getpass.getuser()}", options["reason"])
         except OSError as error:
             raise CommandError(f"The storage cannot be asked: {error}") from None
         self.stdout.write("The media storage is this installation's now.")
 
     def _is_ours(self) -> bool:
         try:
-            storage_mark.require_ours(is_check=True)
-        except storage_mark.NotOurs as error:
+            mark.require_ours(is_check=True)
+        except mark.NotOurs as error:
             self.stdout.write(str(error))
             return False
         self.stdout.write("The media storage is this installation's.")

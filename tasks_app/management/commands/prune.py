@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
-from tasks_app.storage_mark import NotOurs
+from tasks_app.media.mark import NotOurs
 from tasks_app.upkeep import prune
 from tasks_app.upkeep.orphans import remove_orphans
 from webhooks_app.management.commands.prune_webhooks import Command as PruneMessages

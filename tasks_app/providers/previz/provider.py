@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks_app import probing
+from tasks_app.media import probe
+from tasks_app.media.outputs import output
 from tasks_app.providers.base import (
     CancelOutcome,
     Context,
@@ -15,7 +16,6 @@ from tasks_app.providers.base import (
     ProviderError,
     Result,
 )
-from tasks_app.providers.outputs import output
 from tasks_app.providers.previz import MODEL, NAME, defaults, limits
 from tasks_app.providers.previz.process import RenderProcess
 
@@ -103,11 +103,11 @@ def _probed(
     if not all(path.is_file() for path in paths):
         raise ProviderError("output_invalid", "The render left a file out.")
     wanted = [(path, _expected(row["expected"])) for path, row in zip(paths, made, strict=True)]
-    found = probing.probe_all(wanted, context)
+    found = probe.probe_all(wanted, context)
     rows = zip(made, paths, found, strict=True)
     return tuple(output(row["role"], path, file) for row, path, file in rows)
 
 
-def _expected(row: dict[str, Any]) -> probing.Expected:
+def _expected(row: dict[str, Any]) -> probe.Expected:
     codecs = row.get("codecs")
-    return probing.Expected(**{**row, "codecs": tuple(codecs) if codecs else None})
+    return probe.Expected(**{**row, "codecs": tuple(codecs) if codecs else None})

@@ -1,7 +1,7 @@
 """What is really in this file? Probing of media by content, in a killable child process.
 
 A decoder fed with hostile or broken bytes may crash, hang or eat memory, so the file
-is opened in a child (`python -m tasks_app.probing CPU_SECONDS PATH...`) with limits of its own.
+is opened in a child (`python -m tasks_app.media.probe CPU_SECONDS PATH...`) with limits of its own.
 Nothing here trusts a name or a header that came with the file.
 
 What a file may cost is CPU time, since on a busy machine the clock says nothing about the file.
@@ -162,7 +162,7 @@ def _try(
     paths: list[Path], cpu_seconds: int, context: Context | None
 ) -> list[dict[str, Any]] | None:
     """Probe once; None when the time ran out, the child's CPU time or the clock's."""
-    command = [sys.executable, "-m", "tasks_app.probing", str(cpu_seconds)]
+    command = [sys.executable, "-m", "tasks_app.media.probe", str(cpu_seconds)]
     with subprocess.Popen(
         [*command, *(str(path.resolve()) for path in paths)],
         stdin=subprocess.PIPE,  # closed by our death, which ends the child

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks_app.probing import ProbedFile
+from tasks_app.media.probe import ProbedFile
 from tasks_app.providers.base import MediaOutput
 
 

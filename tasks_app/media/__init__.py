@@ -1,0 +1,1 @@
+"""Where do files lie, and what is in them?"""
