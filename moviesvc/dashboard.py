@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse_lazy
 from django.utils import timezone
 
-from tasks_app.dashboard import task_charts
+from tasks_app.admin.dashboard import task_charts
 from webhooks_app.admin.dashboard import RANGES, range_of, webhook_charts
 
 

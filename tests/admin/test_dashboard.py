@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from tasks_app.dashboard import task_charts
+from tasks_app.admin.dashboard import task_charts
 from tests import factories
 from webhooks_app.admin.bars import Chart
 from webhooks_app.admin.dashboard import RANGES, webhook_charts
