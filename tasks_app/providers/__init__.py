@@ -16,10 +16,10 @@ from tasks_app.providers.base import Provider
 
 BUILT_IN = {
     "previz": "tasks_app.providers.previz.provider.PrevizProvider",
-    "openai": "tasks_app.providers.openai_compatible.OpenAICompatibleProvider",
-    "replicate": "tasks_app.providers.replicate.ReplicateProvider",
-    "fal": "tasks_app.providers.fal.FalProvider",
-    "cog": "tasks_app.providers.cog.CogProvider",
+    "openai": "tasks_app.providers.remote.openai_compatible.OpenAICompatibleProvider",
+    "replicate": "tasks_app.providers.remote.replicate.ReplicateProvider",
+    "fal": "tasks_app.providers.remote.fal.FalProvider",
+    "cog": "tasks_app.providers.remote.cog.CogProvider",
 }
 
 

@@ -18,7 +18,7 @@ from django.db import connections
 from tasks_app.media import probe
 from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, CancelOutcome, Job, Provider, ProviderError
-from tasks_app.providers.replicate import ReplicateProvider
+from tasks_app.providers.remote.replicate import ReplicateProvider
 from tasks_app.state import lifecycle
 from tasks_app.stopping import stopping
 from tasks_app.work import run
@@ -279,7 +279,7 @@ from pathlib import Path
 import django
 django.setup()
 from tasks_app.providers.base import Job
-from tasks_app.providers.replicate import ReplicateProvider
+from tasks_app.providers.remote.replicate import ReplicateProvider
 from tests.tasks.previz_runs import RecordingContext
 class Context(RecordingContext):
     def save_remote(self, state):

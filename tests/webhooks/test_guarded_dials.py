@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 import uvloop
 
-from tasks_app.providers.http import Line
+from tasks_app.providers.remote.client import Line
 from tests.answers import Answer
 from tests.receiver import Receiver
 from tests.waiting import wait_until

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from tasks_app.providers.base import CancelOutcome, Job, ProviderError
-from tasks_app.providers.http import WORK_SECONDS, Line, is_refusal
-from tasks_app.providers.remote import (
+from tasks_app.providers.remote.client import WORK_SECONDS, Line, is_refusal
+from tasks_app.providers.remote.inputs import wishes
+from tasks_app.providers.remote.job import (
     Look,
     RemoteProvider,
     WorkFailed,
@@ -18,7 +19,6 @@ from tasks_app.providers.remote import (
     places,
     safe_id,
 )
-from tasks_app.providers.wishes import wishes
 
 RUNNING = frozenset({"queued", "in_progress"})
 SPEECH_FORMATS = {"wav": "wav", "mp3": "mp3", "ogg": "opus", "flac": "flac", "m4a": "aac"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tasks_app.providers.base import CancelOutcome, Job, ProviderError
-from tasks_app.providers.http import Line, is_refusal
-from tasks_app.providers.remote import Look, RemoteProvider, WorkFailed, places, safe_id
+from tasks_app.providers.remote.client import Line, is_refusal
+from tasks_app.providers.remote.job import Look, RemoteProvider, WorkFailed, places, safe_id
 
 RUNNING = frozenset({"starting", "processing", "queued"})
 ENDED = frozenset({"failed", "canceled", "aborted"})

@@ -31,8 +31,8 @@ from tasks_app.providers.base import (
     ProviderError,
     Result,
 )
-from tasks_app.providers.http import Line
-from tasks_app.providers.wishes import wishes
+from tasks_app.providers.remote.client import Line
+from tasks_app.providers.remote.inputs import wishes
 from webhooks_app.conf import Network
 
 logger = structlog.get_logger(__name__)

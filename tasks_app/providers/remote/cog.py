@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from tasks_app.providers.base import CancelOutcome, Job
-from tasks_app.providers.http import WORK_SECONDS, Line
-from tasks_app.providers.remote import Look, RemoteProvider, safe_id
-from tasks_app.providers.replicate import read
+from tasks_app.providers.remote.client import WORK_SECONDS, Line
+from tasks_app.providers.remote.job import Look, RemoteProvider, safe_id
+from tasks_app.providers.remote.replicate import read
 
 
 class CogProvider(RemoteProvider):

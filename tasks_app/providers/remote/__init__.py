@@ -1,0 +1,1 @@
+"""How is media made by a far side over HTTP?"""
