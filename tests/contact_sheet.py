@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tasks_app.providers.previz import overlay, stills
-from tasks_app.providers.previz.breakdown import break_down
-from tasks_app.providers.previz.defaults import seed_of
-from tasks_app.providers.previz.shot import Shot
-from tasks_app.providers.previz.stage import Moment
+from tasks_app.providers.previz.camera.shot import Shot
+from tasks_app.providers.previz.camera.stage import Moment
+from tasks_app.providers.previz.drawing import overlay
+from tasks_app.providers.previz.output import stills
+from tasks_app.providers.previz.script.breakdown import break_down
+from tasks_app.providers.previz.script.defaults import seed_of
 from tests import ROOT
 
 TARGET = ROOT / "docs" / "images" / "previz.jpg"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks_app.providers.previz import overlay
-from tasks_app.providers.previz.breakdown import break_down
+from tasks_app.providers.previz.drawing import overlay
 from tasks_app.providers.previz.provider import PrevizProvider
+from tasks_app.providers.previz.script.breakdown import break_down
 from tests.tasks.previz_runs import RecordingContext, job, video
 
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tasks_app.providers.previz import figures, lexicon
-from tasks_app.providers.previz.breakdown import break_down
-from tasks_app.providers.previz.shot import Shot
-from tasks_app.providers.previz.stage import Moment
+from tasks_app.providers.previz.camera.shot import Shot
+from tasks_app.providers.previz.camera.stage import Moment
+from tasks_app.providers.previz.props import figures
+from tasks_app.providers.previz.script import lexicon
+from tasks_app.providers.previz.script.breakdown import break_down
 from tests import ROOT
 
 pytestmark = pytest.mark.long

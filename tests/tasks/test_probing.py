@@ -12,7 +12,7 @@ from PIL import Image
 
 from tasks_app.media import probe
 from tasks_app.providers.base import Cancelled, ProviderError
-from tasks_app.providers.previz import soundfile
+from tasks_app.providers.previz.sound import soundfile
 from tests.tasks.previz_runs import RecordingContext
 from tests.waiting import wait_until
 

@@ -108,6 +108,6 @@ def _error(
 
 def _render(request: dict[str, Any], report: Callable[[float, str, str], None]) -> dict[str, Any]:
     # Imported late: drawing libraries cost half a second and may be missing.
-    from tasks_app.providers.previz import studio
+    from tasks_app.providers.previz.output import studio
 
     return studio.make(request, Path(request["work_dir"]), report)

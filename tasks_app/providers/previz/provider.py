@@ -16,8 +16,12 @@ from tasks_app.providers.base import (
     ProviderError,
     Result,
 )
-from tasks_app.providers.previz import MODEL, NAME, defaults, limits
+from tasks_app.providers.previz import (
+    MODEL,
+    NAME,
+)
 from tasks_app.providers.previz.process import RenderProcess
+from tasks_app.providers.previz.script import defaults, limits
 
 #: Address space, not resident memory: a render peaks near 400 MB resident.
 MEMORY_BYTES = 6 << 30

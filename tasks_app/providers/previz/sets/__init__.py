@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasks_app.providers.previz import accents, lexicon, people, weather
+from tasks_app.providers.previz.camera.stage import Stage
+from tasks_app.providers.previz.props import walkers, weather
+from tasks_app.providers.previz.script import lexicon
 from tasks_app.providers.previz.sets import corridor, forest, landscape, room, sea, space, street
-from tasks_app.providers.previz.stage import Stage
+from tasks_app.providers.previz.sound import accents
 
 BUILDERS: dict[str, Callable[[Stage], None]] = {
     "mountains": landscape.build,
@@ -41,5 +43,5 @@ def build(stage: Stage) -> None:
     """Build the set that the stage's plan names."""
     BUILDERS.get(stage.plan.setting, landscape.build)(stage)
     accents.plant(stage)
-    people.plant(stage)
+    walkers.plant(stage)
     weather.plant(stage)

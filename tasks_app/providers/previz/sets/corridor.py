@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks_app.providers.previz import architecture, textures
-from tasks_app.providers.previz.canvas import Color, linear, premultiplied
-from tasks_app.providers.previz.place import Lamp, Place, Quad, Texture, Triple
+from tasks_app.providers.previz.camera.place import Lamp, Place, Quad, Texture, Triple
+from tasks_app.providers.previz.camera.stage import INFINITY, Stage
+from tasks_app.providers.previz.drawing import textures
+from tasks_app.providers.previz.drawing.canvas import Color, linear, premultiplied
+from tasks_app.providers.previz.props import architecture
 from tasks_app.providers.previz.sets.space import painted_stars
-from tasks_app.providers.previz.stage import INFINITY, Stage
 
 HALF, FLOOR, CEILING, END = 2.0, -1.7, 1.75, 27.0
 #: Where lamps hang or ribs stand, along the corridor.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import skia
 
-from tasks_app.providers.previz import foliage, motes
-from tasks_app.providers.previz.canvas import (
+from tasks_app.providers.previz.camera.stage import INFINITY, Stage, pulse
+from tasks_app.providers.previz.drawing.canvas import (
     Array,
     film,
     image,
@@ -21,9 +21,9 @@ from tasks_app.providers.previz.canvas import (
     skia_color,
     smoothstep,
 )
-from tasks_app.providers.previz.light import Light, light_of
+from tasks_app.providers.previz.drawing.light import Light, light_of
+from tasks_app.providers.previz.props import foliage, motes
 from tasks_app.providers.previz.sets.landscape import draw_pine
-from tasks_app.providers.previz.stage import INFINITY, Stage, pulse
 
 #: Depth, how many trunks, and their width in stage units.
 STANDS = ((34.0, 30, 1.1), (20.0, 20, 1.9), (12.5, 13, 3.2), (8.0, 8, 5.2), (5.2, 5, 8.6))

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import skia
 
-from tasks_app.providers.previz import terrain
-from tasks_app.providers.previz.canvas import film, premultiplied, skia_color
-from tasks_app.providers.previz.light import Light, light_of
-from tasks_app.providers.previz.sky import paint_sky
-from tasks_app.providers.previz.stage import INFINITY, Stage
+from tasks_app.providers.previz.camera.stage import INFINITY, Stage
+from tasks_app.providers.previz.drawing.canvas import film, premultiplied, skia_color
+from tasks_app.providers.previz.drawing.light import Light, light_of
+from tasks_app.providers.previz.props import terrain
+from tasks_app.providers.previz.props.sky import paint_sky
 
 
 def build(stage: Stage) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import skia
 
-from tasks_app.providers.previz import architecture, fittings, motes, textures
-from tasks_app.providers.previz.canvas import Color, film, linear, noise, skia_color
-from tasks_app.providers.previz.fittings import BACK, CEILING, FLOOR, HALF, Room
-from tasks_app.providers.previz.light import Light, light_of
-from tasks_app.providers.previz.place import Lamp, Place, Quad, Texture, Triple
+from tasks_app.providers.previz.camera.place import Lamp, Place, Quad, Texture, Triple
+from tasks_app.providers.previz.camera.stage import Stage
+from tasks_app.providers.previz.drawing import textures
+from tasks_app.providers.previz.drawing.canvas import Color, film, linear, noise, skia_color
+from tasks_app.providers.previz.drawing.light import Light, light_of
+from tasks_app.providers.previz.props import architecture, fittings, motes
+from tasks_app.providers.previz.props.fittings import BACK, CEILING, FLOOR, HALF, Room
 from tasks_app.providers.previz.sets.landscape import plant_sky
-from tasks_app.providers.previz.stage import Stage
 
 WHITEWASH, SKIRTING = (0.62, 0.60, 0.57), (0.55, 0.52, 0.48)
 FINE = 5.0  # times the usual texels, where the window's light falls

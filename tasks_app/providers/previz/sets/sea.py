@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks_app.providers.previz import shore, terrain, vessels, water
-from tasks_app.providers.previz.canvas import Array, smoothstep
-from tasks_app.providers.previz.light import Light, light_of
+from tasks_app.providers.previz.camera.stage import Stage
+from tasks_app.providers.previz.drawing.canvas import Array, smoothstep
+from tasks_app.providers.previz.drawing.light import Light, light_of
+from tasks_app.providers.previz.props import shore, terrain, vessels, water
 from tasks_app.providers.previz.sets.landscape import plant_pines, plant_sky
-from tasks_app.providers.previz.stage import Stage
 
 CLIFFS = terrain.Ground("ridged", 3.4, (0.055, 0.07, 0.03), (0.10, 0.088, 0.075), mist=0.5, eye=0.1)
 ISLE = terrain.Ground("ridged", 2.3, (0.045, 0.075, 0.025), (0.09, 0.08, 0.06), mist=0.4, eye=0.1)

@@ -9,8 +9,8 @@ import math
 import numpy as np
 import skia
 
-from tasks_app.providers.previz import spacecraft
-from tasks_app.providers.previz.canvas import (
+from tasks_app.providers.previz.camera.stage import INFINITY, Stage
+from tasks_app.providers.previz.drawing.canvas import (
     Array,
     film,
     noise,
@@ -20,7 +20,7 @@ from tasks_app.providers.previz.canvas import (
     spectral,
     surface,
 )
-from tasks_app.providers.previz.stage import INFINITY, Stage
+from tasks_app.providers.previz.props import spacecraft
 
 #: Towards the sun: left, up, and a little in front of the planet.
 SUN = np.array((-0.80, 0.46, 0.38), np.float32) / np.float32(1.0)

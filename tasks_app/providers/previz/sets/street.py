@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import skia
 
-from tasks_app.providers.previz import architecture, textures
-from tasks_app.providers.previz.canvas import film, premultiplied
-from tasks_app.providers.previz.light import Light, light_of
-from tasks_app.providers.previz.place import Lamp, Place, Quad
-from tasks_app.providers.previz.sky import paint_sky
-from tasks_app.providers.previz.stage import INFINITY, Stage
+from tasks_app.providers.previz.camera.place import Lamp, Place, Quad
+from tasks_app.providers.previz.camera.stage import INFINITY, Stage
+from tasks_app.providers.previz.drawing import textures
+from tasks_app.providers.previz.drawing.canvas import film, premultiplied
+from tasks_app.providers.previz.drawing.light import Light, light_of
+from tasks_app.providers.previz.props import architecture
+from tasks_app.providers.previz.props.sky import paint_sky
 
 NEON = (
     (3.6, 0.30, 0.85),

@@ -1,0 +1,1 @@
+"""Which things can be drawn?"""

@@ -1,0 +1,206 @@
+"""What does a prompt ask to be seen? The script breakdown: words in, a plain plan out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tasks_app.providers.previz.script import lexicon
+
+INTERIORS = lexicon.ROOMS | {"hallway", "spaceship"}
+DEFAULT_TIME = {
+    "mountains": "dawn",
+    "alley": "night",
+    "street": "dusk",
+    "desert": "dusk",
+    "sea": "dusk",
+    "lake": "dawn",
+    "forest": "morning",
+    "kitchen": "morning",
+    "living_room": "morning",
+    "room": "morning",
+    "bedroom": "morning",
+    "bar": "night",
+    "space": "night",
+    "spaceship": "night",
+    "hallway": "night",
+}
+#: The same where it rains: no low sun shines through that.
+WET_TIME = {"sea": "day", "lake": "day", "forest": "day"}
+DEFAULT_CAMERA = {
+    "mountains": "push_in",
+    "alley": "push_in",
+    "spaceship": "push_in",
+    "hallway": "push_in",
+    "kitchen": "push_in",
+    "sea": "pan_right",
+    "desert": "pan_left",
+    "space": "pan_right",
+}
+MOST_ROLES = 3
+#: Who joins in when a prompt speaks of people.
+CROWD = ("man", "woman", "robed", "woman")
+WORD = re.compile(r"[a-z][a-z'-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """The plan of one shot. ``roles``: who is in it; ``details``: marks such as neon."""
+
+    prompt: str
+    setting: str
+    time: str
+    weather: str
+    mood: str
+    camera: str
+    style: str
+    roles: tuple[str, ...]
+    action: str
+    details: frozenset[str]
+    understood: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    @property
+    def is_interior(self) -> bool:
+        """Tell whether the shot is inside, so that no weather falls in it."""
+        return self.setting in INTERIORS
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return the plan as JSON for the result's metadata."""
+        plan = asdict(self)
+        plan["details"] = sorted(self.details)
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in plan.items()
+        }
+
+
+def break_down(
+    prompt: str,
+    *,
+    camera: str = "auto",
+    style: str = "auto",
+    is_seen: bool = True,
+    is_heard: bool = True,
+) -> Breakdown:
+    """Read ``prompt`` word by word; explicit ``camera`` and ``style`` win over words.
+
+    A word counts as understood only when something is made of it: for a picture (``is_seen``)
+    drawn, or, as the mood is, played (``is_heard``). Where two words contend, the loser is ignored.
+    """
+    found: dict[str, list[str]] = {kind: [] for kind in lexicon.TABLES}
+    words = dict.fromkeys(_words(prompt))
+    for kind, value in (meaning for word in words for meaning in _meanings(word)):
+        if not is_seen or kind != "setting" or value in lexicon.DRAWN:
+            found[kind].append(value)
+    plan = _plan(prompt, found, camera, style)
+    is_used = _seen(plan, is_heard) if is_seen else _heard(plan)
+    understood = [word for word in words if any(is_used(*m) for m in _meanings(word))]
+    ignored = [w for w in words if w not in {*understood, *lexicon.SILENT} and len(w) > 1]
+    return replace(plan, understood=tuple(understood), ignored=tuple(ignored))
+
+
+def _plan(prompt: str, found: dict[str, list[str]], camera: str, style: str) -> Breakdown:
+    setting = _setting(found)
+    weather = _first(found["weather"], "clear")
+    usual = WET_TIME if weather in ("rain", "storm") and setting in WET_TIME else DEFAULT_TIME
+    time = _first(found["time"], usual.get(setting, "day"))
+    return Breakdown(
+        prompt=prompt,
+        setting=setting,
+        time=time,
+        weather=weather,
+        mood=_first(found["mood"], _mood(setting, time)),
+        camera=camera if camera != "auto" else _camera(found, setting),
+        style=style if style != "auto" else _first(found["style"], "color"),
+        roles=_cast(found),
+        action=_first(found["action"], "stand"),
+        details=frozenset(found["detail"]),
+        understood=(),
+        ignored=(),
+    )
+
+
+def _cast(found: dict[str, list[str]]) -> tuple[str, ...]:
+    roles = tuple(dict.fromkeys(found["role"]))[:MOST_ROLES]
+    return roles + CROWD if "crowd" in found["detail"] else roles
+
+
+def _seen(plan: Breakdown, is_heard: bool) -> Callable[[str, str], bool]:
+    """Return the judgement whether a meaning shows in the picture or its music."""
+
+    def is_used(kind: str, value: str) -> bool:
+        if kind == "detail":
+            places = lexicon.DRAWN_DETAILS.get(value, frozenset())
+            return places is None or plan.setting in places
+        if kind == "setting" and value not in lexicon.DRAWN:
+            return False
+        if kind in lexicon.UNSEEN.get(plan.setting, ()):
+            return False
+        return _is_in(plan, kind, value) and (kind != "mood" or is_heard)
+
+    return is_used
+
+
+def _heard(plan: Breakdown) -> Callable[[str, str], bool]:
+    """Return the judgement whether a meaning is heard in sound that has no picture."""
+
+    def is_used(kind: str, value: str) -> bool:
+        if kind == "detail":
+            return value in lexicon.HEARD_DETAILS
+        if kind in ("camera", "style") or (
+            kind == "weather" and value not in lexicon.HEARD_WEATHER
+        ):
+            return False
+        return _is_in(plan, kind, value)
+
+    return is_used
+
+
+def _is_in(plan: Breakdown, kind: str, value: str) -> bool:
+    if kind == "role":
+        return value in plan.roles
+    if kind == "setting":
+        return value in {plan.setting, *lexicon.INCLUDED.get(plan.setting, ())}
+    return bool(value == getattr(plan, kind)) and (kind != "action" or bool(plan.roles))
+
+
+def _words(prompt: str) -> list[str]:
+    text = prompt.lower()
+    for phrase, word in lexicon.PHRASES.items():
+        text = re.sub(rf"\b{phrase}\b".replace(" ", "[ -]+"), word, text)
+    return WORD.findall(text)
+
+
+def _meanings(word: str) -> list[tuple[str, str]]:
+    for form in (word, word.removesuffix("'s"), word.removesuffix("s")):
+        kinds = [(kind, table[form]) for kind, table in lexicon.TABLES.items() if form in table]
+        if kinds:
+            return kinds
+    return []
+
+
+def _first(values: list[str], default: str) -> str:
+    return values[0] if values else default
+
+
+def _setting(found: dict[str, list[str]]) -> str:
+    named = set(found["setting"])
+    if named & {"hallway", "bridge"} and set(found["detail"]) & {"starship", "station"}:
+        return "spaceship"
+    if not named:
+        named = {lexicon.IMPLIED.get(value, "") for value in found["detail"] + found["style"]}
+    return next((name for name in lexicon.SETTING_ORDER if name in named), "mountains")
+
+
+def _camera(found: dict[str, list[str]], setting: str) -> str:
+    if found["camera"]:
+        return found["camera"][0]
+    return DEFAULT_CAMERA.get(setting, "push_in")
+
+
+def _mood(setting: str, time: str) -> str:
+    if setting in ("alley", "hallway", "spaceship"):
+        return "tense" if setting == "spaceship" else "eerie"
+    return {"dawn": "epic", "night": "eerie", "dusk": "sad"}.get(time, "calm")
