@@ -358,7 +358,7 @@ from moviesvc.logs import logging_config  # noqa: E402 - needs nothing but the t
 
 LOGGING_CONFIG = None
 logging_config(LOG_FORMAT, LOG_LEVEL)
-from moviesvc.process_metrics import ProcessMetrics  # noqa: E402 - before the first metric is made
+from moviesvc.metrics.processes import ProcessMetrics  # noqa: E402 - before the first metric is made
 
 PROCESS_METRICS = ProcessMetrics(Path(METRICS_DIR))
 PROCESS_METRICS.use()

@@ -3,7 +3,8 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from moviesvc import metrics, pages
+from moviesvc import home
+from moviesvc.metrics import view
 from tasks_app.media import store
 from webhooks_app.urls import well_known_patterns
 
@@ -15,8 +16,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # First what is asked for most: patterns are tried in this order.
     path("api/v1/", include("tasks_app.urls")),
     path("api/v1/", include("webhooks_app.urls")),
-    path("", pages.home),
-    path("metrics", metrics.metrics),
+    path("", home.home),
+    path("metrics", view.metrics),
     path("admin/", admin.site.urls),
     path("media/<str:media_id>/<str:token>/<str:name>", store.serve),
     path("", include((well_known_patterns, "well_known"))),

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from moviesvc.process_metrics import ProcessMetrics
+from moviesvc.metrics.processes import ProcessMetrics
 from tests.waiting import wait_until
 
 #: Counts 3 and observes 0.2, says so, and waits to be killed (or forks, and both count on).
 PROGRAM = """
 import os, sys, time
 from pathlib import Path
-from moviesvc.process_metrics import ProcessMetrics
+from moviesvc.metrics.processes import ProcessMetrics
 files = ProcessMetrics(Path(sys.argv[1]))
 files.use()
 from prometheus_client import Counter, Gauge, Histogram

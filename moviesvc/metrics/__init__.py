@@ -1,0 +1,1 @@
+"""How do the figures of many processes become one?"""
