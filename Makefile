@@ -56,7 +56,7 @@ lock: ## write the locks anew from pyproject.toml (needs uv)
 
 clean: ## stop the embedded servers; remove var/, .venv and caches
 	@[ ! -x $(BIN)/python ] || for var in var var/test; do \
-		$(BIN)/python -m moviesvc.embedded stop $$var; done
+		$(BIN)/python -m moviesvc.run.embedded stop $$var; done
 	rm -rf var .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -90,7 +90,7 @@ $(SKIA): $(READY)
 # The wheel that brings Redis exists for some Pythons and processors only. Elsewhere a server on
 # the PATH is needed, unless REDIS_URL names one.
 FINDS_REDIS = [ -n "$$REDIS_URL" ] || \
-	$(BIN)/python -c 'from moviesvc import embedded; embedded.redis_program()' 2>/dev/null
+	$(BIN)/python -c 'from moviesvc.run import embedded; embedded.redis_program()' 2>/dev/null
 $(REDIS): $(READY)
 	@$(FINDS_REDIS) || ! { $(CAN_INSTALL); } || { \
 		echo "There is no Redis here: installing redis-server with apt-get"; \

@@ -11,11 +11,11 @@ def main() -> None:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
 
-        from moviesvc.daemons import EmbeddedError
+        from moviesvc.run.daemons import EmbeddedError
     except ImportError:
         sys.exit("Django is not installed in this Python. Use `make run`, or .venv/bin/python.")
     if sys.argv[1:2] == ["deliver_webhooks"]:  # web and workers do it where they boot
-        from moviesvc import lifeline
+        from moviesvc.run import lifeline
 
         lifeline.watch_if_asked()
     try:

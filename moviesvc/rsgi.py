@@ -22,7 +22,8 @@ from typing import Any
 import structlog
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
-from moviesvc import connections, lifeline, watchdog
+from moviesvc import connections
+from moviesvc.run import lifeline, watchdog
 
 logger = structlog.get_logger(__name__)
 

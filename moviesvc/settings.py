@@ -17,7 +17,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from redis.connection import parse_url as parse_redis_url
 
-from moviesvc import database_url, secret_file
+from moviesvc import database_url
 from moviesvc.library_settings import (  # noqa: F401 - settings, as Django and others look for them
     AUTH_PASSWORD_VALIDATORS,
     REST_FRAMEWORK,
@@ -25,7 +25,8 @@ from moviesvc.library_settings import (  # noqa: F401 - settings, as Django and 
     TEMPLATES,
     UNFOLD,
 )
-from moviesvc.lock_file import make_private
+from moviesvc.run import secret_file
+from moviesvc.run.lock_file import make_private
 
 os.umask(0o077)  # whatever a process of ours makes is for its owner alone, unless it says more
 gc.disable()  # there is no garbage until all is loaded; webhooks_app.apps turns it on
@@ -114,7 +115,7 @@ def _database_url() -> str:
         return url
     if not EMBEDDED:
         return "postgresql://postgres@/movies?host=/nonexistent"
-    from moviesvc import embedded
+    from moviesvc.run import embedded
 
     return embedded.postgres(VAR_DIR)
 
@@ -123,7 +124,7 @@ def _redis_url() -> str:
     """Return ``REDIS_URL`` with the short time-outs that only its query string can carry."""
     url = os.environ.get("REDIS_URL", "")
     if not url and EMBEDDED:
-        from moviesvc import embedded
+        from moviesvc.run import embedded
 
         url = embedded.redis(VAR_DIR)
     url = url or "unix:///nonexistent/redis.sock?db=0"
@@ -158,7 +159,7 @@ if os.environ.get("BROKER_URL"):
 _MIDDLEWARE = [
     "moviesvc.logs.LogContextMiddleware",
     "django_dramatiq.middleware.DbConnectionsMiddleware",
-    "moviesvc.worker.LifelineMiddleware",
+    "moviesvc.run.worker.LifelineMiddleware",
     "tasks_app.middleware.ShutdownMiddleware",
     "webhooks_app.middleware.WebhookMiddleware",
     "tasks_app.middleware.SweepMiddleware",

@@ -5,7 +5,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-from moviesvc import lifeline
+from moviesvc.run import lifeline
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "moviesvc.settings")
 application = get_wsgi_application()

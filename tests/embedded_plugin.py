@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from moviesvc import embedded
+from moviesvc.run import embedded
 from tests import ROOT
 
 VAR = ROOT / "var" / "test"

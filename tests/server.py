@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
 
-from moviesvc import service
+from moviesvc.run import service
 from tasks_app.task_types import TASK_TYPES
 from tests.ports import free_port
 from tests.waiting import wait_until

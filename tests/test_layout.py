@@ -31,7 +31,7 @@ CLIENT = re.compile(
 )
 CLIENT_FILES = {
     "webhooks_app/transport/download.py": "the transport's downloads",
-    "moviesvc/service.py": "asks the own web server whether it is up",
+    "moviesvc/run/service.py": "asks the own web server whether it is up",
     "moviesvc/management/commands/demo.py": "calls the own service",
 }
 #: Who may make a socket: the policy itself, and those that look at this machine's own ports.
@@ -44,11 +44,11 @@ SOCKET_FILES = {
     "webhooks_app/transport/dial.py": "connects the policy's sockets",
     "webhooks_app/transport/wire.py": "speaks over a socket that dial.py connected",
     "webhooks_app/transport/download.py": "the transport's downloads, with the policy's sockets",
-    "moviesvc/service.py": "is the port free?",
+    "moviesvc/run/service.py": "is the port free?",
     "moviesvc/management/commands/demo.py": "which port is free?",
-    "moviesvc/embedded.py": "is that Redis alive? By its Unix socket",
+    "moviesvc/run/embedded.py": "is that Redis alive? By its Unix socket",
     "moviesvc/connections.py": "cuts off clients that do not read; it connects to nobody",
-    "moviesvc/daemons.py": "is that server alive? By its Unix socket",
+    "moviesvc/run/daemons.py": "is that server alive? By its Unix socket",
 }
 TOP_LEVEL = {
     *("moviesvc", "tasks_app", "webhooks_app", "tests", "docs", "examples", "manage.py"),

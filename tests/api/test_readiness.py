@@ -15,7 +15,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from moviesvc import embedded
+from moviesvc.run import embedded
 from tasks_app import redis_gate, tickets
 from tests import factories
 from tests.waiting import wait_until

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from moviesvc import embedded
+from moviesvc.run import embedded
 
 ROOT = Path(__file__).resolve().parents[2]
 SCOPE = "bench"

@@ -26,7 +26,7 @@ def test_tiny_bench_delivers_all_and_writes_its_figures(tmp_path: Path) -> None:
     try:
         run("tests.bench", BENCH_VAR=str(var), QUICK="tiny", ONLY="P1,P4")
     finally:
-        run("moviesvc.embedded", "stop", str(var))
+        run("moviesvc.run.embedded", "stop", str(var))
     rows = json.loads((tmp_path / "bench.json").read_text())
     assert [row["id"] for row in rows] == ["P1", "P1", "P4", "P4"]
     assert all(set(row) >= KEYS and row["rounds"] and row["ours"] > 0 for row in rows)
@@ -39,7 +39,7 @@ def test_a_stock_server_is_measured_too(tmp_path: Path) -> None:
     try:
         run("tests.bench", BENCH_VAR=str(var), BENCH_SERVER="stock", QUICK="tiny", ONLY="P4")
     finally:
-        run("moviesvc.embedded", "stop", str(var))
+        run("moviesvc.run.embedded", "stop", str(var))
     rows = json.loads((tmp_path / "bench.json").read_text())
     assert [row["id"] for row in rows] == ["P4", "P4"]
     assert "PostgreSQL 18" not in rows[0]["machine"]

@@ -34,7 +34,7 @@ def forget_tasks(connection: Any) -> None:
 @contextlib.contextmanager
 def web_server(name: str, application: str) -> Iterator[tuple[Server, str]]:
     """Run the service's web server with another application; yield it and its submit URL."""
-    from moviesvc import service
+    from moviesvc.run import service
 
     port = free_port()
     command = [*service._web_command()[:-1], application]

@@ -179,7 +179,7 @@ def f26(var: Path, count: int) -> Figure:
     figure.seen = {"mutants": len(chosen), "noticed": len(chosen) - len(survivors)}
     for net in survivors:
         figure.expect(False, f"nobody noticed that this was gone: {net}")
-    stop = [sys.executable, "-m", "moviesvc.embedded", "stop", str(tree / "var/test")]
+    stop = [sys.executable, "-m", "moviesvc.run.embedded", "stop", str(tree / "var/test")]
     subprocess.run(stop, cwd=tree, check=False)
     return figure
 

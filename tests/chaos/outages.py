@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from moviesvc import embedded
+from moviesvc.run import embedded
 from tests.chaos import victims
 from tests.chaos.load import Load
 from tests.chaos.report import Figure

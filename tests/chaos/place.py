@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from moviesvc import embedded
+from moviesvc.run import embedded
 from tests.chaos.stage import ROOT, SECRET_KEY, Stage
 
 #: ``CHAOS_VAR`` names another place, for two programmes at a time.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from moviesvc import embedded
+from moviesvc.run import embedded
 from tests.chaos import ledger, place, victims
 from tests.chaos.points import EVENTS
 from tests.chaos.report import Figure

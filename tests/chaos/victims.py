@@ -18,8 +18,8 @@ import psutil
 import psycopg
 import redis
 
-from moviesvc import embedded
-from moviesvc.daemons import socket_directory
+from moviesvc.run import embedded
+from moviesvc.run.daemons import socket_directory
 from tests.chaos import place
 from tests.chaos.history import History, Post
 from tests.chaos.load import Load

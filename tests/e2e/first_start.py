@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from moviesvc import embedded
-from moviesvc.daemons import locked
+from moviesvc.run import embedded
+from moviesvc.run.daemons import locked
 from tests import ROOT
 
 VAR = ROOT / "var" / "test"

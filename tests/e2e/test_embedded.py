@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import redis
 
-from moviesvc import daemons, embedded
+from moviesvc.run import daemons, embedded
 from tests import ROOT
 from tests.waiting import wait_until
 
@@ -72,7 +72,7 @@ def is_listening(path: Path) -> bool:
 def user(var: Path, code: str = "input()") -> subprocess.Popen[str]:
     """Start a process that uses the servers until it is told to end."""
     script = (
-        "import sys; from moviesvc import embedded;"
+        "import sys; from moviesvc.run import embedded;"
         f"embedded.postgres({str(var)!r}); embedded.redis({str(var)!r});"
         f"print('ready', flush=True); {code}"
     )
@@ -139,7 +139,7 @@ def test_half_made_data_directory_does_not_count(var: Path) -> None:
 def test_simultaneous_starters_share_one_server(var: Path) -> None:
     """Proves that starters racing for a fresh directory all get the same server."""
     script = (
-        "from moviesvc import embedded; import psycopg, pathlib;"
+        "from moviesvc.run import embedded; import psycopg, pathlib;"
         f"url = embedded.postgres({str(var)!r}); psycopg.connect(url).close();"
         f"embedded.redis({str(var)!r});"
         f"pid_file = pathlib.Path({str(var)!r}, 'pg/postmaster.pid');"

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from moviesvc import lifeline
+from moviesvc.run import lifeline
 from tests import ROOT
 from tests.waiting import wait_until
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 HOLD = """
 import sys, time, pathlib
-from moviesvc import lifeline
+from moviesvc.run import lifeline
 lock = lifeline.hold(pathlib.Path(sys.argv[1]), {"pid": 1234, "url": "http://there"})
 print("holding", flush=True)
 time.sleep(60)
@@ -27,7 +27,7 @@ time.sleep(60)
 # Says when it was told to end, works on for a second and ends.
 WATCH = """
 import signal, sys, time
-from moviesvc import lifeline
+from moviesvc.run import lifeline
 told = []
 signal.signal(signal.SIGTERM, lambda *_: told.append(1))
 lifeline.watch_if_asked()

@@ -27,7 +27,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from moviesvc import embedded
+from moviesvc.run import embedded
 from tasks_app.task_types import TASK_TYPES
 from tests import browser
 from tests.e2e.conftest import ROOT, Service

@@ -19,7 +19,7 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from moviesvc import embedded
+from moviesvc.run import embedded
 from tests.e2e.conftest import Service
 from tests.receiver import Receiver
 from tests.waiting import wait_until

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from moviesvc import daemons, lifeline
-from moviesvc.lock_file import holders, make_private, open_lock
+from moviesvc.run import daemons, lifeline
+from moviesvc.run.lock_file import holders, make_private, open_lock
 from tests import ROOT
 
 pytestmark = pytest.mark.e2e

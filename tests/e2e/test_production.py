@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from moviesvc import embedded
+from moviesvc.run import embedded
 from tests.e2e.conftest import Service
 from tests.waiting import wait_until
 

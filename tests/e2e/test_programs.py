@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from moviesvc import lifeline, service
+from moviesvc.run import lifeline, service
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from moviesvc import embedded
+from moviesvc.run import embedded
 from tests.e2e import first_start
 from tests.e2e.conftest import ROOT
 from tests.ports import free_port

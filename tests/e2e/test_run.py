@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 
-from moviesvc import embedded
+from moviesvc.run import embedded
 from tests.e2e.conftest import Service
 from tests.waiting import wait_until
 

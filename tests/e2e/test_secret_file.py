@@ -15,7 +15,7 @@ ROUNDS = 40
 # Every process reaches every round at the same moment, by the clock.
 _READ_EVERY_ROUND = f"""
 import pathlib, sys, time
-from moviesvc.secret_file import read_or_create
+from moviesvc.run.secret_file import read_or_create
 place, start = pathlib.Path(sys.argv[1]), float(sys.argv[2])
 for number in range({ROUNDS}):
     while time.time() < start + number * 0.01:

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.e2e
 
 SUPERVISE = """
 import os, pathlib, sys
-from moviesvc import lifeline
-from moviesvc.supervisor import Program, Supervisor
+from moviesvc.run import lifeline
+from moviesvc.run.supervisor import Program, Supervisor
 state = pathlib.Path(sys.argv[1])
 lock = lifeline.hold(state, {"pid": os.getpid()})
 environment = dict(os.environ, MOVIESVC_LIFELINE=str(state), MOVIESVC_ROLE="worker")
@@ -42,7 +42,7 @@ WITH_WORKER = """
 import os, signal, time
 pid = os.fork()
 if pid == 0:
-    from moviesvc import lifeline
+    from moviesvc.run import lifeline
     lifeline.watch_if_asked()
     print('worker', os.getpid())
     time.sleep(60)

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from django.db import connections
 
-from moviesvc import watchdog
-from moviesvc.watchdog import SILENT_SECONDS, Silence
+from moviesvc.run import watchdog
+from moviesvc.run.watchdog import SILENT_SECONDS, Silence
 from tests.e2e.conftest import Service
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.long
 #: What the supervisor runs as, with less patience than in production.
 IMPATIENT = """
 import manage
-from moviesvc import watchdog
+from moviesvc.run import watchdog
 watchdog.SILENT_SECONDS = 6
 manage.main()
 """

@@ -24,7 +24,7 @@ from typing import Any
 
 import psycopg
 
-from moviesvc.daemons import as_owner, clean_environment, run_or_raise
+from moviesvc.run.daemons import as_owner, clean_environment, run_or_raise
 from tests import ROOT
 from tests.foreign.programs import program
 from tests.ports import free_port

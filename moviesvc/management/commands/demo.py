@@ -28,8 +28,8 @@ from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from moviesvc.service import MANAGE, RunFile
-from moviesvc.supervisor import die_with
+from moviesvc.run.service import MANAGE, RunFile
+from moviesvc.run.supervisor import die_with
 from webhooks_app.operators.command import OperatorCommand
 
 PROJECT = "demo"

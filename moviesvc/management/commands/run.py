@@ -21,9 +21,9 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import Error, connections
 from django.db.migrations.executor import MigrationExecutor
 
-from moviesvc import embedded, lifeline, service, watchdog
-from moviesvc.daemons import EmbeddedError
-from moviesvc.supervisor import Supervisor
+from moviesvc.run import embedded, lifeline, service, watchdog
+from moviesvc.run.daemons import EmbeddedError
+from moviesvc.run.supervisor import Supervisor
 from webhooks_app.database import why_unusable
 from webhooks_app.operators.command import OperatorCommand
 from webhooks_app.signing.store import require_readable

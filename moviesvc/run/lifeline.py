@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from moviesvc.lock_file import open_lock, take
+from moviesvc.run.lock_file import open_lock, take
 
 STATE_VARIABLE = "MOVIESVC_LIFELINE"  # the directory of the locks; unset: nothing to watch
 ROLE_VARIABLE = "MOVIESVC_ROLE"

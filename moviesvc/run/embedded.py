@@ -30,7 +30,7 @@ from typing import IO
 
 import psycopg
 
-from moviesvc.daemons import (
+from moviesvc.run.daemons import (
     LOCK_SECONDS,
     EmbeddedError,
     accepts,
@@ -47,7 +47,7 @@ from moviesvc.daemons import (
     unlink,
     works_in,
 )
-from moviesvc.lock_file import in_the_way, open_lock, take
+from moviesvc.run.lock_file import in_the_way, open_lock, take
 
 DATABASE = "movies"
 PORT = 5432  # only part of the socket's name
@@ -298,7 +298,7 @@ def _redis_command(path: Path, command: bytes) -> bytes:
         return connection.recv(4096)
 
 
-if __name__ == "__main__":  # python -m moviesvc.embedded stop [var]; for `make clean`
+if __name__ == "__main__":  # python -m moviesvc.run.embedded stop [var]; for `make clean`
     if sys.argv[1:2] != ["stop"]:
-        sys.exit("usage: python -m moviesvc.embedded stop [var]")
+        sys.exit("usage: python -m moviesvc.run.embedded stop [var]")
     stop(sys.argv[2] if len(sys.argv) > 2 else "var")

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from moviesvc.lock_file import in_the_way, make_private, open_lock, take
+from moviesvc.run.lock_file import in_the_way, make_private, open_lock, take
 
 # 107 bytes is the kernel's limit for a socket's path.
 SOCKET_PATH_LIMIT = 100

@@ -10,6 +10,6 @@ class LifelineMiddleware(dramatiq.Middleware):
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Begin to watch, where a supervisor asked for it."""
-        from moviesvc import lifeline
+        from moviesvc.run import lifeline
 
         lifeline.watch_if_asked()

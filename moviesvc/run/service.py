@@ -16,8 +16,8 @@ from typing import Any
 
 from django.conf import settings
 
-from moviesvc import embedded, lifeline
-from moviesvc.supervisor import Program, Supervisor
+from moviesvc.run import embedded, lifeline
+from moviesvc.run.supervisor import Program, Supervisor
 
 MANAGE = str(settings.BASE_DIR / "manage.py")
 # What a task may take to be put back at a stop; the middleware's own deadlines lie below it.
