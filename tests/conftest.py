@@ -11,8 +11,8 @@ from django.core.cache import cache
 from django.test import Client
 
 from tasks_app import redis_gate
-from tests import factories
-from tests.receiver import Receiver
+from tests.support import factories
+from tests.support.receiver import Receiver
 
 
 @pytest.hookimpl(trylast=True)

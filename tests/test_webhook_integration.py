@@ -20,11 +20,10 @@ from tasks_app import events
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
 from tasks_app.work import run
-from tests import answers
-from tests.factories import PROJECT, make_task
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import (
+from tests.support import answers
+from tests.support.factories import PROJECT, make_task
+from tests.support.receiver import Receiver
+from tests.support.running import (
     SCOPE,
     attempts_of,
     is_all_ended,
@@ -32,6 +31,7 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
+from tests.support.waiting import wait_until
 from webhooks_app.models import WebhookDelivery, WebhookEvent, WebhookMessage
 from webhooks_app.outbox import publish as outbox
 from webhooks_app.signing.store import get_or_create
@@ -166,7 +166,7 @@ class TestWebhookIntegrationWithTasks:
         self.use(settings)
 
     def use(self, settings: Any, **options: Any) -> None:
-        provider = {"provider": "tests.providers.StillProvider", "options": options}
+        provider = {"provider": "tests.support.providers.StillProvider", "options": options}
         settings.GENERATION_PROVIDERS = {"image_generation": provider}
 
     def run_task(self, callback_url: str) -> Task:
@@ -204,7 +204,7 @@ class TestWebhookIntegrationWithTasks:
         payload = json.loads(request.body)
         assert task.status == payload["status"] == "failed"
         assert (payload["error_code"], payload["error"]) == ("render_failed", task.error)
-        assert 'File "tests/providers.py"' in payload["traceback"]
+        assert 'File "tests/support/providers.py"' in payload["traceback"]
         assert b"secret-canary-text" not in request.body
 
     def test_task_success_no_webhook_if_no_url(self) -> None:

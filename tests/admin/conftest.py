@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from tests import browser, factories
+from tests.support import browser, factories
 from webhooks_app.delivery.thread import EngineThread
 
 if TYPE_CHECKING:

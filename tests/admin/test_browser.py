@@ -15,11 +15,11 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from tests import factories
-from tests.answers import Answer
-from tests.browser import log_in
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support import factories
+from tests.support.answers import Answer
+from tests.support.browser import log_in
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookEvent, WebhookMessage
 from webhooks_app.outbox import publish as outbox

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import factories
+from tests.support import factories
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

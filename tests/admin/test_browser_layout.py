@@ -10,8 +10,8 @@ from django.core.cache import cache
 from django.urls import reverse
 from django.utils import timezone
 
-from tests import factories
 from tests.admin.test_browser_tasks import picture, stored
+from tests.support import factories
 from webhooks_app.models import ReplayJob
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from django.utils import timezone
 from PIL import Image
 
 from tasks_app.models import MediaFile, Task
-from tests import factories
+from tests.support import factories
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tasks_app.admin.dashboard import task_charts
-from tests import factories
+from tests.support import factories
 from webhooks_app.admin.bars import Chart
 from webhooks_app.admin.dashboard import RANGES, webhook_charts
 

@@ -11,14 +11,14 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from tests.factories import (
+from tests.support.factories import (
     make_dead_letter,
     make_delivery,
     make_destination,
     make_event,
     make_message,
 )
-from tests.receiver import Receiver
+from tests.support.receiver import Receiver
 from webhooks_app.operators.explain import attempts, curl, explain, planned
 
 pytestmark = pytest.mark.django_db

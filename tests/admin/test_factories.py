@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks_app.models import ApiKey, TaskStatus
-from tests import factories
+from tests.support import factories
 from webhooks_app.models import MessageStatus
 
 pytestmark = pytest.mark.django_db

@@ -14,8 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from tests import factories
-from tests.admin import crowd
+from tests.support import crowd, factories
 from webhooks_app.admin import lists
 from webhooks_app.models import WebhookMessage
 

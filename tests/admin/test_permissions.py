@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tasks_app.models import ApiKey
-from tests import factories
+from tests.support import factories
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookMessage
 
 pytestmark = pytest.mark.django_db

@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from tests import factories
+from tests.support import factories
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookMessage
 from webhooks_app.operators import replay
 

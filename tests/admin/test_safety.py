@@ -25,7 +25,8 @@ from django.urls import reverse
 
 from moviesvc.problems import AdminLoginThrottle
 from tasks_app.models import ApiKey
-from tests import ROOT, factories
+from tests import ROOT
+from tests.support import factories
 from webhooks_app.models import OperatorAction, SigningSecret
 from webhooks_app.operators import replay
 from webhooks_app.signing import store

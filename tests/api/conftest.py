@@ -15,7 +15,7 @@ from tasks_app.task_types import TASK_TYPES
 @pytest.fixture(autouse=True)
 def _painter(settings: Any) -> None:
     """Make the provider of every type one that accepts nearly everything."""
-    path = "tests.api.painter.Painter"
+    path = "tests.support.painter.Painter"
     settings.GENERATION_PROVIDERS = dict.fromkeys(TASK_TYPES, path)
 
 

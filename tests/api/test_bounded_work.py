@@ -12,9 +12,9 @@ from django.test import Client
 
 from moviesvc.problems import AdminLoginThrottle
 from tasks_app.task_types import TASK_TYPES
-from tests.api import worst_inputs
-from tests.api.routes import OWN, World
-from tests.factories import SEED_REQUEST
+from tests.support import worst_inputs
+from tests.support.factories import SEED_REQUEST
+from tests.support.routes import OWN, World
 from webhooks_app.api.problems import MAX_PROBLEMS, MAX_SUGGESTIONS
 
 pytestmark = pytest.mark.django_db

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
-from tests import factories
+from tests.support import factories
 from webhooks_app.models import WebhookEvent
 
 pytestmark = pytest.mark.django_db

@@ -16,7 +16,8 @@ from django.core.management import CommandError, call_command, get_commands, loa
 from django.db import connection
 
 from tasks_app.upkeep import sweep
-from tests import ROOT, factories
+from tests import ROOT
+from tests.support import factories
 from webhooks_app.operators.command import OperatorCommand, progress
 
 OWN = sorted(

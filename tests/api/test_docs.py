@@ -16,7 +16,8 @@ from django.core.management import get_commands
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import ROOT, factories
+from tests import ROOT
+from tests.support import factories
 from webhooks_app.conf import WebhookSettings
 
 DOCS = ROOT / "docs"
@@ -210,8 +211,8 @@ def test_links_lead_somewhere(page: Path) -> None:
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):
         is_ours = not re.match(r"[a-z]+:", target)
-        # Screenshots are made by a program (tests/screenshots.py); before its first run there
-        # are none.
+        # Screenshots are made by a program (tests/support/screenshots.py); before its first run
+        # there are none.
         if not is_ours or ("images/" in target and not (DOCS / "images").exists()):
             continue
         file, _, anchor = target.partition("#")

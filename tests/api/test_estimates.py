@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from tasks_app.models import Task
 from tasks_app.state import estimates, submit
-from tests import factories
+from tests.support import factories
 
 pytestmark = pytest.mark.django_db
 

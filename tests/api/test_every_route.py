@@ -14,8 +14,8 @@ import pytest
 from django.test import Client
 
 from tasks_app.api.openapi import hooks
-from tests.api.routes import ABSENT, METHODS, OTHER, OWN, World, address, client_of, routes
 from tests.api.test_hostile_input import MALFORMED, problem_of
+from tests.support.routes import ABSENT, METHODS, OTHER, OWN, World, address, client_of, routes
 
 pytestmark = pytest.mark.django_db
 

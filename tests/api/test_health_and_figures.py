@@ -13,8 +13,8 @@ from django.test import Client
 from django.utils import timezone
 
 from tasks_app.models import ApiKey
-from tests import factories
-from tests.waiting import wait_until
+from tests.support import factories
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 

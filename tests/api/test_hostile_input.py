@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from tasks_app.models import Task
-from tests.factories import SEED_REQUEST, make_api_key
+from tests.support.factories import SEED_REQUEST, make_api_key
 
 pytestmark = pytest.mark.django_db
 SUBMIT = "/api/v1/tasks/submit"

@@ -11,7 +11,7 @@ from django.db import connection, connections
 from django.test import Client
 
 from tasks_app.models import IdempotencyKey, Task
-from tests.factories import SEED_REQUEST, make_api_key
+from tests.support.factories import SEED_REQUEST, make_api_key
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/tasks/submit"

@@ -1,6 +1,6 @@
 """Does a key see and touch its own project only, on every route and with every method?
 
-The routes come from the URL resolver (`tests.api.routes`).
+The routes come from the URL resolver (`tests.support.routes`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import pytest
 from django.test import Client
 
 from tasks_app.models import ApiKey
-from tests import factories
-from tests.api.routes import ABSENT, OTHER, OWN, World, address, cases, client_of
+from tests.support import factories
+from tests.support.routes import ABSENT, OTHER, OWN, World, address, cases, client_of
 
 pytestmark = pytest.mark.django_db
 

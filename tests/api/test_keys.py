@@ -14,8 +14,8 @@ from django.utils import timezone
 
 from tasks_app.access import authentication
 from tasks_app.models import ApiKey
-from tests import factories
-from tests.waiting import wait_until
+from tests.support import factories
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 PATH = "/api/v1/tasks"

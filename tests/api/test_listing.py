@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from tasks_app.api import queries
 from tasks_app.models import Task
-from tests import factories
+from tests.support import factories
 from webhooks_app.api.pages import BY_TIME, page_query
 
 pytestmark = pytest.mark.django_db

@@ -18,7 +18,7 @@ from tasks_app import (
     redis_gate,
 )
 from tasks_app.state import lifecycle
-from tests import factories
+from tests.support import factories
 
 pytestmark = pytest.mark.django_db
 

@@ -14,8 +14,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tasks_app.api.openapi import hooks
-from tests import factories
-from tests.server import WebServer, no_renders
+from tests.support import factories
+from tests.support.server import WebServer, no_renders
 
 pytestmark = pytest.mark.long
 HERE = Path(__file__).resolve().parent

@@ -11,7 +11,7 @@ from django.test import Client
 from tasks_app import redis_gate
 from tasks_app.access import throttling
 from tasks_app.access.throttling import TAB_PART, Tabs
-from tests import factories
+from tests.support import factories
 
 LIMIT = 1_000  # seventeen come back a second
 

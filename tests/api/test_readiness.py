@@ -17,8 +17,8 @@ from django.utils import timezone
 
 from moviesvc.run import embedded
 from tasks_app import redis_gate, tickets
-from tests import factories
-from tests.waiting import wait_until
+from tests.support import factories
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 

@@ -17,9 +17,9 @@ import pytest
 
 from moviesvc.rsgi import SMALL_BYTES
 from tasks_app.media import store
-from tests import factories
-from tests.server import WebServer, no_renders
-from tests.waiting import wait_until
+from tests.support import factories
+from tests.support.server import WebServer, no_renders
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 

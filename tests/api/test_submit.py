@@ -12,7 +12,7 @@ from django.test import Client
 from tasks_app import redis_gate
 from tasks_app.models import Task
 from tasks_app.task_types import TASK_TYPES
-from tests.factories import SEED_REQUEST, make_api_key
+from tests.support.factories import SEED_REQUEST, make_api_key
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/tasks/submit"

@@ -14,7 +14,7 @@ from tasks_app import redis_gate
 from tasks_app.access import throttling
 from tasks_app.api import stream as views_events
 from tasks_app.models import ApiKey, Task
-from tests import factories
+from tests.support import factories
 
 # Real transactions: the end of a stream closes the connection, as it does in the web server.
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -26,9 +26,10 @@ from tasks_app import (
 from tasks_app.models import ApiKey, Task
 from tasks_app.task_types import TASK_TYPES
 from tasks_app.upkeep import sweep
-from tests import ROOT, factories
-from tests.server import Answer, WebServer, no_renders
-from tests.waiting import wait_until
+from tests import ROOT
+from tests.support import factories
+from tests.support.server import Answer, WebServer, no_renders
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 SUBMIT = "/api/v1/tasks/submit"

@@ -9,8 +9,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from tests import factories
-from tests.factories import PROJECT, make_dead_letter, make_event, make_message, make_task
+from tests.support import factories
+from tests.support.factories import PROJECT, make_dead_letter, make_event, make_message, make_task
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookMessage
 from webhooks_app.operators import replay
 

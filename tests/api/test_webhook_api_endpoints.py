@@ -9,8 +9,8 @@ import pytest
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from tests import factories
-from tests.factories import PROJECT, make_event, make_message
+from tests.support import factories
+from tests.support.factories import PROJECT, make_event, make_message
 from webhooks_app.models import OperatorAction, WebhookMessage
 from webhooks_app.signing import scheme, store
 

@@ -12,8 +12,8 @@ from importlib import import_module
 
 from rich.console import Console
 
-from tests import commit
 from tests.bench import place, report
+from tests.support import commit
 
 #: The module and function of each figure; looked up late, since some import Django's models.
 FIGURES = {

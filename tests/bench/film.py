@@ -35,7 +35,7 @@ def _rendered(name: str, prompt: str, rounds: int) -> Figure:
 def _seconds(work_dir: Path, prompt: str) -> float:
     from tasks_app.providers.base import Job
     from tasks_app.providers.previz.provider import PrevizProvider
-    from tests.tasks.previz_runs import RecordingContext
+    from tests.support.previz_runs import RecordingContext
 
     task_data: dict[str, Any] = {
         "scene_data": {"prompt": prompt},

@@ -81,7 +81,7 @@ def _start_database(var: Path) -> str:
     """Return the embedded server's URL; with ``BENCH_SERVER=stock`` that of Debian's, untuned."""
     if os.environ.get("BENCH_SERVER") != "stock":
         return embedded.postgres(var)
-    from tests.foreign import postgres
+    from tests.support.servers import postgres
 
     server = _servers.enter_context(postgres.running("debian"))
     url = server.make_database(embedded.DATABASE)

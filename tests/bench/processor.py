@@ -18,7 +18,7 @@ def database_seconds(connection: Any) -> float:
     """Return the processor time of all the server's processes so far, the ended ones too."""
     import psutil
 
-    from tests.processes import cpu_seconds
+    from tests.support.processes import cpu_seconds
 
     (pid,) = connection.execute("SELECT pg_backend_pid()").fetchone()
     postmaster = psutil.Process(pid).parent()

@@ -87,7 +87,10 @@ def _delay_of_one(connection: Any) -> float:
 @contextmanager
 def _worker() -> Iterator[None]:
     """Run one worker as the service does, whose tasks take no time to speak of."""
-    still = {"provider": "tests.providers.StillProvider", "options": {"seconds": WORK_SECONDS}}
+    still = {
+        "provider": "tests.support.providers.StillProvider",
+        "options": {"seconds": WORK_SECONDS},
+    }
     environment = os.environ | {
         "GENERATION_PROVIDERS": json.dumps({"image_generation": still}),
         "WEBHOOK_ENGINE": "dedicated",

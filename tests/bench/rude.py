@@ -22,9 +22,9 @@ def p15(scale: place.Scale) -> list[Figure]:
     from django.test import Client
 
     from moviesvc.problems import AdminLoginThrottle
-    from tests.api import worst_inputs
-    from tests.api.routes import OWN, World
-    from tests.factories import make_staff
+    from tests.support import worst_inputs
+    from tests.support.factories import make_staff
+    from tests.support.routes import OWN, World
 
     logging.disable(logging.CRITICAL)  # a line for each would bury the result
     settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, "testserver"]

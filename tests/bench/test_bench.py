@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests import ROOT
-from tests.foreign.programs import program
+from tests.support.servers.programs import program
 
 KEYS = {"id", "what", "ours", "reference", "ratio", "rounds", "unit", "machine", "commit"}
 

@@ -9,7 +9,7 @@ from typing import Any
 from tests.bench import place
 from tests.bench.children import Child, Server, wait_for_port
 from tests.bench.report import Figure, pairs_in_turns
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 TASK_TABLES = "TRUNCATE tasks_app_task, tasks_app_mediafile, tasks_app_idempotencykey CASCADE"
 

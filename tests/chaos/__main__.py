@@ -17,9 +17,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests import commit
 from tests.chaos import kills, mutants, outages, place, points, races, report
 from tests.chaos.report import Figure
+from tests.support import commit
 
 #: Runs of single processes share one pair of servers, those of the whole service another.
 STAGED = ("F2", "F7", "F8", "F9", "F27")

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.receiver import Request
+from tests.support.receiver import Request
 
 Query = Callable[[str, list[Any]], list[tuple[Any, ...]]]
 

@@ -12,7 +12,7 @@ from typing import Any
 from tests.chaos import victims
 from tests.chaos.report import Figure
 from tests.chaos.victims import Scene
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 GRACE_SECONDS = 40.0
 START_SECONDS = 5.0

@@ -22,7 +22,7 @@ from tests.chaos.load import Load
 from tests.chaos.report import Figure
 from tests.chaos.tcpproxy import TcpProxy
 from tests.chaos.victims import Scene
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 _BACK_SECONDS = 30.0
 

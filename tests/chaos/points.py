@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.answers import Answer
 from tests.chaos import ledger
 from tests.chaos.report import Figure
 from tests.chaos.stage import ROOT, Stage, Victim
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support.answers import Answer
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 
 #: Fault points by the process that meets them. `find` reads the sources; a test compares.
 SUBMIT = ("submit.before_commit", "submit.after_commit", "submit.after_enqueue")

@@ -14,8 +14,8 @@ from tests.chaos.points import EVENTS
 from tests.chaos.report import Figure
 from tests.chaos.stage import Stage
 from tests.chaos.tcpproxy import TcpProxy
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 
 DAY = 86_400.0
 

@@ -22,8 +22,8 @@ from typing import Any
 import psycopg
 
 from tests.chaos.history import History, Post
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK_TYPE = "image_generation"
@@ -97,7 +97,7 @@ class Stage:
 
     Args:
         var: a directory for logs, media and work.
-        provider: options of the scripted provider (`tests.providers.StillProvider`).
+        provider: options of the scripted provider (`tests.support.providers.StillProvider`).
         direct_url: the database, past any proxy, for what the harness itself asks.
         env: ``DATABASE_URL``, ``REDIS_URL`` and whatever else the processes are to see.
     """
@@ -105,7 +105,7 @@ class Stage:
     def __init__(self, var: Path, provider: dict[str, Any], *, direct_url: str, **env: str) -> None:
         self.var = var
         self._direct_url = direct_url
-        given = {"provider": "tests.providers.StillProvider", "options": provider}
+        given = {"provider": "tests.support.providers.StillProvider", "options": provider}
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("WEBHOOK")},
             **_ENVIRONMENT,

@@ -19,8 +19,8 @@ from django.db import connection
 from tests.chaos import kills, ledger, mutants, points
 from tests.chaos.points import Case
 from tests.chaos.stage import ROOT, Stage
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long
 

@@ -25,8 +25,8 @@ from tests.chaos.history import History, Post
 from tests.chaos.load import Load
 from tests.chaos.stage import DUE, TASK_TYPE
 from tests.e2e.conftest import Service
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 
 #: Seconds where the product's defaults are tens of seconds, so that a run is bounded.
 _ENVIRONMENT = {
@@ -168,7 +168,7 @@ def running(var: Path, name: str, *, seconds: float = 0.1, **environment: str) -
     """Start the service with a receiver, and end everything whatever happens."""
     place.clear(var)
     var.mkdir(parents=True, exist_ok=True)
-    given = {"provider": "tests.providers.StillProvider", "options": {"seconds": seconds}}
+    given = {"provider": "tests.support.providers.StillProvider", "options": {"seconds": seconds}}
     providers = json.dumps({TASK_TYPE: given})
     options = {**_ENVIRONMENT, "GENERATION_PROVIDERS": providers, **environment}
     service = Service(var / "service", **options)

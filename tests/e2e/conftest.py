@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from tests import ROOT
-from tests.e2e import first_start
-from tests.ports import free_port
-from tests.waiting import wait_until
+from tests.support import first_start
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 #: What the test run itself set; the service under test finds its own.
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "EMBEDDED", "SECRET_KEY", "ENVIRONMENT", "VAR_DIR")
@@ -177,7 +177,7 @@ class Service:
 @pytest.fixture
 def still_service(tmp_path: Path) -> Iterator[Service]:
     """A service whose tasks take a scripted time and make a small picture."""
-    options = {"provider": "tests.providers.StillProvider", "options": {"seconds": 1.5}}
+    options = {"provider": "tests.support.providers.StillProvider", "options": {"seconds": 1.5}}
     types = ("video_generation", "image_generation", "audio_generation")
     service = Service(
         tmp_path / "var",

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import Service
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -65,7 +65,7 @@ def test_attempt_under_way_at_the_kill_is_interrupted_and_sent_again(
     still_service: Service, receiver: Receiver
 ) -> None:
     """A request that was hanging when the worker died is sent again under the same id."""
-    from tests.answers import hang
+    from tests.support.answers import hang
 
     service = still_service
     receiver.answer(hang(), 200)

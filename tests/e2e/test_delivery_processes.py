@@ -14,11 +14,10 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tests import answers, processes
-from tests.answers import Answer
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import (
+from tests.support import answers, processes
+from tests.support.answers import Answer
+from tests.support.receiver import Receiver
+from tests.support.running import (
     SCOPE,
     attempts_of,
     check_signatures,
@@ -27,6 +26,7 @@ from tests.webhooks.running import (
     publish_bulk,
     status_of,
 )
+from tests.support.waiting import wait_until
 from webhooks_app.models import WebhookDelivery, WebhookMessage
 from webhooks_app.signing.store import get_or_create
 
@@ -193,7 +193,7 @@ def claiming() -> int:
 
 def test_the_other_takes_over_from_one_that_was_killed(stack: ExitStack, tmp_path: Path) -> None:
     """kill -9 under a request: when the lease is over the other sends it again, same id."""
-    found = start(stack, tmp_path, DJANGO_SETTINGS_MODULE="tests.short_leases")
+    found = start(stack, tmp_path, DJANGO_SETTINGS_MODULE="tests.support.short_leases")
     hanging = stack.enter_context(Receiver([answers.hang()]))
     event = publish(hanging.url)
     hanging.wait_for(1)

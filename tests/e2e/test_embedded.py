@@ -20,7 +20,7 @@ import redis
 
 from moviesvc.run import daemons, embedded
 from tests import ROOT
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 

@@ -13,7 +13,7 @@ import pytest
 
 from moviesvc.run import lifeline
 from tests import ROOT
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 

@@ -29,11 +29,11 @@ from psycopg.rows import dict_row
 
 from moviesvc.run import embedded
 from tasks_app.task_types import TASK_TYPES
-from tests import browser
 from tests.e2e.conftest import ROOT, Service
-from tests.factories import SEED_REQUEST
-from tests.receiver import Receiver, Request
-from tests.waiting import wait_until
+from tests.support import browser
+from tests.support.factories import SEED_REQUEST
+from tests.support.receiver import Receiver, Request
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -290,7 +290,7 @@ def test_demo_shows_three_verified_webhooks(service: Service) -> None:
 
 def test_demo_starts_what_it_needs_and_leaves_only_its_files(tmp_path: Path) -> None:
     """With nothing running, the demo runs a service, and ends it when the three are there."""
-    still = dict.fromkeys(TASK_TYPES, "tests.providers.StillProvider")
+    still = dict.fromkeys(TASK_TYPES, "tests.support.providers.StillProvider")
     demo = Service(tmp_path / "var", GENERATION_PROVIDERS=json.dumps(still))
     ended = demo.command("demo")
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -21,8 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from moviesvc.run import embedded
 from tests.e2e.conftest import Service
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -33,8 +33,8 @@ PICTURES = 12
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     """Every role in a process of its own, logging as in production."""
-    still = {"provider": "tests.providers.StillProvider"}
-    crash = {"provider": "tests.providers.CanaryProvider"}
+    still = {"provider": "tests.support.providers.StillProvider"}
+    crash = {"provider": "tests.support.providers.CanaryProvider"}
     service = Service(
         tmp_path / "var",
         WEBHOOK_ENGINE="dedicated",

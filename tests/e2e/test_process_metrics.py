@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from moviesvc.metrics.processes import ProcessMetrics
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 #: Counts 3 and observes 0.2, says so, and waits to be killed (or forks, and both count on).
 PROGRAM = """

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import processes
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import SCOPE, publish_bulk
+from tests.support import processes
+from tests.support.receiver import Receiver
+from tests.support.running import SCOPE, publish_bulk
+from tests.support.waiting import wait_until
 from webhooks_app.models import ReplayJob, ReplayState, WebhookDelivery, WebhookMessage
 from webhooks_app.operators import replay
 from webhooks_app.outbox.find import MessageFilters

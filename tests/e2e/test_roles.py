@@ -19,11 +19,11 @@ import psutil
 import pytest
 
 from moviesvc.run import embedded
-from tests.e2e import first_start
 from tests.e2e.conftest import ROOT
-from tests.ports import free_port
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support import first_start
+from tests.support.ports import free_port
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 

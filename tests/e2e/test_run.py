@@ -20,7 +20,7 @@ import pytest
 
 from moviesvc.run import embedded
 from tests.e2e.conftest import Service
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 

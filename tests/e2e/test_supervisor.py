@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests import ROOT
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 

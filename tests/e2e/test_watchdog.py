@@ -17,8 +17,8 @@ from django.db import connections
 from moviesvc.run import watchdog
 from moviesvc.run.watchdog import SILENT_SECONDS, Silence
 from tests.e2e.conftest import Service
-from tests.ports import free_port
-from tests.waiting import wait_until
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long
 

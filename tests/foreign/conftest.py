@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db import connections
 
 from moviesvc import database_url
-from tests.foreign import pgbouncer, postgres
+from tests.support.servers import pgbouncer, postgres
 
 #: What the main path is tried on: the oldest version that is supported, Debian's with its JIT
 #: compiler, and the latter through a pool that keeps no session.

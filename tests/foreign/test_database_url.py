@@ -13,11 +13,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 
 from moviesvc import database_url
-from tests import certificates, processes
-from tests.foreign import postgres
 from tests.foreign.conftest import django_at
-from tests.foreign.postgres import PASSWORD, ROLE, Postgres
-from tests.ports import free_port
+from tests.support import certificates, processes
+from tests.support.ports import free_port
+from tests.support.servers import postgres
+from tests.support.servers.postgres import PASSWORD, ROLE, Postgres
 from webhooks_app import database
 
 #: Each form, and what Django is to make of it.

@@ -21,17 +21,17 @@ from tasks_app.models import MediaFile, Task
 from tasks_app.state import lifecycle
 from tasks_app.stopping import stopping
 from tasks_app.work import run as runner
-from tests import factories
-from tests.answers import Answer, Connection
-from tests.foreign import postgres
 from tests.foreign.conftest import django_at
-from tests.foreign.postgres import Postgres
-from tests.receiver import Receiver
-from tests.server import Answer as Reply
-from tests.server import WebServer, no_renders
-from tests.waiting import wait_until
+from tests.support import factories
+from tests.support.answers import Answer, Connection
+from tests.support.receiver import Receiver
+from tests.support.running import SCOPE, attempts_of, publish, running_engine, status_of
+from tests.support.server import Answer as Reply
+from tests.support.server import WebServer, no_renders
+from tests.support.servers import postgres
+from tests.support.servers.postgres import Postgres
+from tests.support.waiting import wait_until
 from tests.webhooks.conftest import count_logged, receiver  # noqa: F401 - fixtures
-from tests.webhooks.running import SCOPE, attempts_of, publish, running_engine, status_of
 from webhooks_app.signing.store import get_or_create
 
 pytestmark = [
@@ -190,7 +190,7 @@ def worker(settings: Any) -> Iterator[None]:
     settings.SWEEP_INTERVAL_SECONDS = 0.2
     settings.GENERATION_PROVIDERS = {
         "image_generation": {
-            "provider": "tests.providers.StillProvider",
+            "provider": "tests.support.providers.StillProvider",
             "options": {"seconds": 1.0},
         }
     }
@@ -246,7 +246,7 @@ def test_commit_whose_answer_was_lost_keeps_the_files(
     foreign_database: Postgres, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database ends the session right after the commit: what was stored is not discarded."""
-    settings.GENERATION_PROVIDERS = {"image_generation": "tests.providers.StillProvider"}
+    settings.GENERATION_PROVIDERS = {"image_generation": "tests.support.providers.StillProvider"}
     monkeypatch.setattr("tasks_app.state.lifecycle.faultpoint", end_session_after_commit())
     task = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).task
     runner.run_next("image_generation")

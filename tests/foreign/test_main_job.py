@@ -18,10 +18,10 @@ import pytest
 
 from tasks_app.models import Task
 from tasks_app.task_types import TASK_TYPES
-from tests import factories, processes
-from tests.receiver import Receiver
-from tests.server import WebServer, no_renders
-from tests.waiting import wait_until
+from tests.support import factories, processes
+from tests.support.receiver import Receiver
+from tests.support.server import WebServer, no_renders
+from tests.support.waiting import wait_until
 from webhooks_app.models import WebhookDelivery
 from webhooks_app.signing.store import get_or_create
 
@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.usefixtures("foreign_database"),
 ]
 
-_STILL = {"provider": "tests.providers.StillProvider", "options": {"seconds": 0.4}}
+_STILL = {"provider": "tests.support.providers.StillProvider", "options": {"seconds": 0.4}}
 _WORKER = {
     "GENERATION_PROVIDERS": json.dumps(dict.fromkeys(TASK_TYPES, _STILL)),
     "TASK_LEASE_SECONDS": "2",

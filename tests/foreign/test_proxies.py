@@ -19,11 +19,11 @@ from django.contrib.auth.hashers import ScryptPasswordHasher
 
 from moviesvc.problems import AdminLoginThrottle
 from tasks_app.media import store
-from tests import factories
-from tests.foreign.programs import program
-from tests.ports import free_port
-from tests.server import WebServer, no_renders
-from tests.waiting import wait_until
+from tests.support import factories
+from tests.support.ports import free_port
+from tests.support.server import WebServer, no_renders
+from tests.support.servers.programs import program
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"

@@ -21,9 +21,9 @@ import uvloop
 from django.test import override_settings
 from standardwebhooks import Webhook
 
-from tests import certificates
-from tests.foreign.programs import program
-from tests.waiting import wait_until
+from tests.support import certificates
+from tests.support.servers.programs import program
+from tests.support.waiting import wait_until
 from tests.webhooks.test_egress import StubResolver
 from webhooks_app.retry import AttemptResult
 from webhooks_app.signing.scheme import generate_secret, signature_header

@@ -20,11 +20,11 @@ import pytest
 from django.core.management import call_command
 
 from tasks_app.task_types import TASK_TYPES
-from tests import factories, processes
-from tests.foreign import redis as foreign
-from tests.receiver import Receiver
-from tests.server import WebServer
-from tests.waiting import wait_until
+from tests.support import factories, processes
+from tests.support.receiver import Receiver
+from tests.support.server import WebServer
+from tests.support.servers import redis as foreign
+from tests.support.waiting import wait_until
 
 #: For the database to be there: what the tests see of it comes through the API.
 pytestmark = pytest.mark.django_db
@@ -33,7 +33,7 @@ SUBMIT = "/api/v1/tasks/submit"
 THREADS = 3
 #: A fast task, and one that shows how many are worked on at once.
 STILL, SLOW = "image_generation", "audio_generation"
-PROVIDER = "tests.providers.StillProvider"
+PROVIDER = "tests.support.providers.StillProvider"
 
 
 def environment(url: str) -> dict[str, str]:

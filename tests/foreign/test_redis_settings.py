@@ -9,9 +9,9 @@ import time
 import pytest
 
 from tasks_app import redis_gate
-from tests import processes
-from tests.foreign import redis
-from tests.waiting import wait_until
+from tests.support import processes
+from tests.support.servers import redis
+from tests.support.waiting import wait_until
 
 
 def why(url: str) -> redis_gate.Fault:

@@ -29,8 +29,9 @@ from tasks_app.models import MediaFile, Task
 from tasks_app.state import lifecycle
 from tasks_app.upkeep import prune
 from tasks_app.work import run
-from tests.foreign.programs import program
-from tests.ports import free_port
+from tests.support.ports import free_port
+from tests.support.servers.programs import program
+from tests.support.waiting import wait_until
 from tests.tasks.test_storage_mark import (  # noqa: F401 - fixtures, and the same tests on S3
     _fresh_process,
     finished_task,
@@ -40,7 +41,6 @@ from tests.tasks.test_storage_mark import (  # noqa: F401 - fixtures, and the sa
     test_adopting_makes_the_copy_the_owner_and_the_first_a_stranger,
     test_unmarked_files_of_somebody_else_are_left_alone,
 )
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -125,7 +125,7 @@ def fetched(url: str, **headers: str) -> tuple[int, Any, bytes]:
 
 def completed(settings: Any) -> Task:
     """Submit a task and see it through."""
-    settings.GENERATION_PROVIDERS = {"image_generation": "tests.providers.StillProvider"}
+    settings.GENERATION_PROVIDERS = {"image_generation": "tests.support.providers.StillProvider"}
     task = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).task
     run.run_next("image_generation")
     task.refresh_from_db()

@@ -14,11 +14,11 @@ from tasks_app.state import lifecycle
 from tasks_app.upkeep.sweep import sweep
 from tasks_app.work import run
 from tests import ROOT
-from tests.foreign.postgres import Postgres
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support.receiver import Receiver
+from tests.support.running import SCOPE, is_all_ended, publish, running_engine
+from tests.support.servers.postgres import Postgres
+from tests.support.waiting import wait_until
 from tests.webhooks.conftest import count_logged  # noqa: F401 - a fixture
-from tests.webhooks.running import SCOPE, is_all_ended, publish, running_engine
 from webhooks_app.signing.store import get_or_create
 
 #: What stays on a session when its statement has ended.
@@ -74,7 +74,7 @@ def test_a_stranger_in_the_same_pool_finds_nothing_of_ours(
 
     The engine says once that it polls.
     """
-    provider = {"image_generation": "tests.providers.StillProvider"}
+    provider = {"image_generation": "tests.support.providers.StillProvider"}
     settings.GENERATION_PROVIDERS = provider  # type: ignore[attr-defined]
     with Receiver([500, 200], secret=get_or_create(SCOPE)) as receiver, running_engine():
         for number in range(20):

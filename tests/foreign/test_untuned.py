@@ -19,13 +19,13 @@ from django.utils import timezone
 from tasks_app.state import lifecycle
 from tasks_app.upkeep.sweep import sweep
 from tasks_app.work import run
-from tests import processes
-from tests.answers import hang
-from tests.foreign.postgres import Postgres
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support import processes
+from tests.support.answers import hang
+from tests.support.receiver import Receiver
+from tests.support.running import CLAIM_AND_DIE, publish, publish_many, running_engine
+from tests.support.servers.postgres import Postgres
+from tests.support.waiting import wait_until
 from tests.webhooks.conftest import receiver  # noqa: F401 - a fixture
-from tests.webhooks.running import CLAIM_AND_DIE, publish, publish_many, running_engine
 from webhooks_app.functions import Function
 from webhooks_app.models import WebhookMessage
 
@@ -91,7 +91,7 @@ def test_nothing_is_compiled_for_us(
     Submit, publish, claim, a retry, a recovery, a look for older events, and the sweep.
     """
     monkeypatch.setattr("webhooks_app.delivery.engine.DRAIN_SECONDS", 0.1)
-    provider = {"image_generation": "tests.providers.StillProvider"}
+    provider = {"image_generation": "tests.support.providers.StillProvider"}
     settings.GENERATION_PROVIDERS = provider  # type: ignore[attr-defined]
     receiver.answer(500, 200)
     publish_many(receiver.url, 3, prefix="interrupted")

@@ -14,8 +14,8 @@ import pytest
 from django.db import Error, connection, transaction
 from django.db.utils import IntegrityError
 
-from tests.foreign import pgbouncer
-from tests.foreign.postgres import Postgres
+from tests.support.servers import pgbouncer
+from tests.support.servers.postgres import Postgres
 from webhooks_app.database import OUT_OF_REACH, READ_ONLY, WRITE_NOTHING, why_unusable
 
 pytestmark = [

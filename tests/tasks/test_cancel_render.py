@@ -13,7 +13,7 @@ from django.db import connections
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
 from tasks_app.work import run
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def renders() -> list[psutil.Process]:

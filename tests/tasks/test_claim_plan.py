@@ -9,8 +9,8 @@ from django.db import connection
 from django.utils import timezone
 
 from tasks_app.state import lifecycle, statements
-from tests import factories
-from tests.plans import plan_of, unguided
+from tests.support import factories
+from tests.support.plans import plan_of, unguided
 
 # Truncated between tests: what a rolled-back one leaves on the disk would count in the statistics.
 pytestmark = pytest.mark.django_db(transaction=True)

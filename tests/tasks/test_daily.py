@@ -18,7 +18,7 @@ from tasks_app.media import mark
 from tasks_app.models import MediaFile, Task
 from tasks_app.upkeep import daily, sweep
 from tasks_app.upkeep.orphans import remove_orphans
-from tests import factories
+from tests.support import factories
 from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookMessage
 
 pytestmark = pytest.mark.django_db

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_media_link_serves_ranges_and_guards_its_token(settings: Any) -> None:
     """The whole file, a range, an impossible range and a wrong token, each as HTTP has it."""
-    settings.GENERATION_PROVIDERS = {"image_generation": "tests.providers.StillProvider"}
+    settings.GENERATION_PROVIDERS = {"image_generation": "tests.support.providers.StillProvider"}
     lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"}))
     run.run_next("image_generation")
     file = MediaFile.objects.get()
@@ -34,7 +34,7 @@ def test_media_link_serves_ranges_and_guards_its_token(settings: Any) -> None:
 @pytest.fixture
 def link(settings: Any) -> str:
     """The path of a stored picture."""
-    settings.GENERATION_PROVIDERS = {"image_generation": "tests.providers.StillProvider"}
+    settings.GENERATION_PROVIDERS = {"image_generation": "tests.support.providers.StillProvider"}
     lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"}))
     run.run_next("image_generation")
     return store.media_url(MediaFile.objects.get()).removeprefix(settings.PUBLIC_URL)

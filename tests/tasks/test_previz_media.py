@@ -7,7 +7,7 @@ from PIL import Image
 from tasks_app.providers.previz.drawing import overlay
 from tasks_app.providers.previz.provider import PrevizProvider
 from tasks_app.providers.previz.script.breakdown import break_down
-from tests.tasks.previz_runs import RecordingContext, job, video
+from tests.support.previz_runs import RecordingContext, job, video
 
 
 def generate(work_dir, task_type, task_data):

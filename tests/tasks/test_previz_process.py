@@ -16,8 +16,8 @@ from tasks_app import failures
 from tasks_app.providers.base import Cancelled, ProviderError
 from tasks_app.providers.previz.process import PROJECT_ROOT, RenderProcess
 from tasks_app.providers.previz.provider import PrevizProvider
-from tests.tasks.previz_runs import RecordingContext, job, video
-from tests.waiting import wait_until
+from tests.support.previz_runs import RecordingContext, job, video
+from tests.support.waiting import wait_until
 
 LONG = video(15, "640x360")
 

@@ -13,8 +13,8 @@ from PIL import Image
 from tasks_app.media import probe
 from tasks_app.providers.base import Cancelled, ProviderError
 from tasks_app.providers.previz.sound import soundfile
-from tests.tasks.previz_runs import RecordingContext
-from tests.waiting import wait_until
+from tests.support.previz_runs import RecordingContext
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from django.db import connection
 
 from tasks_app.state import lifecycle
 from tasks_app.work import run
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import running_engine
+from tests.support.receiver import Receiver
+from tests.support.running import running_engine
+from tests.support.waiting import wait_until
 from webhooks_app.models import WebhookEvent, WebhookMessage
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,7 +29,7 @@ def _slow_work(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work of 1.2 s that stores progress 20 times a second and tells of it every 0.3 s."""
     monkeypatch.setattr(run, "PROGRESS_SECONDS", 0.05)
     settings.WEBHOOKS = {**settings.WEBHOOKS, "PROGRESS_INTERVAL": 0.3}
-    options = {"provider": "tests.providers.StillProvider", "options": {"seconds": 1.2}}
+    options = {"provider": "tests.support.providers.StillProvider", "options": {"seconds": 1.2}}
     settings.GENERATION_PROVIDERS = {"image_generation": options}
 
 

@@ -22,9 +22,9 @@ from tasks_app.providers.remote.replicate import ReplicateProvider
 from tasks_app.state import lifecycle
 from tasks_app.stopping import stopping
 from tasks_app.work import run
-from tests.tasks.fake_provider import FakeProvider, Reply, png
-from tests.tasks.previz_runs import RecordingContext
-from tests.waiting import wait_until
+from tests.support.fake_provider import FakeProvider, Reply, png
+from tests.support.previz_runs import RecordingContext
+from tests.support.waiting import wait_until
 
 KEY = "canary-key-0123456789"
 MODEL = "acme/painter"
@@ -280,7 +280,7 @@ import django
 django.setup()
 from tasks_app.providers.base import Job
 from tasks_app.providers.remote.replicate import ReplicateProvider
-from tests.tasks.previz_runs import RecordingContext
+from tests.support.previz_runs import RecordingContext
 class Context(RecordingContext):
     def save_remote(self, state):
         Path(sys.argv[2]).write_text(json.dumps(state))

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from tasks_app.models import IdempotencyKey, MediaFile, Task
 from tasks_app.upkeep import prune
-from tests import factories
+from tests.support import factories
 
 pytestmark = pytest.mark.django_db
 

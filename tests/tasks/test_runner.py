@@ -17,9 +17,9 @@ from tasks_app.state import lifecycle
 from tasks_app.stopping import stopping
 from tasks_app.task_types import TASK_TYPES
 from tasks_app.work import run
-from tests import factories
-from tests.providers import StillProvider
-from tests.waiting import wait_until
+from tests.support import factories
+from tests.support.providers import StillProvider
+from tests.support.waiting import wait_until
 from webhooks_app.models import WebhookEvent
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,7 +35,10 @@ def _not_stopping() -> Iterator[None]:
 def use(settings: Any, **options: Any) -> None:
     """Configure the scripted provider."""
     settings.GENERATION_PROVIDERS = {
-        "image_generation": {"provider": "tests.providers.StillProvider", "options": options}
+        "image_generation": {
+            "provider": "tests.support.providers.StillProvider",
+            "options": options,
+        }
     }
 
 
@@ -104,7 +107,7 @@ def test_retryable_failure_is_tried_three_times(settings: Any) -> None:
     task.refresh_from_db()
     assert (task.status, task.attempts, task.error_code) == ("failed", 3, "render_failed")
     assert "secret-canary-text" not in task.error + task.traceback
-    assert 'File "tests/providers.py"' in task.traceback
+    assert 'File "tests/support/providers.py"' in task.traceback
     assert WebhookEvent.objects.count() == 1
 
 
@@ -283,7 +286,7 @@ def test_a_ticket_waits_a_moment_for_a_seat(settings: Any) -> None:
 
 @pytest.mark.parametrize(
     "provider",
-    ["tests.providers.StillProvider", "tasks_app.providers.previz.provider.PrevizProvider"],
+    ["tests.support.providers.StillProvider", "tasks_app.providers.previz.provider.PrevizProvider"],
 )
 def test_no_slot_is_a_no_op(settings: Any, provider: str) -> None:
     """With every render seat taken a ticket does nothing and the task stays queued."""

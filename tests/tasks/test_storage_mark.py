@@ -27,7 +27,7 @@ from tasks_app.models import MediaFile, Task
 from tasks_app.upkeep import daily, sweep
 from tasks_app.upkeep.orphans import remove_orphans
 from tasks_app.work import run as runner
-from tests import factories
+from tests.support import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

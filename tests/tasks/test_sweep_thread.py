@@ -17,8 +17,8 @@ from tasks_app.models import Task
 from tasks_app.state import lifecycle
 from tasks_app.stopping import stopping
 from tasks_app.upkeep import sweep
-from tests import factories
-from tests.waiting import wait_until
+from tests.support import factories
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.receiver import Receiver
-from tests.webhooks.running import SCOPE, running_engine
+from tests.support.receiver import Receiver
+from tests.support.running import SCOPE, running_engine
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.signing.store import get_or_create
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography.fernet import Fernet
 
-from tests import processes
+from tests.support import processes
 from webhooks_app.signing.store import get_or_create
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -6,9 +6,9 @@ import pytest
 import uvloop
 from django.test import override_settings
 
-from tests import certificates
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support import certificates
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 from tests.webhooks.test_egress import StubResolver
 from webhooks_app.transport.certificate_names import is_for
 from webhooks_app.transport.client import Transport

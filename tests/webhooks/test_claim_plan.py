@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 from django.db import connection
 
-from tests.plans import plan_of, unguided
-from tests.waiting import wait_until
-from tests.webhooks.running import publish, publish_bulk
+from tests.support.plans import plan_of, unguided
+from tests.support.running import publish, publish_bulk
+from tests.support.waiting import wait_until
 from webhooks_app.database import connect
 from webhooks_app.functions import Function
 from webhooks_app.outbox import claim, recover

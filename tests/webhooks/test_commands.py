@@ -15,8 +15,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from tests import factories
-from tests.factories import make_event, make_message
+from tests.support import factories
+from tests.support.factories import make_event, make_message
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookMessage
 from webhooks_app.operators import replay
 from webhooks_app.signing import store

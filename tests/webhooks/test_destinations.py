@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from tests.factories import make_destination, make_endpoint, make_message
+from tests.support.factories import make_destination, make_endpoint, make_message
 from webhooks_app.models import OperatorAction, WebhookDestination, WebhookMessage
 from webhooks_app.operators import destinations
 

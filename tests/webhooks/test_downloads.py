@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from django.test import override_settings
 
-from tests import answers
-from tests.answers import Answer
-from tests.receiver import Receiver
+from tests.support import answers
+from tests.support.answers import Answer
+from tests.support.receiver import Receiver
 from webhooks_app.transport.client import fetch_sync
 
 

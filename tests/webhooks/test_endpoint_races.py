@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from tests.factories import PROJECT, make_endpoint, make_event, make_message
-from tests.waiting import wait_until
+from tests.support.factories import PROJECT, make_endpoint, make_event, make_message
+from tests.support.waiting import wait_until
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
 from webhooks_app.operators import endpoints
 from webhooks_app.outbox import publish

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from tests.factories import PROJECT, make_destination, make_endpoint, make_message
+from tests.support.factories import PROJECT, make_destination, make_endpoint, make_message
 from webhooks_app.egress.policy import EgressDenied
 from webhooks_app.models import OperatorAction, WebhookEndpoint, WebhookEvent, WebhookMessage
 from webhooks_app.operators import destinations, endpoints

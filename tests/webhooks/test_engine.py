@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from tests import factories
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import SCOPE, attempts_of, publish, status_of
+from tests.support import factories
+from tests.support.receiver import Receiver
+from tests.support.running import SCOPE, attempts_of, publish, status_of
+from tests.support.waiting import wait_until
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookEvent, WebhookMessage
 from webhooks_app.outbox import publish as outbox
@@ -170,7 +170,7 @@ def test_newer_terminal_event_supersedes_older(engine: EngineThread, receiver: R
 
 def test_stopping_hands_back_what_is_in_flight(receiver: Receiver, monkeypatch: Any) -> None:
     """An engine told to stop hands a hanging request back at once, without a retry used."""
-    from tests.answers import hang
+    from tests.support.answers import hang
 
     monkeypatch.setattr("webhooks_app.delivery.engine.DRAIN_SECONDS", 0.1)
     receiver.answer(hang())

@@ -14,11 +14,10 @@ import pytest
 from django.db import DatabaseError, connection, connections, transaction
 from django.utils import timezone
 
-from tests import factories
-from tests.answers import Answer
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import (
+from tests.support import factories
+from tests.support.answers import Answer
+from tests.support.receiver import Receiver
+from tests.support.running import (
     SCOPE,
     attempts_of,
     publish,
@@ -26,6 +25,7 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
+from tests.support.waiting import wait_until
 from webhooks_app import database
 from webhooks_app.delivery.attempt_log import attempt_row
 from webhooks_app.delivery.engine import Engine
@@ -122,7 +122,7 @@ def test_replays_of_both_events_of_a_task_both_arrive(
 
 def test_interruption_keeps_what_is_known_of_the_last_failure(receiver: Receiver) -> None:
     """A hand-back at shutdown does not wipe the last status and error that operators see."""
-    from tests.answers import hang
+    from tests.support.answers import hang
 
     receiver.answer(503, hang())
     event = publish(receiver.url, policy=[0.05, 30])

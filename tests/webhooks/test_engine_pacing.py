@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from tests import answers
-from tests.answers import Answer
-from tests.receiver import Receiver, Request
-from tests.waiting import wait_until
-from tests.webhooks.running import (
+from tests.support import answers
+from tests.support.answers import Answer
+from tests.support.receiver import Receiver, Request
+from tests.support.running import (
     attempts_of,
     is_all_ended,
     publish,
@@ -26,6 +25,7 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
+from tests.support.waiting import wait_until
 from webhooks_app.delivery.paces import DestinationPaces
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookMessage

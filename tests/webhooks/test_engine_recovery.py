@@ -7,9 +7,8 @@ from collections.abc import Callable
 import pytest
 from django.db import connection
 
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import (
+from tests.support.receiver import Receiver
+from tests.support.running import (
     CLAIM_AND_DIE,
     SCOPE,
     attempts_of,
@@ -17,6 +16,7 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
+from tests.support.waiting import wait_until
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookEvent
 from webhooks_app.operators.replay import replay_one

@@ -17,10 +17,10 @@ import pytest
 import uvloop
 
 from tasks_app.providers.remote.client import Line
-from tests.answers import Answer
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import publish, running_engine, status_of
+from tests.support.answers import Answer
+from tests.support.receiver import Receiver
+from tests.support.running import publish, running_engine, status_of
+from tests.support.waiting import wait_until
 from webhooks_app.egress import policy
 from webhooks_app.transport.client import fetch_sync
 

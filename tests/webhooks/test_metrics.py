@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import values
 
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 from webhooks_app import metrics
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookEvent

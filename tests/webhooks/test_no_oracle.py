@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests import answers, factories
-from tests.answers import Answer
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import SCOPE, publish, running_engine, status_of
+from tests.support import answers, factories
+from tests.support.answers import Answer
+from tests.support.receiver import Receiver
+from tests.support.running import SCOPE, publish, running_engine, status_of
+from tests.support.waiting import wait_until
 from tests.webhooks.test_egress import StubResolver
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -14,10 +14,10 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import factories
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import attempts_of, publish, status_of
+from tests.support import factories
+from tests.support.receiver import Receiver
+from tests.support.running import attempts_of, publish, status_of
+from tests.support.waiting import wait_until
 from webhooks_app.checks import check_settings
 from webhooks_app.conf import load
 from webhooks_app.delivery.attempt_log import attempt_row

@@ -20,11 +20,10 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Count, F
 from django.utils import timezone
 
-from tests import factories
-from tests.answers import Answer
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import (
+from tests.support import factories
+from tests.support.answers import Answer
+from tests.support.receiver import Receiver
+from tests.support.running import (
     CLAIM_AND_DIE,
     attempts_of,
     is_all_ended,
@@ -33,6 +32,7 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
+from tests.support.waiting import wait_until
 from webhooks_app.database import connect
 from webhooks_app.delivery.attempt_log import interrupted_row
 from webhooks_app.delivery.thread import EngineThread

@@ -21,7 +21,7 @@ def test_program_logs_each_request_before_it_answers(tmp_path):
         "webhook-timestamp": str(now),
         "webhook-signature": signature_header([secret], "msg_1", now, body),
     }
-    command = [sys.executable, "-m", "tests.receiver", "--log", str(log)]
+    command = [sys.executable, "-m", "tests.support.receiver", "--log", str(log)]
     command += ["--answers", "500,200", "--secret", secret]
 
     async def send(port):

@@ -17,11 +17,10 @@ from django.db import connection
 from django.utils import timezone
 from standardwebhooks import Webhook
 
-from tests import answers, factories
-from tests.answers import Answer
-from tests.receiver import Receiver, is_signed_by
-from tests.waiting import wait_until
-from tests.webhooks.running import (
+from tests.support import answers, factories
+from tests.support.answers import Answer
+from tests.support.receiver import Receiver, is_signed_by
+from tests.support.running import (
     SCOPE,
     attempts_of,
     publish,
@@ -29,6 +28,7 @@ from tests.webhooks.running import (
     running_engine,
     status_of,
 )
+from tests.support.waiting import wait_until
 from tests.webhooks.test_egress import StubResolver
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDestination, WebhookMessage

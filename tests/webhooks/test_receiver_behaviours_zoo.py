@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from tests import answers, certificates, processes, sender
-from tests.answers import Answer
-from tests.receiver import Receiver
-from tests.waiting import wait_until
-from tests.webhooks.running import attempts_of, publish, running_engine
+from tests.support import answers, certificates, processes, sender
+from tests.support.answers import Answer
+from tests.support.receiver import Receiver
+from tests.support.running import attempts_of, publish, running_engine
+from tests.support.waiting import wait_until
 from tests.webhooks.test_egress import StubResolver
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookEvent, WebhookMessage
 from webhooks_app.transport.wire import tls_context

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from tests.factories import (
+from tests.support.factories import (
     PROJECT,
     URL,
     make_dead_letter,

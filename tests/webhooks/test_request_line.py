@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from django.test import override_settings
 
-from tests.receiver import Receiver
+from tests.support.receiver import Receiver
 from tests.webhooks.test_egress import StubResolver
 from webhooks_app.egress.policy import target_of
 from webhooks_app.transport.client import Transport

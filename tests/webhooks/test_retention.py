@@ -9,8 +9,8 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from tests.factories import make_delivery, make_event, make_message, make_replay
-from tests.waiting import wait_until
+from tests.support.factories import make_delivery, make_event, make_message, make_replay
+from tests.support.waiting import wait_until
 from webhooks_app.models import (
     ReplayJob,
     SigningSecret,

@@ -12,10 +12,10 @@ from django.test import Client
 from django.utils import timezone
 from standardwebhooks import Webhook
 
-from tests import factories
-from tests.receiver import Receiver, Request, is_signed_by
-from tests.waiting import wait_until
-from tests.webhooks.running import publish, running_engine, status_of
+from tests.support import factories
+from tests.support.receiver import Receiver, Request, is_signed_by
+from tests.support.running import publish, running_engine, status_of
+from tests.support.waiting import wait_until
 from webhooks_app.models import SigningSecret
 from webhooks_app.signing.scheme import generate_private_key, public_key
 

@@ -9,9 +9,9 @@ import pytest
 import uvloop
 from django.test import override_settings
 
-from tests import answers, certificates
-from tests.answers import Answer
-from tests.receiver import Receiver
+from tests.support import answers, certificates
+from tests.support.answers import Answer
+from tests.support.receiver import Receiver
 from tests.webhooks.test_egress import StubResolver
 from webhooks_app.signing.scheme import generate_secret, signature_header
 from webhooks_app.transport import wire

@@ -22,8 +22,8 @@ from django.conf import settings
 
 from moviesvc.run import service
 from tasks_app.task_types import TASK_TYPES
-from tests.ports import free_port
-from tests.waiting import wait_until
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -131,5 +131,7 @@ def _database_url() -> str:
 def no_renders() -> dict[str, str]:
     """Return the environment of a server whose tasks nobody is asked to judge or to render."""
     return {
-        "GENERATION_PROVIDERS": json.dumps(dict.fromkeys(TASK_TYPES, "tests.api.painter.Painter"))
+        "GENERATION_PROVIDERS": json.dumps(
+            dict.fromkeys(TASK_TYPES, "tests.support.painter.Painter")
+        )
     }

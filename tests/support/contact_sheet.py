@@ -1,4 +1,4 @@
-"""What does previz draw? `python -m tests.contact_sheet` draws the picture of docs/previz.md."""
+"""What does previz draw? `python -m tests.support.contact_sheet` makes docs/previz.md's picture."""
 
 from __future__ import annotations
 

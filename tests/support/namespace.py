@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import ROOT
-from tests.nameserver import ABSENT, BROKEN, SILENT, Nameserver
+from tests.support.nameserver import ABSENT, BROKEN, SILENT, Nameserver
 
 PORTS = (80, 443, 8080, 8443, 65535)
 ANSWER = b"HTTP/1.1 %b\r\nContent-Length: 2\r\n%b\r\nok"

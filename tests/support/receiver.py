@@ -2,15 +2,15 @@
 
 Raw bytes over real sockets, in a thread with its own event loop, so that no test needs a mock.
 A script is a list of answers; each request takes the next one and the last one repeats. A number
-stands for a plain answer with that status, and tests.answers has the stranger ones:
+stands for a plain answer with that status, and tests.support.answers has the stranger ones:
 
     with Receiver([500, 500, 200], secret=secret) as receiver:
         ...  # let something POST to receiver.url
         receiver.wait_for(3)
         assert all(request.is_verified for request in receiver.requests)
 
-As a program (``python -m tests.receiver --port 0 --log requests.jsonl --answers 500,200``) it
-appends each request to a file, with fsync, before it answers: the evidence survives any crash.
+As a program (``python -m tests.support.receiver --port 0 --log requests.jsonl --answers 500,200``)
+it appends each request to a file, with fsync, before it answers: the evidence survives any crash.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.answers import Answer, Connection
+from tests.support.answers import Answer, Connection
 
 
 @dataclass
@@ -74,8 +74,8 @@ class Receiver:
         answers: the script; numbers stand for plain answers with that status.
         secret: verifies each request's signature with the ``standardwebhooks`` package.
         port: 0 takes a free one; the attribute ``port`` is the real one.
-        tls: the server side of TLS (see tests.certificates), or "hang" or "reset" in place of a
-            handshake.
+        tls: the server side of TLS (see tests.support.certificates), or "hang" or "reset" in
+            place of a handshake.
         idle_seconds: close a used connection that was idle so long, as front ends do.
         drops_reused: "fin" or "rst": a second request on a connection finds it closed.
         on_request: called in the receiver's thread before the answer goes out.

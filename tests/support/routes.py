@@ -15,7 +15,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from tasks_app.models import Task
-from tests import factories
+from tests.support import factories
 from webhooks_app.models import (
     ReplayJob,
     SigningSecret,

@@ -1,4 +1,4 @@
-"""How does the admin look? `python -m tests.screenshots` takes the pictures of the docs.
+"""How does the admin look? `python -m tests.support.screenshots` takes the pictures of the docs.
 
 It fills a database of its own (in `var/screenshots`) with a believable day, starts a web server
 on it, and photographs the pages in the system's Chromium. A running service is not touched.
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from tests import ROOT, browser
+from tests import ROOT
+from tests.support import browser
 
 VAR = ROOT / "var" / "screenshots"
 SIZE = {"width": 1440, "height": 900}
@@ -48,7 +49,7 @@ def _prepare() -> None:
     django.setup()
     from django.core.management import call_command
 
-    from tests import believable, factories
+    from tests.support import believable, factories
 
     call_command("migrate", verbosity=0)
     call_command("flush", verbosity=0, interactive=False)
@@ -61,7 +62,7 @@ def _media() -> None:
     """Make one real task of each type with the built-in renderer."""
     from tasks_app.state.lifecycle import Submit, submit
     from tasks_app.work import run
-    from tests import believable, factories
+    from tests.support import believable, factories
     from webhooks_app.models import WebhookMessage
 
     inputs = {
@@ -95,7 +96,7 @@ def _deliver(message: WebhookMessage) -> None:
     """Make it look as if the receiver had taken it."""
     from django.utils import timezone
 
-    from tests import factories
+    from tests.support import factories
 
     factories.make_delivery(message)
     now = timezone.now()

@@ -26,7 +26,7 @@ from moviesvc.problems import MAX_ADDRESS, MAX_HEADERS
 from tasks_app.api.json_format import MAX_SIGNS
 from tasks_app.api.openapi import hooks
 from tasks_app.task_types import TASK_TYPES
-from tests.factories import SEED_REQUEST
+from tests.support.factories import SEED_REQUEST
 
 SUBMIT = "/api/v1/tasks/submit"
 WHOLE_BODY = 1_040_000  # bytes, a little below the limit

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from tasks_app.api.task_requests import check_task_data
 from tasks_app.models import Task
-from tests import factories
+from tests.support import factories
 from webhooks_app.models import (
     WebhookDelivery,
     WebhookDestination,

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import psycopg
 
-from tests.foreign.postgres import PASSWORD, ROLE, Postgres
-from tests.foreign.programs import program
-from tests.ports import free_port
-from tests.waiting import wait_until
+from tests.support.ports import free_port
+from tests.support.servers.postgres import PASSWORD, ROLE, Postgres
+from tests.support.servers.programs import program
+from tests.support.waiting import wait_until
 
 _SETTINGS = """
 [databases]

@@ -1,7 +1,7 @@
 """How much memory does a process take that sends to strange receivers over and over?
 
-``python -m tests.sender ROUNDS URL...`` sends one request to every URL at once, ROUNDS times, and
-prints the kilobytes that its memory grew by, at its highest.
+``python -m tests.support.sender ROUNDS URL...`` sends one request to every URL at once, ROUNDS
+times, and prints the kilobytes that its memory grew by, at its highest.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ from typing import Any
 
 import redis
 
-from tests import certificates
-from tests.foreign.programs import program
-from tests.ports import free_port
-from tests.waiting import wait_until
+from tests.support import certificates
+from tests.support.ports import free_port
+from tests.support.servers.programs import program
+from tests.support.waiting import wait_until
 
 USER = "movies"
 #: Every character that a URL must escape.
@@ -62,7 +62,7 @@ class Server:
 
         Args:
             options: as on the command line of `redis-server`.
-            kind: of its certificate (see `tests.certificates`).
+            kind: of its certificate (see `tests.support.certificates`).
             allowed: what the service's user may do, as rules of an access list.
         """
         self.data.mkdir(exist_ok=True)

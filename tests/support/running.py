@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connection
 from standardwebhooks import Webhook
 
-from tests.receiver import Receiver, is_signed_by
+from tests.support.receiver import Receiver, is_signed_by
 from webhooks_app.delivery.engine import Engine
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage

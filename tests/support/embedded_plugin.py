@@ -1,6 +1,6 @@
 """Which PostgreSQL and Redis do the tests use? Their own, whatever the environment says.
 
-Loaded by `-p tests.embedded_plugin`, so before pytest-django reads the settings, in the
+Loaded by `-p tests.support.embedded_plugin`, so before pytest-django reads the settings, in the
 controller and in each of its processes. Each process has a database (pytest-django names it),
 a Redis database and a state directory (metrics are files in there) of its own. The last
 process out stops the servers.

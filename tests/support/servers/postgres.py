@@ -26,9 +26,9 @@ import psycopg
 
 from moviesvc.run.daemons import as_owner, clean_environment, run_or_raise
 from tests import ROOT
-from tests.foreign.programs import program
-from tests.ports import free_port
-from tests.waiting import wait_until
+from tests.support.ports import free_port
+from tests.support.servers.programs import program
+from tests.support.waiting import wait_until
 
 ROLE = "movies"
 #: Every character that a URL must escape, and some that a key=value string must.

@@ -1,0 +1,1 @@
+"""Which servers that nobody here wrote do tests run against?"""
