@@ -32,15 +32,15 @@ class Mutant:
     tests: tuple[str, ...]
 
 
-LIFECYCLE = ("tests/tasks/test_lifecycle.py",)
-ENGINE = ("tests/webhooks/test_engine.py",)
+LIFECYCLE = ("tests/tasks/state/test_lifecycle.py",)
+ENGINE = ("tests/webhooks/delivery/test_engine.py",)
 MUTANTS = (
     Mutant(
         "sweep of expired task leases",
         "tasks_app/state/lifecycle.py",
         "    for task in rows.requeue_expired(settings.TASK_LOST_LIMIT):",
         "    for task in []:",
-        ("tests/tasks/test_sweep_thread.py", *LIFECYCLE),
+        ("tests/tasks/upkeep/test_sweep_thread.py", *LIFECYCLE),
     ),
     Mutant(
         "tickets sent by the sweep",
@@ -71,7 +71,7 @@ MUTANTS = (
         '        "lease_expires_at = now() + make_interval(secs => %s)",\n'
         "        [settings.TASK_LEASE_SECONDS],\n    )",
         "    return True",
-        ("tests/tasks/test_runner.py",),
+        ("tests/tasks/work/test_runner.py",),
     ),
     Mutant(
         "outbox: the message an end owes",
@@ -106,35 +106,35 @@ MUTANTS = (
         "webhooks_app/outbox/claim.py",
         "    lease_expires_at = now() + make_interval(secs => _lease_seconds)",
         "    lease_expires_at = now() - make_interval(secs => _lease_seconds)",
-        (*ENGINE, "tests/webhooks/test_races.py"),
+        (*ENGINE, "tests/webhooks/outbox/test_races.py"),
     ),
     Mutant(
         "SKIP LOCKED of the message claim",
         "webhooks_app/outbox/claim.py",
         "LIMIT open_destination.seats FOR UPDATE SKIP LOCKED",
         "LIMIT open_destination.seats",
-        ("tests/webhooks/test_races.py",),
+        ("tests/webhooks/outbox/test_races.py",),
     ),
     Mutant(
         "fencing of a recorded outcome",
         "webhooks_app/outbox/claim.py",
         "WHERE message.id = result.message_id AND message.lease_token = result.token\n",
         "WHERE message.id = result.message_id\n",
-        (*ENGINE, "tests/webhooks/test_races.py"),
+        (*ENGINE, "tests/webhooks/outbox/test_races.py"),
     ),
     Mutant(
         "guard of the address that is dialled",
         "webhooks_app/egress/policy.py",
         "    if not allowed(sockaddr[0]):",
         "    if False:",
-        ("tests/webhooks/test_egress.py",),
+        ("tests/webhooks/egress/test_egress.py",),
     ),
     Mutant(
         "guard of mixed DNS answers",
         "webhooks_app/egress/policy.py",
         'if not all(resolved_allowed(answer["host"], self._allowed) for answer in answers):',
         "if False:",
-        ("tests/webhooks/test_egress.py",),
+        ("tests/webhooks/egress/test_egress.py",),
     ),
     Mutant(
         "check of the callback URL at submit",
@@ -148,7 +148,7 @@ MUTANTS = (
         "webhooks_app/signing/scheme.py",
         "    content = _signed_content(message_id, timestamp, body)\n    signatures",
         '    content = _signed_content(message_id, timestamp, b"")\n    signatures',
-        ("tests/webhooks/test_signing.py", *ENGINE),
+        ("tests/webhooks/signing/test_signing.py", *ENGINE),
     ),
     Mutant(
         "Idempotency-Key stored with the task",

@@ -22,7 +22,7 @@ import pytest
 from tests.support import namespace, processes
 from tests.support.running import SCOPE, attempts_of, is_all_ended, publish, status_of
 from tests.support.waiting import wait_until
-from tests.webhooks.test_egress import CASES, CODES, oracle_allows
+from tests.webhooks.egress.test_egress import CASES, CODES, oracle_allows
 from webhooks_app.models import WebhookDelivery, WebhookEvent
 from webhooks_app.signing.store import get_or_create
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tasks.test_claim_plan import test_the_settings_of_a_claim_end_with_it  # noqa: F401
+from tests.tasks.state.test_claim_plan import test_the_settings_of_a_claim_end_with_it  # noqa: F401
 from tests.webhooks.conftest import engine, receiver  # noqa: F401 - fixtures
-from tests.webhooks.test_engine import (  # noqa: F401 - the same tests, on other servers
+from tests.webhooks.delivery.test_engine import (  # noqa: F401 - the same tests, on other servers
     test_many_messages_race_free_over_two_engines,
 )
-from tests.webhooks.test_engine_pacing import (  # noqa: F401
+from tests.webhooks.delivery.test_engine_pacing import (  # noqa: F401
     test_project_with_many_hanging_origins_leaves_seats_for_the_others,
 )
 

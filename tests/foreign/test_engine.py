@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.webhooks.conftest import count_logged, engine, receiver  # noqa: F401 - fixtures
-from tests.webhooks.test_engine import (  # noqa: F401 - the same tests, on other servers
+from tests.webhooks.delivery.test_engine import (  # noqa: F401 - the same tests, on other servers
     test_due_message_is_delivered_once_and_recorded,
     test_exhausted_policy_is_a_dead_letter,
     test_expired_lease_is_interrupted_and_sent_again,

@@ -24,7 +24,7 @@ from standardwebhooks import Webhook
 from tests.support import certificates
 from tests.support.servers.programs import program
 from tests.support.waiting import wait_until
-from tests.webhooks.test_egress import StubResolver
+from tests.webhooks.egress.test_egress import StubResolver
 from webhooks_app.retry import AttemptResult
 from webhooks_app.signing.scheme import generate_secret, signature_header
 from webhooks_app.transport import answer, wire

@@ -29,7 +29,7 @@ from tests.support.running import (
     status_of,
 )
 from tests.support.waiting import wait_until
-from tests.webhooks.test_egress import StubResolver
+from tests.webhooks.egress.test_egress import StubResolver
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDestination, WebhookMessage
 from webhooks_app.operators.replay import InFlight, replay_one

@@ -26,7 +26,7 @@ from tests.support.answers import Answer
 from tests.support.receiver import Receiver
 from tests.support.running import attempts_of, publish, running_engine
 from tests.support.waiting import wait_until
-from tests.webhooks.test_egress import StubResolver
+from tests.webhooks.egress.test_egress import StubResolver
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookEvent, WebhookMessage
 from webhooks_app.transport.wire import tls_context
 

@@ -15,7 +15,7 @@ from tests.support.answers import Answer
 from tests.support.receiver import Receiver
 from tests.support.running import SCOPE, publish, running_engine, status_of
 from tests.support.waiting import wait_until
-from tests.webhooks.test_egress import StubResolver
+from tests.webhooks.egress.test_egress import StubResolver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,7 +12,7 @@ from django.test import override_settings
 from tests.support import answers, certificates
 from tests.support.answers import Answer
 from tests.support.receiver import Receiver
-from tests.webhooks.test_egress import StubResolver
+from tests.webhooks.egress.test_egress import StubResolver
 from webhooks_app.signing.scheme import generate_secret, signature_header
 from webhooks_app.transport import wire
 from webhooks_app.transport.client import Transport

@@ -7,7 +7,7 @@ import random
 
 from django.test import override_settings
 
-from tests.webhooks.test_egress import StubResolver, dialled, oracle_allows
+from tests.webhooks.egress.test_egress import StubResolver, dialled, oracle_allows
 from webhooks_app.egress import policy
 from webhooks_app.egress.grammar import parse_url
 from webhooks_app.transport import dial

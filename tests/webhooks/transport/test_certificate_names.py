@@ -9,7 +9,7 @@ from django.test import override_settings
 from tests.support import certificates
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until
-from tests.webhooks.test_egress import StubResolver
+from tests.webhooks.egress.test_egress import StubResolver
 from webhooks_app.transport.certificate_names import is_for
 from webhooks_app.transport.client import Transport
 from webhooks_app.transport.wire import tls_context
