@@ -31,9 +31,7 @@ from django.utils.encoding import escape_uri_path
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
-from tasks_app.access import throttling
 from tasks_app.api import json_format
-from tasks_app.media import store
 from webhooks_app.api.problems import ApiProblem, field_problems, invalid, not_found
 from webhooks_app.database import why_unusable
 
@@ -227,7 +225,7 @@ def render(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer an address that no pattern matches (``handler404``)."""
     if request.path.startswith(settings.ADMIN_PREFIX):
-        return _page(request, 404, "There is nothing here", "It may have been removed since.")
+        return page(request, 404, "There is nothing here", "It may have been removed since.")
     return nothing_here(request)
 
 
@@ -243,11 +241,11 @@ def nothing_here(request: HttpRequest) -> HttpResponse:
 def not_allowed(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer somebody who may not (``handler403``)."""
     if request.path.startswith(settings.ADMIN_PREFIX):
-        return _page(request, 403, "You may not do this", "It needs a permission you lack.")
+        return page(request, 403, "You may not do this", "It needs a permission you lack.")
     return render(request, ApiProblem(403, "forbidden", "This is not allowed."))
 
 
-def _page(
+def page(
     request: HttpRequest, status: int, title: str, text: str, template: str = "moviesvc/error.html"
 ) -> HttpResponse:
     """Return an error as a page of the admin."""
@@ -261,60 +259,3 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
     problem = as_problem(sys.exc_info()[1]) or ApiProblem(500, *_FOREIGN[500])
     return render(request, problem)
-
-
-class AdminLoginThrottle:
-    """Slow down guessing of admin passwords: so many tries a minute per address."""
-
-    TRIES_PER_MINUTE = 10
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Let a login through, or answer 429."""
-        if request.method == "POST" and request.path == settings.LOGIN_URL:
-            address = throttling.client_address(request)
-            verdict = throttling.take(f"login:{address}", self.TRIES_PER_MINUTE)
-            if not verdict.is_allowed:
-                return _wait_and_see(request, throttling.rate_limited(verdict))
-        return self.get_response(request)
-
-
-def _wait_and_see(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
-    """Return the answer for a person at the login page."""
-    title = "Too many attempts to log in from your address"
-    wait = "Wait a minute, then try again."
-    answer = _page(request, problem.status_code, title, wait, "moviesvc/wait.html")
-    for name, value in problem.headers.items():
-        answer[name] = value
-    return answer
-
-
-class ContentSecurityPolicy:
-    """Say which sources a page of ours may load: its own, and nothing inline but styles."""
-
-    # style-src: the admin theme and the API page set style attributes from their scripts.
-    # unsafe-eval: the admin theme's Alpine.js compiles its expressions.
-    PAGES = (
-        "default-src 'self'; script-src 'self'{eval}; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data:{media}; media-src 'self'{media}; object-src 'none'; "
-        "base-uri 'none'; "
-        "form-action 'self'; frame-ancestors 'none'"
-    )
-    DATA = "default-src 'none'; frame-ancestors 'none'"
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Add the header, unless the view set one of its own."""
-        response = self.get_response(request)
-        is_page = response.get("Content-Type", "").startswith("text/html")
-        is_admin = request.path.startswith(settings.ADMIN_PREFIX)
-        page = self.PAGES.format(
-            eval=" 'unsafe-eval'" if is_admin else "",
-            media=f" {store.foreign_origin()}".rstrip() if is_admin and is_page else "",
-        )
-        response.setdefault("Content-Security-Policy", page if is_page else self.DATA)
-        return response

@@ -91,18 +91,18 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "moviesvc.problems.ProblemMiddleware",
-    "moviesvc.admin_network.AdminNetwork",
+    "moviesvc.admin_gate.AdminNetwork",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "moviesvc.request_log.RequestLog",
-    "moviesvc.people.Sessions",
+    "moviesvc.admin_gate.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "moviesvc.people.Logins",
-    "moviesvc.people.Messages",
+    "moviesvc.admin_gate.Logins",
+    "moviesvc.admin_gate.Messages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "moviesvc.problems.AdminLoginThrottle",
-    "moviesvc.problems.ContentSecurityPolicy",
+    "moviesvc.admin_gate.AdminLoginThrottle",
+    "moviesvc.admin_gate.ContentSecurityPolicy",
 ]
 
 ROOT_URLCONF = "moviesvc.urls"
@@ -159,7 +159,7 @@ if os.environ.get("BROKER_URL"):
 _MIDDLEWARE = [
     "moviesvc.logs.LogContextMiddleware",
     "django_dramatiq.middleware.DbConnectionsMiddleware",
-    "moviesvc.run.worker.LifelineMiddleware",
+    "moviesvc.run.lifeline.LifelineMiddleware",
     "tasks_app.middleware.ShutdownMiddleware",
     "webhooks_app.middleware.WebhookMiddleware",
     "tasks_app.middleware.SweepMiddleware",

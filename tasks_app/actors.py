@@ -12,7 +12,7 @@ from typing import Any
 import dramatiq
 
 from tasks_app.task_types import TASK_TYPES, TaskType
-from tasks_app.work import run
+from tasks_app.work import run_next
 
 #: A backstop only: the real deadline is the runner killing the work.
 BACKSTOP_FACTOR = 2
@@ -20,7 +20,7 @@ BACKSTOP_FACTOR = 2
 
 def _actor(task_type: TaskType) -> dramatiq.Actor[Any, Any]:
     def work(task_id: str) -> None:
-        run.run_next(task_type.name)
+        run_next(task_type.name)
 
     decorate = dramatiq.actor(
         actor_name=task_type.name,

@@ -2,7 +2,7 @@
 
 Dramatiq's own broker for Redis, behind the gate: nothing in it waits for a Redis that is away,
 dies of one, or writes a line a second about it. A ticket that Redis does not know may lie in a
-worker's queue as well (see `wake.keep_ticket`).
+worker's queue as well (see `tickets.keep_ticket`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import dramatiq
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 
 from tasks_app import redis_gate
@@ -67,8 +66,3 @@ class TicketConsumer(_RedisConsumer):
         of_redis = [message for message in messages if REDIS_ID in message.options]
         give_back: Callable[[Any], None] = super().requeue
         redis_gate.gate.call(lambda: give_back(of_redis))
-
-
-def own_message(actor: dramatiq.Actor[Any, Any]) -> dramatiq.MessageProxy:
-    """Return a ticket that Redis does not know."""
-    return dramatiq.MessageProxy(actor.message(""))

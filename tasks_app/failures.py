@@ -1,9 +1,18 @@
-"""What do we tell people when a task fails? One sentence per code.
+"""What may people know of a failure? One sentence per code, and our own frames.
 
-An exception's text may quote a prompt, a path or a key, so the sentence does not contain it.
+An exception's text may quote a prompt, a path or a key, so neither contains it. Django is not
+needed here, since render processes ask, too.
 """
 
 from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from tasks_app import PROJECT_ROOT
+
+#: Characters of our own frames; the contract with receivers.
+TRACEBACK_LIMIT = 2000
 
 SENTENCES = {
     "provider_unavailable": "Task execution failed: the provider could not be reached.",
@@ -30,3 +39,26 @@ SENTENCES = {
 def sentence(error_code: str) -> str:
     """Return the one sentence that goes with an error code."""
     return SENTENCES.get(error_code, SENTENCES["internal_error"])
+
+
+def own_frames(error: BaseException) -> str:
+    """Return where our code was when it failed, the innermost frames where not all fit."""
+    head, last = "Traceback (most recent call last):", type(error).__name__[:100]
+    room = TRACEBACK_LIMIT - len(head) - len(last) - 2
+    kept: list[str] = []
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        line = _line(frame)
+        room -= len(line) + 1 if line else 0
+        if room < 0:
+            break
+        kept += [line] if line else []
+    return "\n".join([head, *reversed(kept), last])
+
+
+def _line(frame: traceback.FrameSummary) -> str:
+    """Return a frame of ours as Python shows it, nothing for anybody else's."""
+    path = Path(frame.filename)
+    if not path.is_relative_to(PROJECT_ROOT) or {".venv", "site-packages"} & set(path.parts):
+        return ""
+    shown = path.relative_to(PROJECT_ROOT).as_posix()
+    return f'  File "{shown}", line {frame.lineno}, in {frame.name}'

@@ -11,7 +11,7 @@ import structlog
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from tasks_app.stopping import stopping
+from tasks_app.tickets import stopping
 from webhooks_app.database import WRITE_NOTHING, why_unusable
 
 logger = structlog.get_logger(__name__)

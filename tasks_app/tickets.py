@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
-from typing import cast
+from typing import Any, cast
 
 import dramatiq
 from django.conf import settings
 from dramatiq.brokers.redis import RedisBroker
 
 from tasks_app import redis_gate
+from tasks_app.task_types import TASK_TYPES
 
 #: In a worker process: whose threads work here.
 own_worker: dramatiq.Worker | None = None
+#: Set once this process is on its way out.
+stopping = threading.Event()
 
 
 def send_ticket(task_type: str, task_id: str) -> bool:
@@ -26,21 +30,25 @@ def send_ticket(task_type: str, task_id: str) -> bool:
 
     Returns: whether anybody was told. Without Redis that can be this process only.
     """
-    from tasks_app.actors import ACTORS
-
-    sent = redis_gate.gate.call(lambda: ACTORS[task_type].send(task_id))
+    ticket = _ticket(task_type, task_id)
+    sent = redis_gate.gate.call(lambda: dramatiq.get_broker().enqueue(ticket))
     return sent is not None or keep_ticket(task_type)
+
+
+def _ticket(task_type: str, task_id: str = "") -> dramatiq.Message[Any]:
+    """Return the message for the actor of this name, which only workers import."""
+    queue = TASK_TYPES[task_type].queue
+    return dramatiq.Message(
+        queue_name=queue, actor_name=task_type, args=(task_id,), kwargs={}, options={}
+    )
 
 
 def keep_ticket(task_type: str) -> bool:
     """Put a ticket into this process's own queue, past Redis; False where nobody would take it."""
-    from tasks_app.actors import ACTORS
-    from tasks_app.broker import own_message
-
     if own_worker is None or own_worker.work_queue.qsize() >= own_worker.worker_threads:
         return False
-    actor = ACTORS[task_type]
-    own_worker.consumers[actor.queue_name].handle_message(own_message(actor))
+    ticket = dramatiq.MessageProxy(_ticket(task_type))
+    own_worker.consumers[ticket.queue_name].handle_message(ticket)
     return True
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tasks_app.api import health, stream, task_webhooks, tasks
+from tasks_app.api import health, stream, tasks
 from tasks_app.api.openapi import hooks
 
 urlpatterns = [
@@ -14,7 +14,7 @@ urlpatterns = [
     path("tasks/<str:task_id>/cancel", tasks.CancelView.as_view()),
     path("tasks/<str:task_id>/retry", tasks.RetryView.as_view()),
     path("tasks/<str:task_id>/events", stream.TaskEventsView.as_view()),
-    path("tasks/<str:task_id>/webhooks", task_webhooks.TaskWebhooksView.as_view()),
+    path("tasks/<str:task_id>/webhooks", tasks.TaskWebhooksView.as_view()),
     path("projects/<str:project_id>/tasks", tasks.ProjectTaskListView.as_view()),
     path("schema", hooks.schema),
     path("docs", hooks.DocsView.as_view()),

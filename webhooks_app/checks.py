@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
 from webhooks_app.conf import webhook_settings
-from webhooks_app.signing.scheme import InvalidSecret, jwks, public_key
+from webhooks_app.signing import InvalidSecret, jwks, public_key
 
 Apps = Sequence[AppConfig] | None
 

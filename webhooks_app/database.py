@@ -56,7 +56,7 @@ def why_unusable(error: BaseException | None) -> str | None:
 
 
 #: Changes nothing, and fails where nothing can be changed: in a standby, in a stale session.
-WRITE_NOTHING = "DELETE FROM webhooks_app_webhookmessage WHERE false"
+WRITE_NOTHING = "DELETE FROM webhooks_app_operatoraction WHERE false"
 
 
 def renew_unusable_connections() -> None:

@@ -13,7 +13,7 @@ import dramatiq
 from webhooks_app.conf import webhook_settings
 
 if TYPE_CHECKING:
-    from webhooks_app.delivery.thread import EngineThread
+    from webhooks_app.delivery import EngineThread
 
 
 class WebhookMiddleware(dramatiq.Middleware):
@@ -29,8 +29,8 @@ class WebhookMiddleware(dramatiq.Middleware):
             SystemExit: stored secrets cannot be read, so that nothing could be signed.
         """
         # Here, since Dramatiq's middleware is loaded before any model exists.
-        from webhooks_app.delivery.thread import EngineThread
-        from webhooks_app.egress.policy import warn_of_open_networks
+        from webhooks_app.delivery import EngineThread
+        from webhooks_app.egress import warn_of_open_networks
         from webhooks_app.signing.store import UnreadableSecret, require_readable_at_boot
 
         try:

@@ -1,1 +1,3 @@
 """How do the figures of many processes become one?"""
+
+__all__ = ["processes", "view"]

@@ -21,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.core import GaugeMetricFamily
 from rest_framework.request import Request
 
-from moviesvc.admin_network import is_in
+from moviesvc.admin_gate import is_in
 from tasks_app import metrics as task_metrics
 from tasks_app import (
     redis_gate,

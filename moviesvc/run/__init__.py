@@ -2,3 +2,5 @@
 
 Who runs the roles by other means, such as compose.yaml, needs none of this.
 """
+
+__all__ = ["embedded", "lifeline", "lock_file", "secret_file", "watchdog"]

@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import dramatiq
+
 from moviesvc.run.lock_file import open_lock, take
 
 STATE_VARIABLE = "MOVIESVC_LIFELINE"  # the directory of the locks; unset: nothing to watch
@@ -185,3 +187,11 @@ def _end_gracefully() -> None:
             is_orphan = True  # the main process is dead, too
             os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.1)
+
+
+class LifelineMiddleware(dramatiq.Middleware):
+    """End this worker process when the supervisor that started it is gone."""
+
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Begin to watch, where a supervisor asked for it."""
+        watch_if_asked()

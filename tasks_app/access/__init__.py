@@ -1,1 +1,3 @@
 """Who asks, and how often?"""
+
+__all__ = ["authentication", "keys", "throttling"]

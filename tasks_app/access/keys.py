@@ -8,7 +8,7 @@ from django.db import transaction
 
 from tasks_app.models import ApiKey
 from webhooks_app.conf import read_policy
-from webhooks_app.egress.policy import EgressDenied, origin_of
+from webhooks_app.egress import EgressDenied, origin_of
 from webhooks_app.operators import record
 from webhooks_app.retry import resolve_policy
 

@@ -9,7 +9,7 @@ from rest_framework_api_key.models import APIKey as LibraryApiKey
 
 from tasks_app.admin import api_keys, operators, tasks
 
-__all__ = ["api_keys", "operators", "tasks"]
+__all__ = ["api_keys", "dashboard", "operators", "tasks"]
 
 # Two more "Tasks" and "API keys" beside ours would only mislead: both tables stay empty.
 for _unused in (DramatiqTask, LibraryApiKey):

@@ -24,7 +24,7 @@ from tasks_app.task_types import TASK_TYPES
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action, utc
 from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter
 from webhooks_app.admin.messages import STATUS_TONES as MESSAGE_TONES
-from webhooks_app.egress.grammar import safe_url
+from webhooks_app.egress import safe_url
 from webhooks_app.models import WebhookMessage
 from webhooks_app.operators.explain import seconds_text, visible
 

@@ -29,7 +29,7 @@ from tasks_app.api.task_fields import (
     Whole,
     refuse,
 )
-from webhooks_app.egress.policy import EgressDenied, check_url
+from webhooks_app.egress import EgressDenied, check_url
 
 MAX_OPTIONS_BYTES = 8_192
 MAX_DIALOGUE_CHARACTERS = 1_000

@@ -32,7 +32,7 @@ from tasks_app.models import Priority, Task, TaskStatus
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.fields import PROJECT_ID, RetryPolicy
 from webhooks_app.api.problems import FieldProblem, field_problems
-from webhooks_app.egress.policy import EgressDenied, check_url, origin_of
+from webhooks_app.egress import EgressDenied, check_url, origin_of
 
 MAX_METADATA_BYTES = 16_384
 MAX_TASK_DATA_BYTES = 65_536

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import orjson
+from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,9 +26,11 @@ from tasks_app.api.task_requests import is_project_id, read_submit, task_body
 from tasks_app.models import Task, TaskStatus
 from tasks_app.state import estimates, lifecycle
 from webhooks_app.api.access import check_host
-from webhooks_app.api.fields import read_query
-from webhooks_app.api.pages import BY_TIME, page_response, read_page
+from webhooks_app.api.fields import PageQuery, read_query
+from webhooks_app.api.pages import BY_TIME, OLDEST_FIRST, page_of, page_response, read_page
 from webhooks_app.api.problems import ApiProblem, invalid, not_found
+from webhooks_app.api.serializers import MessageDetailSerializer
+from webhooks_app.models import WebhookMessage
 
 #: Seconds after which a full queue is worth another try.
 QUEUE_RETRY_SECONDS = 10
@@ -243,3 +246,26 @@ class RetryView(APIView):
 
 def _conflict(code: str, detail: str, task: Task) -> ApiProblem:
     return ApiProblem(409, code, detail, extra={"state": task.status, "task_id": str(task.id)})
+
+
+class TaskWebhooksView(APIView):
+    """The webhook messages of one task."""
+
+    @extend_schema(
+        operation_id="listTaskWebhooks",
+        parameters=[PageQuery],
+        responses=page_of("TaskWebhooksPage", MessageDetailSerializer),
+    )
+    def get(self, request: Request, task_id: str) -> Response:
+        """List the task's messages, oldest first, each with every attempt."""
+        task = queries.find_task(access_of(request), task_id)
+        asked = read_query(request, PageQuery)
+        rows, cursor = read_page(
+            WebhookMessage.objects.filter(event__subject=str(task.id))
+            .select_related("event", "destination")
+            .prefetch_related("deliveries"),
+            limit=asked["limit"],
+            cursor=asked.get("cursor"),
+            order=OLDEST_FIRST,
+        )
+        return page_response(request, MessageDetailSerializer(rows, many=True).data, cursor)

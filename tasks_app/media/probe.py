@@ -30,7 +30,7 @@ from typing import Any
 import structlog
 
 from tasks_app import PROJECT_ROOT
-from tasks_app.providers.base import Cancelled, Context, ProviderError
+from tasks_app.providers.base import Cancelled, Context, MediaOutput, ProviderError
 
 logger = structlog.get_logger(__name__)
 
@@ -87,6 +87,10 @@ class ProbedFile:
     def extension(self) -> str:
         """Return the usual file extension, without the dot."""
         return EXTENSIONS[self.media_type]
+
+    def as_output(self, role: str, path: Path) -> MediaOutput:
+        """Return the description of the file, which lies at ``path``, as a provider's output."""
+        return MediaOutput(role=role, path=path, **asdict(self))
 
 
 @dataclass(frozen=True, slots=True)

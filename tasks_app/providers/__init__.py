@@ -14,6 +14,8 @@ from typing import Any, cast
 
 from tasks_app.providers.base import Provider
 
+__all__ = ["UnknownProvider", "base", "configured_task_types", "get_provider"]
+
 BUILT_IN = {
     "previz": "tasks_app.providers.previz.provider.PrevizProvider",
     "openai": "tasks_app.providers.remote.openai_compatible.OpenAICompatibleProvider",

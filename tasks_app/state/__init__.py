@@ -1,1 +1,3 @@
 """How does a task change? The only writer of tasks."""
+
+__all__ = ["estimates", "lifecycle", "statements"]

@@ -21,8 +21,8 @@ from tasks_app import (
     failures,
     metrics,
 )
+from tasks_app.failures import TRACEBACK_LIMIT
 from tasks_app.models import MediaFile, Task
-from tasks_app.own_frames import LIMIT as TRACEBACK_LIMIT
 from tasks_app.state import statements
 from tasks_app.state.submit import (
     IdempotencyConflict,
@@ -34,8 +34,8 @@ from tasks_app.state.submit import (
     submit,
 )
 from tasks_app.task_types import TASK_TYPES
+from webhooks_app import outbox
 from webhooks_app.crash_points import faultpoint
-from webhooks_app.outbox import publish
 
 __all__ = [
     "IdempotencyConflict",
@@ -281,15 +281,15 @@ def _fail_unless_lost(task: Task, error_code: str) -> None:
 
 def _is_wanted(task: Task, event_type: str) -> bool:
     is_asked = bool(task.callback_url) and event_type in task.webhook_events
-    return is_asked or publish.has_subscriber(task.project_id, event_type)
+    return is_asked or outbox.has_subscriber(task.project_id, event_type)
 
 
 def _publish(task: Task, event_type: str) -> None:
     targets = []
     if task.callback_url and event_type in task.webhook_events:
-        targets.append(publish.Target(task.callback_url, task.retry_policy))
+        targets.append(outbox.Target(task.callback_url, task.retry_policy))
     is_terminal = event_type in events.TERMINAL_EVENTS
-    publish.publish(
+    outbox.publish(
         scope=task.project_id,
         subject=str(task.id),
         sequence=task.event_sequence,

@@ -17,9 +17,9 @@ from django.db.models.functions import Now
 from tasks_app.media.mark import NotOurs
 from tasks_app.upkeep import prune as retention
 from tasks_app.upkeep.orphans import remove_orphans
+from webhooks_app import outbox
 from webhooks_app.models import OperatorAction
 from webhooks_app.operators import record
-from webhooks_app.outbox import prune
 
 #: What one call of `prune_daily` may take; the sweep has more to do than this.
 BUDGET_SECONDS = 1.0
@@ -97,7 +97,7 @@ def _steps(gone: Gone) -> Iterator[None]:
     """Remove everything that is due, in steps of well under a second; add up in ``gone``."""
     is_complete = False
     while not is_complete:
-        messages = prune.prune(budget_seconds=STEP_SECONDS)
+        messages = outbox.prune(budget_seconds=STEP_SECONDS)
         gone.messages += messages.messages
         is_complete = messages.is_complete
         yield

@@ -15,19 +15,24 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
 from django.conf import settings
-from django.db import connection
+from django.db.models import Case, CharField, Exists, OuterRef, QuerySet, UUIDField, When
+from django.db.models.functions import Cast
 
-from tasks_app import tickets as wake
+from tasks_app import tickets
+from tasks_app.events import TERMINAL_EVENTS
 from tasks_app.media import mark
 from tasks_app.models import Task
 from tasks_app.state import lifecycle, statements
 from tasks_app.task_types import TASK_TYPES
 from tasks_app.upkeep import daily
+from webhooks_app import outbox
 from webhooks_app.crash_points import faultpoint
+from webhooks_app.models import WebhookMessage
 
 logger = structlog.get_logger(__name__)
 
@@ -35,15 +40,9 @@ TICKETS_AT_ONCE = 100
 #: A work directory younger than this may belong to a claim we cannot see yet.
 WORK_DIR_MIN_AGE_SECONDS = 60
 
-_MISSING = """
-SELECT event.subject FROM webhooks_app_webhookevent event
-JOIN tasks_app_task task ON task.id = CASE
-  WHEN event.subject ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN event.subject::uuid END
-WHERE event.is_terminal AND event.created_at > now() - interval '10 minutes'
-  AND task.callback_url <> '' AND task.webhook_events ? event.event_type
-  AND NOT EXISTS (SELECT 1 FROM webhooks_app_webhookmessage message
-                  WHERE message.event_id = event.id AND message.url = task.callback_url)
-"""
+#: How long ago an end may lie that a sweep looks at.
+RECENT = timedelta(minutes=10)
+UUID_TEXT = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,13 @@ def sweep() -> Swept | None:
         leases = lifecycle.take_expired_leases()
         faultpoint("sweep.after_requeue")
         overdue = lifecycle.fail_overdue()
-        tickets = send_tickets()
+        sent = send_tickets()
         faultpoint("sweep.after_tickets")
         remove_dead_work()
         missing = report_missing_messages()
         mark.keep()
         daily.prune_daily()
-    return Swept(leases, overdue, tickets, missing)
+    return Swept(leases, overdue, sent, missing)
 
 
 @contextmanager
@@ -95,11 +94,11 @@ def send_tickets() -> int:
     sent = 0
     for task_type in TASK_TYPES.values():
         due = statements.due_count(task_type.name, TICKETS_AT_ONCE)
-        waiting = wake.waiting_tickets(task_type.queue) if due else 0
+        waiting = tickets.waiting_tickets(task_type.queue) if due else 0
         if waiting is None:
             return sent
         for _ in range(due - waiting):
-            sent += wake.send_ticket(task_type.name, "")
+            sent += tickets.send_ticket(task_type.name, "")
     return sent
 
 
@@ -140,9 +139,23 @@ def _is_token(name: str) -> bool:
 
 def report_missing_messages() -> int:
     """Count recent ends without the message they owe: must be zero, always."""
-    with connection.cursor() as cursor:
-        cursor.execute(_MISSING)
-        missing = [row[0] for row in cursor.fetchall()]
+    missing = [
+        str(task_id) for event_type in TERMINAL_EVENTS for task_id in _without_message(event_type)
+    ]
     if missing:
         logger.error("Webhook message is missing", task_ids=missing[:20], count=len(missing))
     return len(missing)
+
+
+def _without_message(event_type: str) -> QuerySet[Task, uuid.UUID]:
+    """Return the tasks that ended lately and asked to be told so, but nobody was."""
+    # Not every subject is a task's: a cast alone would fail at the first that is none.
+    subject = Case(When(subject__regex=UUID_TEXT, then=Cast("subject", UUIDField())))
+    ended = outbox.recent_ends(event_type, RECENT).values_list(subject)
+    told = WebhookMessage.objects.filter(
+        event__subject=Cast(OuterRef("pk"), CharField()),
+        event__event_type=event_type,
+        url=OuterRef("callback_url"),
+    )
+    owed = Task.objects.filter(pk__in=ended, webhook_events__contains=[event_type])
+    return owed.exclude(callback_url="").exclude(Exists(told)).values_list("pk", flat=True)

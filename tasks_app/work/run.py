@@ -24,13 +24,13 @@ from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
 from tasks_app import tickets
+from tasks_app.failures import own_frames
 from tasks_app.media import store
 from tasks_app.models import MediaFile, Task
-from tasks_app.own_frames import own_frames
 from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, Job, Provider, ProviderError
 from tasks_app.state import lifecycle
-from tasks_app.stopping import stopping
+from tasks_app.tickets import stopping
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import why_unusable

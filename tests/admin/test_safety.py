@@ -23,7 +23,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
-from moviesvc.problems import AdminLoginThrottle
+from moviesvc.admin_gate import AdminLoginThrottle
 from tasks_app.models import ApiKey
 from tests import ROOT
 from tests.support import factories

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from moviesvc.problems import AdminLoginThrottle
+from moviesvc.admin_gate import AdminLoginThrottle
 from tasks_app.task_types import TASK_TYPES
 from tests.support import worst_inputs
 from tests.support.factories import SEED_REQUEST

@@ -21,7 +21,7 @@ def p15(scale: place.Scale) -> list[Figure]:
     from django.db import transaction
     from django.test import Client
 
-    from moviesvc.problems import AdminLoginThrottle
+    from moviesvc.admin_gate import AdminLoginThrottle
     from tests.support import worst_inputs
     from tests.support.factories import make_staff
     from tests.support.routes import OWN, World

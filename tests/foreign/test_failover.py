@@ -19,7 +19,7 @@ from django.db import connection
 from tasks_app.middleware import SweepMiddleware
 from tasks_app.models import MediaFile, Task
 from tasks_app.state import lifecycle
-from tasks_app.stopping import stopping
+from tasks_app.tickets import stopping
 from tasks_app.work import run as runner
 from tests.foreign.conftest import django_at
 from tests.support import factories

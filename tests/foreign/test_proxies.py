@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import pytest
 from django.contrib.auth.hashers import ScryptPasswordHasher
 
-from moviesvc.problems import AdminLoginThrottle
+from moviesvc.admin_gate import AdminLoginThrottle
 from tasks_app.media import store
 from tests.support import factories
 from tests.support.ports import free_port

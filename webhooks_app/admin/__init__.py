@@ -11,7 +11,18 @@ from webhooks_app.admin import (
     replays,
 )
 
-__all__ = ["deliveries", "destinations", "endpoints", "messages", "operator_actions", "replays"]
+__all__ = [
+    "bars",
+    "base",
+    "dashboard",
+    "deliveries",
+    "destinations",
+    "endpoints",
+    "lists",
+    "messages",
+    "operator_actions",
+    "replays",
+]
 
 admin.site.index_template = "webhooks_app/dashboard.html"
 admin.site.index_title = "Dashboard"

@@ -17,7 +17,7 @@ from django.db import connection
 from django.urls import reverse
 
 from webhooks_app.admin.bars import Chart, Row, Series, lines, row, stacked_bars
-from webhooks_app.egress.grammar import safe_url
+from webhooks_app.egress import safe_url
 from webhooks_app.operators.explain import seconds_text
 
 CACHE_SECONDS = 5.0

@@ -13,7 +13,7 @@ from unfold.decorators import display
 
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, sent_ping, utc
 from webhooks_app.admin.lists import KnownValuesFilter
-from webhooks_app.egress.grammar import safe_url
+from webhooks_app.egress import safe_url
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
 from webhooks_app.operators import endpoints
 

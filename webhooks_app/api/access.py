@@ -11,7 +11,7 @@ from typing import Any
 from rest_framework.request import Request
 
 from webhooks_app.api.problems import FieldProblem, invalid, not_found
-from webhooks_app.egress.policy import origin_of
+from webhooks_app.egress import origin_of
 
 
 def scope_of(request: Request) -> str | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from django.db import transaction
 from django.db.models import QuerySet
-from django.db.models.functions import Now
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from webhooks_app import outbox
 from webhooks_app.api.access import scope_of
 from webhooks_app.api.fields import (
     Items,
@@ -23,8 +22,7 @@ from webhooks_app.api.fields import (
 )
 from webhooks_app.api.pages import OLDEST_FIRST, page_of, page_response, read_page
 from webhooks_app.api.serializers import EventSerializer
-from webhooks_app.models import WebhookEvent, WebhookMessage
-from webhooks_app.outbox import publish
+from webhooks_app.models import WebhookEvent
 
 MAX_ACKNOWLEDGED = 1_000
 
@@ -86,20 +84,8 @@ class AcknowledgeView(APIView):
     def post(self, request: Request) -> Response:
         """Acknowledge events and call off what is pending for them; unknown ids do nothing."""
         asked = read_body(request, AcknowledgeRequest)
-        return Response(acknowledge(scope_of(request), asked["ids"]))
-
-
-def acknowledge(scope: str | None, event_ids: list[str]) -> dict[str, int]:
-    """Acknowledge events of a scope (None: of all) and cancel their pending messages.
-
-    A message under way keeps its lease token: its attempt closes its own row and then finds
-    the message ended.
-    """
-    meant = _events(scope).filter(event_id__in=event_ids)
-    with transaction.atomic():
-        fresh = meant.filter(acknowledged_at=None).update(acknowledged_at=Now())
-        ended = publish.call_off(WebhookMessage.objects.filter(event__in=meant))
-    return {"acknowledged": fresh, "cancelled_messages": ended}
+        meant = _events(scope_of(request)).filter(event_id__in=asked["ids"])
+        return Response(outbox.acknowledge(meant))
 
 
 def _events(scope: str | None) -> QuerySet[WebhookEvent]:

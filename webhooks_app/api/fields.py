@@ -27,7 +27,7 @@ from webhooks_app.api.problems import (
     not_found,
 )
 from webhooks_app.conf import webhook_settings
-from webhooks_app.egress.policy import EgressDenied, check_url
+from webhooks_app.egress import EgressDenied, check_url
 from webhooks_app.retry import MAX_WAIT_SECONDS, MAX_WAITS, resolve_policy
 
 PROJECT_ID = r"[A-Za-z0-9_-]{1,100}"

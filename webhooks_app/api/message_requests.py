@@ -20,7 +20,7 @@ from webhooks_app.api.fields import (
 )
 from webhooks_app.models import DeliveryOutcome, MessageStatus
 from webhooks_app.operators import replay
-from webhooks_app.outbox.find import ANY_STATUS, MessageFilters
+from webhooks_app.outbox import ANY_STATUS, MessageFilters
 from webhooks_app.retry import ErrorCode
 
 STATUSES = [*MessageStatus.values, ANY_STATUS]

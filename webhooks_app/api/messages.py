@@ -24,7 +24,7 @@ from webhooks_app.api.serializers import (
     MessageSerializer,
 )
 from webhooks_app.models import WebhookDelivery, WebhookMessage
-from webhooks_app.outbox.find import MessageFilters, messages_of
+from webhooks_app.outbox import MessageFilters, messages_of
 
 
 def visible_messages(request: Request) -> QuerySet[WebhookMessage]:

@@ -27,8 +27,7 @@ from webhooks_app.api.serializers import SecretSerializer
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
 from webhooks_app.operators import record
-from webhooks_app.signing import store
-from webhooks_app.signing.scheme import jwks, public_key
+from webhooks_app.signing import jwks, public_key, store
 
 WEEK_SECONDS = 7 * 86_400
 

@@ -14,9 +14,9 @@ from typing import Any
 import structlog
 
 from webhooks_app import metrics
-from webhooks_app.egress.policy import safe_url
+from webhooks_app.egress import safe_url
 from webhooks_app.models import DeliveryOutcome, MessageStatus
-from webhooks_app.outbox.claim import Claimed
+from webhooks_app.outbox import Claimed
 from webhooks_app.retry import AttemptResult, Dead, Decision, Delivered, RetryAt
 
 logger = structlog.get_logger(__name__)

@@ -20,6 +20,7 @@ import psycopg
 import structlog
 from django.db import Error
 
+from webhooks_app import outbox, signing
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import connect, is_pooled, why_unusable
@@ -27,13 +28,10 @@ from webhooks_app.delivery.attempt_log import attempt_row, interrupted_row, log_
 from webhooks_app.delivery.housekeeping import Housekeeping
 from webhooks_app.delivery.paces import DestinationPaces
 from webhooks_app.delivery.recorder import Recorder
-from webhooks_app.outbox import claim
-from webhooks_app.outbox.claim import Claimed
-from webhooks_app.outbox.publish import CHANNEL
+from webhooks_app.outbox import CHANNEL, Claimed
 from webhooks_app.retry import RetryAt, decide, policy_of
-from webhooks_app.signing import scheme
-from webhooks_app.signing.cache import SecretCache
-from webhooks_app.transport.client import Transport
+from webhooks_app.signing.store import SecretCache
+from webhooks_app.transport import Transport
 
 logger = structlog.get_logger(__name__)
 
@@ -126,7 +124,7 @@ class Engine:
                 logger.warning("Engine lost its database", part=name, reason=reason)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _listen(self, connection: claim.Connection) -> None:
+    async def _listen(self, connection: outbox.Connection) -> None:
         if await is_pooled(connection):
             # To listen is a matter of a session, which a pooler would give to somebody else.
             self._idle_seconds = POOLED_IDLE_SECONDS
@@ -145,7 +143,7 @@ class Engine:
 
     # -- claim ------------------------------------------------------------------------
 
-    async def _claim_until_stopped(self, connection: claim.Connection) -> None:
+    async def _claim_until_stopped(self, connection: outbox.Connection) -> None:
         self.is_ready = True
         while not self._stopping.is_set():
             self._wake.clear()
@@ -168,14 +166,14 @@ class Engine:
         # All that one claim takes may be of one project.
         return min(most - len(self._sends), CLAIM_LIMIT, share - busiest), full
 
-    async def _claim(self, connection: claim.Connection) -> Sequence[Claimed]:
+    async def _claim(self, connection: outbox.Connection) -> Sequence[Claimed]:
         limit, full_scopes = self._room()
         if limit <= 0:
             return ()
         token = uuid.uuid4()
         lease = webhook_settings.lease_seconds
         asked_at = time.monotonic()
-        claimed = await claim.claim(
+        claimed = await outbox.claim(
             connection,
             token=token,
             limit=limit,
@@ -202,11 +200,11 @@ class Engine:
             self._paces.interrupted(message)
             logger.error("Delivery crashed the engine's task", exc_info=error)
 
-    async def _sleep(self, connection: claim.Connection) -> None:
+    async def _sleep(self, connection: outbox.Connection) -> None:
         """Sleep until the next message is due, at most a second, or until woken."""
         if self._wake.is_set():
             return
-        self._looked_at, due = await claim.seconds_to_next(connection, self._looked_at)
+        self._looked_at, due = await outbox.seconds_to_next(connection, self._looked_at)
         idle = self._idle_seconds
         timeout = idle if due is None else min(idle, max(0.0, due))
         try:
@@ -254,7 +252,7 @@ class Engine:
             "content-type": "application/json",
             "webhook-id": message.event_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": scheme.signature_header(
+            "webhook-signature": signing.signature_header(
                 secrets,
                 message.event_id,
                 timestamp,

@@ -13,14 +13,12 @@ import time
 import structlog
 from django.db import Error
 
-from webhooks_app import metrics
+from webhooks_app import metrics, outbox
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import WRITE_NOTHING, DatabaseThread, why_unusable
 from webhooks_app.delivery.attempt_log import log_dead_letter
 from webhooks_app.delivery.paces import DestinationPaces
-from webhooks_app.outbox import claim
-from webhooks_app.outbox import recover as recovery
 from webhooks_app.retry import Dead, Policy, decide_interrupted
 
 logger = structlog.get_logger(__name__)
@@ -39,7 +37,7 @@ class Housekeeping:
         self._thread = DatabaseThread("replay")
         self._was_interrupted = False
 
-    async def run(self, connection: claim.Connection) -> None:
+    async def run(self, connection: outbox.Connection) -> None:
         """Do the chores every second until cancelled."""
         metrics.engines().set(1)
         if self._was_interrupted:
@@ -61,17 +59,17 @@ class Housekeeping:
         metrics.in_flight().set(0)
         await self._thread.close()
 
-    async def recover(self, connection: claim.Connection) -> int:
+    async def recover(self, connection: outbox.Connection) -> int:
         """Put messages whose lease ran out back, and return how many there were."""
         async with connection.transaction():
-            expired = await recovery.expired_leases(connection)
+            expired = await outbox.expired_leases(connection)
             rows = [self._recovered(*row) for row in expired]
             if rows:
-                await recovery.recover(connection, rows)
-                await claim.supersede_late(connection, [int(row["id"]) for row in rows])
+                await outbox.recover(connection, rows)
+                await outbox.supersede_late(connection, [int(row["id"]) for row in rows])
                 faultpoint("engine.before_recovered")
                 logger.warning("Webhook attempts were interrupted", count=len(rows))
-        closed = len(rows) + await recovery.close_ended(connection)
+        closed = len(rows) + await outbox.close_ended(connection)
         metrics.attempts.labels("interrupted", "").inc(closed)
         await self._bury(connection, [int(row["id"]) for row in rows if row["is_dead"]])
         return len(rows)
@@ -95,27 +93,27 @@ class Housekeeping:
             "is_dead": False,
         }
 
-    async def _expire(self, connection: claim.Connection) -> None:
-        expired = await recovery.expire_held(connection, webhook_settings.MESSAGE_MAX_WAIT)
+    async def _expire(self, connection: outbox.Connection) -> None:
+        expired = await outbox.expire_held(connection, webhook_settings.MESSAGE_MAX_WAIT)
         if expired:
             logger.warning("Webhook messages waited too long", count=len(expired))
         await self._bury(connection, expired)
 
-    async def _bury(self, connection: claim.Connection, message_ids: list[int]) -> None:
+    async def _bury(self, connection: outbox.Connection, message_ids: list[int]) -> None:
         """Count and log dead letters that no attempt's own end has logged."""
         if not message_ids:
             return
         metrics.count_dead(len(message_ids))
-        for letter in await recovery.dead_letters(connection, message_ids):
+        for letter in await outbox.dead_letters(connection, message_ids):
             log_dead_letter(*letter)
 
-    async def _exchange(self, connection: claim.Connection) -> None:
+    async def _exchange(self, connection: outbox.Connection) -> None:
         observed = self._paces.take_observations()
         if observed:
-            await claim.observe(connection, observed)
+            await outbox.observe(connection, observed)
         known = self._paces.known()
         if known:
-            self._paces.heed_operator(await claim.operator_settings(connection, known))
+            self._paces.heed_operator(await outbox.operator_settings(connection, known))
 
     async def _advance_replays(self) -> None:
         try:
@@ -128,8 +126,7 @@ class Housekeeping:
 
 def _work_off() -> None:
     """Bury what was published while its destination was being disabled; advance replays."""
-    from webhooks_app.operators.destinations import bury_disabled
-    from webhooks_app.operators.replay import advance_running_jobs
+    from webhooks_app.operators import replay
 
-    bury_disabled()
-    advance_running_jobs()
+    outbox.bury_disabled()
+    replay.advance_running_jobs()

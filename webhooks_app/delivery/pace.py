@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from webhooks_app.conf import webhook_settings
+from webhooks_app.models import BreakerState
 from webhooks_app.retry import AttemptResult, ErrorCode
 
 _OVERLOAD_STATUSES = frozenset({429, 503})
@@ -25,14 +26,6 @@ class ResultKind(StrEnum):
     OVERLOADED = "overloaded"  # 429, 503, time-out: fewer
     FAILED = "failed"  # any other failure
     NEUTRAL = "neutral"  # says nothing about the destination (interrupted, refused by policy)
-
-
-class BreakerState(StrEnum):
-    """Whether messages flow (closed), wait (open), or a single one probes (half_open)."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
 
 
 @dataclass(frozen=True, slots=True)

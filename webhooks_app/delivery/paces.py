@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from webhooks_app.conf import webhook_settings
-from webhooks_app.delivery.pace import BreakerState, Pacer, PacerLimits, ResultKind, result_kind
-from webhooks_app.outbox.claim import Claimed
+from webhooks_app.delivery.pace import Pacer, PacerLimits, ResultKind, result_kind
+from webhooks_app.models import BreakerState
+from webhooks_app.outbox import Claimed
 from webhooks_app.retry import AttemptResult
 
 FORGET_SECONDS = 300.0

@@ -16,12 +16,11 @@ import orjson
 import psycopg
 import structlog
 
-from webhooks_app import metrics
+from webhooks_app import metrics, outbox
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import connect, why_unusable
 from webhooks_app.delivery.attempt_log import bare_row
 from webhooks_app.models import MessageStatus
-from webhooks_app.outbox import claim
 
 logger = structlog.get_logger(__name__)
 
@@ -45,7 +44,7 @@ class Recorder:
         self._has_rows = asyncio.Event()
         self._lock = asyncio.Lock()
         self._is_busy = False
-        self._connection: claim.Connection | None = None
+        self._connection: outbox.Connection | None = None
 
     def put(self, row: dict[str, Any]) -> None:
         """Take one outcome for the next batch."""
@@ -109,10 +108,10 @@ class Recorder:
         await self._follow_up(batch)
         faultpoint("engine.after_follow_up")
 
-    async def _record(self, connection: claim.Connection, batch: list[dict[str, Any]]) -> set[int]:
+    async def _record(self, connection: outbox.Connection, batch: list[dict[str, Any]]) -> set[int]:
         """Record a batch; an outcome that the database refuses must not hold up the others."""
         try:
-            return await claim.record(connection, batch)
+            return await outbox.record(connection, batch)
         except (psycopg.DataError, orjson.JSONEncodeError) as error:
             if len(batch) == 1:
                 logger.error(
@@ -120,7 +119,7 @@ class Recorder:
                     delivery_id=batch[0]["delivery_id"],
                     error=type(error).__name__,
                 )
-                return await claim.record(connection, [bare_row(batch[0])])
+                return await outbox.record(connection, [bare_row(batch[0])])
         half = len(batch) // 2
         first = await self._record(connection, batch[:half])
         return first | await self._record(connection, batch[half:])
@@ -130,7 +129,7 @@ class Recorder:
         assert self._connection is not None
         put_back = [row["message_id"] for row in batch if row["status"] == MessageStatus.PENDING]
         if put_back:
-            await claim.supersede_late(self._connection, put_back)
+            await outbox.supersede_late(self._connection, put_back)
             self._on_retry()
         newest = [
             row["message_id"]
@@ -139,8 +138,8 @@ class Recorder:
             if row["status"] == MessageStatus.DELIVERED and row.get("sequence", 1) > 1
         ]
         if newest:
-            await claim.supersede_older(self._connection, newest)
+            await outbox.supersede_older(self._connection, newest)
         for row in batch:
             # Also where the message had ended already: the URL is gone all the same.
             if row.get("is_endpoint_gone"):
-                await claim.disable_endpoint(self._connection, row["scope"], row["url"])
+                await outbox.disable_endpoint(self._connection, row["scope"], row["url"])

@@ -1,1 +1,37 @@
 """May this address be dialled?"""
+
+from webhooks_app.egress.grammar import (
+    RequestTarget,
+    safe_url,
+)
+from webhooks_app.egress.policy import (
+    EgressDenied,
+    GuardResolver,
+    Home,
+    Origin,
+    PolicyBlocked,
+    address_allowed,
+    address_rule,
+    check_url,
+    guarded_socket,
+    origin_of,
+    target_of,
+    warn_of_open_networks,
+)
+
+__all__ = [
+    "EgressDenied",
+    "GuardResolver",
+    "Home",
+    "Origin",
+    "PolicyBlocked",
+    "RequestTarget",
+    "address_allowed",
+    "address_rule",
+    "check_url",
+    "guarded_socket",
+    "origin_of",
+    "safe_url",
+    "target_of",
+    "warn_of_open_networks",
+]

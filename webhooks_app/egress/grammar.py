@@ -46,7 +46,7 @@ class Origin(NamedTuple):
         return ":" in self.host or self.host.rpartition(".")[2].isdigit()
 
 
-class Target(NamedTuple):
+class RequestTarget(NamedTuple):
     """A well-formed URL: what to hand to the HTTP client, its origin, and what it asks there.
 
     ``path`` is path and query with the bytes that were given: a client's ``?`` without a query,
@@ -86,7 +86,7 @@ def _invalid(message: str) -> EgressDenied:
 
 
 @lru_cache(maxsize=4096)  # one destination gets many messages
-def parse_url(url: str) -> Target:
+def parse_url(url: str) -> RequestTarget:
     """Read a URL; raises EgressDenied with code ``invalid_url`` when it is not well-formed."""
     _check_characters(url)
     shape = _SHAPE.fullmatch(url)
@@ -105,7 +105,7 @@ def parse_url(url: str) -> Target:
     sent = URL(f"{scheme}://{authority}{shape['rest']}", encoded=True)
     _check_agreement(url, origin, sent)
     path = shape["rest"] if shape["rest"].startswith("/") else "/" + shape["rest"]
-    return Target(sent, origin, path)
+    return RequestTarget(sent, origin, path)
 
 
 def _check_characters(url: str) -> None:

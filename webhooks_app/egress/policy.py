@@ -24,7 +24,7 @@ from webhooks_app.conf import Network, WebhookSettings, webhook_settings
 from webhooks_app.egress.grammar import (
     EgressDenied,
     Origin,
-    Target,
+    RequestTarget,
     origin_of,
     parse_url,
     safe_url,
@@ -48,7 +48,7 @@ __all__ = [
     "Home",
     "Origin",
     "PolicyBlocked",
-    "Target",
+    "RequestTarget",
     "address_allowed",
     "address_rule",
     "check_url",
@@ -239,7 +239,7 @@ def check_url(url: str) -> None:
     target_of(url)
 
 
-def target_of(url: str, home: Home | None = None) -> Target:
+def target_of(url: str, home: Home | None = None) -> RequestTarget:
     """Return the checked URL in the form that the HTTP client takes.
 
     Args:

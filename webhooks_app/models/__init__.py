@@ -11,9 +11,15 @@ from webhooks_app.models.outbox import (
     WebhookEvent,
     WebhookMessage,
 )
-from webhooks_app.models.receivers import SigningSecret, WebhookDestination, WebhookEndpoint
+from webhooks_app.models.receivers import (
+    BreakerState,
+    SigningSecret,
+    WebhookDestination,
+    WebhookEndpoint,
+)
 
 __all__ = [
+    "BreakerState",
     "DeliveryOutcome",
     "DeliveryTrigger",
     "MessageStatus",

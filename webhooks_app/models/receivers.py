@@ -6,10 +6,19 @@ Part of `models`, which is where everybody else imports these from.
 from __future__ import annotations
 
 import uuid
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
+
+
+class BreakerState(StrEnum):
+    """Whether messages flow (closed), wait (open), or a single one probes (half_open)."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
 
 
 class WebhookDestination(models.Model):

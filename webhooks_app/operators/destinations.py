@@ -8,28 +8,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 
+from webhooks_app import outbox
 from webhooks_app.models import WebhookDestination, WebhookEndpoint, WebhookMessage
 from webhooks_app.operators import ping as pings
 from webhooks_app.operators import record
-from webhooks_app.outbox import publish
 
 MAX_PAUSE_SECONDS = 86_400
 MAX_IN_FLIGHT = 1_000
-BURY_BATCH = 1_000
-
-# The token stays: an attempt under way closes its own row and then finds its message ended.
-_BURY = """
-UPDATE webhooks_app_webhookmessage SET status = 'dead', next_attempt_at = NULL,
-  finished_at = now(), last_error_code = 'destination_disabled'
-WHERE id IN (
-  SELECT message.id FROM webhooks_app_webhookdestination destination
-  JOIN webhooks_app_webhookmessage message ON message.destination_id = destination.id
-  WHERE destination.disabled_at IS NOT NULL AND message.status = 'pending'
-  LIMIT %s FOR UPDATE OF message SKIP LOCKED)
-"""
 
 
 class NothingToPing(ValueError):
@@ -56,7 +44,7 @@ def resume(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     """End a pause, or let an open breaker try again now."""
     WebhookDestination.objects.filter(pk=destination.pk).update(held_until=None, hold_reason="")
     record.note(actor, "destination.resume", str(destination), reason)
-    publish.wake()
+    outbox.wake()
 
 
 def disable(destination: WebhookDestination, *, actor: str, reason: str) -> int:
@@ -72,7 +60,7 @@ def disable(destination: WebhookDestination, *, actor: str, reason: str) -> int:
         # Who disabled it first, and why, stays.
         rows.filter(disabled_at=None).update(disabled_at=Now(), disabled_reason=reason[:300])
         record.note(actor, "destination.disable", str(destination), reason)
-    return bury_disabled()
+    return outbox.bury_disabled()
 
 
 @transaction.atomic
@@ -82,7 +70,7 @@ def enable(destination: WebhookDestination, *, actor: str, reason: str) -> None:
         disabled_at=None, disabled_reason="", held_until=None, hold_reason=""
     )
     record.note(actor, "destination.enable", str(destination), reason)
-    publish.wake()
+    outbox.wake()
 
 
 @transaction.atomic
@@ -114,28 +102,12 @@ def ping(destination: WebhookDestination, *, actor: str, reason: str) -> Webhook
     return message
 
 
-def _latest_target(destination: WebhookDestination) -> publish.Target:
+def _latest_target(destination: WebhookDestination) -> outbox.Target:
     rows = WebhookMessage.objects.filter(destination=destination).select_related("endpoint")
     latest = rows.order_by("-id").first()
     if latest is not None:
-        return publish.Target(latest.url, (), latest.endpoint)
+        return outbox.Target(latest.url, (), latest.endpoint)
     for endpoint in WebhookEndpoint.objects.filter(scope=destination.scope):
-        if publish.destination_of(endpoint.scope, endpoint.url)[0] == destination.pk:
-            return publish.Target(endpoint.url, (), endpoint)
+        if outbox.destination_of(endpoint.scope, endpoint.url)[0] == destination.pk:
+            return outbox.Target(endpoint.url, (), endpoint)
     raise NothingToPing("No message was ever written to it, so there is no URL to ping.")
-
-
-def bury_disabled() -> int:
-    """Make dead letters of what is pending for disabled destinations; return how many.
-
-    Also right for what was published while one was being disabled, so engines call it every
-    second. Rows locked at this moment are left for the next call.
-    """
-    buried = 0
-    while True:
-        with connection.cursor() as cursor:
-            cursor.execute(_BURY, [BURY_BATCH])
-            ended = int(cursor.rowcount)
-        buried += ended
-        if ended < BURY_BATCH:
-            return buried

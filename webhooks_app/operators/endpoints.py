@@ -11,12 +11,11 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from webhooks_app.egress.grammar import safe_url
-from webhooks_app.egress.policy import check_url
+from webhooks_app import outbox
+from webhooks_app.egress import check_url, safe_url
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
 from webhooks_app.operators import ping as pings
 from webhooks_app.operators import record
-from webhooks_app.outbox import publish
 from webhooks_app.retry import resolve_policy
 from webhooks_app.signing import store
 
@@ -98,7 +97,7 @@ def delete(endpoint: WebhookEndpoint, *, actor: str) -> None:
     """
     with transaction.atomic():
         WebhookEndpoint.objects.select_for_update().get(pk=endpoint.pk)
-        publish.call_off(WebhookMessage.objects.filter(endpoint=endpoint))
+        outbox.call_off(WebhookMessage.objects.filter(endpoint=endpoint))
         record.note(actor, "endpoint.delete", _name(endpoint))
         endpoint.delete()
 
@@ -117,7 +116,7 @@ def ping(endpoint: WebhookEndpoint, *, actor: str, reason: str = "") -> WebhookM
 
     Also a disabled one, so that a repaired receiver can be tried before it is enabled.
     """
-    target = publish.Target(endpoint.url, endpoint.retry_policy, endpoint)
+    target = outbox.Target(endpoint.url, endpoint.retry_policy, endpoint)
     with transaction.atomic():
         _held(endpoint)
         message = pings.send(endpoint.scope, target, endpoint_id=str(endpoint.pk))

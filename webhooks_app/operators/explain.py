@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from webhooks_app.egress.grammar import safe_url
+from webhooks_app.egress import safe_url
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookMessage
 
 PHASES = (("dns_ms", "DNS"), ("connect_ms", "connect"), ("first_byte_ms", "first byte"))

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import orjson
 from django.db.models.functions import Now
 
+from webhooks_app import outbox
 from webhooks_app.models import WebhookEvent, WebhookMessage
-from webhooks_app.outbox import publish
 
 PING = "webhook.ping"
 
 
-def send(scope: str, target: publish.Target, **facts: str) -> WebhookMessage:
+def send(scope: str, target: outbox.Target, **facts: str) -> WebhookMessage:
     """Owe one ``webhook.ping`` to one URL, over the path of every other message.
 
     Must run inside a transaction.
@@ -24,7 +24,7 @@ def send(scope: str, target: publish.Target, **facts: str) -> WebhookMessage:
     """
     sent_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     payload = {"type": PING, "project_id": scope, **facts, "sent_at": sent_at}
-    event = publish.publish(
+    event = outbox.publish(
         scope=scope,
         subject=f"ping-{uuid.uuid4()}",
         sequence=1,

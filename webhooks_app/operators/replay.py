@@ -18,32 +18,12 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import Count, Max
 
+from webhooks_app import outbox
 from webhooks_app.crash_points import faultpoint
-from webhooks_app.egress.grammar import safe_url
-from webhooks_app.egress.policy import check_url
-from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
+from webhooks_app.egress import check_url, safe_url
+from webhooks_app.models import MessageStatus, ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.operators import record
-from webhooks_app.operators.replay_progress import Progress, progress
-from webhooks_app.outbox import publish
-from webhooks_app.outbox.find import MessageFilters, messages_of
-from webhooks_app.outbox.replay import replay_messages, replay_messages_to
-
-__all__ = [  # progress belongs to the service, whatever file it lies in
-    "DestinationDisabled",
-    "InFlight",
-    "NotRunning",
-    "Preview",
-    "Progress",
-    "ReplayRefused",
-    "advance",
-    "advance_running_jobs",
-    "cancel",
-    "preview",
-    "progress",
-    "replay_one",
-    "start",
-    "wait_for",
-]
+from webhooks_app.outbox import MessageFilters, messages_of, replay_messages, replay_messages_to
 
 #: Messages made due in one transaction: some ten milliseconds of row locks.
 BATCH = 500
@@ -144,7 +124,7 @@ def start(
             f" to {safe_url(to_url)}" if to_url else ""
         )
         record.note(requested_by, "replay.start", target, reason)
-        publish.wake()
+        outbox.wake()
     return job
 
 
@@ -285,7 +265,7 @@ def _run_batch(job: ReplayJob, ids: list[int]) -> int:
     job.started_count += len(started)
     job.save(update_fields=["last_message_id", "started_count", "skipped_count"])
     if started:
-        publish.wake()
+        outbox.wake()
     return len(started)
 
 
@@ -318,7 +298,7 @@ def _locked(message_id: int, to_url: str) -> WebhookMessage:
     if lease_end and lease_end > _now():
         raise InFlight("an attempt of this message is under way")
     if to_url:
-        _, is_disabled = publish.destination_of(message.event.scope, to_url)
+        _, is_disabled = outbox.destination_of(message.event.scope, to_url)
     else:
         is_disabled = message.destination.disabled_at is not None
     if is_disabled:
@@ -336,3 +316,47 @@ def _now() -> datetime:
         cursor.execute("SELECT now()")
         now: datetime = cursor.fetchone()[0]
     return now
+
+
+# -- how far is it? Counted from the messages themselves, so that it cannot drift.
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a replay is. ``left`` messages were not looked at yet."""
+
+    total: int
+    started: int
+    skipped: int
+    left: int
+    pending: int
+    delivered: int
+    dead: int
+    ended_otherwise: int
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether nothing of it is still to be sent."""
+        return not self.left and not self.pending
+
+    @property
+    def is_all_delivered(self) -> bool:
+        """Tell whether every message that was meant has been delivered, none left out."""
+        return self.is_settled and self.delivered == self.total
+
+
+def progress(job: ReplayJob) -> Progress:
+    """Count how far a replay is, from the messages themselves."""
+    counted = job.messages.values_list("status").annotate(Count("id")).order_by()
+    by_status: dict[str, int] = dict(counted)
+    looked_at = job.started_count + job.skipped_count
+    return Progress(
+        total=job.total,
+        started=job.started_count,
+        skipped=job.skipped_count,
+        left=max(0, job.total - looked_at) if job.state == ReplayState.RUNNING else 0,
+        pending=by_status.pop(MessageStatus.PENDING, 0),
+        delivered=by_status.pop(MessageStatus.DELIVERED, 0),
+        dead=by_status.pop(MessageStatus.DEAD, 0),
+        ended_otherwise=sum(by_status.values()),
+    )

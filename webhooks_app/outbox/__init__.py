@@ -1,1 +1,90 @@
 """What is owed, to whom, and where does it stand? The only writer of messages and attempts."""
+
+from webhooks_app.outbox.claim import (
+    Claimed,
+    Connection,
+    claim,
+    disable_endpoint,
+    observe,
+    operator_settings,
+    record,
+    seconds_to_next,
+    supersede_late,
+    supersede_older,
+)
+from webhooks_app.outbox.find import (
+    ANY_STATUS,
+    InvalidFilter,
+    MessageFilters,
+    messages_of,
+    recent_ends,
+)
+from webhooks_app.outbox.prune import (
+    count_prunable,
+    prune,
+)
+from webhooks_app.outbox.publish import (
+    CHANNEL,
+    Target,
+    destination_of,
+    has_subscriber,
+    publish,
+    wake,
+)
+from webhooks_app.outbox.recover import (
+    close_ended,
+    dead_letters,
+    expire_held,
+    expired_leases,
+    recover,
+)
+from webhooks_app.outbox.replay import (
+    replay_messages,
+    replay_messages_to,
+)
+from webhooks_app.outbox.search import (
+    deliveries_of_event,
+    search_deliveries,
+    search_messages,
+)
+from webhooks_app.outbox.stop import acknowledge, bury_disabled, call_off, supersede
+
+__all__ = [
+    "ANY_STATUS",
+    "CHANNEL",
+    "Claimed",
+    "Connection",
+    "InvalidFilter",
+    "MessageFilters",
+    "Target",
+    "acknowledge",
+    "bury_disabled",
+    "call_off",
+    "claim",
+    "close_ended",
+    "count_prunable",
+    "dead_letters",
+    "deliveries_of_event",
+    "destination_of",
+    "disable_endpoint",
+    "expire_held",
+    "expired_leases",
+    "has_subscriber",
+    "messages_of",
+    "observe",
+    "operator_settings",
+    "prune",
+    "publish",
+    "recent_ends",
+    "record",
+    "recover",
+    "replay_messages",
+    "replay_messages_to",
+    "search_deliveries",
+    "search_messages",
+    "seconds_to_next",
+    "supersede",
+    "supersede_late",
+    "supersede_older",
+    "wake",
+]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
 
-from webhooks_app.models import MessageStatus, WebhookDestination, WebhookMessage
+from webhooks_app.models import MessageStatus, WebhookDestination, WebhookEvent, WebhookMessage
 
 ANY_STATUS = "any"
 
@@ -142,3 +143,10 @@ def _lookups(filters: MessageFilters, scope: str | None) -> list[tuple[str, Any]
         ("id__in", filters.ids),
     ]
     return [(lookup, value) for lookup, value in asked if value not in (None, "", ())]
+
+
+def recent_ends(event_type: str, within: timedelta) -> QuerySet[WebhookEvent]:
+    """Return the events of one terminal type that were published lately."""
+    return WebhookEvent.objects.filter(
+        event_type=event_type, is_terminal=True, created_at__gt=Now() - within
+    )

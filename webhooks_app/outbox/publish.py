@@ -13,12 +13,11 @@ from typing import Any
 
 import structlog
 from django.db import connection
-from django.db.models import QuerySet
-from django.db.models.functions import Now
 
 from webhooks_app.crash_points import faultpoint
-from webhooks_app.egress.policy import origin_of
-from webhooks_app.models import MessageStatus, WebhookEndpoint, WebhookEvent, WebhookMessage
+from webhooks_app.egress import origin_of
+from webhooks_app.models import WebhookEndpoint, WebhookEvent
+from webhooks_app.outbox.stop import supersede
 from webhooks_app.retry import Policy, resolve_policy
 
 logger = structlog.get_logger(__name__)
@@ -72,20 +71,8 @@ SELECT * FROM webhooks_app_webhookendpoint WHERE scope = %s AND is_enabled ORDER
 # who came first. Weaker than Django's select_for_update: we do not wait for each other.
 _HOLD = "FOR KEY SHARE"
 
+
 # By id, as the engine records: whoever ends a task must never be the victim of a deadlock.
-_SUPERSEDE = """
-WITH waiting AS (
-  SELECT message.id FROM webhooks_app_webhookmessage message
-  JOIN webhooks_app_webhookevent event ON event.id = message.event_id
-  WHERE event.subject = %s AND event.event_type = %s AND message.status = 'pending'
-  ORDER BY message.id FOR UPDATE OF message
-)
-UPDATE webhooks_app_webhookmessage message
-SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
-FROM waiting WHERE message.id = waiting.id AND message.status = 'pending'
-"""
-
-
 def new_event_id() -> str:
     """Return a fresh ``webhook-id``: ``msg_`` and 128 random bits, without a dot."""
     return f"msg_{secrets.token_hex(16)}"
@@ -207,24 +194,6 @@ def _subscribed(scope: str, event_type: str, hold: str = "") -> list[Target]:
 def has_subscriber(scope: str, event_type: str) -> bool:
     """Tell whether any endpoint of the scope wants this type of event."""
     return bool(_subscribed(scope, event_type))
-
-
-def supersede(subject: str, event_type: str) -> None:
-    """Call off what waits of one type of event about one subject, since newer news exist."""
-    with connection.cursor() as cursor:
-        cursor.execute(_SUPERSEDE, [subject, event_type])
-
-
-def call_off(messages: QuerySet[WebhookMessage]) -> int:
-    """Cancel what is pending among ``messages``, in the caller's transaction; return how many.
-
-    Locked by id, so that two of these, or one and the engine, cannot wait for each other.
-    """
-    waiting = messages.filter(status=MessageStatus.PENDING).order_by("pk")
-    ids = list(waiting.select_for_update(of=("self",)).values_list("pk", flat=True))
-    return WebhookMessage.objects.filter(pk__in=ids).update(
-        status=MessageStatus.CANCELLED, next_attempt_at=None, finished_at=Now()
-    )
 
 
 def wake() -> None:

@@ -8,8 +8,10 @@ is `signing`; this module never logs or raises a secret.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,12 +29,15 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Least, Now
 
 from webhooks_app.conf import webhook_settings
+from webhooks_app.database import DatabaseThread
 from webhooks_app.models import SigningSecret, WebhookEndpoint
 from webhooks_app.signing.scheme import generate_secret
 
 logger = structlog.get_logger(__name__)
 
 OVERLAP_SECONDS = 86_400.0
+#: So long a `SecretCache` believes what it read; well within the overlap of a rotation.
+FRESH_SECONDS = 5.0
 # Every overlapping secret adds a signature to a header that receivers bound; the newest win.
 MAX_OVERLAPPING = 3
 
@@ -258,3 +263,33 @@ def _multi_fernet(keys: tuple[str, ...], fallbacks: tuple[str, ...]) -> MultiFer
 def _derived(secret_key: str) -> bytes:
     derivation = HKDF(SHA256(), length=32, salt=None, info=b"webhook signing secrets at rest")
     return base64.urlsafe_b64encode(derivation.derive(secret_key.encode()))
+
+
+class SecretCache:
+    """The secrets of a scope and endpoint, without asking the database for each message.
+
+    At most `FRESH_SECONDS` old; one look-up at a time for each.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, UUID | None], tuple[float, list[str]]] = {}
+        self._asking: dict[tuple[str, UUID | None], asyncio.Future[list[str]]] = {}
+        self._thread = DatabaseThread("secrets")
+
+    async def get(self, scope: str, endpoint_id: UUID | None) -> list[str]:
+        """Return the secrets that sign now, newest first; the first is made on first use."""
+        key = (scope, endpoint_id)
+        found = self._found.get(key)
+        if found and time.monotonic() - found[0] < FRESH_SECONDS:
+            return found[1]
+        if key not in self._asking:
+            asking = self._thread.call(current_secrets, scope, endpoint_id)
+            self._asking[key] = asking
+            asking.add_done_callback(lambda done: self._asking.pop(key, None))
+        secrets = await asyncio.shield(self._asking[key])
+        self._found[key] = (time.monotonic(), secrets)
+        return secrets
+
+    async def close(self) -> None:
+        """Give the database connection back."""
+        await self._thread.close()

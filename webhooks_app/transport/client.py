@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from webhooks_app import egress
 from webhooks_app.conf import webhook_settings
-from webhooks_app.egress import policy
 from webhooks_app.retry import AttemptResult, ErrorCode, parse_retry_after, status_error_code
 from webhooks_app.shown import printable
 from webhooks_app.transport import download, wire
@@ -50,12 +50,12 @@ class Transport:
         *,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
-        home: policy.Home | None = None,
+        home: egress.Home | None = None,
     ) -> None:
         self._tls = tls
         self._home = home
-        self._allowed = home.admits if home is not None else policy.address_allowed
-        self._resolver = policy.GuardResolver(resolver, self._allowed)
+        self._allowed = home.admits if home is not None else egress.address_allowed
+        self._resolver = egress.GuardResolver(resolver, self._allowed)
         self._pool = Pool()
         self._own_headers = {
             "Accept-Encoding": "identity",
@@ -88,8 +88,8 @@ class Transport:
         """
         started_at = time.perf_counter()
         try:
-            target = policy.target_of(url, self._home)
-        except policy.EgressDenied as denied:
+            target = egress.target_of(url, self._home)
+        except egress.EgressDenied as denied:
             return AttemptResult(error_code=denied.code, error=denied.message)
         seconds = webhook_settings.TIMEOUT_SECONDS if timeout is None else timeout
         deadline = asyncio.get_running_loop().time() + seconds
@@ -120,7 +120,7 @@ class Transport:
             self._pool.put(target.origin, connection)
         return _result(answer, trace, started_at, is_reused, is_replaced)
 
-    async def _connect(self, origin: policy.Origin, deadline: float, trace: Trace) -> Connection:
+    async def _connect(self, origin: egress.Origin, deadline: float, trace: Trace) -> Connection:
         async with asyncio.timeout_at(deadline):
             sock = await dial(origin, self._resolver, self._allowed, trace)
             if origin.scheme != "https":
@@ -128,7 +128,7 @@ class Transport:
             trace.tls_at = time.perf_counter()
             return await Connection.over(sock, self._tls_for(origin), origin.host)
 
-    def _tls_for(self, origin: policy.Origin) -> ssl.SSLContext:
+    def _tls_for(self, origin: egress.Origin) -> ssl.SSLContext:
         return self._tls or tls_context("_" in origin.host)
 
     async def _exchange(
@@ -164,10 +164,10 @@ class Transport:
             to: write the body to this file, which is removed again on failure.
         """
         try:
-            target = policy.target_of(url, self._home)
-        except policy.EgressDenied as denied:
+            target = egress.target_of(url, self._home)
+        except egress.EgressDenied as denied:
             return FetchResult(error_code=denied.code, error=denied.message)
-        permitted = policy.address_rule(target.origin, self._allowed)
+        permitted = egress.address_rule(target.origin, self._allowed)
         guard = download.Guard(self._resolver, permitted, self._tls_for(target.origin))
         sent = {**self._own_headers, **(headers or {})}
         return await download.fetch(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import chain, zip_longest
 from typing import Any
 
-from webhooks_app.egress import policy
+from webhooks_app import egress
 from webhooks_app.transport.failure import LookupFailedError, Trace
 
 #: For all addresses of a receiver together.
@@ -22,8 +22,8 @@ Address = tuple[Any, ...]  # as getaddrinfo returns it
 
 
 async def dial(
-    origin: policy.Origin,
-    resolver: policy.GuardResolver,
+    origin: egress.Origin,
+    resolver: egress.GuardResolver,
     allowed: Callable[[str], bool],
     trace: Trace,
 ) -> socket.socket:
@@ -40,7 +40,7 @@ async def dial(
         OSError: no address took the connection; a TimeoutError where one said nothing.
     """
     addresses = await _addresses(origin, resolver, trace)
-    permitted = policy.address_rule(origin, allowed)
+    permitted = egress.address_rule(origin, allowed)
     trace.dialled_at = time.perf_counter()
     async with asyncio.timeout(CONNECT_SECONDS):
         if len(addresses) == 1:
@@ -49,7 +49,7 @@ async def dial(
 
 
 async def _addresses(
-    origin: policy.Origin, resolver: policy.GuardResolver, trace: Trace
+    origin: egress.Origin, resolver: egress.GuardResolver, trace: Trace
 ) -> list[Address]:
     """Return the addresses in the order in which they are tried: the resolver's, in turns."""
     host, port = origin.host, origin.port
@@ -58,7 +58,7 @@ async def _addresses(
     trace.dns_at = time.perf_counter()
     try:
         answers = await resolver.resolve(host, port)
-    except policy.PolicyBlocked:
+    except egress.PolicyBlocked:
         raise
     except OSError as error:
         raise LookupFailedError("the host name could not be resolved") from error
@@ -79,7 +79,7 @@ def _address(ip: str, port: int) -> Address:
 async def _connect(
     address: Address, permitted: Callable[[str], bool], trace: Trace
 ) -> socket.socket:
-    sock = policy.guarded_socket(address, permitted)
+    sock = egress.guarded_socket(address, permitted)
     trace.remote_address = address[4][0]
     try:
         sock.setblocking(False)

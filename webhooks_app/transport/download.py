@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import aiohttp
 from yarl import URL
 
-from webhooks_app.egress import policy
+from webhooks_app import egress
 from webhooks_app.retry import ErrorCode
 from webhooks_app.shown import printable
 
@@ -44,7 +44,7 @@ class FetchResult:
 class Guard(NamedTuple):
     """Who decides where a download may go."""
 
-    resolver: policy.GuardResolver
+    resolver: egress.GuardResolver
     allowed: Callable[[str], bool]
     tls: ssl.SSLContext
 
@@ -63,7 +63,7 @@ async def fetch(
     """Send one request and keep the body of its answer; see ``Transport.fetch``."""
     connector = aiohttp.TCPConnector(
         resolver=guard.resolver,
-        socket_factory=partial(policy.guarded_socket, allowed=guard.allowed),
+        socket_factory=partial(egress.guarded_socket, allowed=guard.allowed),
         ssl=guard.tls,
         use_dns_cache=False,  # the answer that was judged is the one that is dialled
         force_close=True,
@@ -151,6 +151,6 @@ def _is_blocked(error: Any) -> bool:
     """Look for the guard's refusal below aiohttp's error, which may wrap one for each address."""
     below = [getattr(error, "os_error", None), error.__cause__, error.__context__]
     below += getattr(error, "exceptions", ())
-    return isinstance(error, policy.PolicyBlocked) or any(
+    return isinstance(error, egress.PolicyBlocked) or any(
         _is_blocked(each) for each in below if isinstance(each, BaseException)
     )

@@ -7,7 +7,7 @@ import re
 import ssl
 import time
 
-from webhooks_app.egress.policy import PolicyBlocked
+from webhooks_app.egress import PolicyBlocked
 from webhooks_app.retry import ErrorCode
 from webhooks_app.shown import printable
 from webhooks_app.transport.answer import ONLY_HTTP2

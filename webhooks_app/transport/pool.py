@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from webhooks_app.conf import webhook_settings
-from webhooks_app.egress.grammar import Origin
+from webhooks_app.egress import Origin
 from webhooks_app.transport.wire import Connection
 
 #: Idle connections are closed after so long, before most front ends do it.

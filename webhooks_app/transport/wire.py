@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from webhooks_app.egress.grammar import Target
+from webhooks_app.egress import RequestTarget
 from webhooks_app.transport.answer import Answer
 from webhooks_app.transport.certificate_names import check_names_here
 
@@ -34,7 +34,7 @@ class UnaskedAnswerError(ConnectionError):
     """What came over a kept connection was sent before the request could have been read."""
 
 
-def render_post(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
+def render_post(target: RequestTarget, headers: Mapping[str, str], body: bytes) -> bytes:
     """Return a POST as it goes over the wire.
 
     Raises:

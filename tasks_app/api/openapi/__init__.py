@@ -1,1 +1,3 @@
 """How does the API describe itself?"""
+
+__all__ = ["hooks"]

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from tasks_app.own_frames import own_frames
+from tasks_app.failures import own_frames
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MISSING_LIBRARIES = (

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from tasks_app.media import probe
-from tasks_app.media.outputs import output
 from tasks_app.providers.base import (
     CancelOutcome,
     Context,
@@ -109,7 +108,7 @@ def _probed(
     wanted = [(path, _expected(row["expected"])) for path, row in zip(paths, made, strict=True)]
     found = probe.probe_all(wanted, context)
     rows = zip(made, paths, found, strict=True)
-    return tuple(output(row["role"], path, file) for row, path, file in rows)
+    return tuple(file.as_output(row["role"], path) for row, path, file in rows)
 
 
 def _expected(row: dict[str, Any]) -> probe.Expected:

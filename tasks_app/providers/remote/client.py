@@ -19,10 +19,9 @@ import orjson
 
 from tasks_app.providers.base import Cancelled, Context, ProviderError
 from webhooks_app.conf import Network
-from webhooks_app.egress.policy import EgressDenied, Home, origin_of
+from webhooks_app.egress import EgressDenied, Home, origin_of
 from webhooks_app.retry import parse_retry_after
-from webhooks_app.transport.client import Transport
-from webhooks_app.transport.download import FetchResult
+from webhooks_app.transport import FetchResult, Transport
 
 CALL_SECONDS = 60.0
 #: For protocols whose answer is the result itself.
@@ -60,7 +59,7 @@ class Answer:
         return document
 
 
-class Line:
+class ProviderClient:
     """The way to one provider, for the length of one job; used from the job's thread only.
 
     Args:

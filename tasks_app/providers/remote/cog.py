@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from tasks_app.providers.base import CancelOutcome, Job
-from tasks_app.providers.remote.client import WORK_SECONDS, Line
-from tasks_app.providers.remote.job import Look, RemoteProvider, safe_id
+from tasks_app.providers.remote.client import WORK_SECONDS, ProviderClient
+from tasks_app.providers.remote.job import PollResult, RemoteProvider, safe_id
 from tasks_app.providers.remote.replicate import read
 
 
@@ -26,17 +26,17 @@ class CogProvider(RemoteProvider):
         """Return nothing: Cog knows no credentials."""
         return {}
 
-    def submit(self, line: Line, job: Job, model: str) -> dict[str, Any]:
+    def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
         """Remember our id first: the PUT that follows is the same however often it is sent."""
         return {"id": f"{job.task_id}-{job.attempt}", "input": self.inputs(job)}
 
-    def look(self, line: Line, state: dict[str, Any]) -> Look:
+    def look(self, line: ProviderClient, state: dict[str, Any]) -> PollResult:
         """Start the prediction and wait for it, or see how far it is."""
         path = f"predictions/{safe_id(state['id'])}"
         answer = line.call("PUT", path, {"input": state["input"]}, seconds=WORK_SECONDS)
         return read(answer.json())
 
-    def stop(self, line: Line, state: dict[str, Any]) -> CancelOutcome:
+    def stop(self, line: ProviderClient, state: dict[str, Any]) -> CancelOutcome:
         """Cancel the prediction."""
         line.call("POST", f"predictions/{safe_id(state['id'])}/cancel")
         return CancelOutcome.REQUESTED

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tasks_app.providers.base import CancelOutcome, Job, ProviderError
-from tasks_app.providers.remote.client import Line, is_refusal
-from tasks_app.providers.remote.job import Look, RemoteProvider, WorkFailed, places, safe_id
+from tasks_app.providers.remote.client import ProviderClient, is_refusal
+from tasks_app.providers.remote.job import PollResult, RemoteProvider, WorkFailed, places, safe_id
 
 
 class FalProvider(RemoteProvider):
@@ -20,7 +20,7 @@ class FalProvider(RemoteProvider):
         """Return fal's own kind of authorization."""
         return {"Authorization": f"Key {key}"}
 
-    def submit(self, line: Line, job: Job, model: str) -> dict[str, Any]:
+    def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
         """Queue a request; the URLs of the answer are kept, since fal alone knows their shape."""
         answer = line.call("POST", model, self.inputs(job)).json()
         urls = {name: str(answer.get(name, "")) for name in URLS}
@@ -28,20 +28,20 @@ class FalProvider(RemoteProvider):
             raise ProviderError("provider_unavailable", "The provider's answer lacks its URLs.")
         return {"id": safe_id(answer.get("request_id")), **urls}
 
-    def look(self, line: Line, state: dict[str, Any]) -> Look:
+    def look(self, line: ProviderClient, state: dict[str, Any]) -> PollResult:
         """Ask for the status, and for the response once there is one."""
         status = line.call("GET", state["status_url"]).json()
         if status.get("status") in ("IN_QUEUE", "IN_PROGRESS"):
-            return Look(is_done=False, fraction=0.3 * (status["status"] == "IN_PROGRESS"))
+            return PollResult(is_done=False, fraction=0.3 * (status["status"] == "IN_PROGRESS"))
         if status.get("status") != "COMPLETED":
             text = "The provider's answer has no known status."
             raise ProviderError("provider_unavailable", text)
         if status.get("error"):
             raise _failed(str(status["error"]).encode())
-        return Look(is_done=True, outputs=self._response(line, state))
+        return PollResult(is_done=True, outputs=self._response(line, state))
 
     @staticmethod
-    def _response(line: Line, state: dict[str, Any]) -> tuple[str, ...]:
+    def _response(line: ProviderClient, state: dict[str, Any]) -> tuple[str, ...]:
         try:
             return places(line.call("GET", state["response_url"]).json())
         except ProviderError as error:
@@ -50,7 +50,7 @@ class FalProvider(RemoteProvider):
                 raise WorkFailed(error.code, error.message) from None
             raise
 
-    def stop(self, line: Line, state: dict[str, Any]) -> CancelOutcome:
+    def stop(self, line: ProviderClient, state: dict[str, Any]) -> CancelOutcome:
         """Ask fal to cancel; what runs already may run on."""
         line.call("PUT", state["cancel_url"])
         return CancelOutcome.REQUESTED

@@ -21,7 +21,6 @@ from typing import Any, ClassVar
 import structlog
 
 from tasks_app.media import probe
-from tasks_app.media.outputs import output
 from tasks_app.providers.base import (
     Cancelled,
     CancelOutcome,
@@ -31,7 +30,7 @@ from tasks_app.providers.base import (
     ProviderError,
     Result,
 )
-from tasks_app.providers.remote.client import Line
+from tasks_app.providers.remote.client import ProviderClient
 from tasks_app.providers.remote.inputs import wishes
 from webhooks_app.conf import Network
 
@@ -47,7 +46,7 @@ SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PollResult:
     """What one poll showed: still at it (how far, 0..1), or the places of the results."""
 
     is_done: bool
@@ -100,11 +99,11 @@ class RemoteProvider(ABC):
         """Return the headers that carry the credentials."""
 
     @abstractmethod
-    def submit(self, line: Line, job: Job, model: str) -> dict[str, Any]:
+    def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
         """Start the work and return what must be remembered of it (JSON)."""
 
     @abstractmethod
-    def look(self, line: Line, state: dict[str, Any]) -> Look:
+    def look(self, line: ProviderClient, state: dict[str, Any]) -> PollResult:
         """Ask how far the work is.
 
         Raises:
@@ -112,7 +111,7 @@ class RemoteProvider(ABC):
         """
 
     @abstractmethod
-    def stop(self, line: Line, state: dict[str, Any]) -> CancelOutcome:
+    def stop(self, line: ProviderClient, state: dict[str, Any]) -> CancelOutcome:
         """Ask the far side to end the work."""
 
     # -- the provider interface ---------------------------------------------------------------
@@ -165,14 +164,14 @@ class RemoteProvider(ABC):
 
     # -- the way of a job ---------------------------------------------------------------------
 
-    def _line(self, context: Context | None) -> Line:
+    def _line(self, context: Context | None) -> ProviderClient:
         key = _setting(self.key_setting) if self.key_setting else ""
         if self.is_key_needed and not key:
             raise ProviderError("provider_auth", f"{self.key_setting} is not set.")
         headers = self.headers(key) if key else {}
-        return Line(_setting(self.url_setting), headers, _networks(), context)
+        return ProviderClient(_setting(self.url_setting), headers, _networks(), context)
 
-    def _submitted(self, line: Line, job: Job, context: Context) -> dict[str, Any]:
+    def _submitted(self, line: ProviderClient, job: Job, context: Context) -> dict[str, Any]:
         context.progress(0.01, "submitting")
         model = job.task_data.get("model") or self.model
         state = {"provider": self.name, "model": model, **self.submit(line, job, model)}
@@ -188,7 +187,9 @@ class RemoteProvider(ABC):
         named = {theirs: asked[ours] for theirs, ours in self._fields.items() if ours in asked}
         return {**named, **(job.task_data.get("options") or {}), **self._input}
 
-    def _wait(self, line: Line, state: dict[str, Any], context: Context) -> tuple[str, ...]:
+    def _wait(
+        self, line: ProviderClient, state: dict[str, Any], context: Context
+    ) -> tuple[str, ...]:
         wait, failures = self._poll_seconds, 0
         while True:
             try:
@@ -217,7 +218,7 @@ class RemoteProvider(ABC):
 
     def _result(
         self,
-        line: Line,
+        line: ProviderClient,
         job: Job,
         context: Context,
         state: dict[str, Any],
@@ -233,12 +234,14 @@ class RemoteProvider(ABC):
         if not all(file.media_type.startswith(kind) for file in found):
             raise ProviderError("output_invalid", "The result is another kind of media.")
         roles = ["primary", *(f"primary_{n}" for n in range(2, len(paths) + 1))]
-        files = tuple(output(*row) for row in zip(roles, paths, found, strict=True))
+        files = tuple(
+            file.as_output(role, path) for role, path, file in zip(roles, paths, found, strict=True)
+        )
         metadata = {"remote_id": state.get("id", "")}
         seed = job.task_data.get("seed")
         return Result(files, self.name, str(state["model"]), seed=seed, metadata=metadata)
 
-    def _fetched(self, line: Line, job: Job, index: int, place: str) -> Path:
+    def _fetched(self, line: ProviderClient, job: Job, index: int, place: str) -> Path:
         path = job.work_dir / f"result_{index}"
         if place.startswith("data:"):
             path.write_bytes(decoded(place))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from tasks_app.providers.base import CancelOutcome, Job, ProviderError
-from tasks_app.providers.remote.client import WORK_SECONDS, Line, is_refusal
+from tasks_app.providers.remote.client import WORK_SECONDS, ProviderClient, is_refusal
 from tasks_app.providers.remote.inputs import wishes
 from tasks_app.providers.remote.job import (
-    Look,
+    PollResult,
     RemoteProvider,
     WorkFailed,
     decoded,
@@ -36,7 +36,7 @@ class OpenAICompatibleProvider(RemoteProvider):
         """Return the bearer token."""
         return {"Authorization": f"Bearer {key}"}
 
-    def submit(self, line: Line, job: Job, model: str) -> dict[str, Any]:
+    def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
         """Make a picture or speech at once, or start a video."""
         if job.task_type == "image_generation":
             return self._pictures(line, job, model)
@@ -51,7 +51,7 @@ class OpenAICompatibleProvider(RemoteProvider):
         }
         return {"id": safe_id(line.call("POST", "v1/videos", body).json().get("id"))}
 
-    def _pictures(self, line: Line, job: Job, model: str) -> dict[str, Any]:
+    def _pictures(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
         asked = wishes(job.task_type, job.task_data)
         size, count = asked.get("resolution", "1024x1024"), asked.get("count", 1)
         body = {"n": count, "size": size, **self.inputs(job), "model": model}
@@ -61,7 +61,7 @@ class OpenAICompatibleProvider(RemoteProvider):
         made = [place for index, row in enumerate(rows) if (place := _kept(row, job, index))]
         return {"id": "", "outputs": made}
 
-    def _speech(self, line: Line, job: Job, model: str) -> dict[str, Any]:
+    def _speech(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
         asked = wishes(job.task_type, job.task_data)
         kind = SPEECH_FORMATS[asked.get("format", "wav")]
         body = {
@@ -78,23 +78,23 @@ class OpenAICompatibleProvider(RemoteProvider):
         (job.work_dir / "speech").write_bytes(answer.body)
         return {"id": "", "outputs": ["file:speech"]}
 
-    def look(self, line: Line, state: dict[str, Any]) -> Look:
+    def look(self, line: ProviderClient, state: dict[str, Any]) -> PollResult:
         """Get the video job; what came at once is done."""
         if "outputs" in state:
-            return Look(is_done=True, outputs=tuple(state["outputs"]))
+            return PollResult(is_done=True, outputs=tuple(state["outputs"]))
         path = f"v1/videos/{safe_id(state['id'])}"
         job = line.call("GET", path).json()
         status = job.get("status")
         if status == "completed":
-            return Look(is_done=True, outputs=(f"{path}/content",))
+            return PollResult(is_done=True, outputs=(f"{path}/content",))
         if status in RUNNING:
-            return Look(is_done=False, fraction=_share(job.get("progress")))
+            return PollResult(is_done=False, fraction=_share(job.get("progress")))
         if status in ("failed", "cancelled"):
             code = "content_refused" if is_refusal(str(job.get("error")).encode()) else ""
             raise WorkFailed(code or "render_failed", "The provider's model failed.")
         raise ProviderError("provider_unavailable", "The provider's answer has no known status.")
 
-    def stop(self, line: Line, state: dict[str, Any]) -> CancelOutcome:
+    def stop(self, line: ProviderClient, state: dict[str, Any]) -> CancelOutcome:
         """Delete the video job; whether that ends the work is the server's business."""
         line.call("DELETE", f"v1/videos/{safe_id(state['id'])}")
         return CancelOutcome.REQUESTED

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tasks_app.providers.base import CancelOutcome, Job, ProviderError
-from tasks_app.providers.remote.client import Line, is_refusal
-from tasks_app.providers.remote.job import Look, RemoteProvider, WorkFailed, places, safe_id
+from tasks_app.providers.remote.client import ProviderClient, is_refusal
+from tasks_app.providers.remote.job import PollResult, RemoteProvider, WorkFailed, places, safe_id
 
 RUNNING = frozenset({"starting", "processing", "queued"})
 ENDED = frozenset({"failed", "canceled", "aborted"})
@@ -23,7 +23,7 @@ class ReplicateProvider(RemoteProvider):
         """Return the bearer token."""
         return {"Authorization": f"Bearer {key}"}
 
-    def submit(self, line: Line, job: Job, model: str) -> dict[str, Any]:
+    def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
         """Create a prediction."""
         owner_and_name, _, version = model.partition(":")
         body: dict[str, Any] = {"input": self.inputs(job)}
@@ -32,17 +32,17 @@ class ReplicateProvider(RemoteProvider):
             path, body = "v1/predictions", {"version": version, **body}
         return {"id": safe_id(line.call("POST", path, body).json().get("id"))}
 
-    def look(self, line: Line, state: dict[str, Any]) -> Look:
+    def look(self, line: ProviderClient, state: dict[str, Any]) -> PollResult:
         """Get the prediction."""
         return read(line.call("GET", f"v1/predictions/{safe_id(state['id'])}").json())
 
-    def stop(self, line: Line, state: dict[str, Any]) -> CancelOutcome:
+    def stop(self, line: ProviderClient, state: dict[str, Any]) -> CancelOutcome:
         """Cancel the prediction."""
         line.call("POST", f"v1/predictions/{safe_id(state['id'])}/cancel")
         return CancelOutcome.REQUESTED
 
 
-def read(prediction: dict[str, Any]) -> Look:
+def read(prediction: dict[str, Any]) -> PollResult:
     """Return what a prediction (of Replicate or Cog) says of itself.
 
     Raises:
@@ -51,9 +51,9 @@ def read(prediction: dict[str, Any]) -> Look:
     """
     status = prediction.get("status")
     if status == "succeeded":
-        return Look(is_done=True, outputs=places(prediction.get("output")))
+        return PollResult(is_done=True, outputs=places(prediction.get("output")))
     if status in RUNNING:
-        return Look(is_done=False, fraction=0.0 if status != "processing" else 0.3)
+        return PollResult(is_done=False, fraction=0.0 if status != "processing" else 0.3)
     if status in ENDED:
         if is_refusal(str(prediction.get("error")).encode()):
             raise WorkFailed("content_refused", "The provider refused the content.")

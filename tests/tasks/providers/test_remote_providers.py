@@ -20,7 +20,7 @@ from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, CancelOutcome, Job, Provider, ProviderError
 from tasks_app.providers.remote.replicate import ReplicateProvider
 from tasks_app.state import lifecycle
-from tasks_app.stopping import stopping
+from tasks_app.tickets import stopping
 from tasks_app.work import run
 from tests.support.fake_provider import FakeProvider, Reply, png
 from tests.support.previz_runs import RecordingContext

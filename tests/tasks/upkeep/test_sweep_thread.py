@@ -15,7 +15,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from tasks_app.middleware import SweepMiddleware
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
-from tasks_app.stopping import stopping
+from tasks_app.tickets import stopping
 from tasks_app.upkeep import sweep
 from tests.support import factories
 from tests.support.waiting import wait_until

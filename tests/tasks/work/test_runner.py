@@ -14,8 +14,8 @@ from tasks_app import redis_gate, tickets
 from tasks_app.models import MediaFile, Task
 from tasks_app.providers.base import Context, Job, Result
 from tasks_app.state import lifecycle
-from tasks_app.stopping import stopping
 from tasks_app.task_types import TASK_TYPES
+from tasks_app.tickets import stopping
 from tasks_app.work import run
 from tests.support import factories
 from tests.support.providers import StillProvider

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks_app.delivery.pace import BreakerState, Pacer, PacerLimits, ResultKind, result_kind
+from webhooks_app.delivery.pace import Pacer, PacerLimits, ResultKind, result_kind
+from webhooks_app.models import BreakerState
 from webhooks_app.retry import AttemptResult
 
 LIMITS = PacerLimits(

@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 
 from tests.support.factories import PROJECT, make_destination, make_endpoint, make_message
+from webhooks_app import outbox
 from webhooks_app.egress.policy import EgressDenied
 from webhooks_app.models import OperatorAction, WebhookEndpoint, WebhookEvent, WebhookMessage
 from webhooks_app.operators import destinations, endpoints
@@ -108,7 +109,7 @@ def test_disabling_a_destination_makes_dead_letters_of_what_is_pending():
     assert (leased.status, leased.lease_token) == ("dead", token)
     assert elsewhere.status == "pending"
     late = make_message(url=LOCAL, destination=destination)  # published while it was disabled
-    assert destinations.bury_disabled() == 1
+    assert outbox.bury_disabled() == 1
     late.refresh_from_db()
     assert late.status == "dead"
     destinations.enable(destination, actor="me", reason="back")

@@ -8,9 +8,8 @@ from typing import Any
 
 import uvloop
 
-from webhooks_app.delivery.engine import Engine
-from webhooks_app.delivery.thread import tune_garbage_collector
-from webhooks_app.egress.policy import warn_of_open_networks
+from webhooks_app.delivery import Engine, tune_garbage_collector
+from webhooks_app.egress import warn_of_open_networks
 from webhooks_app.operators.command import OperatorCommand
 from webhooks_app.signing.store import require_readable_at_boot
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from webhooks_app import outbox
 from webhooks_app.conf import webhook_settings
 from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, progress
-from webhooks_app.outbox import prune
 
 
 class Command(OperatorCommand):
@@ -46,12 +46,12 @@ class Command(OperatorCommand):
 
     def prune_messages(self, days: float | None, options: dict[str, Any]) -> None:
         """Remove or count messages."""
-        total = prune.count_prunable(days)
+        total = outbox.count_prunable(days)
         if options["dry_run"]:
             self.stdout.write(f"{total} messages would go")
             return
         with progress("pruning", total) as bar:
-            seen = prune.prune(days, on_batch=lambda gone: bar.moved(gone.messages))
+            seen = outbox.prune(days, on_batch=lambda gone: bar.moved(gone.messages))
         self.stdout.write(
             f"removed {seen.messages} messages, {seen.deliveries} deliveries, {seen.events} events,"
             f" {seen.replays} replays, {seen.secrets} secrets"

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 
-from tasks_app.own_frames import LIMIT, own_frames
+from tasks_app.failures import TRACEBACK_LIMIT, own_frames
 
 
 def caught(work: Callable[[], object]) -> Exception:
@@ -41,6 +41,6 @@ def test_longest_traceback_keeps_its_innermost_frames_whole() -> None:
 
     text = own_frames(caught(lambda: deeper(200)))
     first, *frames, last = text.split("\n")
-    assert LIMIT - 100 < len(text) <= LIMIT == 2000
+    assert TRACEBACK_LIMIT - 100 < len(text) <= TRACEBACK_LIMIT == 2000
     assert (first, last) == ("Traceback (most recent call last):", "ValueError")
     assert all(frame.startswith('  File "tests/') for frame in frames)

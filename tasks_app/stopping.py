@@ -1,5 +1,0 @@
-"""Is this worker process on its way out? One flag, set by the middleware, read by the runner."""
-
-import threading
-
-stopping = threading.Event()

@@ -1,0 +1,80 @@
+"""Which messages are not sent any more, though they were never delivered?
+
+Superseded by newer news, called off, acknowledged by who pulled the event, or owed to a destination
+that was disabled. An attempt under way keeps its lease token: it closes its own row and then finds
+its message ended.
+"""
+
+from __future__ import annotations
+
+from django.db import connection, transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from webhooks_app.models import MessageStatus, WebhookEvent, WebhookMessage
+
+BURY_BATCH = 1_000
+
+_SUPERSEDE = """
+WITH waiting AS (
+  SELECT message.id FROM webhooks_app_webhookmessage message
+  JOIN webhooks_app_webhookevent event ON event.id = message.event_id
+  WHERE event.subject = %s AND event.event_type = %s AND message.status = 'pending'
+  ORDER BY message.id FOR UPDATE OF message
+)
+UPDATE webhooks_app_webhookmessage message
+SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
+FROM waiting WHERE message.id = waiting.id AND message.status = 'pending'
+"""
+
+_BURY = """
+UPDATE webhooks_app_webhookmessage SET status = 'dead', next_attempt_at = NULL,
+  finished_at = now(), last_error_code = 'destination_disabled'
+WHERE id IN (
+  SELECT message.id FROM webhooks_app_webhookdestination destination
+  JOIN webhooks_app_webhookmessage message ON message.destination_id = destination.id
+  WHERE destination.disabled_at IS NOT NULL AND message.status = 'pending'
+  LIMIT %s FOR UPDATE OF message SKIP LOCKED)
+"""
+
+
+def supersede(subject: str, event_type: str) -> None:
+    """Call off what waits of one type of event about one subject, since newer news exist."""
+    with connection.cursor() as cursor:
+        cursor.execute(_SUPERSEDE, [subject, event_type])
+
+
+def call_off(messages: QuerySet[WebhookMessage]) -> int:
+    """Cancel what is pending among ``messages``, in the caller's transaction; return how many.
+
+    Locked by id, so that two of these, or one and the engine, cannot wait for each other.
+    """
+    waiting = messages.filter(status=MessageStatus.PENDING).order_by("pk")
+    ids = list(waiting.select_for_update(of=("self",)).values_list("pk", flat=True))
+    return WebhookMessage.objects.filter(pk__in=ids).update(
+        status=MessageStatus.CANCELLED, next_attempt_at=None, finished_at=Now()
+    )
+
+
+def acknowledge(events: QuerySet[WebhookEvent]) -> dict[str, int]:
+    """Acknowledge events that somebody has read, and call off what is pending for them."""
+    with transaction.atomic():
+        fresh = events.filter(acknowledged_at=None).update(acknowledged_at=Now())
+        ended = call_off(WebhookMessage.objects.filter(event__in=events))
+    return {"acknowledged": fresh, "cancelled_messages": ended}
+
+
+def bury_disabled() -> int:
+    """Make dead letters of what is pending for disabled destinations; return how many.
+
+    Also right for what was published while one was being disabled, so engines call it every
+    second. Rows locked at this moment are left for the next call.
+    """
+    buried = 0
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(_BURY, [BURY_BATCH])
+            ended = int(cursor.rowcount)
+        buried += ended
+        if ended < BURY_BATCH:
+            return buried
