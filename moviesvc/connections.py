@@ -1,15 +1,20 @@
 """How is a client cut off that does not read? By its socket, which the web server keeps to itself.
 
-The server has a deadline for heads but none for what it sends. So its sockets are looked up among
-the open files of this process: seldom, once at the start and then only for a client to be cut off.
+The server has a deadline for heads but none for what it sends, and does not say when it has sent a
+file. So its sockets are looked up among the open files of this process: at the start, and then
+once a second while larger files are sent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+
+#: What a connection is known by: the port on this side, and `host:port` on the other.
+Ends = tuple[int, str]
 
 
 def limit_unread_writes(seconds: float) -> None:
@@ -25,20 +30,34 @@ def limit_unread_writes(seconds: float) -> None:
                 found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
-def hang_up(server: str, client: str) -> None:
-    """End the connection between two addresses, each `host:port`, if it is still there."""
+def ends_of(server: str, client: str) -> Ends:
+    """Return what a connection is known by, from two addresses, each `host:port`.
+
+    The server's host does not count: where it listens on all, it is told as `0.0.0.0`.
+    """
+    return int(server.rpartition(":")[2]), client
+
+
+def open_ends() -> set[Ends]:
+    """Return the ends of all connections that this process has."""
+    return {ends for _, ends in _connections()}
+
+
+def hang_up(ended: Collection[Ends]) -> None:
+    """End these connections, as far as they are still there."""
+    for found, ends in _connections() if ended else ():
+        if ends in ended:
+            with contextlib.suppress(OSError):  # it has just ended
+                found.shutdown(socket.SHUT_RDWR)
+
+
+def _connections() -> Iterator[tuple[socket.socket, Ends]]:
     for found in _sockets():
         try:
-            ends = _text(found.getsockname()), _text(found.getpeername())
-            if ends == (server, client):
-                found.shutdown(socket.SHUT_RDWR)
+            port, (host, peer_port) = found.getsockname()[1], found.getpeername()[:2]
         except OSError:  # it listens, or has just ended
             continue
-
-
-def _text(address: tuple[str, int]) -> str:
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        yield found, (port, f"[{host}]:{peer_port}" if ":" in host else f"{host}:{peer_port}")
 
 
 def _sockets() -> Iterator[socket.socket]:

@@ -12,7 +12,6 @@ import asyncio
 import io
 import json
 import sys
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
 from moviesvc import connections
 from moviesvc.run import lifeline, watchdog
+from moviesvc.transfers import Transfers
 
 logger = structlog.get_logger(__name__)
 
@@ -40,6 +40,8 @@ LARGE_BODIES = 64
 #: Django parses this header before any of its middleware, in a time that grows with its length.
 LONGEST_CONTENT_TYPE = 1_024
 CONTENT_TYPE = "CONTENT_TYPE"
+CONNECTION = "moviesvc.connection"
+CUT_SHORT = "The request's body was cut short."
 #: What stands for a header's value that is not ASCII: it is there, and nobody accepts it.
 UNREADABLE = "\xef\xbf\xbd"
 
@@ -96,8 +98,8 @@ class Front:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="web")
         self._running = 0
         self._large_bodies = 0
-        self._transfers = threading.BoundedSemaphore(transfers)
-        self._beat: asyncio.Task[None] | None = None
+        self._transfers = Transfers(transfers)
+        self._tasks: list[asyncio.Task[None]] = []
         self._common = {
             "SCRIPT_NAME": "",
             "wsgi.version": (1, 0),
@@ -112,11 +114,12 @@ class Front:
         """Begin; the loop runs when the server listens."""
         self._loop = loop
         loop.call_soon(connections.limit_unread_writes, self._write_seconds)
-        loop.call_soon(self._give_signs_of_life)
+        loop.call_soon(self._begin_to_watch)
 
-    def _give_signs_of_life(self) -> None:
+    def _begin_to_watch(self) -> None:
+        self._tasks.append(self._loop.create_task(self._transfers.watch()))
         if touch := lifeline.sign_of_life():
-            self._beat = self._loop.create_task(watchdog.beat(self, touch))
+            self._tasks.append(self._loop.create_task(watchdog.beat(self, touch)))
 
     def has_room(self) -> bool:
         """Whether a thread is free, so that nothing waits."""
@@ -134,11 +137,10 @@ class Front:
         except Refused as refusal:
             _refuse(environ, protocol, refusal)
             return
-        done: asyncio.Future[float] = self._loop.create_future()
+        done: asyncio.Future[None] = self._loop.create_future()
         self._running += 1
         self._threads.submit(self._answer, environ, protocol, done)
-        if transfer_seconds := await done:
-            await self._see_off(scope, protocol, transfer_seconds)
+        await done
 
     # -- the request, in the loop ---------------------------------------------------------
 
@@ -154,6 +156,7 @@ class Front:
             "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
             "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
             "wsgi.url_scheme": scope.scheme,
+            CONNECTION: connections.ends_of(scope.server, scope.client),
             "wsgi.input": io.BytesIO(),
         }
         _add_headers(environ, scope.headers)
@@ -165,7 +168,7 @@ class Front:
         Django would read a chunked one as empty.
 
         Raises:
-            Refused: it comes too slowly, or too many large ones are coming.
+            Refused: it comes too slowly or not to its end, or too many large ones are coming.
         """
         length = environ.get("CONTENT_LENGTH")
         if length is None and "HTTP_TRANSFER_ENCODING" not in environ:
@@ -182,7 +185,7 @@ class Front:
             detail = "The request's body did not come in time. Send it faster, without pauses."
             raise Refused(408, "request_timeout", detail) from None
         except ProtocolClosed:  # nobody is there to read an answer
-            raise Refused(400, "bad_request", "The body was cut short.") from None
+            raise Refused(400, "bad_request", CUT_SHORT) from None
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
 
@@ -191,56 +194,50 @@ class Front:
         if self._large_bodies >= LARGE_BODIES:
             detail = "Other clients are still sending their bodies. Try again in a second."
             raise Refused(503, "busy", detail)
-        body = bytearray()
         self._large_bodies += 1
         try:
             async with asyncio.timeout(self._body_seconds + self._limit_bytes / SLOWEST_RATE):
-                chunks = aiter(protocol)
-                while len(body) <= self._limit_bytes:
-                    async with asyncio.timeout(self._body_seconds):
-                        chunk = await anext(chunks, b"")
-                    if not chunk:
-                        break
-                    body += chunk
+                return await self._read(protocol)
         finally:
             self._large_bodies -= 1
-        return bytes(body[: self._limit_bytes + 1])
 
-    async def _see_off(self, scope: Any, protocol: Any, seconds: float) -> None:
-        """Wait for the end of a transfer, or put an end to it; then its seat is free."""
-        try:
-            async with asyncio.timeout(seconds):
-                await protocol.client_disconnect()
-        except TimeoutError:
-            connections.hang_up(scope.server, scope.client)
-        finally:
-            self._transfers.release()
+    async def _read(self, protocol: Any) -> bytes:
+        body, ends = bytearray(), 0
+        chunks = aiter(protocol)
+        while len(body) <= self._limit_bytes:
+            async with asyncio.timeout(self._body_seconds):
+                try:
+                    # Without a default: the server's awaitable cannot be cancelled inside another.
+                    chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    break
+            body += chunk
+            ends += not chunk
+        if ends > 1:  # the server says nothing else of a client that broke off; or of trailers
+            raise Refused(400, "bad_request", CUT_SHORT)
+        return bytes(body[: self._limit_bytes + 1])
 
     # -- the answer, in a thread ----------------------------------------------------------
 
-    def _answer(self, environ: dict[str, Any], protocol: Any, done: asyncio.Future[float]) -> None:
-        """Answer, and tell the loop how long the client may take to read it; 0: no matter."""
-        seconds = 0.0
+    def _answer(self, environ: dict[str, Any], protocol: Any, done: asyncio.Future[None]) -> None:
         try:
-            seconds = self._respond(environ, protocol)
+            self._respond(environ, protocol)
         except Refused as refusal:
             _refuse(environ, protocol, refusal)
         except Exception as error:  # what Django itself could not turn into an answer
             logger.exception("A request could not be answered", error=type(error).__name__)
             _refuse(environ, protocol, Refused(500, "internal_error", "Something went wrong here."))
         finally:
-            self._loop.call_soon_threadsafe(self._finish, done, seconds)
+            self._loop.call_soon_threadsafe(self._finish, done)
 
-    def _finish(self, done: asyncio.Future[float], transfer_seconds: float) -> None:
+    def _finish(self, done: asyncio.Future[None]) -> None:
         """Note, in the loop, that a thread is free; whoever waits for it may have gone."""
         self._running -= 1
         self.finished += 1
         if not done.cancelled():
-            done.set_result(transfer_seconds)
-        elif transfer_seconds:
-            self._transfers.release()
+            done.set_result(None)
 
-    def _respond(self, environ: dict[str, Any], protocol: Any) -> float:
+    def _respond(self, environ: dict[str, Any], protocol: Any) -> None:
         status, headers = 500, Headers()
 
         def start_response(line: str, given: Headers, exc_info: object = None) -> None:
@@ -252,16 +249,17 @@ class Front:
             if environ["REQUEST_METHOD"] == "HEAD":
                 protocol.response_empty(status, headers)
             elif isinstance(result, SentFile) and isinstance(result.file.name, str):
-                return self._send_file(result.file, status, headers, protocol)
+                self._send_file(result.file, status, headers, protocol, environ[CONNECTION])
             elif getattr(result, "streaming", False):
                 _stream(result, protocol.response_stream(status, headers))
             else:
                 protocol.response_bytes(status, headers, b"".join(result))
         finally:
             result.close()
-        return 0.0
 
-    def _send_file(self, file: Any, status: int, headers: Headers, protocol: Any) -> float:
+    def _send_file(
+        self, file: Any, status: int, headers: Headers, protocol: Any, ends: connections.Ends
+    ) -> None:
         """Have the server send a file by its path; one that takes long needs a seat.
 
         Its connection is closed behind it, since nothing else tells that a transfer has ended.
@@ -269,15 +267,13 @@ class Front:
         size, first = int(dict(headers)["Content-Length"]), file.tell()
         if not size:
             protocol.response_empty(status, headers)
-            return 0.0
-        if size <= SMALL_BYTES:
-            protocol.response_file_range(status, headers, file.name, first, first + size)
-            return 0.0
-        if not self._transfers.acquire(blocking=False):
-            raise Refused(503, "busy", "Too many files are being sent. Try again in a second.")
-        headers.append(("Connection", "close"))
+            return
+        if size > SMALL_BYTES:
+            seconds = 2 * self._write_seconds + size / SLOWEST_RATE
+            if not self._transfers.take_seat(ends, seconds):
+                raise Refused(503, "busy", "Too many files are being sent. Try again in a second.")
+            headers.append(("Connection", "close"))
         protocol.response_file_range(status, headers, file.name, first, first + size)
-        return 2 * self._write_seconds + size / SLOWEST_RATE
 
 
 def _add_headers(environ: dict[str, Any], headers: Any) -> None:

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 import uvloop
 
-from tasks_app.providers.remote.client import Line
+from tasks_app.providers.remote.client import ProviderClient
 from tests.support.answers import Answer
 from tests.support.receiver import Receiver
 from tests.support.running import publish, running_engine, status_of
@@ -81,7 +81,7 @@ def test_downloads_and_providers_dial_guarded_sockets_only(dials: Dials, tmp_pat
     networks = (ipaddress.ip_network("127.0.0.0/8"),)
     with Receiver([Answer(body=b"{}")]) as home, Receiver([200]) as elsewhere:
         assert fetch_sync(elsewhere.url, max_bytes=9, timeout=2).error_code == ""
-        line = Line(home.url, {}, networks, None)
+        line = ProviderClient(home.url, {}, networks, None)
         line.call("POST", "work", {})
         line.download(elsewhere.url, tmp_path / "result", 1_000)
         assert len(to(dials, home)) == home.connections == 1
