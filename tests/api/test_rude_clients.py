@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import math
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,19 +16,20 @@ import psutil
 import pytest
 
 from moviesvc.rsgi import SMALL_BYTES
-from tasks_app.media import store
-from tests.support import factories
-from tests.support.server import WebServer, no_renders
-from tests.support.waiting import wait_until
+from tests.api import slow_clients
+from tests.api.slow_clients import BODY, SUBMIT
+from tests.server import WebServer, no_renders
+from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
-SUBMIT = "/api/v1/tasks/submit"
-BODY = {**factories.SEED_REQUEST, "task_data": {"prompt": "a lamp"}}
 RUDE = 200
 #: Long enough to measure meanwhile, short enough to see the end.
-DEADLINE = 6.0
+DEADLINE = 2.0
 MEGABYTE = 1 << 20
+HALF_HEAD = b"GET /api/v1/tasks HTTP/1.1\r\nHost: a\r\nX-A: "
+#: So many answers measured are enough; there are 240 on a machine that has little else to do.
+ENOUGH = 60
 
 
 @pytest.fixture(scope="module")
@@ -52,58 +53,36 @@ def server(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> I
 @pytest.fixture
 def film(media_root: Path, settings: Any) -> str:
     """The path of a stored film of 19 MB."""
-    file = factories.make_media_file(size_bytes=19 * MEGABYTE)
-    place = media_root / file.path
-    place.parent.mkdir(parents=True)
-    with place.open("wb") as handle:
-        handle.truncate(file.size_bytes)
-    return store.media_url(file).removeprefix(settings.PUBLIC_URL)
-
-
-def silent_body(key: str, length: int = 1_000) -> bytes:
-    """A submit that announces a body."""
-    lines = [f"POST {SUBMIT} HTTP/1.1", "Host: 127.0.0.1", f"X-API-Key: {key}"]
-    lines += ["Content-Type: application/json", f"Content-Length: {length}", "", ""]
-    return "\r\n".join(lines).encode()
-
-
-def download(path: str) -> bytes:
-    """A request for a file."""
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
-
-
-HALF_HEAD = b"GET /api/v1/tasks HTTP/1.1\r\nHost: a\r\nX-A: "
+    return slow_clients.stored_film(media_root, settings.PUBLIC_URL, 19 * MEGABYTE)
 
 
 @contextmanager
-def crowd(server: WebServer, *requests: bytes) -> Iterator[list[socket.socket]]:
+def crowd(server: WebServer, *requests: bytes) -> Iterator[None]:
     """Open 200 connections for each kind of request, say so much, and neither send nor read."""
     with ExitStack() as stack:
-        connections = []
         for request in requests * RUDE:
-            rude = stack.enter_context(socket.socket())
-            # Before it connects: else the system takes megabytes on the client's behalf.
-            rude.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            rude.settimeout(10)
-            rude.connect(("127.0.0.1", server.port))
-            rude.sendall(request)
-            connections.append(rude)
-        yield connections
+            stack.enter_context(slow_clients.connect(server, request))
+        yield
 
 
-def slowest_of_a_hundred(server: WebServer, key: str) -> float:
-    """Return the 99th percentile, in seconds, of 120 submits and 120 health requests."""
+def answer_times(server: WebServer, key: str, until: float = math.inf) -> list[float]:
+    """Return the seconds of 120 submits and 120 health requests, as far as they end by then."""
 
-    def timed(number: int) -> float:
+    def timed(number: int) -> float | None:
         before = time.monotonic()
         if number % 2:
             assert server.call("GET", "/api/v1/health").status == 200
         else:
             assert server.call("POST", SUBMIT, BODY, key=key).status == 201
-        return time.monotonic() - before
+        return time.monotonic() - before if time.monotonic() < until else None
 
     with ThreadPoolExecutor(4) as pool:
-        return sorted(pool.map(timed, range(240)))[-3]
+        return [seconds for seconds in pool.map(timed, range(240)) if seconds]
+
+
+def slowest_of_a_hundred(times: list[float]) -> float:
+    """Return the 99th percentile."""
+    return sorted(times)[-1 - len(times) // 100]
 
 
 def open_connections(server: WebServer) -> int:
@@ -121,45 +100,70 @@ def test_six_hundred_rude_clients_keep_nobody_out(
 ) -> None:
     """Bodies, files and heads that nobody goes on with, all at once: then each is cut off."""
     # A second, but on a machine that does other things as well no less than it takes without them.
-    bound = max(1.0, 3 * slowest_of_a_hundred(server, api_key))
-    with crowd(server, silent_body(api_key), download(film), HALF_HEAD):
-        assert server.call("GET", "/api/v1/health").status == 200, "behind 200 films"
-        assert slowest_of_a_hundred(server, api_key) < bound
-        assert open_connections(server) >= 3 * RUDE, "measured too late"
-        wait_until(lambda: not open_connections(server), timeout=4 * DEADLINE)
-    assert slowest_of_a_hundred(server, api_key) < bound
+    bound = max(1.0, 3 * slowest_of_a_hundred(answer_times(server, api_key)))
+    kinds = (slow_clients.submit_head(api_key), slow_clients.download(film), HALF_HEAD)
+
+    def is_measured() -> bool:
+        """Measure while all of them are there; False where the machine was too slow for that."""
+        first_ends_at = time.monotonic() + DEADLINE
+        with crowd(server, *kinds):
+            assert server.call("GET", "/api/v1/health").status == 200, "behind 200 films"
+            is_full = open_connections(server) >= 3 * RUDE
+            times = answer_times(server, api_key, until=first_ends_at)
+            if not is_full or len(times) < ENOUGH:
+                return False
+            assert slowest_of_a_hundred(times) < bound
+            wait_until(lambda: not open_connections(server), timeout=20)
+            return True
+
+    wait_until(is_measured, timeout=60)
+    assert slowest_of_a_hundred(answer_times(server, api_key)) < bound
 
 
-def test_a_steady_reader_and_a_steady_sender_are_not_cut_off(
+@contextmanager
+def talking(server: WebServer, request: bytes) -> Iterator[socket.socket]:
+    """Connect as most clients do, and say so much."""
+    with closing(socket.create_connection(("127.0.0.1", server.port), 20)) as client:
+        client.sendall(request)
+        yield client
+
+
+def test_who_is_steady_is_served_and_who_stops_is_told(
     server: WebServer, api_key: str, film: str
 ) -> None:
-    """What takes longer than the deadline, but never pauses, is taken and given whole."""
-    body = json.dumps({**BODY, "metadata": {"pad": "a" * 15_000}}).encode()
-    body += b" " * (SMALL_BYTES - len(body) + 1)
-    with (
-        closing(socket.create_connection(("127.0.0.1", server.port), 10)) as sender,
-        closing(socket.create_connection(("127.0.0.1", server.port), 10)) as reader,
-    ):
-        sender.sendall(silent_body(api_key, len(body)))
-        reader.sendall(download(film))
-        steps = int(DEADLINE * 1.25 / 0.2)
-        got = 0
-        for number in range(steps):
-            first, end = number * len(body) // steps, (number + 1) * len(body) // steps
-            sender.sendall(body[first:end])
-            got += len(reader.recv(200_000))
-            Event().wait(0.2)
-        assert sender.recv(1000).startswith(b"HTTP/1.1 201")
-        while chunk := reader.recv(MEGABYTE):
-            got += len(chunk)
-    assert got > 19 * MEGABYTE
+    """What takes longer than the deadline, but never pauses, is taken and given whole.
 
+    A body that does not come is answered meanwhile: 408, as a problem.
+    """
+    body = slow_clients.padded_body(SMALL_BYTES + 1)
+    steps = int(DEADLINE * 1.25 / 0.1)
 
-def test_a_body_that_does_not_come_is_answered(server: WebServer, api_key: str) -> None:
-    """The client hears 408, as a problem, and the connection is closed."""
-    answer = server.raw(silent_body(api_key), timeout=2 * DEADLINE)
-    assert answer.startswith(b"HTTP/1.1 408")
-    assert b'"code": "request_timeout"' in answer
+    def are_served() -> bool:
+        got, pause, last = 0, 0.0, time.monotonic()
+        with (
+            talking(server, slow_clients.submit_head(api_key, len(body))) as sender,
+            talking(server, slow_clients.download(film)) as reader,
+            talking(server, slow_clients.submit_head(api_key)) as silent,
+        ):
+            for number in range(steps):
+                first, end = number * len(body) // steps, (number + 1) * len(body) // steps
+                with suppress(OSError):  # looked at below
+                    sender.sendall(body[first:end])
+                    got += len(reader.recv(100_000))
+                Event().wait(0.1)
+                pause, last = max(pause, time.monotonic() - last), time.monotonic()
+            if pause > DEADLINE / 2:
+                return False  # the machine did, and not the server
+            assert sender.recv(1000).startswith(b"HTTP/1.1 201")
+            while chunk := reader.recv(MEGABYTE):
+                got += len(chunk)
+            assert got > 19 * MEGABYTE
+            answer = silent.recv(2000)
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b'"code": "request_timeout"' in answer
+        return True
+
+    wait_until(are_served, timeout=60)
 
 
 def test_a_file_has_its_size_for_head_and_closes_its_connection(
