@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from moviesvc.rsgi import SMALL_BYTES
-from tests.api import slow_clients
-from tests.api.slow_clients import BODY, SUBMIT
-from tests.server import WebServer, no_renders
-from tests.waiting import wait_until
+from tests.support import slow_clients
+from tests.support.server import WebServer, no_renders
+from tests.support.slow_clients import BODY, SUBMIT
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -19,10 +19,10 @@ import pytest
 
 from moviesvc.rsgi import LARGE_BODIES, SMALL_BYTES
 from tasks_app.models import Task
-from tests.api import slow_clients
-from tests.api.slow_clients import BODY, SUBMIT
-from tests.server import Answer, WebServer, no_renders
-from tests.waiting import wait_until
+from tests.support import slow_clients
+from tests.support.server import Answer, WebServer, no_renders
+from tests.support.slow_clients import BODY, SUBMIT
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -57,7 +57,7 @@ def hasty(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> It
         given = dict.fromkeys(names, str(PAUSE_SECONDS))
         given |= {"MEDIA_TRANSFERS": str(SEATS), "MEDIA_ROOT": str(media_root)}
         running = WebServer(processes=1, **given, **no_renders())
-        running._command[-1] = "tests.api.hasty_front:front"
+        running._command[-1] = "tests.support.hasty_front:front"
         running._set("--host", "0.0.0.0")  # as in production
         with running:
             yield running

@@ -6,9 +6,9 @@ import json
 import socket
 from pathlib import Path
 
-from tasks_app import media
-from tests import factories
-from tests.server import WebServer
+from tasks_app.media import store
+from tests.support import factories
+from tests.support.server import WebServer
 
 SUBMIT = "/api/v1/tasks/submit"
 BODY = {**factories.SEED_REQUEST, "task_data": {"prompt": "a lamp"}}
@@ -38,7 +38,7 @@ def stored_film(media_root: Path, public_url: str, size_bytes: int) -> str:
     place.parent.mkdir(parents=True)
     with place.open("wb") as handle:
         handle.truncate(size_bytes)
-    return media.media_url(file).removeprefix(public_url)
+    return store.media_url(file).removeprefix(public_url)
 
 
 def connect(server: WebServer, request: bytes, *, window: int = 4096) -> socket.socket:
