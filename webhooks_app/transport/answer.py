@@ -1,12 +1,12 @@
-"""What does a receiver's answer say, in whatever pieces it comes and however odd it is?
+"""What does a receiver's answer say, however it is cut into pieces and however malformed it is?
 
-Pure: bytes go in, nothing is read or written here. Once a status line has come, it decides. What
-follows is read as far as it can be; where it is odd, `Answer.notes` says so and the connection must
-not serve another request. What an answer says depends on its bytes alone, never on how they were
-cut into segments: a head is read as a whole, by `_read_head`, when its last byte is there.
+Pure: no I/O. Once a status line has come, it decides the outcome. The rest is read as far as
+possible; each deviation from the standard is listed in `Answer.notes`, and the connection is then
+not reused. The result depends on the bytes alone, not on how TCP split them: the head is parsed as
+a whole, by `_read_head`, once its last byte has come.
 
-More is taken than RFC 9112 allows, since the programs that receive webhooks are not all servers:
-see tests/vectors/http_answers.json for what they send and what other clients make of it.
+The parser accepts more than RFC 9112 allows, since many receivers are not full HTTP servers:
+tests/vectors/http_answers.json lists what they send and what other clients make of it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from webhooks_app.shown import printable
 #: Longer ones are no answer: protocol errors.
 MAX_STATUS_LINE_BYTES = 65_536
 MAX_HEAD_BYTES = 524_288
-#: Of a longer head, only so much is read and kept.
+#: Longer ones are protocol errors.
 KEPT_HEAD_BYTES = 65_536
 KEPT_HEADERS = 256
-#: What is beyond these is odd; servers and proxies commonly stop there.
+#: Of a longer head, only this much is parsed and kept.
 LONG_HEADER_BYTES = 8_190
 MANY_HEADERS = 128
-#: After so many bytes of 1xx answers nothing more is read: the time-out ends it.
+#: Beyond these an answer gets a note; servers and proxies commonly have these limits.
 MAX_INTERIM_BYTES = 65_536
 MAX_CHUNK_LINE_BYTES = 8_190
-
+#: After this many bytes of 1xx answers reading stops, and the request runs into its time-out.
 SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = frozenset({SWITCHING_PROTOCOLS, 204, 304})
 
@@ -42,7 +42,7 @@ _STATUS_LINE = re.compile(rb"HTTP/(\d+(?:\.\d+)?)[ \t]+([1-9]\d\d)(?!\d)", re.IG
 _HEAD_END = re.compile(rb"\n\r?\n")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CHUNK_SIZE = re.compile(rb"[ \t]*0*([0-9a-fA-F]{1,12})[ \t]*(?:;.*)?")
-
+# Values of `Head.length` where the body's length is not given.
 # How the end of a body is found, where no length is given.
 _CHUNKED, _UNTIL_CLOSE = -1, -2
 
@@ -52,8 +52,8 @@ Headers = tuple[tuple[str, str], ...]
 class Head(NamedTuple):
     """Status line and headers. ``status`` is 0 where the first line is no status line.
 
-    ``length`` is that of the body, or one of the negative marks above. ``is_kept_alive``: the
-    receiver is willing to take another request on this connection.
+    ``length`` is the body's length in bytes, or one of the negative constants above.
+    ``is_kept_alive``: the receiver accepts another request on this connection.
     """
 
     status: int
@@ -64,15 +64,15 @@ class Head(NamedTuple):
 
 
 class Answer:
-    """One answer as it comes. Call `feed` with what arrives, and `end` when nothing more will.
+    """One answer, parsed as it arrives. Call `feed` for each piece, and `end` when no more comes.
 
-    ``status`` is None until it is known for good; ``fault`` says why there will be none.
-    ``is_headed``: the headers are complete. ``is_ended``: nothing more is wanted. ``body`` is the
-    beginning of the body, ``is_truncated`` says that something is missing from it.
-    ``is_followed``: a second answer came right behind it.
+    ``status`` is None until the final status line has come; ``fault`` says why none will come.
+    ``is_headed``: the headers are complete. ``is_ended``: the answer needs no more bytes. ``body``
+    is the beginning of the body; ``is_truncated``: part of the body is missing. ``is_followed``:
+    a second answer followed directly.
 
     Args:
-        limit: so many bytes of the body are kept; a longer one is not read to its end.
+        limit: bytes of the body to keep; a longer body is not read to its end.
     """
 
     __slots__ = (
@@ -109,12 +109,12 @@ class Answer:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the answer ended so cleanly that its connection may serve another request."""
+        """Whether the answer ended cleanly, so that its connection may serve another request."""
         return self.is_ended and self._is_kept_alive and not self.notes
 
     @property
     def is_flood(self) -> bool:
-        """Whether so many 1xx answers came that the connection need not be read any more."""
+        """Whether the limit for 1xx answers is passed, so that reading may stop."""
         return self._interim_bytes > MAX_INTERIM_BYTES
 
     def header(self, name: str) -> str | None:
@@ -122,17 +122,17 @@ class Answer:
         return next((value for key, value in self.headers if key.lower() == name), None)
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Parse the next bytes."""
         if self.is_headed:
             self._take_body(data)
         elif not self.is_ended and not self.is_flood:
             self._take_head(data)
 
     def end(self, *, is_timeout: bool = False, is_clean: bool = False) -> None:
-        """Take note that nothing more will come: the connection ended, or the time is over.
+        """End the answer: the connection has closed, or the time is over.
 
         Args:
-            is_clean: the receiver closed the connection as one does after an answer.
+            is_clean: the receiver closed the connection in the regular way, without an error.
         """
         if self.is_ended:
             return
@@ -170,9 +170,10 @@ class Answer:
             searched = 0
 
     def _is_no_http(self) -> bool:
-        """Look at a beginning that is not ``HTTP/``; the answer ends with a fault when it is none.
+        """Check a beginning other than ``HTTP/``; the answer ends with a fault if it is not HTTP.
 
-        Decided by the first bytes that tell, so that a peer that waits for more is named at once.
+        Decides on the first bytes, so that a peer of another protocol that waits for us to speak
+        is recognised at once instead of at the time-out.
         """
         buffer = self._buffer
         if buffer and buffer[0] in b"\r\n":  # some send line ends before their status line
@@ -191,7 +192,7 @@ class Answer:
         return True
 
     def _is_faulty(self, size: int) -> bool:
-        """Judge the head as far as it has come; ``size``: it is at least so long."""
+        """Check the head as far as it has come; ``size`` is the least length it will have."""
         line_end = self._buffer.find(b"\n", 0, MAX_STATUS_LINE_BYTES)
         if line_end < 0:
             if size >= MAX_STATUS_LINE_BYTES:
@@ -211,7 +212,7 @@ class Answer:
         self._begin(_read_head(bytes(buffer[:kept])))
 
     def _begin(self, head: Head) -> None:
-        """Take a head; that of a 1xx answer only announces another."""
+        """Use a parsed head; a 1xx answer is skipped, since another answer follows it."""
         if not head.status:
             self._fail(NOT_HTTP)
             return
@@ -279,7 +280,7 @@ class Answer:
             self._take_body(bytes(buffer))
 
     def _take_chunk_line(self, line: bytes) -> bool:
-        """Take a line between chunks; say whether it is what had to come."""
+        """Parse a line between chunks; return False where it is malformed."""
         if self._stage == "size":
             size = _CHUNK_SIZE.fullmatch(line)
             if size is None:
@@ -295,7 +296,7 @@ class Answer:
 
 
 def _read_head(head: bytes) -> Head:
-    """Read a head, from its status line to before the empty line."""
+    """Parse a head: the status line and all headers, without the empty line after them."""
     first, _, rest = head.partition(b"\n")
     line = _STATUS_LINE.match(first)
     if line is None:
@@ -358,7 +359,7 @@ def _read_lines(lines: list[bytes], notes: dict[str, None]) -> list[tuple[bytes,
 
 
 class _Framing:
-    """What the headers say about the body's end and the connection."""
+    """What the headers say about the body's length and about keeping the connection."""
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
         self._tokens: dict[bytes, list[bytes]] = {

@@ -1,8 +1,8 @@
-"""Is a certificate for this host, where OpenSSL says no too soon?
+"""Is a certificate valid for this host, where OpenSSL's own check is too strict?
 
-Public authorities issue certificates for no name with an underscore, so that such a host always
-shows one for a wildcard. OpenSSL lets a wildcard stand for letters, digits and hyphens only;
-browsers and curl let it stand for any one label, and so does this.
+Public authorities issue no certificate that spells out a name with an underscore, so such a host
+shows a wildcard certificate. In OpenSSL a wildcard matches letters, digits and hyphens only; in
+browsers and curl it matches any single label, and so it does here.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 
 def check_names_here(context: ssl.SSLContext) -> None:
-    """Let the rule below say whether a certificate is for the host; OpenSSL judges all else."""
+    """Check host names with `is_for` below; OpenSSL still verifies everything else."""
     context.check_hostname = False
     context.sslobject_class = _NameChecked
 
 
 def is_for(certificate: Mapping[str, Any], host: str) -> bool:
-    """Say whether one of the certificate's names, as ``getpeercert`` gives them, is the host's."""
+    """Say whether one of the names in a certificate (as ``getpeercert`` gives them) matches."""
     _, _, parent = host.partition(".")
     accepted = {host, f"*.{parent}"} if "." in parent else {host}
     names = certificate.get("subjectAltName", ())
@@ -27,7 +27,7 @@ def is_for(certificate: Mapping[str, Any], host: str) -> bool:
 
 
 class _NameChecked(ssl.SSLObject):
-    """One end of TLS whose handshake fails when the certificate is for another host."""
+    """A TLS session whose handshake fails when the certificate is for another host."""
 
     def do_handshake(self) -> None:
         super().do_handshake()

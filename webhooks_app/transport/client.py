@@ -1,13 +1,12 @@
 """How does one request go out, and what came back?
 
-``Transport.send`` makes one signed POST and returns an ``AttemptResult``; a fault of the receiver
-or the network is a value there, never an exception. ``Transport.fetch`` is the guarded download
-for everything else that a client's URL names. Both dial through egress.py. No redirects, no
-cookies, no proxies from the environment, no decompression: each of them would let a receiver steer
-this process.
+``Transport.send`` makes one signed POST and returns an ``AttemptResult``; faults of the receiver
+or the network are values there, never exceptions. ``Transport.fetch`` downloads anything else that
+a client's URL names. Both dial through the egress policy. No redirects, no cookies, no proxies from
+the environment, no decompression: each of them would let a receiver control this process.
 
-A delivery is plain HTTP/1.1 over our own connections, in place of an HTTP client: clients refuse
-whole answers for what follows the status line, and cost several times as much.
+A delivery is plain HTTP/1.1 over our own connections, without an HTTP client library: libraries
+reject a whole answer for a fault after its status line, and cost several times as much time.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ class Transport:
     """Connections to receivers; an async context manager, bound to one event loop.
 
     Args:
-        resolver: answers names instead of the system's resolver (tests); guarded all the same.
-        tls: the client side of TLS instead of the system's certificate store (tests).
-        home: dial this one origin and nothing else, judged by the networks that it names.
+        resolver: used instead of the system's resolver (tests); its answers are checked as well.
+        tls: TLS context used instead of the one with the system's certificate store (tests).
+        home: dial only this origin, and check its address against the networks it names.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Transport:
     async def send(
         self, url: str, headers: Mapping[str, str], body: bytes, timeout: float | None = None
     ) -> AttemptResult:
-        """POST ``body`` to ``url`` and return what came of it; never raises for a receiver's fault.
+        """POST ``body`` to ``url``; a fault of the receiver is in the result, never an exception.
 
         Args:
             headers: sent as given; Host, Content-Length, Accept-Encoding and User-Agent are ours.
@@ -104,9 +103,9 @@ class Transport:
                 except TimeoutError:
                     raise
                 except (BadAnswerError, OSError):
-                    # Whatever befell a kept connection was meant for the one before us; a second
-                    # time, on a new one, it is the receiver's answer. `webhook-id` makes the
-                    # repetition safe.
+                    # A reused connection may fail for reasons that belong to the request before.
+                    # Try once more on a new one; there a failure counts as the receiver's answer.
+                    # Sending twice is safe: receivers dedupe on `webhook-id`.
                     trace, is_replaced, is_reused = Trace(), True, False
             if not is_reused:
                 connection = await self._connect(target.origin, deadline, trace)
@@ -114,7 +113,7 @@ class Transport:
         except (BadAnswerError, OSError) as error:  # a TimeoutError is an OSError
             return _failure(error, trace, started_at, is_reused, is_replaced)
         assert connection is not None
-        if is_replaced:  # a receiver that breaks kept connections is likely to break this one too
+        if is_replaced:  # the receiver closes kept connections early: do not keep this one
             connection.close()
         elif connection.is_open:
             self._pool.put(target.origin, connection)
@@ -159,8 +158,8 @@ class Transport:
         """Download what a client's URL names, under the same policy as a webhook.
 
         Args:
-            max_bytes: a longer body ends in ``too_large``, and nothing is kept.
-            timeout: seconds for all of it.
+            max_bytes: a longer body gives ``too_large``, and nothing is kept.
+            timeout: seconds for the whole download.
             to: write the body to this file, which is removed again on failure.
         """
         try:
@@ -178,7 +177,7 @@ class Transport:
 def fetch_sync(url: str, *, resolver: AbstractResolver | None = None, **how: Any) -> FetchResult:
     """``Transport.fetch`` for synchronous callers; takes the same arguments.
 
-    Opens a client for this one download. Not for use inside a running event loop.
+    Opens a client for this one download. Do not call it inside a running event loop.
     """
 
     async def fetch() -> FetchResult:
@@ -230,7 +229,7 @@ def _failure(
         error=text,
         remote_address=trace.remote_address,
         duration_ms=1000 * (time.perf_counter() - started_at),
-        # How long an inner name takes to resolve is nobody's business.
+        # The time that an internal name took to resolve must not be disclosed.
         phases={} if code == ErrorCode.BLOCKED_ADDRESS else trace.phases(),
         is_connection_reused=is_reused,
         reconnected=is_replaced,

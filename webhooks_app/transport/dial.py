@@ -29,10 +29,10 @@ async def dial(
 ) -> socket.socket:
     """Return a connected non-blocking socket to one permitted address of the origin.
 
-    A dead address holds nobody up (RFC 8305, "Happy Eyeballs"): the families take turns, the next
-    address is tried when one fails or has said nothing for a quarter of a second, and the first
-    that connects wins. Only the look-up waits for both families, where the RFC would not: one
-    denied answer refuses the name, so all must be known before anything is dialled.
+    One dead address must not delay the others (RFC 8305, "Happy Eyeballs"): IPv4 and IPv6 take
+    turns, the next address is tried when one fails or has not answered for NEXT_ADDRESS_SECONDS,
+    and the first to connect wins. Unlike in the RFC, the look-up waits for both families: one
+    denied address refuses the name, so all must be known before anything is dialled.
 
     Raises:
         egress.PolicyBlocked: an address is denied.
@@ -93,7 +93,7 @@ async def _connect(
 async def _race(
     addresses: list[Address], permitted: Callable[[str], bool], trace: Trace
 ) -> socket.socket:
-    """Return the first socket that connects, and see to it that all others are closed."""
+    """Return the first socket that connects; all others are closed."""
     waiting = deque(addresses)
     racing: dict[asyncio.Task[socket.socket], Address] = {}
     error: BaseException | None = None
@@ -122,6 +122,6 @@ async def _race(
 
 
 def _close(task: asyncio.Task[socket.socket]) -> None:
-    """Close what a cancelled connect came to after all."""
+    """Close the socket if the cancelled connect had succeeded already."""
     if not task.cancelled() and task.exception() is None:
         task.result().close()

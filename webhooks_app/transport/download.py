@@ -1,7 +1,7 @@
-"""How is something fetched that a client's URL names, whole or not at all?
+"""How is something downloaded that a client's URL names, whole or not at all?
 
-With aiohttp, since a download may be anything that the web serves; every address is judged by the
-same guard as a webhook's. What a status means is the caller's business.
+Uses aiohttp, since any web server may be on the other side; every address is checked by the same
+guard as a webhook's. What a status means is for the caller to decide.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ MAX_HEADER_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """What a guarded download came to. ``error_code`` is empty when the whole body was stored.
+    """Result of a guarded download. ``error_code`` is empty when the whole body was stored.
 
     ``body`` is empty when the body went to a file. Besides the codes of an attempt there is
-    ``too_large``. Any HTTP status counts as an answer: the caller judges ``status``.
+    ``too_large``. Any HTTP status counts as success here: the caller checks ``status``.
     """
 
     status: int | None = None
@@ -42,7 +42,7 @@ class FetchResult:
 
 
 class Guard(NamedTuple):
-    """Who decides where a download may go."""
+    """Resolver, address check and TLS context that a download must use."""
 
     resolver: egress.GuardResolver
     allowed: Callable[[str], bool]
@@ -65,7 +65,7 @@ async def fetch(
         resolver=guard.resolver,
         socket_factory=partial(egress.guarded_socket, allowed=guard.allowed),
         ssl=guard.tls,
-        use_dns_cache=False,  # the answer that was judged is the one that is dialled
+        use_dns_cache=False,  # the checked answer must be the one that is dialled
         force_close=True,
     )
     session = aiohttp.ClientSession(
@@ -96,7 +96,7 @@ async def _store(response: aiohttp.ClientResponse, max_bytes: int, to: Path | No
     """Read a whole body, to memory or to a file, unless it is longer than allowed."""
     chunks: list[bytes] = []
     size = 0
-    # Writing blocks the loop for a moment; a download has a loop of its own (fetch_sync).
+    # Writing blocks the loop briefly; a download has a loop of its own (fetch_sync).
     file = to.open("wb") if to is not None else None
     try:
         async for chunk in response.content.iter_any():
@@ -128,7 +128,7 @@ async def _store(response: aiohttp.ClientResponse, max_bytes: int, to: Path | No
 def _explain(error: BaseException) -> tuple[ErrorCode, str]:
     """Return error code and text of a failed download.
 
-    The text is ours alone: aiohttp's messages contain receiver bytes, URLs and addresses.
+    The text is always our own: aiohttp's messages contain receiver bytes, URLs and addresses.
     """
     if _is_blocked(error):
         return ErrorCode.BLOCKED_ADDRESS, "the address is not allowed"
@@ -148,7 +148,7 @@ def _explain(error: BaseException) -> tuple[ErrorCode, str]:
 
 
 def _is_blocked(error: Any) -> bool:
-    """Look for the guard's refusal below aiohttp's error, which may wrap one for each address."""
+    """Search aiohttp's error and its causes for the guard's refusal (one cause per address)."""
     below = [getattr(error, "os_error", None), error.__cause__, error.__context__]
     below += getattr(error, "exceptions", ())
     return isinstance(error, egress.PolicyBlocked) or any(

@@ -19,7 +19,7 @@ class LookupFailedError(OSError):
 
 
 class Trace:
-    """How far one request got, by ``time.perf_counter``; 0.0 is what has not happened."""
+    """Times of one request's steps, by ``time.perf_counter``; 0.0: the step has not happened."""
 
     __slots__ = (
         "dialled_at",
@@ -37,9 +37,10 @@ class Trace:
         self.remote_address = ""
 
     def phases(self) -> dict[str, float]:
-        """Return the phases in milliseconds, as far as there were any.
+        """Return the duration of each phase that was reached, in milliseconds.
 
-        The phase in which a request failed ends now; without an answer there is no first byte.
+        The phase in which a request failed is counted up to now. Without an answer there is no
+        ``first_byte_ms``.
         """
         phases = {}
         if self.first_byte_at:
@@ -58,10 +59,10 @@ _CONNECT_TEXTS = {
     errno.ENETUNREACH: "network unreachable",
     errno.ETIMEDOUT: "connecting timed out",
 }
-#: What OpenSSL says of bytes that are no TLS, and of a receiver that refuses HTTP/1.1.
+#: OpenSSL's errors for bytes that are not TLS, and for a receiver that refuses HTTP/1.1.
 _NO_TLS = re.compile("wrong version number|packet length too long|record layer failure")
 _NO_HTTP1 = "no application protocol"
-#: How nginx, Apache and Go's servers, Caddy among them, answer plain HTTP where they expect TLS.
+#: How nginx, Apache and Go's servers (Caddy among them) answer plain HTTP on a TLS port.
 _EXPECTS_TLS = re.compile(
     rb"plain HTTP .{0,30}(HTTPS|SSL)|an HTTP request to an HTTPS server", re.IGNORECASE
 )
@@ -70,7 +71,7 @@ _EXPECTS_TLS = re.compile(
 def explain(error: BaseException, trace: Trace) -> tuple[ErrorCode, str]:
     """Return error code and text of a failed request.
 
-    The text is ours alone: those of exceptions may hold receiver bytes and addresses.
+    The text is always our own: an exception's text may contain receiver bytes and addresses.
     """
     if isinstance(error, PolicyBlocked):
         return ErrorCode.BLOCKED_ADDRESS, "the address is not allowed"
@@ -103,9 +104,9 @@ def _explain_timeout(trace: Trace) -> tuple[ErrorCode, str]:
 
 def _tls_text(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        # OpenSSL's own sentence, about the certificate; it quotes at most the host that we gave.
+        # OpenSSL's own sentence about the certificate; it quotes at most the host from the URL.
         return f"the certificate is not valid: {printable(error.verify_message, 200)}"
-    text = str(error).lower().replace("_", " ")  # a code without a name of its own is in words
+    text = str(error).lower().replace("_", " ")  # OpenSSL spells some codes with underscores
     if _NO_TLS.search(text):
         return "the receiver does not speak TLS on this port; use http or another port in the URL"
     if _NO_HTTP1 in text:

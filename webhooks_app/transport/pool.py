@@ -9,15 +9,15 @@ from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import Origin
 from webhooks_app.transport.wire import Connection
 
-#: Idle connections are closed after so long, before most front ends do it.
+#: Idle connections are closed after this time, before most proxies would close them.
 IDLE_SECONDS = 15.0
-#: So long no connection is kept to an origin that sent what nobody had asked for.
+#: For this time no connection is kept to an origin that sent bytes without a request.
 SHUN_SECONDS = 60.0
 _SWEEP_SECONDS = 5.0
 
 
 class Pool:
-    """Idle connections by origin, the last used first; bound to one event loop."""
+    """Idle connections by origin, last used first; bound to one event loop."""
 
     def __init__(self) -> None:
         self._idle: dict[Origin, list[Connection]] = {}
@@ -25,10 +25,7 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
 
     def take(self, origin: Origin) -> tuple[Connection | None, bool]:
-        """Return a connection that may carry a request now, None when there is none.
-
-        And whether one was given up for bytes that nobody had asked for.
-        """
+        """Return (idle connection or None, whether one was closed because of unrequested bytes)."""
         kept = self._idle.get(origin)
         is_spoiled = False
         now = time.monotonic()
@@ -45,8 +42,8 @@ class Pool:
     def put(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection whose answer ended cleanly.
 
-        Not to an origin that sent what nobody had asked for: the next time it might come when the
-        next request is under way.
+        Not for an origin that recently sent unrequested bytes: the next ones might arrive during a
+        request and be mistaken for its answer.
         """
         if self._shunned.get(origin, 0.0) > time.monotonic():
             connection.close()
@@ -63,7 +60,7 @@ class Pool:
             for connection in kept:
                 connection.close()
         self._idle.clear()
-        await asyncio.sleep(0)  # closed sockets are given back in the loop's next round
+        await asyncio.sleep(0)  # the loop frees closed sockets in its next round
 
     def _sweep_later(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)

@@ -1,8 +1,8 @@
 """How does one prepared request travel over a connection, and when may the next one follow it?
 
-A `Connection` carries one request at a time and feeds what comes back to an `Answer`. It may be
-used again only when that answer ended cleanly; bytes or an end that nobody asked for make it
-unusable. Where to connect, and what an answer means, is not known here.
+A `Connection` carries one request at a time and feeds what comes back to an `Answer`. It is reused
+only when that answer ended cleanly; unrequested bytes or a closed connection make it unusable.
+Where to connect, and what an answer means, is not known here.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from webhooks_app.egress import RequestTarget
 from webhooks_app.transport.answer import Answer
 from webhooks_app.transport.certificate_names import check_names_here
 
-# How long a body is read once the status is known; the outcome no longer depends on it.
+# How long a body is read once the status is known; the outcome no longer depends on the body.
 BODY_SECONDS = 2.0
 REQUEST_TIMEOUT = 408
 
 
 class BadAnswerError(Exception):
-    """What came is no answer; the text says why, in our own words."""
+    """The received bytes are no HTTP answer; the text gives the reason in our own words."""
 
 
 class UnaskedAnswerError(ConnectionError):
-    """What came over a kept connection was sent before the request could have been read."""
+    """An answer came over a reused connection before the receiver can have read the request."""
 
 
 def render_post(target: RequestTarget, headers: Mapping[str, str], body: bytes) -> bytes:
-    """Return a POST as it goes over the wire.
+    """Return a POST request as bytes.
 
     Raises:
-        ValueError: a header would end its line and begin another.
+        ValueError: a header value contains a control character (header injection).
     """
     host = target.url.host_port_subcomponent or ""
     pairs = {"Host": host, **headers, "Content-Length": str(len(body))}
@@ -51,7 +51,7 @@ def render_post(target: RequestTarget, headers: Mapping[str, str], body: bytes) 
 
 @lru_cache(maxsize=2)  # loading the certificate store takes 20 ms
 def tls_context(has_underscore: bool = False) -> ssl.SSLContext:
-    """Return the client side of TLS: system certificates, names checked, TLS 1.2 at least.
+    """Return a client TLS context: system certificates, names checked, TLS 1.2 or later.
 
     Args:
         has_underscore: for hosts with an underscore in their names, see certificate_names.py.
@@ -61,13 +61,13 @@ def tls_context(has_underscore: bool = False) -> ssl.SSLContext:
         check_names_here(context)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_default_certs()
-    # A receiver that speaks only HTTP/2 then says so in the handshake.
+    # Makes a receiver that speaks only HTTP/2 fail in the handshake with a clear error.
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 class Connection(asyncio.Protocol):
-    """One connection to a receiver, from its TLS handshake to its end."""
+    """One connection to a receiver, from its TLS handshake until it closes."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -77,12 +77,12 @@ class Connection(asyncio.Protocol):
         self._awaits_end = False
         self._error: Exception | None = None
         self.is_open = True
-        #: Whether it has carried a request to its answer.
+        #: Whether it has completed a request before.
         self.is_used = False
-        #: Whether bytes came that nobody had asked for.
+        #: Whether bytes came without a request.
         self.is_spoiled = False
         self.opened_at = self.idle_since = time.monotonic()
-        #: When the first byte of the last answer came (``time.perf_counter``), 0.0: none did.
+        #: When the first byte of the last answer came (``time.perf_counter``); 0.0: none came.
         self.first_byte_at = 0.0
         self.remote_address: str = sock.getpeername()[0]
 
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
     async def over(
         cls, sock: socket.socket, tls: ssl.SSLContext | None = None, host: str | None = None
     ) -> Connection:
-        """Return the connection over a connected socket, after the TLS handshake if there is one.
+        """Return a connection over a connected socket, after the TLS handshake if ``tls`` is given.
 
         Args:
             host: the name, or the address, that the certificate must be for.
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
             OSError: the handshake failed (an ``ssl.SSLError`` is one); the socket is closed.
         """
         try:
-            connection = cls(sock)  # raises where the receiver has ended the connection already
+            connection = cls(sock)  # raises where the receiver has already closed the connection
             await asyncio.get_running_loop().create_connection(
                 lambda: connection, sock=sock, ssl=tls, server_hostname=host if tls else None
             )
@@ -108,14 +108,14 @@ class Connection(asyncio.Protocol):
             raise
         return connection
 
-    # -- told by the event loop -------------------------------------------------------------------
+    # -- called by the event loop -----------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
-        """Take the transport."""
+        """Keep the asyncio transport."""
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the answer under way; those that nobody asked for end the connection."""
+        """Feed bytes to the current answer; bytes without a request close the connection."""
         answer = self._answer
         if answer is None:
             self.is_spoiled = True
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
             self._tell(True)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Take note of the end, whoever brought it about."""
+        """Record that the connection is closed, by either side."""
         self.is_open = False
         self._error = self._error or error or ConnectionResetError()
         if self._answer is not None:
@@ -144,16 +144,16 @@ class Connection(asyncio.Protocol):
     # -- one request ------------------------------------------------------------------------------
 
     async def exchange(self, request: bytes, deadline: float, limit: int) -> Answer:
-        """Send a request and return its answer; the connection stays open where it may be reused.
+        """Send a request and return its answer; the connection stays open if it may be reused.
 
         Args:
-            deadline: loop time by which the headers must be there. Reading the body takes at most
+            deadline: loop time by which the headers must have come. Reading the body takes at most
                 BODY_SECONDS more.
             limit: how many bytes of the body to keep.
 
         Raises:
-            BadAnswerError, OSError: no status line came: no HTTP, the connection's end, or nothing
-                in time (a TimeoutError). The connection is closed.
+            BadAnswerError, OSError: no status line came: not HTTP, the connection closed, or
+                nothing came in time (a TimeoutError). The connection is closed.
         """
         answer = self._answer = Answer(limit)
         self.first_byte_at = 0.0
@@ -165,8 +165,8 @@ class Connection(asyncio.Protocol):
                 answer.end(is_timeout=True)
             if answer.status is None:
                 raise self._failure(answer, is_in_time)
-            # A 408 is meant for a connection that had been idle for too long; of two answers the
-            # first may have been a late second one to the request before.
+            # A 408 ends a connection that was idle for too long. Of two answers, the first may be
+            # a late second answer to the previous request.
             if self.is_used and (answer.status == REQUEST_TIMEOUT or answer.is_followed):
                 raise UnaskedAnswerError
             if not answer.is_ended:
@@ -179,14 +179,14 @@ class Connection(asyncio.Protocol):
         finally:
             self._answer, self._awaits_end = None, False
         self.is_used = True
-        # A receiver may answer before it has read the request; the next one must not follow it.
+        # A receiver may answer before it has read all of the request: do not send another then.
         if not answer.is_reusable or self._transport.get_write_buffer_size():
             self.close()
         self.idle_since = time.monotonic()
         return answer
 
     async def _wait(self, until: float) -> bool:
-        """Wait for the answer's next stage; say whether it came before that loop time."""
+        """Wait for the answer's next stage; return False when ``until`` (loop time) comes first."""
         if not self.is_open:
             return True
         loop = asyncio.get_running_loop()
@@ -208,10 +208,10 @@ class Connection(asyncio.Protocol):
         return (self._error or ConnectionResetError()) if is_in_time else TimeoutError()
 
     def _is_request_under_way(self) -> bool:
-        """Say whether the receiver's machine has not yet confirmed the whole request.
+        """Say whether the receiver's machine has not yet acknowledged the whole request.
 
-        What comes before cannot be the answer to it: a late second answer to the request before
-        it, or the farewell of a server that closes an idle connection.
+        What arrives before that cannot be its answer: it is a late second answer to the previous
+        request, or the last words of a server that closes an idle connection (such as a 408).
         """
         if self._transport.get_write_buffer_size():
             return True
@@ -221,9 +221,9 @@ class Connection(asyncio.Protocol):
     # -- between requests -------------------------------------------------------------------------
 
     def is_quiet(self) -> bool:
-        """Say whether nothing has come since the last answer, not even what the loop has not read.
+        """Say whether nothing has come since the last answer, including bytes not read yet.
 
-        Bytes that nobody asked for would be taken for the answer to the next request.
+        Unrequested bytes would be mistaken for the answer to the next request.
         """
         if self.is_open:
             try:
@@ -235,6 +235,6 @@ class Connection(asyncio.Protocol):
         return False
 
     def close(self) -> None:
-        """End the connection at once; again does no harm."""
+        """Close the connection at once; may be called again."""
         self.is_open = False
         self._transport.abort()
