@@ -1,8 +1,8 @@
 """Which texts are URLs that can be read in exactly one way, and how may a URL be shown?
 
-The grammar is stricter than any RFC on purpose: parsers disagree about what lies between the
-standards, and an address filter that reads a URL differently from the HTTP client is no filter.
-Nothing here knows a policy; which hosts and addresses are allowed is egress.py's business.
+The grammar is stricter than any RFC on purpose: parsers disagree about what the standards leave
+open, and an address filter that reads a URL differently from the HTTP client can be bypassed.
+Only the form of a URL is checked here; which hosts and addresses are allowed is policy.py's part.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MAX_URL_LENGTH = 2048
 class EgressDenied(ValueError):
     """The policy refuses a URL. ``code`` is ``invalid_url`` or ``blocked_address``.
 
-    The text is fit for the client that gave the URL: it names the rule, never an address that a
-    name resolved to.
+    The text may be shown to the client that gave the URL: it names the rule, never an address
+    that a name resolved to.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -42,15 +42,15 @@ class Origin(NamedTuple):
 
     @property
     def is_address(self) -> bool:
-        """Whether the host is a literal address and not a name; the grammar leaves no third."""
+        """Whether the host is a literal address; the grammar allows only addresses and names."""
         return ":" in self.host or self.host.rpartition(".")[2].isdigit()
 
 
 class RequestTarget(NamedTuple):
-    """A well-formed URL: what to hand to the HTTP client, its origin, and what it asks there.
+    """A well-formed URL: the form for the HTTP client, its origin, and the path to request.
 
-    ``path`` is path and query with the bytes that were given: a client's ``?`` without a query,
-    its dots and its lower-case percent signs are its own business. (``URL`` drops such a ``?``.)
+    ``path`` is path and query byte for byte as given: a ``?`` without a query, dots and
+    lower-case percent-encoding are kept. (``url`` drops a ``?`` without a query.)
     """
 
     url: URL
@@ -66,7 +66,7 @@ _SHAPE = re.compile(
 )
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]+)(?::(?P<port>.*))?")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
-# Underscores and hyphens in a row are no host name by the letter, but resolvers answer for them.
+# Underscores and repeated hyphens are not allowed in host names, but resolvers answer for them.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -170,9 +170,9 @@ def _check_ipv4_literal(host: str) -> None:
 
 
 def _check_a_label(label: str) -> None:
-    """Ask only that a label stands for one text, since browsers and resolvers ask no more.
+    """Check only that a label decodes to one text and back, as browsers and resolvers do.
 
-    The rules of IDNA 2008 would refuse names that exist, such as those of emoji.
+    The rules of IDNA 2008 would refuse names that exist, such as those with emoji.
     """
     coded = label.removeprefix("xn--")
     try:
@@ -184,7 +184,7 @@ def _check_a_label(label: str) -> None:
 
 
 def _check_agreement(url: str, origin: Origin, sent: URL) -> None:
-    """Refuse a URL that parsers read differently: what was judged must be what is dialled."""
+    """Refuse a URL that parsers read differently: the checked host must be the dialled one."""
     try:
         split = urlsplit(url)
         readings = {
@@ -215,12 +215,13 @@ _UNREADABLE = "<unreadable url>"
 def safe_url(url: str) -> str:
     """Return a URL for logs and error texts: no user info, query values as ``***``.
 
-    Takes any text, valid or not, and never raises; control characters become ``?``.
+    Takes any text, valid or not, and never raises; characters that are not printable ASCII
+    become ``?``.
     """
     match = _READABLE.fullmatch(url[: 2 * MAX_URL_LENGTH])
     if match is None:
         return _UNREADABLE
-    # Everything before the last @ may be a password, wherever a lax parser sees the host end.
+    # Everything before the last @ may be a password, even where a lax parser ends the host earlier.
     authority, _, path = (match["authority"] + match["path"]).partition("/")
     shown = f"{match['scheme'].lower()}://{authority.rpartition('@')[2]}"
     if path or match["path"].startswith("/"):
@@ -234,5 +235,5 @@ def safe_url(url: str) -> str:
 
 def _masked(pair: str) -> str:
     name, equals, _ = pair.partition("=")
-    # A query without "=" may be a token in itself.
+    # A query part without "=" may itself be a token.
     return f"{name}=***" if equals else "***"

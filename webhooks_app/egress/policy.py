@@ -1,9 +1,9 @@
 """Which URLs, and which final addresses, may this service dial?
 
-Every URL that a client gives us (callbacks, input media) is judged twice by the same rules: as
-text by ``check_url`` when it is submitted and again before each attempt, and as an address by
-``GuardResolver`` and ``guarded_socket`` when the connection is made. Only the second is the
-security boundary; the first exists to say no early and in words.
+Every URL that a client gives us (callbacks, input media) is checked twice by the same rules: as
+text by ``check_url`` when it is submitted and before each attempt, and as an address by
+``GuardResolver`` and ``guarded_socket`` when the connection is made. Only the second check is the
+security boundary; the first gives an early error with a reason.
 
 The address tables are explicit. ``ipaddress.is_private`` and ``is_global`` change between patch
 releases of Python and miss NAT64, 6to4, multicast and some cloud metadata addresses.
@@ -35,7 +35,7 @@ from webhooks_app.retry import ErrorCode
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver, ResolveResult
 else:
-    AbstractResolver = object  # as in lookups.py, for the same reason
+    AbstractResolver = object  # as in resolver.py, for the same reason
 
 logger = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ __all__ = [
 
 
 class PolicyBlocked(OSError):
-    """The final address of a connection is denied. An OSError, since aiohttp wraps only those."""
+    """The final address of a connection is denied. An OSError, since aiohttp wraps only these."""
 
 
 # -- 1. Addresses ---------------------------------------------------------------------------------
@@ -84,11 +84,11 @@ _DENIED_V4 = tuple(
         "203.0.113.0/24",
         "224.0.0.0/4",  # multicast
         "240.0.0.0/4",
-        "168.63.129.16/32",  # Azure's host, a public address that is not
+        "168.63.129.16/32",  # Azure's host agent, in a public range
     )
 )
-# Only global unicast is allowed at all, which leaves out mapped, compatible, NAT64, unique local,
-# link-local and multicast addresses without naming them.
+# IPv6: only global unicast is allowed, which excludes mapped, compatible, NAT64, unique local,
+# link-local and multicast addresses without listing them.
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _DENIED_V6 = tuple(
@@ -100,8 +100,8 @@ _DENIED_V6 = tuple(
         "3fff::/20",
     )
 )
-# Whoever reads these gets the machine's credentials: an allowed network that merely contains one
-# of them does not allow it.
+# Cloud metadata services hand out the machine's credentials: an allowed network that merely
+# contains one of these addresses does not allow it; only its exact address does.
 _METADATA: frozenset[Address] = frozenset(
     ipaddress.ip_address(text)
     for text in (
@@ -117,11 +117,11 @@ _METADATA: frozenset[Address] = frozenset(
 
 
 def address_allowed(ip: str | Address) -> bool:
-    """Say whether a final socket address may be dialled; what cannot be parsed may not."""
+    """Say whether a final socket address may be dialled; text that cannot be parsed may not."""
     return _judge(ip, webhook_settings.DENY_NETWORKS, webhook_settings.ALLOW_NETWORKS)
 
 
-@lru_cache(maxsize=4096)  # 15 us without
+@lru_cache(maxsize=4096)  # 15 us without the cache
 def _judge(ip: str | Address, denied: Networks, allowed: Networks) -> bool:
     if isinstance(ip, str):
         try:
@@ -136,10 +136,10 @@ def _judge(ip: str | Address, denied: Networks, allowed: Networks) -> bool:
 
 
 def resolved_allowed(ip: str, allowed: Callable[[str], bool]) -> bool:
-    """Judge an address that a resolver gave, where ``allowed`` judges what a URL may say.
+    """Check an address that a resolver gave; ``allowed`` is the rule for literal addresses.
 
-    A network without IPv4 has its resolver answer 64:ff9b::/96 for receivers that have nothing
-    else (RFC 6052): that address is as good as the IPv4 address inside. In a URL it stays refused.
+    In a network without IPv4 the resolver gives 64:ff9b::/96 addresses for receivers that have only
+    IPv4 (RFC 6052): such an address is as safe as the IPv4 address inside. In a URL it is refused.
     """
     inner = _inside_nat64(ip)
     if inner and not _inside(ipaddress.ip_address(ip), webhook_settings.DENY_NETWORKS):
@@ -148,18 +148,18 @@ def resolved_allowed(ip: str, allowed: Callable[[str], bool]) -> bool:
 
 
 def _inside_nat64(ip: str) -> str:
-    """Return the IPv4 address in one of the well-known prefix, else an empty text."""
+    """Return the IPv4 address inside a NAT64 address of the well-known prefix, else ""."""
     try:
         address = ipaddress.IPv6Address(ip)
     except ValueError:
         return ""
-    # An address with a zone counts as inside a network, too; such a one is never dialled.
+    # `in` is also True for an address with a zone; those are never dialled.
     is_inside = address in _NAT64 and address.scope_id is None
     return str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)) if is_inside else ""
 
 
 def address_rule(origin: Origin, allowed: Callable[[str], bool]) -> Callable[[str], bool]:
-    """Return what judges the final addresses of an origin: a literal more strictly than a name."""
+    """Return the check for an origin's final addresses: stricter for a literal than for a name."""
     return allowed if origin.is_address else partial(resolved_allowed, allowed=allowed)
 
 
@@ -176,12 +176,12 @@ def _is_allow_listed(ip: Address, allowed: Networks) -> bool:
 
 
 def _inside(ip: Address, networks: Sequence[Network]) -> bool:
-    # `in` is False across versions: an IPv4-mapped address is never covered by an IPv4 network.
+    # `in` is False across IP versions: an IPv4 network never covers an IPv4-mapped address.
     return any(ip in network for network in networks)
 
 
 def warn_of_open_networks() -> None:
-    """Log what an allow-list opens; for the start of a process that dials."""
+    """Log which non-public networks are allowed; call it when a process that dials starts."""
     if webhook_settings.ALLOW_NETWORKS:
         networks = ", ".join(str(network) for network in webhook_settings.ALLOW_NETWORKS)
         logger.warning("Webhooks may go to addresses that are not public", networks=networks)
@@ -189,12 +189,11 @@ def warn_of_open_networks() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The one origin that a client of the operator's own is for, and where it may lie.
+    """The one origin that an operator's own client may call, and the networks it may lie in.
 
-    A ``Transport`` with a home dials nothing else, so that what is loosened for a provider on a
-    private network is loosened for no URL that anybody else gave us. With ``networks`` the final
-    address must lie in one of them, and plain http and any port will do; without, the origin is
-    judged like every other.
+    A ``Transport`` with a home dials nothing else, so a rule relaxed for a provider on a private
+    network is not relaxed for any other URL. With ``networks`` the final address must lie in one
+    of them, and plain http and any port are allowed; without, the origin is checked like any other.
     """
 
     origin: Origin
@@ -214,8 +213,8 @@ _REFUSED_SUFFIXES = frozenset(
     {"localhost", "local", "internal", "intranet", "private", "corp", "home", "lan"}
     | {"localdomain", "arpa", "test", "invalid", "example", "onion", "alt"}  # arpa: home.arpa too
 )
-# From 1024 up: the bad ports of the Fetch standard, and where databases, caches, brokers and
-# cluster control planes listen.
+# From 1024 up: the bad ports of the Fetch standard, and the usual ports of databases, caches,
+# brokers and cluster control planes.
 _REFUSED_PORTS = frozenset(
     # Fetch
     {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668}
@@ -243,7 +242,7 @@ def target_of(url: str, home: Home | None = None) -> RequestTarget:
     """Return the checked URL in the form that the HTTP client takes.
 
     Args:
-        home: refuse every other origin, and judge this one by its own networks.
+        home: refuse any other origin, and check this one against its own networks.
 
     Raises:
         EgressDenied: as ``check_url``.
@@ -267,7 +266,7 @@ def _check_policy(origin: Origin) -> None:
         raise _blocked(refusal)
 
 
-@lru_cache(maxsize=4096)  # asked for every attempt
+@lru_cache(maxsize=4096)  # called for every attempt
 def _refusal(origin: Origin, settings: WebhookSettings) -> str:
     """Return why an origin may not be called under these settings, "" when it may."""
     if settings.REQUIRE_HTTPS and origin.scheme != "https":
@@ -291,10 +290,10 @@ def _refusal(origin: Origin, settings: WebhookSettings) -> str:
 
 
 class GuardResolver(AbstractResolver):
-    """Resolves names and refuses a name if any one of its answers is denied.
+    """Resolve names, and refuse a name if any one of its addresses is denied.
 
-    A mixed answer must be refused here: at the socket, a blocked address only makes the client
-    move on to the next. IP literals never come here, which is why ``guarded_socket`` judges too.
+    A mixed answer must be refused here: a blocked socket only makes the client try the next
+    address. Literal addresses never come here, which is why ``guarded_socket`` checks too.
     """
 
     def __init__(
@@ -308,7 +307,7 @@ class GuardResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return the answers for ``host``; raises OSError when there is none or one is denied."""
+        """Return the addresses of ``host``; raises OSError when none exists or one is denied."""
         answers = await self._inner.resolve(host, port, family)
         if not answers:
             raise OSError("the name has no address")
@@ -317,14 +316,14 @@ class GuardResolver(AbstractResolver):
         return answers
 
     async def close(self) -> None:
-        """Close the resolver inside."""
+        """Close the wrapped resolver."""
         await self._inner.close()
 
 
 def guarded_socket(
     info: tuple[Any, ...], allowed: Callable[[str], bool] = address_allowed
 ) -> socket.socket:
-    """Make the socket for one final address (an ``AddrInfoType``), unless the policy denies it.
+    """Make the socket for one final address (an ``AddrInfoType``) after checking the policy.
 
     Raises:
         PolicyBlocked: the address may not be dialled.

@@ -1,6 +1,6 @@
-"""How is a name looked up without holding anybody up? By the system, in a thread of its own.
+"""How is a name looked up without blocking the event loop? By the system, in a thread of its own.
 
-Which of the answers may be dialled is egress.py's business.
+Which of the addresses may be dialled is policy.py's part.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver, ResolveResult
 else:
-    # aiohttp asks for no more than the methods, and loading it takes a seventh of the time in
-    # which a process starts: web processes and commands only check URLs.
+    # aiohttp needs only the methods of this class, and importing it takes a seventh of a process's
+    # start time: web processes and commands only check URLs.
     AbstractResolver, ResolveResult = object, dict
 
 
 class ThreadResolver(AbstractResolver):
-    """The system's resolver, with a thread for each look-up.
+    """The system's resolver, with one thread per look-up.
 
-    Not in a pool: a handful of names whose name servers say nothing would occupy it for everyone.
-    Not in an executor at all: a look-up cannot be called off, and at its end the interpreter waits
-    for an executor's threads, which would take a stopping process beyond its grace.
+    Not in a pool: a few names whose name servers do not answer would occupy all of it.
+    Not in an executor: a look-up cannot be cancelled, and at exit the interpreter waits for an
+    executor's threads, which would make a stopping process exceed its grace period.
     """
 
     async def resolve(
@@ -42,7 +42,7 @@ class ThreadResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is kept; look-ups under way end by themselves."""
+        """Do nothing: look-ups under way end by themselves."""
 
 
 def _look_up(
@@ -53,7 +53,7 @@ def _look_up(
         answer = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         answer = error
-    with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+    with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits for the result
         found.get_loop().call_soon_threadsafe(_tell, found, answer)
 
 
