@@ -52,7 +52,6 @@ MOST_MODULES = 14
 SMALL = 60
 #: Small modules with one user, and why they are modules.
 SMALL_FOR_A_REASON = {
-    "moviesvc/connections.py": "cuts connections; the web server's programme is long enough",
     "moviesvc/database_url.py": "reads an address, for the settings; tested by itself",
     "moviesvc/home.py": "a page, found by its address",
     "moviesvc/request_log.py": "needs Django, before which the settings load logs.py",

@@ -20,9 +20,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 
-from webhooks_app.egress import safe_url
 from webhooks_app.models import BreakerState, DeliveryOutcome, MessageStatus
 from webhooks_app.retry import AttemptResult, ErrorCode
+from webhooks_app.shown import safe_url
 
 #: Counting messages of one state stops here, so that a scrape costs the same every day.
 COUNT_LIMIT = 100_000

@@ -24,9 +24,9 @@ from tasks_app.task_types import TASK_TYPES
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action, utc
 from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter
 from webhooks_app.admin.messages import STATUS_TONES as MESSAGE_TONES
-from webhooks_app.egress import safe_url
 from webhooks_app.models import WebhookMessage
-from webhooks_app.operators.explain import seconds_text, visible
+from webhooks_app.operators.explain import seconds_text
+from webhooks_app.shown import safe_url, visible
 
 STATUS_TONES = {
     "queued": "base",

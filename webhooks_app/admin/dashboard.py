@@ -17,8 +17,8 @@ from django.db import connection
 from django.urls import reverse
 
 from webhooks_app.admin.bars import Chart, Row, Series, lines, row, stacked_bars
-from webhooks_app.egress import safe_url
 from webhooks_app.operators.explain import seconds_text
+from webhooks_app.shown import safe_url
 
 CACHE_SECONDS = 5.0
 # Counting a backlog stops here; "10,000+" says all an operator needs.

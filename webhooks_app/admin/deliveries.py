@@ -15,10 +15,10 @@ from unfold.decorators import display
 from webhooks_app.admin.base import ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, SinceFilter
 from webhooks_app.admin.replay_forms import EVENT_TYPES
-from webhooks_app.egress import safe_url
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
 from webhooks_app.operators.explain import WHAT_THE_CODE_MEANS, seconds_text, summary
 from webhooks_app.outbox import deliveries_of_event, search_deliveries
+from webhooks_app.shown import safe_url
 
 OUTCOME_TONES = {
     "pending": "info",

@@ -13,9 +13,9 @@ from unfold.decorators import display
 
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, sent_ping, utc
 from webhooks_app.admin.lists import KnownValuesFilter
-from webhooks_app.egress import safe_url
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
 from webhooks_app.operators import endpoints
+from webhooks_app.shown import safe_url
 
 CHANGE = "webhooks_app.change_webhookendpoint"
 

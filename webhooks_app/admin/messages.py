@@ -18,7 +18,6 @@ from unfold.decorators import action, display
 from webhooks_app.admin import replay_forms
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, WrittenFilter
-from webhooks_app.egress import safe_url
 from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.operators.explain import (
     WHAT_THE_CODE_MEANS,
@@ -30,6 +29,7 @@ from webhooks_app.operators.explain import (
     policy_text,
 )
 from webhooks_app.outbox import search_messages
+from webhooks_app.shown import safe_url
 
 STATUS_TONES = {
     "pending": "info",

@@ -22,11 +22,12 @@ from webhooks_app.admin.base import (
     time_widget,
     whole_number_widget,
 )
-from webhooks_app.egress import EgressDenied, safe_url
+from webhooks_app.egress import EgressDenied
 from webhooks_app.models import MessageStatus, ReplayJob, WebhookMessage
 from webhooks_app.operators import replay
-from webhooks_app.operators.explain import WHAT_THE_CODE_MEANS, visible
+from webhooks_app.operators.explain import WHAT_THE_CODE_MEANS
 from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters
+from webhooks_app.shown import safe_url, visible
 
 if TYPE_CHECKING:
     from webhooks_app.admin.messages import MessageAdmin

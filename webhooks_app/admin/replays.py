@@ -16,10 +16,9 @@ from webhooks_app.admin import replay_forms
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.dashboard import cached
 from webhooks_app.admin.lists import KnownValuesFilter
-from webhooks_app.egress import safe_url
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.operators import replay
-from webhooks_app.operators.explain import visible
+from webhooks_app.shown import safe_url, visible
 
 STATE_TONES = {"running": "info", "finished": "success", "cancelled": "warning"}
 

@@ -14,10 +14,10 @@ from typing import Any
 import structlog
 
 from webhooks_app import metrics
-from webhooks_app.egress import safe_url
 from webhooks_app.models import DeliveryOutcome, MessageStatus
 from webhooks_app.outbox import Claimed
 from webhooks_app.retry import AttemptResult, Dead, Decision, Delivered, RetryAt
+from webhooks_app.shown import safe_url
 
 logger = structlog.get_logger(__name__)
 

@@ -1,9 +1,6 @@
 """May this address be dialled?"""
 
-from webhooks_app.egress.grammar import (
-    RequestTarget,
-    safe_url,
-)
+from webhooks_app.egress.grammar import RequestTarget
 from webhooks_app.egress.policy import (
     EgressDenied,
     GuardResolver,
@@ -31,7 +28,6 @@ __all__ = [
     "check_url",
     "guarded_socket",
     "origin_of",
-    "safe_url",
     "target_of",
     "warn_of_open_networks",
 ]

@@ -1,4 +1,4 @@
-"""Which texts are URLs that can be read in exactly one way, and how may a URL be shown?
+"""Which texts are URLs that can be read in exactly one way?
 
 The grammar is stricter than any RFC on purpose: parsers disagree about what the standards leave
 open, and an address filter that reads a URL differently from the HTTP client can be bypassed.
@@ -200,40 +200,3 @@ def _check_agreement(url: str, origin: Origin, sent: URL) -> None:
 
 def _canonical_host(host: str | None) -> str:
     return str(ipaddress.IPv6Address(host)) if host and ":" in host else host or ""
-
-
-# -- What may be shown ---------------------------------------------------------------------------
-
-_READABLE = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,15})://(?P<authority>[^/?#\\]+)(?P<path>[^?#]*)"
-    r"(?:\?(?P<query>[^#]*))?(?:#.*)?",
-    re.DOTALL,
-)
-_UNREADABLE = "<unreadable url>"
-
-
-def safe_url(url: str) -> str:
-    """Return a URL for logs and error texts: no user info, query values as ``***``.
-
-    Takes any text, valid or not, and never raises; characters that are not printable ASCII
-    become ``?``.
-    """
-    match = _READABLE.fullmatch(url[: 2 * MAX_URL_LENGTH])
-    if match is None:
-        return _UNREADABLE
-    # Everything before the last @ may be a password, even where a lax parser ends the host earlier.
-    authority, _, path = (match["authority"] + match["path"]).partition("/")
-    shown = f"{match['scheme'].lower()}://{authority.rpartition('@')[2]}"
-    if path or match["path"].startswith("/"):
-        shown += "/" + path
-    if match["query"] is not None:
-        shown += "?" + "&".join(_masked(pair) for pair in match["query"].split("&"))
-    if shown.isascii() and shown.isprintable():
-        return shown
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in shown)
-
-
-def _masked(pair: str) -> str:
-    name, equals, _ = pair.partition("=")
-    # A query part without "=" may itself be a token.
-    return f"{name}=***" if equals else "***"

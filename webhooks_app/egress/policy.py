@@ -27,7 +27,6 @@ from webhooks_app.egress.grammar import (
     RequestTarget,
     origin_of,
     parse_url,
-    safe_url,
 )
 from webhooks_app.egress.resolver import ThreadResolver
 from webhooks_app.retry import ErrorCode
@@ -54,7 +53,6 @@ __all__ = [
     "check_url",
     "guarded_socket",
     "origin_of",
-    "safe_url",
     "target_of",
     "warn_of_open_networks",
 ]

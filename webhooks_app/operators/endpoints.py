@@ -12,11 +12,12 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 
 from webhooks_app import outbox
-from webhooks_app.egress import check_url, safe_url
+from webhooks_app.egress import check_url
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
 from webhooks_app.operators import ping as pings
 from webhooks_app.operators import record
 from webhooks_app.retry import resolve_policy
+from webhooks_app.shown import safe_url
 from webhooks_app.signing import store
 
 #: Every event is written once per endpoint, so their number is bounded.

@@ -1,24 +1,22 @@
 """Why does a message stand where it stands, and what happened to it, in words an operator reads?
 
 Pure: rows in, sentences and shapes out; ``now`` is an argument. Everything a receiver sent is
-made harmless to look at by `visible`; HTML escaping is the template's.
+made harmless to look at by `shown.visible`; HTML escaping is the template's.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from webhooks_app.egress import safe_url
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookMessage
+from webhooks_app.shown import safe_url, visible
 
 PHASES = (("dns_ms", "DNS"), ("connect_ms", "connect"), ("first_byte_ms", "first byte"))
-_SHOWN_AS_THEY_ARE = "\n\t"
 _SIGNATURE = "webhook-signature"
 SHOWN_PLANNED = 10
 
@@ -44,31 +42,6 @@ WHY_HELD = {
     "breaker": "its breaker is open, since ten messages in a row failed there.",
     "retry_after": "it asked to be left alone for so long (Retry-After).",
 }
-
-
-def visible(data: bytes | str | memoryview | None) -> str:
-    """Return text in which nothing hides: control and formatting characters become pictures.
-
-    Bytes that are not UTF-8 are shown as ``\\xNN``; NUL as ``␀``; others as ``⟨U+202E⟩``.
-    """
-    if data is None:
-        return ""
-    text = data if isinstance(data, str) else bytes(data).decode("utf-8", "backslashreplace")
-    return "".join(map(_picture, text))
-
-
-def _picture(character: str) -> str:
-    code = ord(character)
-    if character in _SHOWN_AS_THEY_ARE or (31 < code < 127):
-        return character
-    if code < 32:
-        return chr(0x2400 + code)
-    if code == 127:
-        return "\u2421"
-    # Cc, Cf (bidirectional overrides, zero widths), Cs, Co, Cn; and the line separators.
-    if unicodedata.category(character)[0] == "C" or character in "\u2028\u2029":
-        return f"⟨U+{code:04X}⟩"
-    return character
 
 
 def seconds_text(seconds: float) -> str:

@@ -20,10 +20,11 @@ from django.db.models import Count, Max
 
 from webhooks_app import outbox
 from webhooks_app.crash_points import faultpoint
-from webhooks_app.egress import check_url, safe_url
+from webhooks_app.egress import check_url
 from webhooks_app.models import MessageStatus, ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.operators import record
 from webhooks_app.outbox import MessageFilters, messages_of, replay_messages, replay_messages_to
+from webhooks_app.shown import safe_url
 
 #: Messages made due in one transaction: some ten milliseconds of row locks.
 BATCH = 500

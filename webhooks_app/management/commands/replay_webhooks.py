@@ -9,11 +9,12 @@ from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
-from webhooks_app.egress import EgressDenied, safe_url
+from webhooks_app.egress import EgressDenied
 from webhooks_app.models import MessageStatus, ReplayJob
 from webhooks_app.operators import replay
 from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, progress
 from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters
+from webhooks_app.shown import safe_url
 
 NOT_ALL_DELIVERED = 1
 NOTHING_FOUND = 3
