@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests import ROOT
 from tests.test_layout import sources
 
 #: Each line may use what stands below it, and nothing beside or above. A name is a folder or a
@@ -197,6 +198,25 @@ def test_a_room_is_entered_by_its_face() -> None:
             continue
         if last not in face(folder):
             wrong.add(f"{found.path} imports {folder}.{last}")
+    assert wrong == set()
+
+
+def test_nobody_takes_a_function_for_its_module() -> None:
+    """Where a face shows a function under its module's name, the import gives the function."""
+    shadowed = {
+        found.module
+        for found in imports()
+        if found.path.endswith("__init__.py") and found.module.endswith(f".{found.name}")
+    }
+    assert shadowed, "no face shows one: the rule can go"
+    texts = sources() | {str(path): path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+    wrong = {
+        f"{path} takes {found.module} for a module"
+        for path, text in texts.items()
+        for found in _imports_of(path, text)
+        if found.module in shadowed and not found.name
+        if re.search(rf"(?<![\w.]){found.module.rpartition('.')[2]}\.[A-Za-z_]", text)
+    }
     assert wrong == set()
 
 

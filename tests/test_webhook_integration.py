@@ -32,8 +32,8 @@ from tests.support.running import (
     status_of,
 )
 from tests.support.waiting import wait_until
+from webhooks_app import outbox
 from webhooks_app.models import WebhookDelivery, WebhookEvent, WebhookMessage
-from webhooks_app.outbox import publish as outbox
 from webhooks_app.signing.store import get_or_create
 
 METADATA = '{"userId": "user-123", "testResultId": "result-456"}'

@@ -20,9 +20,9 @@ from tests.support.answers import Answer
 from tests.support.browser import log_in
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until
+from webhooks_app import outbox
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookEvent, WebhookMessage
-from webhooks_app.outbox import publish as outbox
 from webhooks_app.signing.store import get_or_create
 
 if TYPE_CHECKING:

@@ -66,7 +66,7 @@ def _fill(count: int) -> None:
 
 async def _milliseconds(name: str, times: int) -> float:
     """Return the median time of a claim; what was claimed is taken out of the way again."""
-    from webhooks_app.outbox import claim
+    from webhooks_app import outbox
 
     found = []
     with place.connect(name) as owner:
@@ -74,7 +74,7 @@ async def _milliseconds(name: str, times: int) -> float:
         for _ in range(times):
             messages.owe(owner, URLS, CLAIM)
             begin = time.perf_counter()
-            claimed = await claim.claim(
+            claimed = await outbox.claim(
                 connection,
                 token=uuid.uuid4(),
                 limit=CLAIM,

@@ -13,10 +13,10 @@ from django.db import connection
 from standardwebhooks import Webhook
 
 from tests.support.receiver import Receiver, is_signed_by
+from webhooks_app import outbox
 from webhooks_app.delivery.engine import Engine
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
-from webhooks_app.outbox import publish as outbox
 from webhooks_app.signing.store import decrypt
 from webhooks_app.transport.client import Transport
 

@@ -9,10 +9,9 @@ from prometheus_client import values
 
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until
-from webhooks_app import metrics
+from webhooks_app import metrics, outbox
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookEvent
-from webhooks_app.outbox import publish as outbox
 from webhooks_app.retry import AttemptResult, ErrorCode
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import connection
 
 from webhooks_app.models import WebhookMessage
-from webhooks_app.outbox import publish
+from webhooks_app.outbox.publish import destination_of
 
 _TO_GO = """
   NOT (message.lease_token IS NOT NULL AND message.lease_expires_at > now())
@@ -117,7 +117,7 @@ def _busy_twins(event_ids: list[int], url: str) -> list[int]:
 
 
 def _open_destinations(scopes: Sequence[str], url: str) -> dict[str, int]:
-    found = {scope: publish.destination_of(scope, url) for scope in scopes}
+    found = {scope: destination_of(scope, url) for scope in scopes}
     return {
         scope: destination for scope, (destination, is_disabled) in found.items() if not is_disabled
     }

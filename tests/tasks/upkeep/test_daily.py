@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_the_sweep_prunes_once_a_day_for_all_workers() -> None:
 def test_a_long_run_is_spread_over_many_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each call stops at its budget and the next goes on; the record comes at the end."""
     monkeypatch.setattr(daily, "STEP_SECONDS", 0.0)
-    monkeypatch.setattr("webhooks_app.outbox.prune.BATCH", 2)
+    monkeypatch.setattr(import_module("webhooks_app.outbox.prune"), "BATCH", 2)
     for _ in range(6):
         old_message()
     left = []

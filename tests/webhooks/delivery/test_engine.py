@@ -12,9 +12,9 @@ from tests.support import factories
 from tests.support.receiver import Receiver
 from tests.support.running import SCOPE, attempts_of, publish, status_of
 from tests.support.waiting import wait_until
+from webhooks_app import outbox
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookEvent, WebhookMessage
-from webhooks_app.outbox import publish as outbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -26,14 +26,13 @@ from tests.support.running import (
     status_of,
 )
 from tests.support.waiting import wait_until
-from webhooks_app import database
+from webhooks_app import database, outbox
 from webhooks_app.delivery.attempt_log import attempt_row
 from webhooks_app.delivery.engine import Engine
 from webhooks_app.delivery.recorder import Recorder
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
 from webhooks_app.operators.replay import replay_one
-from webhooks_app.outbox import publish as outbox
 from webhooks_app.outbox.claim import Claimed
 from webhooks_app.retry import AttemptResult, Dead
 from webhooks_app.signing.store import get_or_create

@@ -17,10 +17,10 @@ from tests.support.running import (
     status_of,
 )
 from tests.support.waiting import wait_until
+from webhooks_app import outbox
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookEvent
 from webhooks_app.operators.replay import replay_one
-from webhooks_app.outbox import publish as outbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

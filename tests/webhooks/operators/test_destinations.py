@@ -11,6 +11,7 @@ from django.utils import timezone
 from tests.support.factories import make_destination, make_endpoint, make_message
 from webhooks_app.models import OperatorAction, WebhookDestination, WebhookMessage
 from webhooks_app.operators import destinations
+from webhooks_app.outbox import stop
 
 pytestmark = pytest.mark.django_db
 BY = {"actor": "mara", "reason": "a test"}
@@ -38,7 +39,7 @@ def test_a_disabled_destination_buries_what_waits_for_it_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Proves that a backlog of more than one batch is dead afterwards, with its reason."""
-    monkeypatch.setattr(destinations, "BURY_BATCH", 2)
+    monkeypatch.setattr(stop, "BURY_BATCH", 2)
     waiting = [make_message() for _ in range(5)]
     done, elsewhere = make_message("delivered"), make_message(url=OTHER)
     place = waiting[0].destination

@@ -12,9 +12,9 @@ from django.db import connection, transaction
 
 from tests.support.factories import PROJECT, make_endpoint, make_event, make_message
 from tests.support.waiting import wait_until
+from webhooks_app import outbox
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
 from webhooks_app.operators import endpoints
-from webhooks_app.outbox import publish
 from webhooks_app.signing import store
 
 _numbers = count(2)
@@ -51,7 +51,7 @@ def is_waiting(pid: int) -> bool:
 def publish_end() -> None:
     """End a task, for the outbox."""
     with transaction.atomic():
-        publish.publish(
+        outbox.publish(
             scope=PROJECT,
             subject="task-1",
             sequence=next(_numbers),

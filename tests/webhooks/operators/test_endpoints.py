@@ -13,7 +13,6 @@ from webhooks_app import outbox
 from webhooks_app.egress.policy import EgressDenied
 from webhooks_app.models import OperatorAction, WebhookEndpoint, WebhookEvent, WebhookMessage
 from webhooks_app.operators import destinations, endpoints
-from webhooks_app.outbox import publish
 from webhooks_app.signing import store
 
 pytestmark = pytest.mark.django_db
@@ -29,7 +28,7 @@ def test_an_endpoint_gets_what_it_subscribed_to_signed_with_its_own_secret():
     """Proves that a new subscription receives matching events and has a secret."""
     endpoint = endpoints.create(PROJECT, URL, actor="me", event_types=["task.completed"])
     for sequence, kind in enumerate(("task.completed", "task.failed")):
-        publish.publish(scope=PROJECT, subject="t", sequence=sequence, event_type=kind, body=b"{}")
+        outbox.publish(scope=PROJECT, subject="t", sequence=sequence, event_type=kind, body=b"{}")
     (message,) = WebhookMessage.objects.all()
     assert (message.endpoint_id, message.event.event_type) == (endpoint.pk, "task.completed")
     own = store.current_secrets(PROJECT, endpoint.pk)
@@ -86,7 +85,7 @@ def test_a_gone_receiver_disables_its_endpoint_and_enabling_clears_the_reason():
     assert endpoints.disable_endpoint(PROJECT, URL, "the receiver answered 410 Gone")
     assert not endpoints.disable_endpoint(PROJECT, URL, "again")
     assert not endpoints.disable_endpoint("another", URL, "again")
-    publish.publish(scope=PROJECT, subject="t", sequence=1, event_type="task.failed", body=b"{}")
+    outbox.publish(scope=PROJECT, subject="t", sequence=1, event_type="task.failed", body=b"{}")
     assert not WebhookMessage.objects.exists()
     endpoint = endpoints.update(endpoint, {"is_enabled": True}, actor="me")
     assert (endpoint.is_enabled, endpoint.disabled_reason) == (True, "")

@@ -13,9 +13,10 @@ from django.db import connection
 from tests.support.plans import plan_of, unguided
 from tests.support.running import publish, publish_bulk
 from tests.support.waiting import wait_until
+from webhooks_app import outbox
 from webhooks_app.database import connect
 from webhooks_app.functions import Function
-from webhooks_app.outbox import claim, recover
+from webhooks_app.outbox.claim import _CLAIM
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -66,7 +67,7 @@ def test_no_statement_of_the_engine_reads_a_table_from_end_to_end(
 def test_claim_walks_the_index_though_the_statistics_saw_an_empty_queue() -> None:
     """With statistics of before the rush, no part of a claim reads or sorts the whole backlog."""
     rush()
-    plan = plan_of(claim._CLAIM)
+    plan = plan_of(_CLAIM)
     found = re.findall(r"Index(?: Only)? Scan using (\w+) on webhooks_app_webhookmessage", plan)
     assert found == ["message_due_by_destination"] * 3 + ["webhooks_app_webhookmessage_pkey"]
     assert plan.count("Sort  (") == 1, "of the destinations"
@@ -89,7 +90,7 @@ async def _claim_before_and_after(rush: Callable[[], None]) -> int:
         claimed = []
         for step in (lambda: None, rush, lambda: None):
             await asyncio.to_thread(step)
-            claimed += await claim.claim(
+            claimed += await outbox.claim(
                 engines,
                 token=uuid.uuid4(),
                 limit=50,
@@ -97,8 +98,8 @@ async def _claim_before_and_after(rush: Callable[[], None]) -> int:
                 known_seats={},
                 lease_seconds=0,
             )
-            await recover.expired_leases(engines)
-            await recover.close_ended(engines)
+            await outbox.expired_leases(engines)
+            await outbox.close_ended(engines)
         await engines.execute("SELECT pg_stat_force_next_flush()")
         await engines.execute("SELECT 1")
         return len(claimed)
@@ -129,7 +130,7 @@ def _hot_updates() -> int:
 
 async def _claim_five() -> int:
     async with await connect("test") as engines:
-        claimed = await claim.claim(
+        claimed = await outbox.claim(
             engines,
             token=uuid.uuid4(),
             limit=5,
@@ -152,10 +153,10 @@ def test_claim_touches_no_index_of_the_messages() -> None:
 async def _looks(between: Callable[[], object]) -> list[float | None]:
     """Return what three looks at the next due time say, with something done after the first."""
     async with await connect("test") as engines:
-        looked_at, first = await claim.seconds_to_next(engines, None)
+        looked_at, first = await outbox.seconds_to_next(engines, None)
         await asyncio.to_thread(between)
-        looked_at, second = await claim.seconds_to_next(engines, looked_at)
-        _, third = await claim.seconds_to_next(engines, looked_at)
+        looked_at, second = await outbox.seconds_to_next(engines, looked_at)
+        _, third = await outbox.seconds_to_next(engines, looked_at)
         return [first, second, third]
 
 

@@ -33,12 +33,11 @@ from tests.support.running import (
     status_of,
 )
 from tests.support.waiting import wait_until
+from webhooks_app import outbox
 from webhooks_app.database import connect
 from webhooks_app.delivery.attempt_log import interrupted_row
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import MessageStatus, WebhookDelivery, WebhookMessage
-from webhooks_app.outbox import claim, prune
-from webhooks_app.outbox import publish as outbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,7 +46,7 @@ ROWS = int(os.environ.get("RACE_ROWS", "2000"))
 DESTINATIONS = 20
 
 
-def claim_all(barrier: threading.Barrier, claimed: list[claim.Claimed]) -> None:
+def claim_all(barrier: threading.Barrier, claimed: list[outbox.Claimed]) -> None:
     """Claim as an engine does, as fast as the database answers, until nothing is due."""
 
     async def run() -> None:
@@ -59,8 +58,8 @@ def claim_all(barrier: threading.Barrier, claimed: list[claim.Claimed]) -> None:
     asyncio.run(run())
 
 
-async def _claim(own: claim.Connection) -> Sequence[claim.Claimed]:
-    return await claim.claim(
+async def _claim(own: outbox.Connection) -> Sequence[outbox.Claimed]:
+    return await outbox.claim(
         own,
         token=uuid.uuid4(),
         limit=16,
@@ -196,7 +195,7 @@ def test_pruning_beside_deliveries_holds_nobody_up(
 
 def _prune() -> None:
     try:
-        prune.prune()
+        outbox.prune()
     finally:
         connection.close()
 
@@ -232,12 +231,12 @@ def _progress_under_way(number: int) -> tuple[str, list[dict[str, Any]]]:
     )
     token = uuid.uuid4()
     event.messages.update(lease_token=token, lease_expires_at=timezone.now(), attempt_count=1)
-    claimed = dict.fromkeys(claim.Claimed._fields)
+    claimed = dict.fromkeys(outbox.Claimed._fields)
     rows = []
     for message in event.messages.order_by("-id"):
         delivery = factories.make_delivery(message, "pending", attempt_number=1)
         facts = {"message_id": message.pk, "delivery_id": delivery.pk, "retry_step": 0}
-        one = claim.Claimed(**{**claimed, **facts, "attempt_number": 1})  # type: ignore[arg-type]
+        one = outbox.Claimed(**{**claimed, **facts, "attempt_number": 1})  # type: ignore[arg-type]
         rows.append(interrupted_row(one, token))
     return subject, rows
 
@@ -260,6 +259,6 @@ def _end(subject: str) -> None:
 def _record(rows: list[dict[str, Any]]) -> None:
     async def run() -> None:
         async with await connect("test-record") as own:
-            await claim.record(own, rows)
+            await outbox.record(own, rows)
 
     asyncio.run(run())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from importlib import import_module
 
 import pytest
 from django.db import connection, transaction
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from tests.support.factories import make_delivery, make_event, make_message, make_replay
 from tests.support.waiting import wait_until
+from webhooks_app import outbox
 from webhooks_app.models import (
     ReplayJob,
     SigningSecret,
@@ -19,7 +21,6 @@ from webhooks_app.models import (
     WebhookMessage,
 )
 from webhooks_app.operators import replay
-from webhooks_app.outbox import prune
 from webhooks_app.signing import store
 
 pytestmark = pytest.mark.django_db
@@ -38,7 +39,7 @@ def test_what_was_finished_long_ago_goes_with_its_attempts_and_event():
     for status in ("delivered", "dead", "superseded", "cancelled"):
         make_delivery(old(status), "failed")
     kept = make_delivery(make_message("delivered")).message
-    pruned = prune.prune()
+    pruned = outbox.prune()
     assert (pruned.messages, pruned.deliveries, pruned.events) == (4, 4, 4)
     assert list(WebhookMessage.objects.all()) == [kept]
     assert WebhookDelivery.objects.count() == WebhookEvent.objects.count() == 1
@@ -48,10 +49,10 @@ def test_the_setting_says_how_long_a_finished_message_and_its_payload_stay(setti
     """Proves that RETENTION_DAYS counts from the end of the message."""
     message = old()
     settings.WEBHOOKS = {**settings.WEBHOOKS, "RETENTION_DAYS": 32}
-    assert prune.prune().messages == 0
+    assert outbox.prune().messages == 0
     assert bytes(WebhookMessage.objects.get(pk=message.pk).event.body)
     settings.WEBHOOKS = {**settings.WEBHOOKS, "RETENTION_DAYS": 30}
-    assert prune.prune().messages == 1
+    assert outbox.prune().messages == 1
     assert not WebhookEvent.objects.exists()
 
 
@@ -61,7 +62,7 @@ def test_pending_and_replayed_messages_stay_however_old():
     replay.replay_one(replayed, requested_by="me", source="command")
     just_delivered = old("delivered")
     WebhookMessage.objects.filter(pk=just_delivered.pk).update(finished_at=timezone.now())
-    assert prune.prune().messages == 0
+    assert outbox.prune().messages == 0
     assert set(WebhookMessage.objects.all()) == {owed, replayed, just_delivered}
 
 
@@ -70,7 +71,7 @@ def test_an_event_stays_as_long_as_one_of_its_messages():
     event = make_event(created_at=timezone.now() - LONG_AGO)
     old("delivered", event=event)
     kept = make_message("pending", event=event, url="https://second.example.org/")
-    pruned = prune.prune()
+    pruned = outbox.prune()
     assert (pruned.messages, pruned.events) == (1, 0)
     kept.refresh_from_db()
 
@@ -84,7 +85,7 @@ def test_events_owed_to_nobody_go_too_and_expired_secrets_and_ended_replays():
     store.get_or_create("film")
     store.rotate("film")
     SigningSecret.objects.exclude(expires_at=None).update(expires_at=timezone.now() - LONG_AGO)
-    pruned = prune.prune()
+    pruned = outbox.prune()
     assert (pruned.events, pruned.replays, pruned.secrets) == (1, 1, 1)
     assert WebhookEvent.objects.get() == recent
     assert ReplayJob.objects.get() == running
@@ -93,16 +94,16 @@ def test_events_owed_to_nobody_go_too_and_expired_secrets_and_ended_replays():
 
 def test_batches_add_up_and_a_budget_leaves_the_rest(monkeypatch):
     """Proves that any number of messages goes in small transactions, which can be bounded."""
-    monkeypatch.setattr(prune, "BATCH", 2)
+    monkeypatch.setattr(import_module("webhooks_app.outbox.prune"), "BATCH", 2)
     for _ in range(5):
         old()
-    first = prune.prune(budget_seconds=0)
+    first = outbox.prune(budget_seconds=0)
     assert (first.messages, first.is_complete) == (2, False)
     seen = []
-    rest = prune.prune(on_batch=lambda pruned: seen.append(pruned.messages))
+    rest = outbox.prune(on_batch=lambda pruned: seen.append(pruned.messages))
     assert (rest.messages, rest.is_complete) == (3, True)
     assert seen[:2] == [2, 3]
-    assert prune.count_prunable() == 0
+    assert outbox.count_prunable() == 0
 
 
 @pytest.mark.django_db(transaction=True)
@@ -122,10 +123,10 @@ def test_a_row_that_somebody_holds_is_skipped_not_waited_for():
     holder.start()
     assert wait_until(is_held.is_set)
     try:
-        assert prune.prune().messages == 1
+        assert outbox.prune().messages == 1
         assert WebhookMessage.objects.get() == held
     finally:
         may_go.set()
         holder.join()
-    assert prune.prune().messages == 1
+    assert outbox.prune().messages == 1
     assert free.pk != held.pk
