@@ -105,10 +105,8 @@ def _endpoint_of(scope: str, asked: dict[str, Any]) -> WebhookEndpoint | None:
 def _secret(scope: str, endpoint: WebhookEndpoint | None) -> Response:
     if endpoint is not None:
         store.get_or_create(scope, endpoint.pk)
-    else:
-        store.get_or_create(scope)
-    found = store.secret_set(scope, endpoint.pk if endpoint else None)
-    body = {"project_id": scope, "secret": found.secret, "previous": found.previous}
+    current, *previous = store.living_secrets(scope, endpoint.pk if endpoint else None)
+    body = {"project_id": scope, "secret": current.secret, "previous": previous}
     # A secret in a cache is a secret on a disk.
     return Response(SecretSerializer(body).data, headers={"Cache-Control": "no-store"})
 

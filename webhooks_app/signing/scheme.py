@@ -51,8 +51,7 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes | str) -> str
     Raises:
         InvalidSecret: the secret is no base64 or has fewer than 24 or more than 64 bytes.
     """
-    content = _signed_content(message_id, timestamp, body)
-    return "v1," + _b64(hmac.digest(_key(secret), content, "sha256"))
+    return signature_header([secret], message_id, timestamp, body)
 
 
 def signature_header(
@@ -67,7 +66,12 @@ def signature_header(
     During a rotation both the new and the old secret sign, so that a receiver may hold either.
     ``private_key`` (``whsk_...``) adds a ``v1a`` signature.
     """
-    content = _signed_content(message_id, timestamp, body)
+    if "." in message_id:
+        raise ValueError("a webhook-id contains no dot")
+    # bool and float would be written as something else than the header says.
+    if type(timestamp) is not int:
+        raise TypeError("the timestamp is whole Unix seconds (int)")
+    content = b"%s.%d.%s" % (message_id.encode(), timestamp, _bytes(body))
     signatures = ["v1," + _b64(hmac.digest(_key(secret), content, "sha256")) for secret in secrets]
     if private_key:
         signatures.append("v1a," + _b64(_private_key(private_key).sign(content)))
@@ -135,15 +139,6 @@ def _parts(headers: Mapping[str, str] | tuple[str, str, str]) -> tuple[str, str,
         lower.get("webhook-timestamp", ""),
         lower.get("webhook-signature", ""),
     )
-
-
-def _signed_content(message_id: str, timestamp: int, body: bytes | str) -> bytes:
-    if "." in message_id:
-        raise ValueError("a webhook-id contains no dot")
-    # bool and float would be written as something else than the header says.
-    if type(timestamp) is not int:
-        raise TypeError("the timestamp is whole Unix seconds (int)")
-    return b"%s.%d.%s" % (message_id.encode(), timestamp, _bytes(body))
 
 
 def _bytes(body: bytes | str) -> bytes:

@@ -13,9 +13,9 @@ import base64
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -40,26 +40,18 @@ OVERLAP_SECONDS = 86_400.0
 FRESH_SECONDS = 5.0
 # Every overlapping secret adds a signature to a header that receivers bound; the newest win.
 MAX_OVERLAPPING = 3
+_LIVES = Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
 
 
 class UnreadableSecret(ImproperlyConfigured):
     """A stored secret cannot be decrypted with the configured keys, or is another project's."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreviousSecret:
-    """A secret that still signs until ``expires_at``, beside the current one."""
+class LivingSecret(NamedTuple):
+    """A secret that signs now: until ``expires_at``, or as the current one (None)."""
 
     secret: str
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SecretSet:
-    """What signs for a scope now: the current secret and those that still overlap."""
-
-    secret: str
-    previous: tuple[PreviousSecret, ...] = ()
+    expires_at: datetime | None
 
 
 def encrypt(secret: str, scope: str) -> bytes:
@@ -93,29 +85,27 @@ def current_secrets(scope: str, endpoint_id: UUID | None = None) -> list[str]:
     An endpoint without a secret of its own is signed by its project's. The first use makes one.
     One indexed query as a rule; callers on a hot path keep the answer for a few seconds.
     """
-    found = secret_set(scope, endpoint_id)
-    return [found.secret, *(item.secret for item in found.previous)]
+    return [found.secret for found in living_secrets(scope, endpoint_id)]
 
 
-def secret_set(scope: str, endpoint_id: UUID | None = None) -> SecretSet:
-    """Return the current secret and the previous ones that still sign; the first use makes one."""
-    rows = _read(scope, endpoint_id)
-    if not rows and endpoint_id is not None:
-        endpoint_id, rows = None, _read(scope, None)
-    if not rows or rows[0][1] is not None:
+def living_secrets(scope: str, endpoint_id: UUID | None = None) -> list[LivingSecret]:
+    """Return what `current_secrets` does, each with its end."""
+    found = _read(scope, endpoint_id)
+    if not found and endpoint_id is not None:
+        endpoint_id, found = None, _read(scope, None)
+    if not found or found[0].expires_at is not None:
         _insert(scope, endpoint_id)
-        rows = _read(scope, endpoint_id)
-    previous = (PreviousSecret(secret, expiry) for secret, expiry in rows[1:] if expiry)
-    return SecretSet(rows[0][0], tuple(previous))
+        found = _read(scope, endpoint_id)
+    return found
 
 
 def get_or_create(scope: str, endpoint_id: UUID | None = None) -> str:
     """Return the current secret of a scope (or of one endpoint), making it on first use."""
-    rows = _read(scope, endpoint_id)
-    if not rows or rows[0][1] is not None:
+    found = _read(scope, endpoint_id)
+    if not found or found[0].expires_at is not None:
         _insert(scope, endpoint_id)
-        rows = _read(scope, endpoint_id)
-    return rows[0][0]
+        found = _read(scope, endpoint_id)
+    return found[0].secret
 
 
 def rotate(
@@ -132,13 +122,13 @@ def rotate(
         _hold(endpoint_id)
         _lock(scope, endpoint_id)
         ending = Now() + timedelta(seconds=overlap_seconds)
-        owned = _of(scope, endpoint_id)
+        living = _living(scope, endpoint_id)
         # Least ignores NULL in PostgreSQL: the current row gets the new end, others keep an
         # earlier one.
-        owned.filter(_lives()).update(expires_at=Least(F("expires_at"), ending))
-        newest = owned.filter(_lives()).order_by("-id").values_list("id", flat=True)
+        living.update(expires_at=Least(F("expires_at"), ending))
+        newest = living.order_by("-id").values_list("id", flat=True)
         kept = list(newest[: MAX_OVERLAPPING - 1])
-        owned.filter(_lives()).exclude(id__in=kept).update(expires_at=Now())
+        living.exclude(id__in=kept).update(expires_at=Now())
         _insert(scope, endpoint_id)
         return _read(scope, endpoint_id)[0][0]
 
@@ -171,7 +161,7 @@ def require_readable() -> None:
     Raises:
         UnreadableSecret: with what to do about it.
     """
-    living = SigningSecret.objects.filter(_lives())
+    living = SigningSecret.objects.filter(_LIVES)
     for row in (living.order_by("id").first(), living.order_by("-id").first()):
         if row is not None:
             decrypt(row.ciphertext, row.scope)
@@ -193,21 +183,18 @@ def require_readable_at_boot() -> None:
         connection.close()
 
 
-def _read(scope: str, endpoint_id: UUID | None) -> list[tuple[str, datetime | None]]:
-    rows = _of(scope, endpoint_id).filter(_lives())
-    newest_first = rows.order_by(F("expires_at").desc(nulls_first=True), "-id")
+def _read(scope: str, endpoint_id: UUID | None) -> list[LivingSecret]:
+    newest_first = _living(scope, endpoint_id).order_by(
+        F("expires_at").desc(nulls_first=True), "-id"
+    )
     return [
-        (decrypt(ciphertext, scope), expires_at)
+        LivingSecret(decrypt(ciphertext, scope), expires_at)
         for ciphertext, expires_at in newest_first.values_list("ciphertext", "expires_at")
     ]
 
 
-def _of(scope: str, endpoint_id: UUID | None) -> QuerySet[SigningSecret]:
-    return SigningSecret.objects.filter(scope=scope, endpoint_id=endpoint_id)
-
-
-def _lives() -> Q:
-    return Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
+def _living(scope: str, endpoint_id: UUID | None) -> QuerySet[SigningSecret]:
+    return SigningSecret.objects.filter(_LIVES, scope=scope, endpoint_id=endpoint_id)
 
 
 def _insert(scope: str, endpoint_id: UUID | None) -> None:
@@ -257,12 +244,11 @@ def _multi_fernet(keys: tuple[str, ...], fallbacks: tuple[str, ...]) -> MultiFer
             "with `python -c 'from cryptography.fernet import Fernet; "
             "print(Fernet.generate_key().decode())'`"
         ) from None
-    return MultiFernet([*configured, *(Fernet(_derived(key)) for key in fallbacks)])
-
-
-def _derived(secret_key: str) -> bytes:
-    derivation = HKDF(SHA256(), length=32, salt=None, info=b"webhook signing secrets at rest")
-    return base64.urlsafe_b64encode(derivation.derive(secret_key.encode()))
+    for key in fallbacks:
+        derivation = HKDF(SHA256(), length=32, salt=None, info=b"webhook signing secrets at rest")
+        derived = base64.urlsafe_b64encode(derivation.derive(key.encode()))
+        configured.append(Fernet(derived))
+    return MultiFernet(configured)
 
 
 class SecretCache:
@@ -272,23 +258,21 @@ class SecretCache:
     """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, UUID | None], tuple[float, list[str]]] = {}
-        self._asking: dict[tuple[str, UUID | None], asyncio.Future[list[str]]] = {}
+        #: When the database was asked last, and its answer.
+        self._asked: dict[tuple[str, UUID | None], tuple[float, asyncio.Future[list[str]]]] = {}
         self._thread = DatabaseThread("secrets")
 
     async def get(self, scope: str, endpoint_id: UUID | None) -> list[str]:
         """Return the secrets that sign now, newest first; the first is made on first use."""
-        key = (scope, endpoint_id)
-        found = self._found.get(key)
-        if found and time.monotonic() - found[0] < FRESH_SECONDS:
-            return found[1]
-        if key not in self._asking:
-            asking = self._thread.call(current_secrets, scope, endpoint_id)
-            self._asking[key] = asking
-            asking.add_done_callback(lambda done: self._asking.pop(key, None))
-        secrets = await asyncio.shield(self._asking[key])
-        self._found[key] = (time.monotonic(), secrets)
-        return secrets
+        now = time.monotonic()
+        asked_at, answer = self._asked.get((scope, endpoint_id), (now, None))
+        if answer is None or (
+            answer.done() and (answer.exception() or now - asked_at >= FRESH_SECONDS)
+        ):
+            answer = self._thread.call(current_secrets, scope, endpoint_id)
+            self._asked[scope, endpoint_id] = (now, answer)
+        # Shielded: whoever is cancelled does not cancel the look-up of the others.
+        return await asyncio.shield(answer)
 
     async def close(self) -> None:
         """Give the database connection back."""

@@ -138,7 +138,7 @@ def test_unreadable_secret_blocks_its_own_project_only_and_only_as_long(
     engine: EngineThread, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A secret that cannot be read costs leases, no flood of attempts, and no seat for good."""
-    monkeypatch.setattr("webhooks_app.signing.cache.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("webhooks_app.signing.store.FRESH_SECONDS", 0.0)
     get_or_create("broken")
     good = bytes(SigningSecret.objects.get(scope="broken").ciphertext)
     SigningSecret.objects.filter(scope="broken").update(ciphertext=b"not a secret")

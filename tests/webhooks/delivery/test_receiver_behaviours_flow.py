@@ -181,7 +181,7 @@ def test_secret_rotated_between_attempts_signs_with_both(
     engine: EngineThread, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R24: after a rotation the retry carries two signatures; when the overlap ends, one."""
-    monkeypatch.setattr("webhooks_app.signing.cache.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("webhooks_app.signing.store.FRESH_SECONDS", 0.0)
     receiver.answer(500)
     event = publish(receiver.url, policy=[1.5, 1.5])
     receiver.wait_for(1)

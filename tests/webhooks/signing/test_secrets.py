@@ -1,5 +1,6 @@
 """Signing secrets: encrypted at rest, bound to their project, rotated with an overlap."""
 
+import asyncio
 import threading
 from datetime import timedelta
 
@@ -61,7 +62,7 @@ def test_a_rotation_overlaps_for_24_hours():
     old = store.get_or_create("film")
     new = store.rotate("film")
     assert store.current_secrets("film") == [new, old]
-    (previous,) = store.secret_set("film").previous
+    _, previous = store.living_secrets("film")
     row = SigningSecret.objects.get(expires_at__isnull=False)
     assert previous.expires_at == row.expires_at
     let_time_pass(24 * 3600 - 60)
@@ -173,3 +174,24 @@ def test_first_uses_and_rotations_at_once_leave_one_current_secret():
     assert len(seen) == 4
     assert SigningSecret.objects.filter(expires_at__isnull=True).count() == 1
     assert SigningSecret.objects.count() == 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_cache_keeps_what_was_found_and_no_failure():
+    """Proves that an engine asks once in a while, and at once again where it got no answer."""
+    secret = store.get_or_create("film")
+    good = SigningSecret.objects.get().ciphertext
+    SigningSecret.objects.update(ciphertext=b"nonsense")
+
+    async def ask():
+        cache = store.SecretCache()
+        with pytest.raises(store.UnreadableSecret):
+            await cache.get("film", None)
+        await SigningSecret.objects.aupdate(ciphertext=good)
+        first = await asyncio.gather(*(cache.get("film", None) for _ in range(3)))
+        await SigningSecret.objects.aupdate(ciphertext=b"nonsense")
+        first.append(await cache.get("film", None))
+        await cache.close()
+        return first
+
+    assert asyncio.run(ask()) == [[secret]] * 4
