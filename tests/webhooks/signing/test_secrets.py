@@ -14,6 +14,7 @@ from django.db import connection
 from django.db.models import F
 from django.test import override_settings
 
+from webhooks_app.database import DatabaseThread
 from webhooks_app.models import SigningSecret, WebhookEndpoint
 from webhooks_app.signing import store
 from webhooks_app.signing.scheme import sign
@@ -184,14 +185,14 @@ def test_the_cache_keeps_what_was_found_and_no_failure():
     SigningSecret.objects.update(ciphertext=b"nonsense")
 
     async def ask():
-        cache = store.SecretCache()
+        cache, writer = store.SecretCache(), DatabaseThread("writer")
         with pytest.raises(store.UnreadableSecret):
             await cache.get("film", None)
-        await SigningSecret.objects.aupdate(ciphertext=good)
+        await writer.call(lambda: SigningSecret.objects.update(ciphertext=good))
         first = await asyncio.gather(*(cache.get("film", None) for _ in range(3)))
-        await SigningSecret.objects.aupdate(ciphertext=b"nonsense")
+        await writer.call(lambda: SigningSecret.objects.update(ciphertext=b"nonsense"))
         first.append(await cache.get("film", None))
-        await cache.close()
+        await asyncio.gather(cache.close(), writer.close())
         return first
 
     assert asyncio.run(ask()) == [[secret]] * 4
