@@ -1,4 +1,4 @@
-"""What is written about one attempt: its row for `claims.record`, and its log line.
+"""What is written about one attempt: the row for `outbox.record`, and its log lines.
 
 The three log texts are fixed; operators grep for them.
 """
@@ -29,7 +29,7 @@ def attempt_row(
     result: AttemptResult,
     decision: Decision,
 ) -> dict[str, Any]:
-    """Return the record of an attempt that came to an end."""
+    """Return the row that records a finished attempt."""
     return {
         "delivery_id": message.delivery_id,
         "message_id": message.message_id,
@@ -52,7 +52,7 @@ def attempt_row(
 
 
 def _latency(message: Claimed, result: AttemptResult) -> float | None:
-    """Return the seconds from the event to its first byte on the wire, of a first attempt only."""
+    """Return the seconds from the event to the first byte sent; None except on a first attempt."""
     if message.attempt_number > 1 or message.replay_id is not None:
         return None
     return metrics.first_byte_latency(message.event_created_at.timestamp(), result)
@@ -80,7 +80,7 @@ def _next_state(message: Claimed, decision: Decision) -> dict[str, Any]:
 def interrupted_row(
     message: Claimed, token: uuid.UUID, wait_seconds: float = 0.0
 ) -> dict[str, Any]:
-    """Return the record of an attempt this engine gave up: no retry used, due again soon."""
+    """Return the row of an attempt that this engine gave up: it uses up no retry."""
     return {
         "delivery_id": message.delivery_id,
         "message_id": message.message_id,
@@ -102,18 +102,18 @@ def interrupted_row(
 
 
 def bare_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record without anything that came from outside."""
+    """Return the row without any data that came from outside."""
     empty = {"remote_address": "", "response_headers": {}, "response_body": "", "error": ""}
     return {**row, **empty, "request_headers": {}}
 
 
-_shown = lru_cache(maxsize=4096)(safe_url)  # one URL gets many messages
+_shown = lru_cache(maxsize=4096)(safe_url)  # many messages go to the same URL
 
 
 def log_attempt(message: Claimed, result: AttemptResult, *, is_last: bool) -> None:
-    """Write the line, or the two lines, of one attempt."""
+    """Log one attempt: one line, or two for the last failure."""
     callback_url = _shown(message.url)
-    # After the keys of the fixed texts, so that what operators grep for stays as it is.
+    # After the keys of the fixed texts, so that patterns operators grep for still match.
     more = _ids(message.event_id, message.request_id)
     if not result.error_code:
         logger.info(
@@ -142,7 +142,7 @@ def _ids(event_id: str, request_id: str) -> dict[str, str]:
 
 
 def log_dead_letter(url: str, subject: str, event_id: str, request_id: str) -> None:
-    """Write the line of a message that nobody will try again by itself."""
+    """Log that a message became a dead letter."""
     logger.error(
         "Failed to send webhook after all retries",
         callback_url=safe_url(url),

@@ -1,8 +1,8 @@
 """How does a message that is due become a POST, and the answer a row?
 
-One asyncio loop: free seats -> claim -> send -> record. The three overlap; nothing waits
-for a batch. No transaction is open while a request is under way, and only this module
-reads the clock.
+One asyncio loop: free seats -> claim -> send -> record. The three steps overlap; no message waits
+for a batch. A seat is the right to have one request in flight. No transaction is open during a
+request, and only this module reads the clock.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from webhooks_app.transport import Transport
 
 logger = structlog.get_logger(__name__)
 
-#: Without a wake-up the engine looks at least this often.
+#: The longest sleep without a wake-up.
 IDLE_SECONDS = 1.0
-#: And this often where a pooler stands before the database, which brings no wake-ups.
+#: The same behind a connection pooler, which does not pass on notifications.
 POOLED_IDLE_SECONDS = 0.25
-#: No send starts with less than the time-out and this much left on its lease.
+#: A request starts only if its lease still lasts for the time-out plus this.
 LEASE_RESERVE_SECONDS = 2.0
 DRAIN_SECONDS = 10.0
 RECONNECT_SECONDS = 0.5
-#: A claim asks for at most so many, so that sending starts early.
+#: The most messages in one claim, so that sending starts early.
 CLAIM_LIMIT = 200
-#: Of an engine's seats, one project has at most so many.
+#: The largest part of an engine's seats that one project may hold.
 PROJECT_SHARE = 0.75
 
 
 class Engine:
-    """One delivery engine. `run` returns after `stop`, with nothing left under its leases."""
+    """One delivery engine. `run` returns after `stop`, when it holds no lease any more."""
 
     def __init__(self, transport: Transport | None = None) -> None:
         self._transport = transport or Transport()
@@ -62,7 +62,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self._sends: dict[asyncio.Task[None], Claimed] = {}
         self._failure: BaseException | None = None
-        self._looked_at: datetime | None = None  # by the database's clock
+        self._looked_at: datetime | None = None  # database clock
         self._idle_seconds = IDLE_SECONDS
         self.is_ready = False
 
@@ -106,13 +106,13 @@ class Engine:
             raise self._failure
 
     def _helper_ended(self, helper: asyncio.Task[None]) -> None:
-        """Let an engine that lost a part end whole, so that its host starts a new one."""
+        """Stop the engine when one of its parts failed, so that its host starts a new one."""
         if not helper.cancelled() and (error := helper.exception()):
             self._failure = error
             self.stop()
 
     async def _reconnecting(self, name: str, work: Any) -> None:
-        """Run ``work(connection)`` with a connection of its own, again after each loss."""
+        """Run ``work(connection)`` with its own connection; reconnect after each loss."""
         while not self._stopping.is_set():
             try:
                 connection = await connect(f"webhook-{name}")
@@ -126,7 +126,7 @@ class Engine:
 
     async def _listen(self, connection: outbox.Connection) -> None:
         if await is_pooled(connection):
-            # To listen is a matter of a session, which a pooler would give to somebody else.
+            # LISTEN belongs to a session, and a pooler gives each transaction any session.
             self._idle_seconds = POOLED_IDLE_SECONDS
             logger.info(
                 "A pooler stands before the database: no wake-ups, the engine polls",
@@ -137,7 +137,7 @@ class Engine:
             return
         self._idle_seconds = IDLE_SECONDS
         await connection.execute(f"LISTEN {CHANNEL}")
-        self._wake.set()  # what was notified before we listened
+        self._wake.set()  # a notification may have come before LISTEN
         async for _ in connection.notifies():
             self._wake.set()
 
@@ -151,19 +151,20 @@ class Engine:
                 await self._sleep(connection)
 
     def _room(self) -> tuple[int, list[str]]:
-        """Return how many messages may start now, and the projects of which none may.
+        """Return (how many messages may start now, projects that are at their limit).
 
-        No project has more than its share of the seats, so that one whose receivers all hang
-        keeps nobody else waiting for a time-out.
+        No project may hold more than its share of the seats: if all its receivers hang until the
+        time-out, other projects still get sent.
         """
         most = webhook_settings.MAX_IN_FLIGHT
         share = max(1, int(most * PROJECT_SHARE))
-        # Full a little earlier, so that one project never makes the others' claims tiny.
+        # A project counts as full a little below its share, so that a nearly full one does not
+        # shrink every claim to a few messages.
         limit = share - max(1, most // 16)
         under_way = Counter(message.scope for message in self._sends.values())
         full = [scope for scope, count in under_way.items() if count > limit]
         busiest = max((count for count in under_way.values() if count <= limit), default=0)
-        # All that one claim takes may be of one project.
+        # Everything that one claim takes may belong to one project.
         return min(most - len(self._sends), CLAIM_LIMIT, share - busiest), full
 
     async def _claim(self, connection: outbox.Connection) -> Sequence[Claimed]:
@@ -193,15 +194,15 @@ class Engine:
 
     def _sent(self, send: asyncio.Task[None]) -> None:
         message = self._sends.pop(send)
-        # A seat is free: there may be more for it.
+        # A seat is free: another message may be waiting for it.
         self._wake.set()
         if not send.cancelled() and (error := send.exception()):
-            # The lease sets the pace of the next try; the seat is free at once.
+            # The seat is free at once; the message is tried again when its lease runs out.
             self._paces.interrupted(message)
             logger.error("Delivery crashed the engine's task", exc_info=error)
 
     async def _sleep(self, connection: outbox.Connection) -> None:
-        """Sleep until the next message is due, at most a second, or until woken."""
+        """Sleep until woken, until the next message is due, or for `_idle_seconds`."""
         if self._wake.is_set():
             return
         self._looked_at, due = await outbox.seconds_to_next(connection, self._looked_at)
@@ -264,14 +265,14 @@ class Engine:
         }
 
     def _interrupt(self, message: Claimed, token: uuid.UUID, *, wait_seconds: float = 0.0) -> None:
-        """Hand a message back: no retry used, due again at once or a moment later."""
+        """Give a message back without using up a retry; it is due again after ``wait_seconds``."""
         self._paces.interrupted(message)
         self._recorder.put(interrupted_row(message, token, wait_seconds))
 
     # -- shutdown -----------------------------------------------------------------------
 
     async def _drain(self) -> None:
-        """Give requests in flight their grace, then hand the rest back."""
+        """Let requests in flight finish for DRAIN_SECONDS, then give the other messages back."""
         sends = list(self._sends)
         if not sends:
             return

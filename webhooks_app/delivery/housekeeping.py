@@ -1,7 +1,7 @@
-"""What does an engine do every second beside delivering?
+"""What does an engine do every second besides delivering?
 
-It takes back messages whose engine died, gives up on those that waited behind a hold for
-too long, exchanges what it and the operator know of destinations, and moves bulk replays on.
+It recovers messages whose engine died, expires those that waited behind a hold for too long,
+exchanges the state of destinations with the database, and advances bulk replays.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from webhooks_app.retry import Dead, Policy, decide_interrupted
 logger = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 1.0
-#: Recorders try again every half second.
+#: Recorders retry every half second; this leaves them time to go first.
 RECORDERS_FIRST_SECONDS = 2.0
 
 
 class Housekeeping:
-    """The engine's chores; safe to run in any number of engines at once."""
+    """The engine's periodic work; safe to run in any number of engines at once."""
 
     def __init__(self, paces: DestinationPaces) -> None:
         self._paces = paces
@@ -38,10 +38,10 @@ class Housekeeping:
         self._was_interrupted = False
 
     async def run(self, connection: outbox.Connection) -> None:
-        """Do the chores every second until cancelled."""
+        """Do the work every second until cancelled."""
         metrics.engines().set(1)
         if self._was_interrupted:
-            # After an outage: what engines that live have yet to record is not lost.
+            # After an outage: let living engines record their outcomes before leases are expired.
             await connection.execute(WRITE_NOTHING)
             await asyncio.sleep(RECORDERS_FIRST_SECONDS)
         self._was_interrupted = True
@@ -54,13 +54,13 @@ class Housekeeping:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def close(self) -> None:
-        """Give the database connection back."""
+        """Close the thread's database connection and reset the gauges."""
         metrics.engines().set(0)
         metrics.in_flight().set(0)
         await self._thread.close()
 
     async def recover(self, connection: outbox.Connection) -> int:
-        """Put messages whose lease ran out back, and return how many there were."""
+        """Recover messages whose lease expired, and return how many there were."""
         async with connection.transaction():
             expired = await outbox.expired_leases(connection)
             rows = [self._recovered(*row) for row in expired]
@@ -100,7 +100,7 @@ class Housekeeping:
         await self._bury(connection, expired)
 
     async def _bury(self, connection: outbox.Connection, message_ids: list[int]) -> None:
-        """Count and log dead letters that no attempt's own end has logged."""
+        """Count and log dead letters that did not come from a recorded attempt."""
         if not message_ids:
             return
         metrics.count_dead(len(message_ids))
@@ -125,7 +125,7 @@ class Housekeeping:
 
 
 def _work_off() -> None:
-    """Bury what was published while its destination was being disabled; advance replays."""
+    """End messages published while their destination was being disabled; advance replays."""
     from webhooks_app.operators import replay
 
     outbox.bury_disabled()

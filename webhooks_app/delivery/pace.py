@@ -1,8 +1,8 @@
 """How much may be sent to one destination right now?
 
 One ``Pacer`` per destination and engine: a pure state machine over an adaptive window, a hold
-(Retry-After) and a breaker. No clock, no database: time comes as an argument, in seconds of any
-monotonic clock. What it knows is lost at a restart on purpose; then it finds out again.
+(Retry-After) and a breaker. No clock, no database: times are arguments, in seconds of any
+monotonic clock. Its state is not stored: after a restart it is learned again.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _OVERLOAD_STATUSES = frozenset({429, 503})
 
 
 class ResultKind(StrEnum):
-    """What a finished request says about its destination."""
+    """What the end of a request says about its destination."""
 
-    FAST = "fast"  # answered at once: room for more
-    SLOW = "slow"  # answered, but late: no more than now
-    OVERLOADED = "overloaded"  # 429, 503, time-out: fewer
+    FAST = "fast"  # answered quickly: the window may grow
+    SLOW = "slow"  # answered, but late: the window stays
+    OVERLOADED = "overloaded"  # 429, 503, time-out: the window shrinks
     FAILED = "failed"  # any other failure
     NEUTRAL = "neutral"  # says nothing about the destination (interrupted, refused by policy)
 
 
 @dataclass(frozen=True, slots=True)
 class PacerLimits:
-    """The numbers of one pacer; the settings give the defaults."""
+    """The limits of one pacer; defaults come from the settings."""
 
     start_window: int
     max_window: int
@@ -42,7 +42,7 @@ class PacerLimits:
 
     @classmethod
     def from_settings(cls, max_in_flight: int | None = None) -> PacerLimits:
-        """Return the settings' limits; ``max_in_flight`` is the operator's for a destination."""
+        """Return the settings' limits; ``max_in_flight``: the operator's for a destination."""
         most = max_in_flight or webhook_settings.DESTINATION_MAX_WINDOW
         return cls(
             start_window=min(webhook_settings.DESTINATION_START_WINDOW, most),
@@ -55,7 +55,7 @@ class PacerLimits:
 
 
 def result_kind(result: AttemptResult, fast_seconds: float = 1.0) -> ResultKind:
-    """Say what an attempt's result means for its destination."""
+    """Return what an attempt's result says about its destination."""
     if not result.error_code:
         return ResultKind.FAST if result.duration_ms <= 1000 * fast_seconds else ResultKind.SLOW
     if result.error_code in (ErrorCode.BLOCKED_ADDRESS, ErrorCode.INVALID_URL):
@@ -66,12 +66,12 @@ def result_kind(result: AttemptResult, fast_seconds: float = 1.0) -> ResultKind:
 
 
 class Pacer:
-    """The pace of one destination. ``seats(now)`` says how many more requests may start."""
+    """The pace of one destination. ``seats(now)`` is how many more requests may start."""
 
     def __init__(self, limits: PacerLimits | None = None) -> None:
         self._limits = limits or PacerLimits.from_settings()
         self._window = float(self._limits.start_window)
-        # message -> the ordinal of its request
+        # message -> the ordinal of its request, to tell old requests from new ones
         self._in_flight: dict[str, int] = {}
         self._starts = 0
         self._halved_at_start = 0
@@ -100,26 +100,26 @@ class Pacer:
 
     @property
     def is_idle(self) -> bool:
-        """Whether this pacer knows nothing that a new one would not, so that it can be dropped."""
+        """Whether this pacer is in the state of a new one, so that it may be dropped."""
         return not (self._in_flight or self._failing or self._opened_until or self._held_until)
 
     def set_limits(self, limits: PacerLimits) -> None:
-        """Take over changed limits, such as an operator's ``max_in_flight``."""
+        """Replace the limits, for example after an operator set ``max_in_flight``."""
         self._limits = limits
         self._window = min(self._window, float(limits.max_window))
 
     @property
     def held_until(self) -> float | None:
-        """Until when nothing may start (hold or open breaker), None when neither lies ahead.
+        """Time until which nothing may start (hold or open breaker); None when there is none.
 
-        As of the last time that the pacer was told.
+        As of the last time that was passed in.
         """
         times = [t for t in (self._held_until, self._opened_until) if t and t > self._looked_at]
         return max(times, default=None)
 
     @property
     def state(self) -> BreakerState:
-        """The breaker's state, as of the last time that the pacer was told."""
+        """The breaker's state, as of the last time that was passed in."""
         if self._opened_until is None:
             return BreakerState.CLOSED
         is_cooling = self._looked_at < self._opened_until
@@ -135,14 +135,14 @@ class Pacer:
         return max(0, int(self._window) - len(self._in_flight))
 
     def started(self, message_id: str) -> None:
-        """Note that a request has started. The caller has asked ``seats`` before."""
+        """Count a started request. The caller must have asked ``seats`` before."""
         self._starts += 1
         self._in_flight[message_id] = self._starts
         if self._opened_until is not None:
             self._probe = message_id
 
     def finished(self, message_id: str, kind: ResultKind, now: float) -> None:
-        """Note how a request ended."""
+        """Update window and breaker after a request ended."""
         self._looked_at = now
         ordinal = self._in_flight.pop(message_id, self._starts)
         is_probe = self._probe == message_id
@@ -165,14 +165,14 @@ class Pacer:
         return self._held_until
 
     def resume(self) -> None:
-        """Forget hold and breaker: an operator has spoken."""
+        """End hold and breaker, as an operator asked."""
         self._held_until = None
         self._close()
 
     def _succeed(self, kind: ResultKind) -> None:
         self._close()
         if kind is ResultKind.FAST:
-            # One more seat per window's worth of fast answers: additive increase.
+            # Additive increase: one more seat after as many fast answers as the window is wide.
             self._window = min(self._window + 1 / self._window, float(self._limits.max_window))
 
     def _close(self) -> None:
@@ -181,7 +181,7 @@ class Pacer:
         self._cooldown = self._limits.cooldown_seconds
 
     def _halve(self, ordinal: int) -> None:
-        # Once per burst: requests that were under way at the last halving say nothing new.
+        # Halve once per burst: requests started before the last halving add no information.
         if ordinal > self._halved_at_start:
             self._window = max(1.0, self._window / 2)
             self._halved_at_start = self._starts

@@ -1,7 +1,7 @@
-"""How much may this engine send to each destination, and what did it see of them?
+"""How much may this engine send to each destination, and what has it seen of them?
 
-Holds one `pacing.Pacer` per destination that was used lately. What it knows is lost at a
-restart on purpose; holds that must bind every engine are written to the destination.
+Holds one `pace.Pacer` per recently used destination. Their state is not kept over a restart; holds
+that must apply to every engine are written to the destination's row.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class DestinationPaces:
         return sum(pacer.in_flight for pacer in self._pacers.values())
 
     def seats(self) -> dict[int, int]:
-        """Return the free seats of every destination where they are not the default."""
+        """Return the free seats by destination id, without those at the default."""
         now = time.monotonic()
         default = webhook_settings.DESTINATION_START_WINDOW
         free = {key: pacer.seats(now) for key, pacer in self._pacers.items()}
         return {key: seats for key, seats in free.items() if seats != default}
 
     def started(self, message: Claimed) -> None:
-        """Note that a request is about to start."""
+        """Count a request that is about to start."""
         self._pacer(message.destination_id).started(str(message.message_id))
 
     def finished(self, message: Claimed, result: AttemptResult, hold: float | None) -> None:
-        """Note how a request ended; ``hold`` is what Retry-After asks of the whole origin."""
+        """Update the pace after a request; ``hold``: Retry-After for the whole origin, seconds."""
         now = time.monotonic()
         pacer = self._pacer(message.destination_id)
         kind = result_kind(result)
@@ -55,7 +55,7 @@ class DestinationPaces:
         self._note(message.destination_id, pacer, kind, is_held=bool(hold))
 
     def interrupted(self, message: Claimed) -> None:
-        """Note that a request came to nothing through no fault of the destination."""
+        """Count a request as ended that says nothing about its destination."""
         pacer = self._pacer(message.destination_id)
         pacer.finished(str(message.message_id), ResultKind.NEUTRAL, time.monotonic())
 
@@ -78,7 +78,7 @@ class DestinationPaces:
             seen["reason"] = "breaker"
 
     def take_observations(self) -> list[dict[str, Any]]:
-        """Return what changed since the last call, as rows for `claims.observe`."""
+        """Return what changed since the last call, as rows for `outbox.observe`."""
         now = time.monotonic()
         seen, self._seen = self._seen, {}
         rows = []
@@ -86,8 +86,8 @@ class DestinationPaces:
             pacer = self._pacers[destination_id]
             pacer.seats(now)  # brings the state up to date
             until = pacer.held_until
-            # Each hold is told once: told again with a late result, it would undo an operator's
-            # word that came in between.
+            # Each hold is reported once: reported again with a late result, it would undo a
+            # `resume` that an operator gave in between.
             is_news = until is not None and until != self._told_holds.get(destination_id)
             hold = max(0.0, until - now) if until is not None and is_news else None
             self._told_holds[destination_id] = until
@@ -96,7 +96,7 @@ class DestinationPaces:
         return rows
 
     def known(self) -> list[int]:
-        """Return the ids of the destinations in use, after forgetting those not used lately."""
+        """Forget destinations that were not used lately; return the ids of the others."""
         old = time.monotonic() - FORGET_SECONDS
         for key in [key for key, used in self._used_at.items() if used < old]:
             if self._pacers[key].is_idle and key not in self._seen:
@@ -105,7 +105,7 @@ class DestinationPaces:
         return list(self._pacers)
 
     def heed_operator(self, rows: Iterable[tuple[int, int | None, bool]]) -> None:
-        """Take over what operators set: (id, max_in_flight, was its hold lifted)."""
+        """Apply the operators' settings: rows of (id, max_in_flight, is its hold lifted)."""
         for destination_id, max_in_flight, is_lifted in rows:
             pacer = self._pacers.get(destination_id)
             if pacer is None:

@@ -1,8 +1,8 @@
 """How do outcomes reach the database without a request waiting for them?
 
-Results gather while a write is under way and go out together with the next one. A result
-is kept until the database took it: an outage delays it, only a crash loses it, and then
-the lease runs out and the attempt is called interrupted.
+Results that come during a write are written together in the next one. A result is kept until the
+database has stored it: an outage only delays it. If the process crashes the result is lost; the
+lease then expires and the attempt is recorded as interrupted.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ logger = structlog.get_logger(__name__)
 
 BATCH = 500
 RETRY_SECONDS = 0.5
-#: After a batch of more than so many, outcomes gather for a moment: a row costs a third less in
-#: a batch of 200 than in one of 50. A lone outcome never waits.
+#: After a batch larger than this, wait GATHER_SECONDS for more: a row costs a third less in a batch
+#: of 200 than in one of 50. A single outcome never waits.
 BUSY = 20
 GATHER_SECONDS = 0.02
 
@@ -35,7 +35,7 @@ GATHER_SECONDS = 0.02
 class Recorder:
     """Write outcomes in batches; `run` until cancelled, then `flush_all`.
 
-    ``on_retry`` is called when messages were put back, whose due time may be the next one.
+    ``on_retry`` is called when messages became pending again, since one may be due next.
     """
 
     def __init__(self, on_retry: Callable[[], None]) -> None:
@@ -47,12 +47,12 @@ class Recorder:
         self._connection: outbox.Connection | None = None
 
     def put(self, row: dict[str, Any]) -> None:
-        """Take one outcome for the next batch."""
+        """Add one outcome to the next batch."""
         self._rows.append(row)
         self._has_rows.set()
 
     async def run(self) -> None:
-        """Write batch after batch, the next as soon as the last has ended."""
+        """Write one batch after another."""
         while True:
             await self._has_rows.wait()
             if not await self._flush_once():
@@ -61,13 +61,13 @@ class Recorder:
                 await asyncio.sleep(GATHER_SECONDS)
 
     async def flush_all(self, tries: int = 10) -> None:
-        """Write everything that is left, giving up after a few failures."""
+        """Write everything that is left; give up after ``tries`` failures."""
         for _ in range(tries):
             try:
-                # The lock inside also waits for a batch that `run` has under way.
+                # The lock inside also waits for a batch that `run` is writing.
                 if await self._flush_once() and not self._rows:
                     break
-            except Exception:  # the last chance of what receivers answered
+            except Exception:  # the last chance to store what receivers answered
                 logger.exception("Outcomes could not be stored")
             await asyncio.sleep(RETRY_SECONDS)
         await self._leave_connection()
@@ -81,7 +81,7 @@ class Recorder:
             try:
                 await self._write(batch)
             except BaseException as error:
-                # Whatever it was: what receivers answered is kept.
+                # Whatever the error: keep the outcomes for the next try.
                 self._rows.extendleft(reversed(batch))
                 self._has_rows.set()
                 await self._leave_connection()
@@ -109,7 +109,10 @@ class Recorder:
         faultpoint("engine.after_follow_up")
 
     async def _record(self, connection: outbox.Connection, batch: list[dict[str, Any]]) -> set[int]:
-        """Record a batch; an outcome that the database refuses must not hold up the others."""
+        """Record a batch; split it until only rows that the database refuses are left alone.
+
+        Such a row is stored without its details, so that it does not hold up the others.
+        """
         try:
             return await outbox.record(connection, batch)
         except (psycopg.DataError, orjson.JSONEncodeError) as error:
@@ -125,7 +128,7 @@ class Recorder:
         return first | await self._record(connection, batch[half:])
 
     async def _follow_up(self, batch: list[dict[str, Any]]) -> None:
-        """Do what some outcomes entail beyond their own rows."""
+        """Do what some outcomes require beyond their own rows."""
         assert self._connection is not None
         put_back = [row["message_id"] for row in batch if row["status"] == MessageStatus.PENDING]
         if put_back:
@@ -140,6 +143,6 @@ class Recorder:
         if newest:
             await outbox.supersede_older(self._connection, newest)
         for row in batch:
-            # Also where the message had ended already: the URL is gone all the same.
+            # Even if the message had ended before: the endpoint is gone all the same.
             if row.get("is_endpoint_gone"):
                 await outbox.disable_endpoint(self._connection, row["scope"], row["url"])

@@ -1,4 +1,4 @@
-"""How does an engine live in a process that is not its own? In a thread with its own loop."""
+"""How does an engine run inside a process that has other work? In a thread with its own loop."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from webhooks_app.delivery.engine import Engine
 
 logger = structlog.get_logger(__name__)
 
-#: The engine's drain, its last writes, and a little more.
+#: Time for the engine's drain, its last writes, and a reserve.
 STOP_SECONDS = 15.0
 RESTART_SECONDS = 1.0
 
 
 def tune_garbage_collector() -> None:
-    """Collect less often: per-request objects die young, and full collections cost a third."""
+    """Collect less often: most objects live for one request, and full collections cost a third."""
     gc.set_threshold(20_000, 50, 1_000)
 
 
@@ -46,14 +46,14 @@ class EngineThread:
         self._call("wake")
 
     def stop(self) -> None:
-        """Drain the engine and wait for its end."""
+        """Drain the engine and wait until it has ended."""
         self._is_stopping.set()
         self._call("stop")
         self._thread.join(timeout=STOP_SECONDS)
 
     @property
     def is_alive(self) -> bool:
-        """Tell whether the engine still runs."""
+        """Say whether the engine still runs."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
@@ -69,7 +69,7 @@ class EngineThread:
     async def _main(self) -> None:
         self._engine = self._make_engine()
         self._loop = asyncio.get_running_loop()
-        # A stop that came before found no engine to tell.
+        # `stop` may have been called before there was an engine.
         if not self._is_stopping.is_set():
             await self._engine.run()
 
