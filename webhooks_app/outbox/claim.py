@@ -1,9 +1,8 @@
 """What does the engine read from the outbox, and what does it write back?
 
-`claim` leases due messages and inserts their delivery rows in one statement; `record`
-closes a batch of deliveries and moves their messages in another. Who may write what:
-`record` always closes its own delivery row, and writes the message only where it is
-still pending under its own lease token.
+`claim` leases due messages and inserts their delivery rows in one statement; `record` closes a
+batch of deliveries and updates their messages in another. `record` always closes its own delivery
+row, but changes the message only while it is pending under the same lease token.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from webhooks_app.functions import BY_VALUE, Function
 
 Connection = psycopg.AsyncConnection[Any]
 
-# In all statements here every table is reached by a value that is at hand: a LATERAL with OFFSET 0,
-# an array of ids, or BY_VALUE. So the plan is the same whether it was made while the tables were
-# empty or full. Not "status = 'pending'" beside an id: a partial index offers to answer that, and
-# everything pending would be read for it.
+# In these statements every table is reached by known values: LATERAL with OFFSET 0, an array of
+# ids, or BY_VALUE. So the plan does not depend on whether the tables were empty or full when it was
+# made. Do not write "status = 'pending'" next to an id: the planner may then use the partial index
+# and read everything that is pending. "IS NOT DISTINCT FROM" prevents that.
 _CLAIM = Function(
     "webhooks_claim",
     "_token uuid, _limit int, _default_seats int, _known_seats jsonb, _lease_seconds float8,"
@@ -145,7 +144,7 @@ RETURNING message.id
     **BY_VALUE,
 )
 
-# A replay is somebody's wish: an older event that waits for one is sent all the same.
+# A replay was asked for by somebody: an older event that waits for one is sent nevertheless.
 _SUPERSEDE_OLDER = Function(
     "webhooks_supersede_older",
     "_delivered bigint[]",
@@ -172,7 +171,7 @@ RETURNING older.id
     **BY_VALUE,
 )
 
-# What `_SUPERSEDE_OLDER` passed over, since it was under way.
+# Messages that `_SUPERSEDE_OLDER` skipped because they were in flight.
 _SUPERSEDE_LATE = Function(
     "webhooks_supersede_late",
     "_put_back bigint[]",
@@ -199,8 +198,8 @@ RETURNING older.id
     **BY_VALUE,
 )
 
-# From the last look on, not from now on: what fell due between the claim and this look was
-# missed by both otherwise. What is held back makes one claim too many, and then no more.
+# Counts from the last look, not from now: a message that fell due between the claim and this look
+# would be missed by both. Messages behind a hold cause one claim too many, not more.
 _NEXT_DUE = Function(
     "webhooks_next_due",
     "_looked_at timestamptz",
@@ -236,10 +235,10 @@ RETURNING destination.id
 
 
 class Claimed(NamedTuple):
-    """One leased message with all that sending it needs; ``delivery_id`` is its open attempt.
+    """One leased message with all that sending needs; ``delivery_id`` is its open attempt.
 
-    A tuple in the order of the statement's columns: making a frozen dataclass takes ten times as
-    long as making one of these from a row.
+    A tuple in the order of the statement's columns: a frozen dataclass takes ten times as long to
+    make from a row.
     """
 
     message_id: int
@@ -272,12 +271,12 @@ async def claim(
     lease_seconds: float,
     full_scopes: Sequence[str] = (),
 ) -> list[Claimed]:
-    """Lease due messages, fairly across destinations, and open their delivery rows.
+    """Lease due messages, fairly across destinations, and insert their delivery rows.
 
     Args:
-        default_seats: at most so many of a destination that is not in ``known_seats``.
-        known_seats: free seats by destination id; 0 passes a destination over.
-        full_scopes: projects that have their share of the engine already.
+        default_seats: the most for a destination that is not in ``known_seats``.
+        known_seats: free seats by destination id; 0 skips a destination.
+        full_scopes: projects that are at their limit in this engine.
     """
     parameters = {
         "token": token,
@@ -293,11 +292,11 @@ async def claim(
 
 
 async def record(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Close deliveries and move their messages; return the ids of messages that moved.
+    """Close deliveries and update their messages; return the ids of messages that changed.
 
-    A message that was acknowledged, superseded or leased anew meanwhile does not move.
+    A message that was acknowledged, superseded or leased again meanwhile is left as it is.
     """
-    # By id, the order in which everybody locks messages, so that no two wait for each other.
+    # Sorted by id: every writer locks messages in this order, so none can deadlock.
     in_order = sorted(rows, key=itemgetter("message_id"))
     payload = orjson.dumps(in_order).decode()
     async with connection.cursor() as cursor:
@@ -306,25 +305,25 @@ async def record(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> s
 
 
 async def supersede_older(connection: Connection, message_ids: Sequence[int]) -> None:
-    """Call off older events whose newer terminal one was just delivered to the same URL."""
+    """Supersede older events after a newer terminal one was delivered to the same URL."""
     await connection.execute(_SUPERSEDE_OLDER.call, {"delivered": list(message_ids)})
 
 
 async def supersede_late(connection: Connection, message_ids: Sequence[int]) -> None:
-    """Call off those of these messages, just put back, whose newer terminal event arrived."""
+    """Supersede messages that became pending again after a newer terminal event was delivered."""
     await connection.execute(_SUPERSEDE_LATE.call, {"put_back": list(message_ids)})
 
 
 async def seconds_to_next(
     connection: Connection, looked_at: datetime | None
 ) -> tuple[datetime, float | None]:
-    """Return the time of this look, and the seconds until the next message falls due.
+    """Return (time of this look, seconds until the next message is due).
 
     Args:
         looked_at: the time of the last look, which came before the last claim.
 
     Returns:
-        No seconds when none is waiting, at most 0 when one fell due since the last look.
+        None as seconds when no message waits, 0 or less when one fell due since the last look.
     """
     async with connection.cursor() as cursor:
         await cursor.execute(_NEXT_DUE.call, {"looked_at": looked_at})
@@ -334,12 +333,12 @@ async def seconds_to_next(
 
 
 async def observe(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write what this engine saw of its destinations, and how long each is to be held back."""
+    """Write what this engine saw of its destinations, and how long each must be held."""
     await connection.execute(_OBSERVED.call, {"rows": orjson.dumps(rows).decode()})
 
 
 async def disable_endpoint(connection: Connection, scope: str, url: str) -> None:
-    """Disable the registered endpoint that answered 410 Gone."""
+    """Disable the registered endpoint whose URL answered 410 Gone."""
     await connection.execute(
         "UPDATE webhooks_app_webhookendpoint SET is_enabled = false,"
         " disabled_reason = 'answered 410 Gone' WHERE scope = %s AND url = %s",
@@ -350,7 +349,7 @@ async def disable_endpoint(connection: Connection, scope: str, url: str) -> None
 async def operator_settings(
     connection: Connection, destination_ids: Sequence[int]
 ) -> list[tuple[int, int | None, bool]]:
-    """Return (id, max_in_flight, has no hold) of destinations, as operators left them."""
+    """Return (id, max_in_flight, is without a hold) of destinations, as operators set them."""
     async with connection.cursor() as cursor:
         await cursor.execute(
             "SELECT id, max_in_flight, held_until IS NULL FROM webhooks_app_webhookdestination"

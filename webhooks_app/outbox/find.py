@@ -1,7 +1,6 @@
-"""Which messages does somebody mean? The one set of filters of lists and replays.
+"""Which messages does somebody mean? The one set of filters for lists and replays.
 
-What an operator looked at and what is then replayed is found by the same conditions, whichever
-door they came through.
+Admin, API and commands share it, so that a replay takes exactly the messages that a list shows.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ class InvalidFilter(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MessageFilters:
-    """Conditions that must all hold; an empty one asks nothing.
+    """Conditions that must all hold; an empty one is ignored.
 
-    ``status`` is a message's status or "any". Empty, it means dead letters, or any status where
+    ``status`` is a message's status or "any"; empty means dead letters, or any status where
     ``ids`` name the messages. ``task`` is the event's subject, ``project`` its scope; ``since``
-    (inclusive) and ``until`` (exclusive) bound the time at which the message was written.
+    (inclusive) and ``until`` (exclusive) limit the time at which the message was written.
     """
 
     status: str = ""
@@ -50,10 +49,10 @@ class MessageFilters:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> MessageFilters:
-        """Build filters from what a request, a command or a stored replay holds.
+        """Build filters from the values of a request, a command or a stored replay.
 
         Raises:
-            InvalidFilter: for a status that does not exist, a time that cannot be read.
+            InvalidFilter: the status does not exist, or a time cannot be read.
         """
         given = {name: value for name, value in values.items() if value not in (None, "", [])}
         status = given.get("status", "")
@@ -68,7 +67,7 @@ class MessageFilters:
         return cls(**given)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the filters that are set, in a form that JSON can hold and ``of`` reads."""
+        """Return the filters that are set, as JSON values that ``of`` reads."""
         values = {
             name: value for name, value in asdict(self).items() if value not in (None, "", ())
         }
@@ -80,13 +79,13 @@ class MessageFilters:
         return values
 
     def for_replay(self) -> MessageFilters:
-        """Return the filters with the status that an empty one means for a replay."""
+        """Return the filters with an empty status replaced by what it means for a replay."""
         if self.status:
             return self
         return replace(self, status=ANY_STATUS if self.ids else str(MessageStatus.DEAD))
 
     def describe(self) -> str:
-        """Return the filters in one line, for the record."""
+        """Return the filters in one line, for the operators' log."""
         values = self.as_json()
         if len(self.ids) > 5:
             values["ids"] = f"{len(self.ids)} messages"
@@ -98,17 +97,17 @@ def _time(name: str, value: Any) -> datetime:
         time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
         raise InvalidFilter(name, "use RFC 3339, for example 2025-01-15T10:35:30Z") from None
-    try:  # without a zone it is UTC; years at the edge do not survive every zone
+    try:  # without a zone it is UTC; the first and last years overflow in some zones
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError:
         raise InvalidFilter(name, "is out of range") from None
 
 
 def messages_of(filters: MessageFilters, scope: str | None = None) -> QuerySet[WebhookMessage]:
-    """Return the messages that the filters mean, unordered.
+    """Return the messages that match, unordered.
 
     Args:
-        scope: the only project whose messages may be found; None for all.
+        scope: search only this project; None for all.
     """
     condition = Q()
     for lookup, value in _lookups(filters, scope):
@@ -117,10 +116,10 @@ def messages_of(filters: MessageFilters, scope: str | None = None) -> QuerySet[W
 
 
 def _places(host: str) -> list[int] | None:
-    """Return the destinations of a host; an empty list matches nothing, None asks nothing."""
+    """Return the destinations of a host: [] matches nothing, None means any host."""
     if not host:
         return None
-    # Looked up first: joined, the planner cannot know how few messages a host has.
+    # A query of its own: in a join the planner cannot know how few messages a host has.
     found = WebhookDestination.objects.filter(host=host.lower().strip("[]"))
     return list(found.values_list("pk", flat=True))
 
@@ -133,7 +132,7 @@ def _lookups(filters: MessageFilters, scope: str | None) -> list[tuple[str, Any]
         ("event__subject", filters.task),
         ("event__event_type", filters.event),
         ("destination__in", _places(filters.host)),
-        # The scope is on both tables; the planner may start from whichever is smaller.
+        # The scope is in both tables; the planner may start from the smaller one.
         ("destination__scope", scope or filters.project),
         ("status", status),
         ("last_status_code", filters.status_code),
@@ -146,7 +145,7 @@ def _lookups(filters: MessageFilters, scope: str | None) -> list[tuple[str, Any]
 
 
 def recent_ends(event_type: str, within: timedelta) -> QuerySet[WebhookEvent]:
-    """Return the events of one terminal type that were published lately."""
+    """Return the recently published events of one terminal type."""
     return WebhookEvent.objects.filter(
         event_type=event_type, is_terminal=True, created_at__gt=Now() - within
     )

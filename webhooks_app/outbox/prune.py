@@ -1,9 +1,9 @@
-"""How does history end? In small batches that take only rows nobody holds.
+"""How is history deleted? In small batches, without waiting for locks.
 
-A batch is one short transaction over finished messages that were finished long ago: their
-attempts, the messages, and the events that nothing hangs on any more go together, so that no
-event is ever seen without the message it had. Locked rows are skipped and found by the next
-run; pending messages are never touched, however old.
+A batch is one short transaction over messages that finished long ago: their attempts, the
+messages, and events without other messages are deleted together, so that an event is never seen
+without its messages. Locked rows are skipped and left to the next run; pending messages are never
+deleted, however old.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from webhooks_app.conf import webhook_settings
 from webhooks_app.models import ReplayJob, ReplayState, SigningSecret, WebhookMessage
 
 BATCH = 500
-#: Between two batches the engine has the database to itself for as long as a batch took, at most
-#: this long.
+#: After each batch, pause for as long as the batch took, but at most this long, so that the engine
+#: gets its turn at the database.
 PAUSE_SECONDS = 0.05
 
 _PICK = """
@@ -43,7 +43,7 @@ DELETE FROM webhooks_app_webhookevent WHERE id IN (
   FOR UPDATE SKIP LOCKED)
 """
 
-# Events that were owed to nobody: of tasks without a callback_url.
+# Events without messages: of tasks that have no callback_url.
 _PICK_EVENTS = """
 SELECT event.id, event.created_at FROM webhooks_app_webhookevent event
 WHERE event.created_at >= %(after)s AND event.created_at < %(before)s AND NOT EXISTS (
@@ -56,7 +56,7 @@ _BEGINNING = "-infinity"
 
 @dataclass(slots=True)
 class Pruned:
-    """What a run removed."""
+    """How many rows of each kind a run removed."""
 
     messages: int = 0
     deliveries: int = 0
@@ -72,12 +72,12 @@ def prune(
     on_batch: Callable[[Pruned], None] = lambda seen: None,
     budget_seconds: float = float("inf"),
 ) -> Pruned:
-    """Remove what was finished more than ``days`` ago.
+    """Remove what finished more than ``days`` ago.
 
     Args:
         days: the setting RETENTION_DAYS when not given.
-        on_batch: is called after every batch with what is gone so far.
-        budget_seconds: stop after about so long; the next run goes on.
+        on_batch: called after every batch with the counts so far.
+        budget_seconds: stop after about this time; the next run continues.
     """
     before = _cutoff(webhook_settings.RETENTION_DAYS if days is None else days)
     deadline = time.monotonic() + budget_seconds
@@ -124,9 +124,9 @@ def _prune_events(after: datetime | str, before: datetime, pruned: Pruned) -> da
 
 
 def _prune_small_tables(before: datetime, pruned: Pruned) -> None:
-    """Remove ended replays, and secrets that no longer sign. Who did what is kept for good."""
+    """Remove ended replays and secrets that no longer sign; operator actions are kept for ever."""
     ended = ReplayJob.objects.exclude(state=ReplayState.RUNNING)
-    # Jobs that messages still name stay: their trigger and progress are read from it.
+    # Keep jobs that messages still refer to: their trigger and progress are read from it.
     ended = ended.filter(finished_at__lt=before, messages=None)
     pruned.replays += ended.delete()[0]
     pruned.secrets += SigningSecret.objects.filter(expires_at__lt=before).delete()[0]
@@ -139,7 +139,7 @@ def _pick(statement: str, after: datetime | str, before: datetime) -> list[tuple
 
 
 def _next_place(rows: list[tuple[Any, ...]]) -> datetime | None:
-    """Return where the next batch starts; None after the last."""
+    """Return where the next batch starts; None after the last batch."""
     if len(rows) < BATCH:
         return None
     place: datetime = rows[-1][-1]

@@ -1,6 +1,6 @@
 """Who is owed the news? Events and messages are written here, inside the caller's transaction.
 
-What the engine reads and writes afterwards is in `claims`. Nothing here sends anything.
+Nothing is sent here: `claim.py` has what the engine reads and writes afterwards.
 """
 
 from __future__ import annotations
@@ -67,14 +67,13 @@ ON CONFLICT (event_id, url) DO NOTHING
 _ENDPOINTS = """
 SELECT * FROM webhooks_app_webhookendpoint WHERE scope = %s AND is_enabled ORDER BY id
 """
-# Whoever deletes one waits until our message for it is there to be called off, and we wait for
-# who came first. Weaker than Django's select_for_update: we do not wait for each other.
+# FOR KEY SHARE: a concurrent DELETE of the endpoint waits until this message exists, and we wait
+# for a DELETE that came first; other publishers do not wait, unlike with select_for_update.
 _HOLD = "FOR KEY SHARE"
 
 
-# By id, as the engine records: whoever ends a task must never be the victim of a deadlock.
 def new_event_id() -> str:
-    """Return a fresh ``webhook-id``: ``msg_`` and 128 random bits, without a dot."""
+    """Return a new ``webhook-id``: ``msg_`` and 128 random bits, without a dot."""
     return f"msg_{secrets.token_hex(16)}"
 
 
@@ -93,11 +92,11 @@ def publish(
 ) -> WebhookEvent:
     """Write an event and a message for every target and subscribed endpoint.
 
-    Must run inside the transaction of whatever happened, so that both exist or neither.
+    Must run inside the transaction of whatever happened, so that all is stored or nothing.
 
     Args:
-        is_for_endpoints: False for a test event, which is for its target alone.
-        supersedes: the type of event that these news make stale; what waits of it is called off.
+        is_for_endpoints: False for a test event, which goes only to its target.
+        supersedes: an event type that this event makes obsolete; its pending messages are ended.
     """
     event = WebhookEvent(
         event_id=new_event_id(),
@@ -109,14 +108,14 @@ def publish(
         is_terminal=is_terminal,
         request_id=request_id,
     )
-    # Endpoints before messages, here and where they are deleted: no deadlock between the two.
+    # Lock endpoints before messages, here and where endpoints are deleted, to avoid deadlocks.
     subscribed = _subscribed(scope, event_type, _HOLD) if is_for_endpoints else []
     if supersedes:
         supersede(subject, supersedes)
     _insert_event(event)
-    # Where an endpoint has the callback's URL the callback, which comes last here, wins.
+    # If an endpoint has the callback's URL, the callback wins, since it comes last here.
     owed = {target.url: target for target in [*subscribed, *reversed(targets)]}
-    # In one order everywhere: two transactions that make the same destinations never deadlock.
+    # Sorted: two transactions that insert the same destinations must lock them in one order.
     for _, target in sorted(owed.items(), key=itemgetter(0)):
         add_message(event, target)
     faultpoint("publish.before_wake")
@@ -139,7 +138,7 @@ def _insert_event(event: WebhookEvent) -> None:
 
 
 def add_message(event: WebhookEvent, target: Target) -> None:
-    """Owe ``event`` to one more URL; a no-op where it is owed already."""
+    """Owe ``event`` to one more URL; does nothing if it already is."""
     destination_id, is_disabled = destination_of(event.scope, target.url)
     policy = _policy_of(target)
     with connection.cursor() as cursor:
@@ -159,9 +158,9 @@ def add_message(event: WebhookEvent, target: Target) -> None:
 
 
 def _policy_of(target: Target) -> Policy:
-    """Return the target's policy, the default where its name is in the settings no more.
+    """Return the target's policy; the default if its name is no longer in the settings.
 
-    A task was accepted under that name; what was renamed since must not keep it from ending.
+    The task was accepted under that name, so renaming a policy must not keep it from ending.
     """
     try:
         return resolve_policy(target.policy)
@@ -171,12 +170,12 @@ def _policy_of(target: Target) -> Policy:
 
 
 def destination_of(scope: str, url: str) -> tuple[int, bool]:
-    """Return the id of a URL's destination, made on first use, and whether it is disabled."""
+    """Return (id of the URL's destination, is it disabled); inserts it on first use."""
     scheme, host, port = origin_of(url)
     parameters: dict[str, Any] = {"scope": scope, "scheme": scheme, "host": host, "port": port}
     with connection.cursor() as cursor:
         row = None
-        while row is None:  # a racing insert that is not committed yet shows no row at first
+        while row is None:  # a concurrent insert is invisible until it commits
             cursor.execute(_DESTINATION, parameters)
             row = cursor.fetchone()
     return int(row[0]), bool(row[1])
@@ -192,11 +191,11 @@ def _subscribed(scope: str, event_type: str, hold: str = "") -> list[Target]:
 
 
 def has_subscriber(scope: str, event_type: str) -> bool:
-    """Tell whether any endpoint of the scope wants this type of event."""
+    """Say whether any endpoint of the scope wants this type of event."""
     return bool(_subscribed(scope, event_type))
 
 
 def wake() -> None:
-    """Tell every engine, on commit, that something is due."""
+    """Notify every engine, on commit, that a message is due."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])

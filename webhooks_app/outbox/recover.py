@@ -1,7 +1,7 @@
-"""What does the engine write about messages that no attempt of its own brought to an end?
+"""What happens to messages that no attempt brings to an end?
 
-Those whose engine died under them come back; those that waited behind a hold for too long are
-given up. `claims` has the statements of the ordinary way.
+Messages whose engine died become pending again; those that waited behind a hold for too long die.
+The usual way of a message is in `claim.py`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import orjson
 from webhooks_app.functions import BY_VALUE, Function
 from webhooks_app.outbox.claim import Connection
 
-# A range and an order that one index alone gives, and ids as an array: so no statistics, however
-# old, make these statements read all attempts or everything that is pending. As in `claims`.
+# Range and order match exactly one index, and ids come as an array: with outdated statistics the
+# planner still does not read all attempts or everything that is pending. See `claim.py`.
 _UNDER_WAY = """ARRAY(
   SELECT message_id FROM webhooks_app_webhookdelivery
   WHERE outcome BETWEEN 'pending' AND 'pending' ORDER BY outcome, id DESC)"""
 
 _IF_UNDER_WAY = "SELECT FROM webhooks_app_webhookdelivery WHERE outcome = 'pending'"
 
-# Who holds a lease has an open attempt: the claim writes both, recording ends both.
+# A leased message always has an open attempt: the claim writes both, recording ends both.
 _EXPIRED_LEASES = Function(
     "webhooks_expired_leases",
     "",
@@ -61,8 +61,8 @@ RETURNING message.id
     **BY_VALUE,
 )
 
-# Superseded, acknowledged or disabled while an attempt was under way, and then its engine died:
-# nothing is due any more, but the attempt must not look as if it went on for ever.
+# For messages that were superseded, acknowledged or disabled during an attempt whose engine then
+# died: nothing is due any more, but the attempt must not look as if it were still in flight.
 _CLOSE_ENDED = Function(
     "webhooks_close_ended",
     "",
@@ -116,19 +116,19 @@ async def expired_leases(connection: Connection) -> list[tuple[int, list[float],
 
 
 async def recover(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Mark the open deliveries of these messages interrupted and put the messages back."""
+    """Mark the open deliveries of these messages interrupted and make the messages pending."""
     await connection.execute(_RECOVER.call, {"rows": orjson.dumps(rows).decode()})
 
 
 async def close_ended(connection: Connection) -> int:
-    """Close what dead engines left open of messages that ended meanwhile; return how many."""
+    """Close attempts of dead engines whose messages have ended meanwhile; return how many."""
     async with connection.cursor() as cursor:
         await cursor.execute(_CLOSE_ENDED.call)
         return cursor.rowcount
 
 
 async def expire_held(connection: Connection, max_wait_seconds: float) -> list[int]:
-    """Give up on messages that waited behind a breaker or a pause for too long."""
+    """End messages that waited behind a breaker or a pause for too long; return their ids."""
     async with connection.cursor() as cursor:
         await cursor.execute(_EXPIRE_HELD.call, {"max_wait_seconds": max_wait_seconds})
         return [row[0] for row in await cursor.fetchall()]

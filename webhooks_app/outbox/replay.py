@@ -1,8 +1,8 @@
-"""How does one batch of a replay become due messages? The SQL of `replay`.
+"""How does one batch of a replay become due messages? The SQL for `operators.replay`.
 
-A message under a living lease is left alone, one that is pending and due already is not
-doubled, one whose destination is disabled could never leave. Rows are locked in the order of
-their ids and never waited for: what another statement holds right now is under way.
+Skipped are messages under a valid lease, messages that are already due, and messages whose
+destination is disabled. Rows are locked in the order of their ids and locked rows are skipped:
+they are in flight.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _REPLAY = f"""
 UPDATE webhooks_app_webhookmessage SET {_RESET}, replay_id = %(job)s WHERE id = ANY(%(ids)s)
 """  # noqa: S608
 
-# A late answer to an attempt whose lease ran out may still close its row with the truth.
+# A late answer to an attempt whose lease expired may still overwrite this with its real outcome.
 _INTERRUPT = """
 UPDATE webhooks_app_webhookdelivery SET outcome = 'interrupted'
 WHERE message_id = ANY(%s) AND outcome = 'pending'
@@ -81,7 +81,7 @@ def replay_messages(job_id: UUID, ids: Sequence[int]) -> list[int]:
 def replay_messages_to(job_id: UUID, ids: Sequence[int], url: str) -> list[int]:
     """Owe the events of these messages to another URL; return the ids of the messages there.
 
-    Each event goes there once per replay, however many of its messages were meant.
+    Each event goes there once per replay, however many of its messages were selected.
     """
     events = dict(WebhookMessage.objects.filter(id__in=ids).values_list("event_id", "event__scope"))
     destinations = _open_destinations(sorted(set(events.values())), url)
@@ -101,14 +101,14 @@ def replay_messages_to(job_id: UUID, ids: Sequence[int], url: str) -> list[int]:
 
 
 def _interrupt(ids: list[int]) -> None:
-    """Close the attempts that died with their process before these messages were replayed."""
+    """Close attempts whose process died before these messages were replayed."""
     if ids:
         with connection.cursor() as cursor:
             cursor.execute(_INTERRUPT, [ids])
 
 
 def _busy_twins(event_ids: list[int], url: str) -> list[int]:
-    """Lock the messages that these events already have there; return the events of the rest."""
+    """Lock these events' messages for ``url``; return the events locked by somebody else."""
     existing = WebhookMessage.objects.filter(url=url, event_id__in=event_ids)
     with connection.cursor() as cursor:
         cursor.execute(_LOCK_TWINS, {"url": url, "events": event_ids})

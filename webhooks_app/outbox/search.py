@@ -1,7 +1,7 @@
 """What may be searched for in the outbox, such that an index answers?
 
-One box takes a row's number, a task id, a ``msg_...`` id, a project or the beginning of a host
-name. Nothing is matched in the middle: that would read the whole table.
+One search box takes a row's number, a task id, a ``msg_...`` id, a project or the beginning of a
+host name. Text in the middle is not matched: that would read the whole table.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from webhooks_app.models import WebhookDestination, WebhookEvent, WebhookMessage
 
 Row = TypeVar("Row", bound=Model)
 MAX_BIGINT = 2**63 - 1
-# So many destinations at most are looked through for one host prefix.
+# The most destinations that are searched for one host prefix.
 MAX_DESTINATIONS = 500
-# So many of a host's messages, or of a type's events, are looked through for attempts.
+# The most messages of a host, or events of a type, whose attempts are searched.
 NEWEST_MESSAGES = 300
 
 
@@ -29,14 +29,14 @@ def _as_uuid(term: str) -> str:
 
 
 def _destination_ids(term: str) -> list[int]:
-    """Return the destinations whose host begins like ``term``, or that belong to that project."""
+    """Return destinations of the project ``term`` or whose host begins with ``term``."""
     host = term.lower().split("://")[-1].split("/")[0].split(":")[0]
     found = WebhookDestination.objects.filter(Q(host__startswith=host) | Q(scope=term))
     return list(found.values_list("pk", flat=True)[:MAX_DESTINATIONS])
 
 
 def _search(queryset: QuerySet[Row], term: str, prefix: str) -> QuerySet[Row] | None:
-    """Return what a number or an id names; None for a term that is neither."""
+    """Filter by a number or an id; None for a term that is neither."""
     if term.isascii() and term.isdigit() and int(term[:20]) <= MAX_BIGINT:
         return queryset.filter(pk=int(term[:20]))
     if task_id := _as_uuid(term):
@@ -51,7 +51,7 @@ def _cleaned(term: str) -> str:
 
 
 def search_messages(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
-    """Narrow messages down to what the term names."""
+    """Filter messages by what the term names."""
     if not (term := _cleaned(term)):
         return queryset
     found = _search(queryset, term, "")
@@ -59,7 +59,7 @@ def search_messages(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
 
 
 def search_deliveries(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
-    """Narrow deliveries down to what the term names; of a host those of its newest messages."""
+    """Filter deliveries by what the term names; of a host only those of its newest messages."""
     if not (term := _cleaned(term)):
         return queryset
     found = _search(queryset, term, "message__")
@@ -71,7 +71,7 @@ def search_deliveries(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
 
 
 def deliveries_of_event(queryset: QuerySet[Row], event_type: str) -> QuerySet[Row]:
-    """Narrow deliveries down to those of the newest events of a type."""
+    """Filter deliveries to those of the newest events of a type."""
     events = WebhookEvent.objects.filter(event_type=event_type).order_by("-id")
     newest = list(events.values_list("pk", flat=True)[:NEWEST_MESSAGES])
     messages = WebhookMessage.objects.filter(event__in=newest).values_list("pk", flat=True)

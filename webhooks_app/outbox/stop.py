@@ -1,8 +1,8 @@
-"""Which messages are not sent any more, though they were never delivered?
+"""Which messages end without having been delivered?
 
-Superseded by newer news, called off, acknowledged by who pulled the event, or owed to a destination
-that was disabled. An attempt under way keeps its lease token: it closes its own row and then finds
-its message ended.
+Superseded by a newer event, cancelled, acknowledged in the pull feed, or owed to a disabled
+destination. An attempt in flight keeps its lease token: it closes its own row and then finds that
+its message has ended.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ WHERE id IN (
 
 
 def supersede(subject: str, event_type: str) -> None:
-    """Call off what waits of one type of event about one subject, since newer news exist."""
+    """End pending messages of one event type about one subject, since a newer event exists."""
     with connection.cursor() as cursor:
         cursor.execute(_SUPERSEDE, [subject, event_type])
 
 
 def call_off(messages: QuerySet[WebhookMessage]) -> int:
-    """Cancel what is pending among ``messages``, in the caller's transaction; return how many.
+    """End what is pending among ``messages``, in the caller's transaction; return how many.
 
-    Locked by id, so that two of these, or one and the engine, cannot wait for each other.
+    Rows are locked by id, so that two of these, or one and the engine, cannot deadlock.
     """
     waiting = messages.filter(status=MessageStatus.PENDING).order_by("pk")
     ids = list(waiting.select_for_update(of=("self",)).values_list("pk", flat=True))
@@ -57,7 +57,7 @@ def call_off(messages: QuerySet[WebhookMessage]) -> int:
 
 
 def acknowledge(events: QuerySet[WebhookEvent]) -> dict[str, int]:
-    """Acknowledge events that somebody has read, and call off what is pending for them."""
+    """Acknowledge events that a client has read, and end what is pending for them."""
     with transaction.atomic():
         fresh = events.filter(acknowledged_at=None).update(acknowledged_at=Now())
         ended = call_off(WebhookMessage.objects.filter(event__in=events))
@@ -67,8 +67,8 @@ def acknowledge(events: QuerySet[WebhookEvent]) -> dict[str, int]:
 def bury_disabled() -> int:
     """Make dead letters of what is pending for disabled destinations; return how many.
 
-    Also right for what was published while one was being disabled, so engines call it every
-    second. Rows locked at this moment are left for the next call.
+    Engines call it every second, since a message may be published while its destination is being
+    disabled. Locked rows are left for the next call.
     """
     buried = 0
     while True:
