@@ -1,8 +1,7 @@
 """What happened, who is owed the news, and what came of every attempt to tell them?
 
-Rows of `WebhookMessage` are rewritten on each attempt and therefore kept narrow;
-the body lies in the immutable `WebhookEvent`. The receivers' side, also imported from here, is
-`models_receivers`.
+Rows of `WebhookMessage` are rewritten on each attempt and therefore kept narrow; the body is in the
+immutable `WebhookEvent`. The receivers' side is in `receivers.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ __all__ = [
 
 
 class WebhookEvent(models.Model):
-    """Something that happened. Immutable, but for ``acknowledged_at``."""
+    """Something that happened. Immutable, except for ``acknowledged_at``."""
 
     event_id = models.CharField(max_length=64, unique=True)
     scope = models.CharField(max_length=100)
@@ -42,7 +41,7 @@ class WebhookEvent(models.Model):
     sequence = models.PositiveIntegerField()
     is_terminal = models.BooleanField(default=False)
     body = models.BinaryField()
-    # The request that began it all; for the engine's log lines.
+    # The id of the API request that led to the event, for the engine's log lines.
     request_id = models.CharField(max_length=64, blank=True, default="", db_default="")
     created_at = models.DateTimeField()
     acknowledged_at = models.DateTimeField(null=True, blank=True)
@@ -69,7 +68,7 @@ class WebhookEvent(models.Model):
 
 
 class ReplayState(models.TextChoices):
-    """How far a replay is."""
+    """The state of a replay."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -77,7 +76,7 @@ class ReplayState(models.TextChoices):
 
 
 class ReplayJob(models.Model):
-    """A replay of one message or of many: what, where to, how fast, who, why, how far."""
+    """A replay of one message or many: which, to which URL, how fast, by whom, why, progress."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     scope = models.CharField(max_length=100, null=True, blank=True)
@@ -113,7 +112,7 @@ class ReplayJob(models.Model):
 
 
 class MessageStatus(models.TextChoices):
-    """Where a message stands; only pending ones are ever claimed."""
+    """The state of a message; only pending ones are ever claimed."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -125,11 +124,11 @@ class MessageStatus(models.TextChoices):
 class WebhookMessage(models.Model):
     """One event owed to one URL: the outbox row.
 
-    The claim leaves ``next_attempt_at`` alone: it writes only columns that no index knows, so
-    that taking a lease costs one short row version (a HOT update) and no index entry.
+    The claim does not change ``next_attempt_at``: it writes only columns without an index, so that
+    taking a lease costs one short row version (a HOT update) and no index entry.
     """
 
-    # Indexed by `message_once`, which begins with it.
+    # `message_once` begins with this column, so it needs no index of its own.
     event = models.ForeignKey(
         WebhookEvent, on_delete=models.CASCADE, related_name="messages", db_index=False
     )
@@ -179,7 +178,7 @@ class WebhookMessage(models.Model):
             ),
         ]
         indexes: ClassVar[list[models.Index]] = [
-            # Destination first: the claim jumps over a destination's backlog instead of walking it.
+            # Destination first: the claim then skips a destination's backlog in one step.
             models.Index(
                 fields=["destination", "next_attempt_at"],
                 condition=Q(status="pending"),
@@ -188,8 +187,8 @@ class WebhookMessage(models.Model):
             models.Index(
                 fields=["next_attempt_at"], condition=Q(status="pending"), name="message_due"
             ),
-            # Without the many that went well: a page of those is found by walking back from the
-            # newest, and each delivery saves an entry.
+            # Without delivered messages: a page of those is found by walking back from the newest,
+            # and each delivery saves an index entry.
             models.Index(
                 fields=["status", "-id"],
                 condition=~Q(status="delivered"),
@@ -198,7 +197,7 @@ class WebhookMessage(models.Model):
             models.Index(fields=["destination", "-id"], name="message_destination_page"),
             models.Index(fields=["-created_at"], name="message_created_page"),
             models.Index(fields=["finished_at"], condition=Q(status="dead"), name="message_dead"),
-            # Partial ones: a message that went through at once, as nearly all do, is in none.
+            # Partial: a message delivered at once, as nearly all are, has no entry in these.
             models.Index(
                 fields=["last_error_code", "-id"],
                 condition=~Q(last_error_code=""),
@@ -226,7 +225,7 @@ class WebhookMessage(models.Model):
 
 
 class DeliveryOutcome(models.TextChoices):
-    """What became of one attempt."""
+    """How one attempt ended."""
 
     PENDING = "pending"
     SUCCEEDED = "succeeded"
@@ -300,12 +299,12 @@ class WebhookDelivery(models.Model):
 
     @property
     def is_connection_reused(self) -> bool:
-        """Whether it went over a kept connection; its phases then begin with the first byte."""
+        """Whether it used a kept connection; its phases then start with the first byte."""
         return bool(self.remote_address) and "connect_ms" not in self.phases
 
 
 class OperatorAction(models.Model):
-    """What an operator did to the outbox: who, when, why. Admin, API and command write it alike."""
+    """What an operator did to the outbox: who, when, why. Written by admin, API and commands."""
 
     at = models.DateTimeField(auto_now_add=True, db_index=True)
     actor = models.CharField(max_length=150)
@@ -317,7 +316,7 @@ class OperatorAction(models.Model):
         verbose_name = "operators' action"
         verbose_name_plural = "operators' actions"
         indexes: ClassVar[list[models.Index]] = [
-            # A target begins with the name of what was acted upon.
+            # A target begins with the kind of object acted upon.
             models.Index(fields=["target"], opclasses=["varchar_pattern_ops"], name="action_target")
         ]
 

@@ -1,6 +1,6 @@
-"""Who is told? One origin as a project sees it, a subscription, and the secrets that sign for them.
+"""Who is told? A destination, a subscription, and the secrets that sign for them.
 
-Part of `models`, which is where everybody else imports these from.
+Import these from `webhooks_app.models`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from django.db.models import Q
 
 
 class BreakerState(StrEnum):
-    """Whether messages flow (closed), wait (open), or a single one probes (half_open)."""
+    """Whether messages flow (closed), wait (open), or one probe is sent (half_open)."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -22,7 +22,7 @@ class BreakerState(StrEnum):
 
 
 class WebhookDestination(models.Model):
-    """One origin as one project sees it; projects that share one never punish each other."""
+    """One origin as one project sees it; one project's failures never slow another project."""
 
     scope = models.CharField(max_length=100)
     scheme = models.CharField(max_length=5)
@@ -33,8 +33,8 @@ class WebhookDestination(models.Model):
     disabled_at = models.DateTimeField(null=True, blank=True)
     disabled_reason = models.CharField(max_length=300, blank=True, default="")
     max_in_flight = models.PositiveIntegerField(null=True, blank=True)
-    # What the engines see; it binds nobody. The window: how many requests the engine that looked
-    # last lets be open at once.
+    # What the engines see; it limits nothing. ``window``: how many requests the engine that wrote
+    # last allows in flight.
     window = models.PositiveIntegerField(null=True, blank=True)
     breaker_state = models.CharField(max_length=10, default="closed")
     failing_messages = models.PositiveIntegerField(default=0)
@@ -50,7 +50,7 @@ class WebhookDestination(models.Model):
             )
         ]
         indexes: ClassVar[list[models.Index]] = [
-            # Answers the beginning of a name as well as all of it, in every collation.
+            # Serves a prefix as well as the whole name, in every collation.
             models.Index(
                 fields=["host"], opclasses=["varchar_pattern_ops"], name="destination_host"
             )
@@ -61,7 +61,7 @@ class WebhookDestination(models.Model):
 
     @property
     def origin(self) -> str:
-        """Return ``scheme://host:port``, without the port where it is the scheme's own."""
+        """Return ``scheme://host:port``, without the scheme's default port."""
         own = {"http": 80, "https": 443}.get(self.scheme)
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}" + ("" if self.port == own else f":{self.port}")
@@ -95,7 +95,7 @@ class WebhookEndpoint(models.Model):
 
 
 class SigningSecret(models.Model):
-    """A signing secret, encrypted at rest; ``expires_at`` is set when a newer one took over."""
+    """A signing secret, encrypted at rest; ``expires_at`` is set when a newer one replaces it."""
 
     scope = models.CharField(max_length=100)
     endpoint = models.ForeignKey(
