@@ -29,7 +29,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tasks_app.access.authentication.ApiKeyAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["tasks_app.access.authentication.HasScope"],
+    "DEFAULT_PERMISSION_CLASSES": ["webhooks_app.api.access.HasAccess"],
     "DEFAULT_PARSER_CLASSES": ["tasks_app.api.json_format.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["tasks_app.api.json_format.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tasks_app.api.json_format.Negotiation",

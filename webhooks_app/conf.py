@@ -83,6 +83,9 @@ class WebhookSettings:
     PROGRESS_INTERVAL: float = 5.0
     # False leaves the key `traceback` out of failure payloads.
     TRACEBACK: bool = True
+    # Dotted names of DRF authentication classes of the webhook API, which set ``request.auth`` to
+    # an `api.access.Access`; empty: the project's DEFAULT_AUTHENTICATION_CLASSES.
+    AUTHENTICATION_CLASSES: tuple[str, ...] = ()
     USER_AGENT: str = "AI-Movie-Task-Service/1.0"
     # Bytes of a response body that are kept; reading stops there.
     RESPONSE_BODY_LIMIT: int = 65_536
@@ -240,6 +243,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "RETENTION_DAYS": _whole(1),
     "PROGRESS_INTERVAL": _number(0),
     "TRACEBACK": _flag,
+    "AUTHENTICATION_CLASSES": lambda name, value: tuple(str(item) for item in _items(name, value)),
     "USER_AGENT": _text,
     "RESPONSE_BODY_LIMIT": _whole(0),
     "EVENT_TYPES": lambda name, value: tuple(str(item) for item in _items(name, value)),

@@ -28,8 +28,9 @@ from tasks_app import (
     tickets,
 )
 from tasks_app.access import throttling
-from tasks_app.access.authentication import ApiKeyAuthentication, missing_scope, unauthorized
+from tasks_app.access.authentication import ApiKeyAuthentication, unauthorized
 from webhooks_app import metrics as webhook_metrics
+from webhooks_app.api.access import missing_scope
 from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import why_unusable
 

@@ -12,14 +12,13 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import Error, connection
 from django.db.models import Q
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from tasks_app.access import throttling
@@ -27,10 +26,6 @@ from tasks_app.instances import columns, fetch
 from tasks_app.models import ApiKey
 from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import READ_ONLY, why_unusable
-
-if TYPE_CHECKING:
-    # DRF's views import this module while they load.
-    from rest_framework.views import APIView
 
 _KEY = re.compile(r"([A-Za-z0-9]{8})\.[A-Za-z0-9]{16,64}")
 _FIND = f"SELECT {columns(ApiKey)} FROM tasks_app_apikey WHERE prefix = %s"  # noqa: S608 - names
@@ -144,6 +139,9 @@ def note_use(key: ApiKey) -> None:
 class ApiKeyAuthentication(BaseAuthentication):
     """Read ``X-API-Key``; answer 401 to every key that opens nothing."""
 
+    #: What the 401 says to who brings none.
+    hint = "Send your API key in the header X-API-Key."
+
     def authenticate(self, request: Request) -> tuple[None, Access] | None:
         """Return the access that the key gives, None when there is no key.
 
@@ -176,39 +174,6 @@ def unauthorized(detail: str) -> ApiProblem:
     """Return the 401 with its challenge."""
     challenge = {"WWW-Authenticate": 'ApiKey realm="api"'}
     return ApiProblem(401, "unauthorized", detail, headers=challenge)
-
-
-class HasScope(BasePermission):
-    """Ask the key for what the view needs: ``view.actions[method]``.
-
-    Without that attribute reading methods need ``read`` and writing ones ``submit``.
-    """
-
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        """Let the request pass.
-
-        Raises:
-            ApiProblem: 401 without a key, 403 with one that lacks the scope.
-        """
-        if request.auth is None:
-            raise unauthorized("Send your API key in the header X-API-Key.")
-        action = self._needed(request.method or "", view)
-        if not access_of(request).allows(action):
-            raise missing_scope(action)
-        return True
-
-    @staticmethod
-    def _needed(method: str, view: APIView) -> str:
-        actions: dict[str, str] = getattr(view, "actions", None) or {}
-        is_reading = method in ("GET", "HEAD", "OPTIONS")
-        return actions.get(method, "read" if is_reading else "submit")
-
-
-def missing_scope(action: str) -> ApiProblem:
-    """Return the 403 of a key that lacks a scope."""
-    return ApiProblem(
-        403, "missing_scope", f"This key lacks the scope {action!r}.", extra={"scope": action}
-    )
 
 
 def scoped(queryset: Any, access: Access, field: str = "project_id") -> Any:

@@ -1,22 +1,91 @@
 """What may the caller of a webhook view touch? Read from ``request.auth``, whoever sets it.
 
-The authentication of the project gives an object with ``scope`` (the one project, None for all)
-and ``allows(action)``; a ``key`` with a ``prefix`` and ``callback_hosts`` is used where present.
+An authentication class of the project's sets it to an `Access`. Whoever comes without one is
+refused, whatever the project's own permissions are: signing secrets lie behind these addresses.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from webhooks_app.api.problems import FieldProblem, invalid, not_found
+from webhooks_app.api.problems import ApiProblem, FieldProblem, invalid, not_found
 from webhooks_app.egress import origin_of
+
+if TYPE_CHECKING:
+    # DRF's views import this module while they load.
+    from rest_framework.views import APIView
+
+
+class Access(Protocol):
+    """What an authentication class returns as ``auth``.
+
+    A ``key`` with a ``prefix`` (for the record) and ``callback_hosts`` (the only hosts that URLs
+    may name) is used where there is one.
+    """
+
+    #: The one project that the caller may touch; None for all.
+    scope: str | None
+
+    def allows(self, action: str) -> bool:
+        """Tell whether the caller may ``read``, ``submit`` (acknowledge events) or ``admin``."""
+
+
+class HasAccess(BasePermission):
+    """Ask ``request.auth`` for what the view needs: ``view.actions[method]``.
+
+    Without that attribute reading methods need ``read`` and writing ones ``submit``.
+    """
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Let the request pass.
+
+        Raises:
+            ApiProblem: 401 without an `Access`, 403 with one that does not allow the action.
+        """
+        access: Any = request.auth
+        if not _is_access(access):
+            raise _unauthorized(request)
+        action = self._needed(request.method or "", view)
+        if not access.allows(action):
+            raise missing_scope(action)
+        return True
+
+    @staticmethod
+    def _needed(method: str, view: APIView) -> str:
+        actions: dict[str, str] = getattr(view, "actions", None) or {}
+        is_reading = method in ("GET", "HEAD", "OPTIONS")
+        return actions.get(method, "read" if is_reading else "submit")
+
+
+def _is_access(auth: Any) -> bool:
+    """Tell an `Access` from what other authentication leaves in ``request.auth``: a token, say."""
+    return hasattr(auth, "scope") and callable(getattr(auth, "allows", None))
+
+
+def _unauthorized(request: Request) -> ApiProblem:
+    """Return the 401 in the words, and with the challenge, of who could have let the caller in."""
+    authenticators: Any = request.authenticators
+    hints = (getattr(each, "hint", "") for each in authenticators)
+    challenges = (each.authenticate_header(request) for each in authenticators)
+    headers = {"WWW-Authenticate": next(filter(None, challenges), 'Bearer realm="webhooks"')}
+    hint = next(filter(None, hints), "Nothing sent with this request gives access to webhooks.")
+    return ApiProblem(401, "unauthorized", hint, headers=headers)
+
+
+def missing_scope(action: str) -> ApiProblem:
+    """Return the 403 of a key that lacks a scope."""
+    return ApiProblem(
+        403, "missing_scope", f"This key lacks the scope {action!r}.", extra={"scope": action}
+    )
 
 
 def scope_of(request: Request) -> str | None:
     """Return the only project that the caller may touch, None for all."""
-    scope: str | None = getattr(request.auth, "scope", None)
+    access: Any = request.auth
+    scope: str | None = access.scope
     return scope
 
 

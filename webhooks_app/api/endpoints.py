@@ -9,7 +9,6 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from webhooks_app.api.access import actor_of, check_host, project_of, scope_of
 from webhooks_app.api.fields import (
@@ -34,6 +33,7 @@ from webhooks_app.api.serializers import (
     EndpointWithSecretSerializer,
     MessageSerializer,
 )
+from webhooks_app.api.view import WebhookView
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
 from webhooks_app.operators import endpoints
@@ -104,7 +104,7 @@ def find_endpoint(request: Request, text: str) -> WebhookEndpoint:
     return endpoint
 
 
-class EndpointListView(APIView):
+class EndpointListView(WebhookView):
     """Subscriptions."""
 
     actions = {"POST": "admin"}
@@ -145,7 +145,7 @@ class EndpointListView(APIView):
         return Response(body, 201, headers=headers)
 
 
-class EndpointView(APIView):
+class EndpointView(WebhookView):
     """One subscription."""
 
     actions = {"PATCH": "admin", "PUT": "admin", "DELETE": "admin"}
@@ -195,7 +195,7 @@ class EndpointView(APIView):
         return Response(EndpointSerializer(endpoint).data)
 
 
-class EndpointPingView(APIView):
+class EndpointPingView(WebhookView):
     """Try an endpoint out."""
 
     actions = {"POST": "admin"}

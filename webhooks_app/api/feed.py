@@ -7,7 +7,6 @@ from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from webhooks_app import outbox
 from webhooks_app.api.access import scope_of
@@ -22,6 +21,7 @@ from webhooks_app.api.fields import (
 )
 from webhooks_app.api.pages import OLDEST_FIRST, page_of, page_response, read_page
 from webhooks_app.api.serializers import EventSerializer
+from webhooks_app.api.view import WebhookView
 from webhooks_app.models import WebhookEvent
 
 MAX_ACKNOWLEDGED = 1_000
@@ -49,7 +49,7 @@ ACKNOWLEDGED = inline_serializer(
 )
 
 
-class EventListView(APIView):
+class EventListView(WebhookView):
     """The pull feed."""
 
     @extend_schema(
@@ -71,7 +71,7 @@ class EventListView(APIView):
         return page_response(request, EventSerializer(rows, many=True).data, cursor)
 
 
-class AcknowledgeView(APIView):
+class AcknowledgeView(WebhookView):
     """Take events off the feed."""
 
     actions = {"POST": "submit"}

@@ -11,7 +11,6 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from webhooks_app.api.access import scope_of
 from webhooks_app.api.fields import read_id, read_query
@@ -23,6 +22,7 @@ from webhooks_app.api.serializers import (
     MessageDetailSerializer,
     MessageSerializer,
 )
+from webhooks_app.api.view import WebhookView
 from webhooks_app.models import WebhookDelivery, WebhookMessage
 from webhooks_app.outbox import MessageFilters, messages_of
 
@@ -41,7 +41,7 @@ def find_message(request: Request, text: str) -> WebhookMessage:
     return message
 
 
-class MessageListView(APIView):
+class MessageListView(WebhookView):
     """Messages, newest first."""
 
     @extend_schema(
@@ -61,7 +61,7 @@ class MessageListView(APIView):
         return page_response(request, MessageSerializer(rows, many=True).data, cursor)
 
 
-class MessageView(APIView):
+class MessageView(WebhookView):
     """One message."""
 
     @extend_schema(operation_id="getMessage", responses=MessageDetailSerializer)
@@ -70,7 +70,7 @@ class MessageView(APIView):
         return Response(MessageDetailSerializer(find_message(request, message_id)).data)
 
 
-class DeliveryListView(APIView):
+class DeliveryListView(WebhookView):
     """Attempts, newest first."""
 
     @extend_schema(

@@ -1,6 +1,7 @@
 """What does a refusal carry? The one exception behind every error that a view answers with.
 
-How it looks on the wire (RFC 9457) is the project's business: see its exception handler.
+How it looks on the wire (RFC 9457, say) is up to the project's exception handler; the one of DRF
+answers with `ApiProblem.detail`.
 """
 
 from __future__ import annotations
@@ -56,6 +57,13 @@ class ApiProblem(APIException):
         self.errors = list(errors)
         self.headers = dict(headers or {})
         self.extra = dict(extra or {})
+        # For DRF's own handler, which knows these two.
+        told: Any = {"detail": self.text or title or code, "code": code, "errors": self.errors}
+        self.detail = {**told, **self.extra}
+        self.auth_header = self.headers.get("WWW-Authenticate", "")
+
+    def __str__(self) -> str:
+        return self.text or self.title or self.code
 
 
 #: What one answer holds at most; its detail says how many problems more there are.

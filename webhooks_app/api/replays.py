@@ -8,7 +8,6 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema, inline_seriali
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from webhooks_app.api.access import actor_of, check_host, scope_of
 from webhooks_app.api.fields import read_body, read_uuid
@@ -16,6 +15,7 @@ from webhooks_app.api.message_requests import BulkReplayRequest, ReplayOneReques
 from webhooks_app.api.messages import find_message
 from webhooks_app.api.problems import ApiProblem, not_found
 from webhooks_app.api.serializers import MessageSerializer, ReplaySerializer
+from webhooks_app.api.view import WebhookView
 from webhooks_app.models import ReplayJob
 from webhooks_app.operators import replay
 
@@ -33,7 +33,7 @@ PREVIEW = inline_serializer(
 )
 
 
-class MessageReplayView(APIView):
+class MessageReplayView(WebhookView):
     """Send one message again, also a delivered one."""
 
     actions = {"POST": "admin"}
@@ -65,7 +65,7 @@ class MessageReplayView(APIView):
         return _accepted(job)
 
 
-class ReplayListView(APIView):
+class ReplayListView(WebhookView):
     """Bulk replays."""
 
     actions = {"POST": "admin"}
@@ -95,7 +95,7 @@ class ReplayListView(APIView):
         return _accepted(job)
 
 
-class ReplayView(APIView):
+class ReplayView(WebhookView):
     """One replay."""
 
     actions = {"DELETE": "admin"}
@@ -111,7 +111,7 @@ class ReplayView(APIView):
         return _cancel(request, replay_id)
 
 
-class ReplayCancelView(APIView):
+class ReplayCancelView(WebhookView):
     """Cancel a replay, for clients that cannot send DELETE."""
 
     actions = {"POST": "admin"}

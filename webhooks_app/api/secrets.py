@@ -24,6 +24,7 @@ from webhooks_app.api.fields import (
 )
 from webhooks_app.api.problems import not_found
 from webhooks_app.api.serializers import SecretSerializer
+from webhooks_app.api.view import WebhookView
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
 from webhooks_app.operators import record
@@ -53,7 +54,7 @@ class RotateRequest(StrictSerializer):
     )
 
 
-class SecretView(APIView):
+class SecretView(WebhookView):
     """The secret that signs."""
 
     actions = {"GET": "admin"}
@@ -70,7 +71,7 @@ class SecretView(APIView):
         return _secret(scope, _endpoint_of(scope, asked))
 
 
-class SecretRotateView(APIView):
+class SecretRotateView(WebhookView):
     """Change the secret that signs."""
 
     actions = {"POST": "admin"}

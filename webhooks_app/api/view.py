@@ -1,0 +1,34 @@
+"""What have all views of webhooks in common? They let in whom the app lets in, and nobody else.
+
+The project's defaults for DRF say how it throttles, parses and renders; what it permits does not
+count here.
+"""
+
+from __future__ import annotations
+
+from django.utils.module_loading import import_string
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import ValidationError
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from webhooks_app.api.access import HasAccess
+from webhooks_app.api.problems import field_problems, invalid
+from webhooks_app.conf import webhook_settings
+
+
+class WebhookView(APIView):
+    """A view that answers 401 to who brings no `access.Access`."""
+
+    permission_classes = [HasAccess]
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        """Return those of WEBHOOKS["AUTHENTICATION_CLASSES"], else the project's for DRF."""
+        named = webhook_settings.AUTHENTICATION_CLASSES
+        return [import_string(name)() for name in named] or list(super().get_authenticators())
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Answer faults of a request with 422, under every exception handler."""
+        if isinstance(exc, ValidationError):
+            exc = invalid(field_problems(exc.detail))
+        return super().handle_exception(exc)
