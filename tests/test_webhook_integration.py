@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from tasks_app import events
 from tasks_app.models import Task
-from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
 from tests.support import answers
 from tests.support.factories import PROJECT, make_task
@@ -171,14 +171,14 @@ class TestWebhookIntegrationWithTasks:
 
     def run_task(self, callback_url: str) -> Task:
         """Submit a task, run it as a worker does, and return it as it ended."""
-        request = lifecycle.Submit(
+        request = Submit(
             PROJECT,
             "image_generation",
             {"prompt": "A lighthouse"},
             callback_url=callback_url,
             metadata=METADATA,
         )
-        task = lifecycle.submit(request).task
+        task = submit(request).task
         run.run_next("image_generation")
         task.refresh_from_db()
         return task

@@ -20,6 +20,7 @@ from tasks_app import events
 from tasks_app.admin.media import previews
 from tasks_app.models import Task, TaskStatus
 from tasks_app.state import lifecycle
+from tasks_app.state.submit import NotRetryable, QueueFull, retry
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action, utc
 from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter
@@ -84,8 +85,8 @@ def _cancel(request: HttpRequest, row: Task, cleaned: dict[str, Any]) -> str:
 
 def _retry(request: HttpRequest, row: Task, cleaned: dict[str, Any]) -> str:
     try:
-        submission = lifecycle.retry(row)
-    except (lifecycle.NotRetryable, lifecycle.QueueFull) as error:
+        submission = retry(row)
+    except (NotRetryable, QueueFull) as error:
         raise ValueError(str(error)) from error
     target = f"{row.pk} as {submission.task.pk}"
     record_action(request, "task.retry", target, cleaned["reason"])

@@ -25,6 +25,15 @@ from tasks_app.api.openapi.hooks import (
 from tasks_app.api.task_requests import is_project_id, read_submit, task_body
 from tasks_app.models import Task, TaskStatus
 from tasks_app.state import estimates, lifecycle
+from tasks_app.state.submit import (
+    IdempotencyConflict,
+    NotRetryable,
+    QueueFull,
+    Submission,
+    Submit,
+    retry,
+    submit,
+)
 from webhooks_app.api.access import check_host
 from webhooks_app.api.fields import PageQuery, read_query
 from webhooks_app.api.pages import BY_TIME, OLDEST_FIRST, page_of, page_response, read_page
@@ -69,7 +78,7 @@ class SubmitView(APIView):
         if access.scope not in (None, values["project_id"]):
             raise ApiProblem(403, "other_project", "This key may not submit to that project.")
         submission = self._submit(
-            lifecycle.Submit(
+            Submit(
                 **{**values, "metadata": raw.get("metadata")},
                 api_key=access.key,
                 idempotency_key=key,
@@ -83,18 +92,18 @@ class SubmitView(APIView):
         return Response(submission.response, 201, headers=headers)
 
     @staticmethod
-    def _submit(submit: lifecycle.Submit) -> lifecycle.Submission:
+    def _submit(asked: Submit) -> Submission:
         try:
-            return lifecycle.submit(submit)
-        except lifecycle.IdempotencyConflict:
+            return submit(asked)
+        except IdempotencyConflict:
             raise ApiProblem(
                 422, "idempotency_conflict", "This Idempotency-Key stands for another request."
             ) from None
-        except lifecycle.QueueFull as full:
+        except QueueFull as full:
             raise queue_full(full) from None
 
 
-def queue_full(full: lifecycle.QueueFull) -> ApiProblem:
+def queue_full(full: QueueFull) -> ApiProblem:
     """Return the 429 of a project that has its quota of queued tasks."""
     detail = f"This project already has {full.limit} queued tasks, which is its quota."
     headers = {"Retry-After": str(QUEUE_RETRY_SECONDS)}
@@ -232,12 +241,10 @@ class RetryView(APIView):
             check_host(request, task.callback_url, "/callback_url")
         request_id = request_id_of(request)
         try:
-            submission = lifecycle.retry(
-                task, api_key=access_of(request).key, request_id=request_id
-            )
-        except lifecycle.NotRetryable as refused:
+            submission = retry(task, api_key=access_of(request).key, request_id=request_id)
+        except NotRetryable as refused:
             raise _conflict("not_retryable", str(refused), refused.task) from None
-        except lifecycle.QueueFull as full:
+        except QueueFull as full:
             raise queue_full(full) from None
         body = {**submission.response, "retry_of": str(task.id)}
         headers = {"Location": f"/api/v1/tasks/{body['task_id']}"}

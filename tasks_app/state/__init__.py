@@ -1,3 +1,3 @@
 """How does a task change? The only writer of tasks."""
 
-__all__ = ["estimates", "lifecycle", "statements"]
+__all__ = ["estimates", "lifecycle", "statements", "submit"]

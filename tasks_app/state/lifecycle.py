@@ -2,7 +2,7 @@
 
 Each is one conditional UPDATE from a known state, fenced by ``run_token`` where a worker
 writes; a terminal state and the webhooks it owes are one transaction. The database's
-clock is the only clock. How a task begins is in `submission`, a part of this module.
+clock is the only clock. How a task begins is in `submit`.
 """
 
 from __future__ import annotations
@@ -16,36 +16,13 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
-from tasks_app import (
-    events,
-    failures,
-    metrics,
-)
+from tasks_app import events, failures, metrics
 from tasks_app.failures import TRACEBACK_LIMIT
 from tasks_app.models import MediaFile, Task
 from tasks_app.state import statements
-from tasks_app.state.submit import (
-    IdempotencyConflict,
-    NotRetryable,
-    QueueFull,
-    Submission,
-    Submit,
-    retry,
-    submit,
-)
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app import outbox
 from webhooks_app.crash_points import faultpoint
-
-__all__ = [
-    "IdempotencyConflict",
-    "NotRetryable",
-    "QueueFull",
-    "Submission",
-    "Submit",
-    "retry",
-    "submit",
-]
 
 logger = structlog.get_logger(__name__)
 

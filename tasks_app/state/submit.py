@@ -1,7 +1,7 @@
 """How does a request become a stored task? One transaction, and then a hint to the workers.
 
-Part of `lifecycle`, which callers use; here so that each file answers one question. A task is
-born here and retried here as a new one; every other change of its state is in `lifecycle`.
+A task begins here, and is done again here as a new one; every other change of its state is in
+`lifecycle`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,7 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
-from tasks_app import (
-    events,
-    metrics,
-    tickets,
-)
+from tasks_app import events, metrics, tickets
 from tasks_app.models import ApiKey, IdempotencyKey, Priority, Task, TaskStatus
 from tasks_app.state import estimates, statements
 from tasks_app.state.quota import Quota
@@ -71,6 +67,11 @@ class Submit:
     fingerprint: str = ""
     request_id: str = ""
 
+    @property
+    def scope(self) -> str:
+        """Where the Idempotency-Key means this request and no other."""
+        return f"project:{self.project_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -90,14 +91,23 @@ def submit(request: Submit) -> Submission:
     """
     if request.idempotency_key and (earlier := _earlier(request)):
         return earlier
+    project_id, limit = request.project_id, settings.QUEUE_LIMIT_PER_PROJECT
+    if _quota.is_full(project_id, limit, lambda: statements.queued_count(project_id, limit)):
+        raise QueueFull(limit)
     task = _new_task(request)
-    try:
-        response = _store(request, task)
-    except _RepeatedKey:
-        repeat = _earlier(request)
-        if repeat is None:
-            raise
-        return repeat
+    if request.idempotency_key:
+        with transaction.atomic():
+            response = _answer(task, _insert(task))
+            is_first = statements.insert_idempotency_key(
+                request.scope, request.idempotency_key, request.fingerprint, task.id, response
+            )
+            transaction.set_rollback(not is_first)
+            faultpoint("submit.before_commit")
+        if not is_first:  # another request with the same key was committed meanwhile
+            return submit(request)
+    else:  # one statement is a transaction of its own
+        faultpoint("submit.before_commit")
+        response = _answer(task, _insert(task))
     metrics.task_submitted(task)
     logger.info("Task submitted", task_id=str(task.id), task_type=task.task_type)
     faultpoint("submit.after_commit")
@@ -106,61 +116,11 @@ def submit(request: Submit) -> Submission:
     return Submission(task, response)
 
 
-def _store(request: Submit, task: Task) -> dict[str, Any]:
-    """Commit the task, and with it its Idempotency-Key; return the answer."""
-    _require_room(task.project_id)
-    if not request.idempotency_key:  # one statement is a transaction of its own
-        faultpoint("submit.before_commit")
-        return submission_answer(task, _insert(task))
-    with transaction.atomic():
-        response = submission_answer(task, _insert(task))
-        _remember(request, task, response)
-        faultpoint("submit.before_commit")
-    return response
-
-
-def _insert(task: Task) -> int:
-    """Store the row; return its place in the queue, at most ``POSITION_LIMIT``."""
-    if _deep_queues.is_deep(task):
-        statements.insert(task)
-        return estimates.POSITION_LIMIT
-    position = statements.insert_and_rank(task, estimates.POSITION_LIMIT + estimates.DEEP_BEYOND)
-    _deep_queues.note(task, position)
-    return min(position, estimates.POSITION_LIMIT)
-
-
-def _require_room(project_id: str) -> None:
-    limit = settings.QUEUE_LIMIT_PER_PROJECT
-    if _quota.is_full(project_id, limit, lambda: statements.queued_count(project_id, limit)):
-        raise QueueFull(limit)
-
-
-def submission_answer(task: Task, queue_position: int) -> dict[str, Any]:
-    """Return the body of the 201."""
-    return {
-        "task_id": str(task.id),
-        "project_id": task.project_id,
-        "task_type": task.task_type,
-        "status": task.status,
-        "priority": Priority(task.priority).label,
-        "queue_position": queue_position,
-        "estimated_duration": estimates.estimated_duration(task.task_type),
-        "created_at": task.created_at.isoformat().replace("+00:00", "Z"),
-    }
-
-
-class _RepeatedKey(Exception):
-    """Another request with the same Idempotency-Key was committed first."""
-
-
-def _scope(request: Submit) -> str:
-    return f"project:{request.project_id}"
-
-
 def _earlier(request: Submit) -> Submission | None:
+    """Return what the same Idempotency-Key made within its 24 hours."""
     row = (
         IdempotencyKey.objects.select_related("task")
-        .filter(scope=_scope(request), key=request.idempotency_key)
+        .filter(scope=request.scope, key=request.idempotency_key)
         .extra(where=["tasks_app_idempotencykey.created_at > now() - interval '24 hours'"])
         .first()
     )
@@ -169,13 +129,6 @@ def _earlier(request: Submit) -> Submission | None:
     if row.fingerprint != request.fingerprint:
         raise IdempotencyConflict
     return Submission(row.task, row.response, is_replayed=True)
-
-
-def _remember(request: Submit, task: Task, response: dict[str, Any]) -> None:
-    if not statements.insert_idempotency_key(
-        _scope(request), request.idempotency_key or "", request.fingerprint, task.id, response
-    ):
-        raise _RepeatedKey
 
 
 def _new_task(request: Submit) -> Task:
@@ -198,6 +151,30 @@ def _new_task(request: Submit) -> Task:
         retry_of=request.retry_of,
         request_id=request.request_id,
     )
+
+
+def _insert(task: Task) -> int:
+    """Store the row; return its place in the queue, at most ``POSITION_LIMIT``."""
+    if _deep_queues.is_deep(task):
+        statements.insert(task)
+        return estimates.POSITION_LIMIT
+    position = statements.insert_and_rank(task, estimates.POSITION_LIMIT + estimates.DEEP_BEYOND)
+    _deep_queues.note(task, position)
+    return min(position, estimates.POSITION_LIMIT)
+
+
+def _answer(task: Task, queue_position: int) -> dict[str, Any]:
+    """Return the body of the 201."""
+    return {
+        "task_id": str(task.id),
+        "project_id": task.project_id,
+        "task_type": task.task_type,
+        "status": task.status,
+        "priority": Priority(task.priority).label,
+        "queue_position": queue_position,
+        "estimated_duration": estimates.estimated_duration(task.task_type),
+        "created_at": task.created_at.isoformat().replace("+00:00", "Z"),
+    }
 
 
 def retry(task: Task, *, api_key: ApiKey | None = None, request_id: str = "") -> Submission:

@@ -18,6 +18,7 @@ from tasks_app import (
     redis_gate,
 )
 from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit, submit
 from tests.support import factories
 
 pytestmark = pytest.mark.django_db
@@ -102,14 +103,14 @@ def test_gauges_are_what_the_database_holds(api: Client) -> None:
 def test_ends_waits_and_failures_are_counted_when_they_are_committed(api: Client) -> None:
     """A submit, a wait, a failed attempt, an end and a cancel each move their own figure by one."""
     before = scrape(api)
-    submission = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"}))
+    submission = submit(Submit("p", "image_generation", {"prompt": "x"}))
     task = lifecycle.claim_next("image_generation")
     assert task is not None
     lifecycle.retry_later(task, "some-code-of-a-provider", 0)
     task = lifecycle.claim_next("image_generation")
     assert task is not None
     lifecycle.fail(task, "timed_out")
-    second = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).task
+    second = submit(Submit("p", "image_generation", {"prompt": "x"})).task
     lifecycle.cancel(second.id)
     with pytest.raises(lifecycle.AlreadyEnded):
         lifecycle.cancel(submission.task.id)

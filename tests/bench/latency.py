@@ -22,9 +22,10 @@ RESULT = {
 
 def _claimed_task(callback_url: str) -> Any:
     from tasks_app.state import lifecycle
+    from tasks_app.state.submit import Submit, submit
 
-    lifecycle.submit(
-        lifecycle.Submit(
+    submit(
+        Submit(
             project_id=place.SCOPE,
             task_type=TASK_TYPE,
             task_data={"scene_data": {"prompt": "A lighthouse"}},

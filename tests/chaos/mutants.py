@@ -153,9 +153,9 @@ MUTANTS = (
     Mutant(
         "Idempotency-Key stored with the task",
         "tasks_app/state/submit.py",
-        "        _remember(request, task, response)",
-        "        pass",
-        ("tests/api/test_submit.py",),
+        "is_first = statements.insert_idempotency_key(",
+        "is_first = True or statements.insert_idempotency_key(",
+        ("tests/api/test_idempotency.py",),
     ),
     Mutant(
         "submit without Redis",

@@ -18,7 +18,8 @@ from django.db import connection
 
 from tasks_app.middleware import SweepMiddleware
 from tasks_app.models import MediaFile, Task
-from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit
+from tasks_app.state.submit import submit as submit_task
 from tasks_app.tickets import stopping
 from tasks_app.work import run as runner
 from tests.foreign.conftest import django_at
@@ -214,7 +215,7 @@ def test_finished_work_outlasts_a_read_only_database(
     if end == "failed":
         options = settings.GENERATION_PROVIDERS["image_generation"]["options"]
         options["fail_code"] = "content_refused"
-    task = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).task
+    task = submit_task(Submit("p", "image_generation", {"prompt": "x"})).task
     run = running_in_a_thread(lambda: runner.run_next("image_generation"))
     wait_until(lambda: Task.objects.get(pk=task.pk).status == "processing")
     with read_only(foreign_database):
@@ -248,7 +249,7 @@ def test_commit_whose_answer_was_lost_keeps_the_files(
     """The database ends the session right after the commit: what was stored is not discarded."""
     settings.GENERATION_PROVIDERS = {"image_generation": "tests.support.providers.StillProvider"}
     monkeypatch.setattr("tasks_app.state.lifecycle.faultpoint", end_session_after_commit())
-    task = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).task
+    task = submit_task(Submit("p", "image_generation", {"prompt": "x"})).task
     runner.run_next("image_generation")
     task.refresh_from_db()
     assert (task.status, task.event_sequence) == ("completed", 1)

@@ -26,7 +26,7 @@ from django.test import Client
 
 from tasks_app.media import mark, store
 from tasks_app.models import MediaFile, Task
-from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit, submit
 from tasks_app.upkeep import prune
 from tasks_app.work import run
 from tests.support.ports import free_port
@@ -126,7 +126,7 @@ def fetched(url: str, **headers: str) -> tuple[int, Any, bytes]:
 def completed(settings: Any) -> Task:
     """Submit a task and see it through."""
     settings.GENERATION_PROVIDERS = {"image_generation": "tests.support.providers.StillProvider"}
-    task = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).task
+    task = submit(Submit("p", "image_generation", {"prompt": "x"})).task
     run.run_next("image_generation")
     task.refresh_from_db()
     return task

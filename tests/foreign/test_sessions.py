@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit, submit
 from tasks_app.upkeep.sweep import sweep
 from tasks_app.work import run
 from tests import ROOT
@@ -79,7 +79,7 @@ def test_a_stranger_in_the_same_pool_finds_nothing_of_ours(
     with Receiver([500, 200], secret=get_or_create(SCOPE)) as receiver, running_engine():
         for number in range(20):
             publish(receiver.url, subject=f"pooled-{number}")
-        lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"}))
+        submit(Submit("p", "image_generation", {"prompt": "x"}))
         run.run_next("image_generation")
         sweep()
         wait_until(is_all_ended, timeout=20)

@@ -16,7 +16,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit, submit
 from tasks_app.upkeep.sweep import sweep
 from tasks_app.work import run
 from tests.support import processes
@@ -99,7 +99,7 @@ def test_nothing_is_compiled_for_us(
         cursor.execute(CLAIM_AND_DIE)
     publish_many(receiver.url, 10)
     publish(receiver.url, subject="second", sequence=2)
-    lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"}))
+    submit(Submit("p", "image_generation", {"prompt": "x"}))
     # One is under way all the time: attempts whose message has ended are looked for only then.
     with Receiver([hang()]) as hanging, running_engine():
         publish(hanging.url, subject="hanging")

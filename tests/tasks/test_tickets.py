@@ -15,7 +15,8 @@ from tasks_app import (
     tickets,
 )
 from tasks_app.models import Task
-from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit
+from tasks_app.state.submit import submit as submit_task
 from tasks_app.task_types import TASK_TYPES
 from tasks_app.upkeep import sweep
 from tests.chaos.tcpproxy import TcpProxy
@@ -38,10 +39,8 @@ def _empty_queues(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def submit() -> None:
     """Submit one task, which sends its ticket."""
-    lifecycle.submit(
-        lifecycle.Submit(
-            project_id="tickets", task_type="image_generation", task_data={"prompt": "x"}
-        )
+    submit_task(
+        Submit(project_id="tickets", task_type="image_generation", task_data={"prompt": "x"})
     )
 
 

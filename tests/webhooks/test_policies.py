@@ -103,9 +103,10 @@ def test_task_goes_before_its_key_and_the_key_before_the_settings(
 ) -> None:
     """The policy of a task's message is the task's own, else its key's, else the default."""
     from tasks_app.state import lifecycle
+    from tasks_app.state.submit import Submit, submit
 
     key, _ = factories.make_api_key(retry_policy=of_key)
-    request = lifecycle.Submit(
+    request = Submit(
         project_id=factories.PROJECT,
         task_type="image_generation",
         task_data={"prompt": "A lighthouse"},
@@ -113,7 +114,7 @@ def test_task_goes_before_its_key_and_the_key_before_the_settings(
         retry_policy=of_task,
         api_key=key,
     )
-    lifecycle.cancel(lifecycle.submit(request).task.id)
+    lifecycle.cancel(submit(request).task.id)
     message = WebhookMessage.objects.get()
     assert message.policy == waits
     assert message.jitter == (0.2 if waits == DURABLE else 0.0)

@@ -9,7 +9,7 @@ from django.test import Client
 
 from tasks_app.media import store
 from tasks_app.models import MediaFile
-from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_media_link_serves_ranges_and_guards_its_token(settings: Any) -> None:
     """The whole file, a range, an impossible range and a wrong token, each as HTTP has it."""
     settings.GENERATION_PROVIDERS = {"image_generation": "tests.support.providers.StillProvider"}
-    lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"}))
+    submit(Submit("p", "image_generation", {"prompt": "x"}))
     run.run_next("image_generation")
     file = MediaFile.objects.get()
     path = store.media_url(file).removeprefix(settings.PUBLIC_URL)
@@ -35,7 +35,7 @@ def test_media_link_serves_ranges_and_guards_its_token(settings: Any) -> None:
 def link(settings: Any) -> str:
     """The path of a stored picture."""
     settings.GENERATION_PROVIDERS = {"image_generation": "tests.support.providers.StillProvider"}
-    lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"}))
+    submit(Submit("p", "image_generation", {"prompt": "x"}))
     run.run_next("image_generation")
     return store.media_url(MediaFile.objects.get()).removeprefix(settings.PUBLIC_URL)
 

@@ -20,6 +20,7 @@ from tasks_app.providers import get_provider
 from tasks_app.providers.base import Cancelled, CancelOutcome, Job, Provider, ProviderError
 from tasks_app.providers.remote.replicate import ReplicateProvider
 from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit, submit
 from tasks_app.tickets import stopping
 from tasks_app.work import run
 from tests.support.fake_provider import FakeProvider, Reply, png
@@ -346,7 +347,7 @@ def test_stopped_worker_leaves_the_remote_work_to_the_next(fake, settings):
     """Proves that a shutdown cancels nothing, and the next claim resumes from the database."""
     fake.script[GET][:0] = [{"status": "processing"}] * 20
     provider()
-    submitted = lifecycle.submit(lifecycle.Submit("p", "image_generation", TASK)).task
+    submitted = submit(Submit("p", "image_generation", TASK)).task
     thread = threading.Thread(target=run_and_close)
     thread.start()
     try:
@@ -369,7 +370,7 @@ def test_cancelled_task_stops_the_remote_work(fake, settings):
     """Proves that a client's cancel reaches the provider, by the task's state in the database."""
     fake.script[GET] = [{"status": "processing"}]
     provider()
-    task = lifecycle.submit(lifecycle.Submit("p", "image_generation", TASK)).task
+    task = submit(Submit("p", "image_generation", TASK)).task
     thread = threading.Thread(target=run_and_close)
     thread.start()
     wait_until(lambda: fake.count(GET), 10)

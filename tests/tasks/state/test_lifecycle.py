@@ -15,6 +15,8 @@ from django.db import connection, connections
 from tasks_app import events
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
+from tasks_app.state.submit import IdempotencyConflict, NotRetryable, Submit, retry
+from tasks_app.state.submit import submit as submit_task
 from tasks_app.upkeep import sweep
 from webhooks_app.models import WebhookEvent, WebhookMessage
 
@@ -26,10 +28,10 @@ CALLBACK = "http://127.0.0.1:9/hook"
 def submit(project_id: str = "p", **fields: Any) -> Task:
     """Submit an image task."""
     fields.setdefault("callback_url", CALLBACK)
-    request = lifecycle.Submit(
+    request = Submit(
         project_id=project_id, task_type="image_generation", task_data={"prompt": "x"}, **fields
     )
-    return lifecycle.submit(request).task
+    return submit_task(request).task
 
 
 def claim() -> Task:
@@ -56,8 +58,8 @@ def terminal_body(task: Task) -> dict[str, Any]:
 
 def test_submit_answers_what_the_contract_names() -> None:
     """The 201 body carries the contract's keys, and positions count the queue."""
-    first = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).response
-    second = lifecycle.submit(lifecycle.Submit("p", "image_generation", {"prompt": "x"})).response
+    first = submit_task(Submit("p", "image_generation", {"prompt": "x"})).response
+    second = submit_task(Submit("p", "image_generation", {"prompt": "x"})).response
     assert list(first) == [
         *("task_id", "project_id", "task_type", "status", "priority"),
         *("queue_position", "estimated_duration", "created_at"),
@@ -258,7 +260,7 @@ def test_idempotency_key_holds_under_concurrency() -> None:
     with ThreadPoolExecutor(10) as pool:
         ids = set(pool.map(one, range(50)))
     assert len(ids) == Task.objects.count() == 1
-    with pytest.raises(lifecycle.IdempotencyConflict):
+    with pytest.raises(IdempotencyConflict):
         submit(idempotency_key="k", fingerprint="other")
 
 
@@ -286,8 +288,8 @@ def test_retry_links_a_new_task_to_the_old() -> None:
     """Retry makes a new task with the same input; a completed one is refused."""
     submit(metadata='{"a":1}')
     old = lifecycle.fail(claim(), "render_failed")
-    new = lifecycle.retry(old).task
+    new = retry(old).task
     assert (new.retry_of_id, new.metadata, new.callback_url) == (old.id, '{"a":1}', CALLBACK)
     done = lifecycle.complete(claim(), {}, [])
-    with pytest.raises(lifecycle.NotRetryable):
-        lifecycle.retry(done)
+    with pytest.raises(NotRetryable):
+        retry(done)

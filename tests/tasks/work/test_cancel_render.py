@@ -12,6 +12,7 @@ from django.db import connections
 
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
 from tests.support.waiting import wait_until
 
@@ -29,7 +30,7 @@ def renders() -> list[psutil.Process]:
 def test_render_of_a_cancelled_task_is_dead_within_two_seconds() -> None:
     """From the cancel's answer on: a film under way, drawn by the built-in provider."""
     film = {"scene_data": {"prompt": "A lighthouse"}, "video_params": {"duration_s": 30}}
-    submission = lifecycle.submit(lifecycle.Submit("p", "video_generation", film))
+    submission = submit(Submit("p", "video_generation", film))
 
     def work() -> None:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
 from tests.support.receiver import Receiver
 from tests.support.running import running_engine
@@ -42,7 +42,7 @@ def receiver() -> Iterator[Receiver]:
 
 def run_task(url: str, wanted: Sequence[str] = WANTED) -> None:
     """Submit a task that tells ``url`` what is wanted, and work it off."""
-    request = lifecycle.Submit(
+    request = Submit(
         project_id=f"progress-{uuid.uuid4().hex[:8]}",
         task_type="image_generation",
         task_data={"prompt": "A lighthouse"},
@@ -50,7 +50,7 @@ def run_task(url: str, wanted: Sequence[str] = WANTED) -> None:
         webhook_events=wanted,
         retry_policy=[30],
     )
-    lifecycle.submit(request)
+    submit(request)
     run.run_next("image_generation")
 
 

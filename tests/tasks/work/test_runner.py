@@ -14,6 +14,8 @@ from tasks_app import redis_gate, tickets
 from tasks_app.models import MediaFile, Task
 from tasks_app.providers.base import Context, Job, Result
 from tasks_app.state import lifecycle
+from tasks_app.state.submit import Submit
+from tasks_app.state.submit import submit as submit_task
 from tasks_app.task_types import TASK_TYPES
 from tasks_app.tickets import stopping
 from tasks_app.work import run
@@ -44,8 +46,8 @@ def use(settings: Any, **options: Any) -> None:
 
 def submit(**fields: Any) -> Task:
     """Submit an image task."""
-    request = lifecycle.Submit("p", "image_generation", {"prompt": "x"}, **fields)
-    return lifecycle.submit(request).task
+    request = Submit("p", "image_generation", {"prompt": "x"}, **fields)
+    return submit_task(request).task
 
 
 def test_completed_task_has_stored_probed_files(settings: Any) -> None:
