@@ -1,4 +1,4 @@
-"""What may people know of a failure? One sentence per code, and our own frames.
+"""How can a task fail, and what may people know of it? The codes, and our own frames.
 
 An exception's text may quote a prompt, a path or a key, so neither contains it. Django is not
 needed here, since render processes ask, too.
@@ -7,6 +7,7 @@ needed here, since render processes ask, too.
 from __future__ import annotations
 
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks_app import PROJECT_ROOT
@@ -14,31 +15,61 @@ from tasks_app import PROJECT_ROOT
 #: Characters of our own frames; the contract with receivers.
 TRACEBACK_LIMIT = 2000
 
-SENTENCES = {
-    "provider_unavailable": "Task execution failed: the provider could not be reached.",
-    "provider_rate_limited": "Task execution failed: the provider asked us to slow down.",
-    "provider_rejected": "Task execution failed: the provider refused the request.",
-    "content_refused": "Task execution failed: the provider refused the content.",
-    "provider_auth": "Task execution failed: the provider did not accept our credentials.",
-    "timed_out": "Task execution failed: it took longer than it was allowed to.",
-    "render_failed": "Task execution failed: the renderer stopped with an error.",
-    "renderer_incomplete": (
-        "Task execution failed: the built-in renderer misses system libraries"
-        " (Debian, Ubuntu: apt-get install libgl1 libegl1 libexpat1)."
-    ),
-    "output_invalid": "Task execution failed: what was made is not a valid media file.",
-    "probe_timed_out": (
-        "Task execution failed: what was made could not be checked in the time there is."
-    ),
-    "storage_failed": "Task execution failed: the media could not be stored.",
-    "worker_lost": "Task execution failed: too many workers were lost under it.",
-    "internal_error": "Task execution failed",
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """Why an attempt at a task failed: the sentence that clients get, and whether to try again.
+
+    A provider may raise codes of its own: they are permanent, and told as ``internal_error``.
+    """
+
+    name: str
+    text: str
+    is_retryable: bool
+
+    @property
+    def sentence(self) -> str:
+        """The one sentence that goes with the code."""
+        return f"Task execution failed: {self.text}" if self.text else "Task execution failed"
+
+
+#: All that is known of a code stands here: API page, metrics and providers read it.
+ERROR_CODES: dict[str, ErrorCode] = {
+    code.name: code
+    for code in (
+        ErrorCode("provider_unavailable", "the provider could not be reached.", True),
+        ErrorCode("provider_rate_limited", "the provider asked us to slow down.", True),
+        ErrorCode("provider_rejected", "the provider refused the request.", False),
+        ErrorCode("content_refused", "the provider refused the content.", False),
+        ErrorCode("provider_auth", "the provider did not accept our credentials.", False),
+        ErrorCode("timed_out", "it took longer than it was allowed to.", True),
+        ErrorCode("render_failed", "the renderer stopped with an error.", True),
+        ErrorCode(
+            "renderer_incomplete",
+            "the built-in renderer misses system libraries"
+            " (Debian, Ubuntu: apt-get install libgl1 libegl1 libexpat1).",
+            False,
+        ),
+        ErrorCode("output_invalid", "what was made is not a valid media file.", True),
+        # It was tried again already, with the same file.
+        ErrorCode(
+            "probe_timed_out", "what was made could not be checked in the time there is.", False
+        ),
+        ErrorCode("storage_failed", "the media could not be stored.", True),
+        ErrorCode("worker_lost", "too many workers were lost under it.", False),
+        ErrorCode("internal_error", "", True),
+    )
 }
 
 
-def sentence(error_code: str) -> str:
-    """Return the one sentence that goes with an error code."""
-    return SENTENCES.get(error_code, SENTENCES["internal_error"])
+def error_code(name: str) -> ErrorCode:
+    """Return what is known of a code, that of ``internal_error`` for a provider's own."""
+    return ERROR_CODES.get(name, ERROR_CODES["internal_error"])
+
+
+def is_retryable(name: str) -> bool:
+    """Tell whether a later attempt may succeed; nobody knows of a provider's own codes."""
+    return name in ERROR_CODES and ERROR_CODES[name].is_retryable
 
 
 def own_frames(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 
-from tasks_app.failures import SENTENCES
+from tasks_app import failures
 from tasks_app.models import TERMINAL_STATUSES, Task, TaskStatus
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.metrics import COUNT_LIMIT
@@ -59,7 +59,7 @@ def prepare() -> None:
             ended.labels(name, status)
         for status in (TaskStatus.COMPLETED, TaskStatus.FAILED):
             duration_seconds.labels(name, status)
-        for code in SENTENCES:
+        for code in failures.ERROR_CODES:
             attempts_failed.labels(name, code)
 
 
@@ -85,8 +85,7 @@ def task_ended(task: Task) -> None:
 
 def attempt_failed(task: Task, error_code: str) -> None:
     """Count a failed attempt; a provider's own codes are one, so that labels stay few."""
-    code = error_code if error_code in SENTENCES else "internal_error"
-    attempts_failed.labels(task.task_type, code).inc()
+    attempts_failed.labels(task.task_type, failures.error_code(error_code).name).inc()
 
 
 def worker_lost(task: Task) -> None:

@@ -8,34 +8,19 @@ imports neither Django nor any model, so a child process can load it cheaply.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-#: Runtime error codes and whether a later attempt may succeed (generation contract).
-RETRYABLE_CODES: Mapping[str, bool] = {
-    "provider_unavailable": True,
-    "provider_rate_limited": True,
-    "provider_rejected": False,
-    "content_refused": False,
-    "provider_auth": False,
-    "timed_out": True,
-    "cancelled": False,
-    "render_failed": True,
-    "renderer_incomplete": False,
-    "output_invalid": True,
-    "probe_timed_out": False,  # it was tried again already, with the same file
-    "storage_failed": True,
-}
+from tasks_app.failures import is_retryable
 
 
 class ProviderError(Exception):
     """The work failed; ``code`` says whose fault it was, ``message`` is for operators.
 
     Args:
-        code: one of `RETRYABLE_CODES` (an unknown code counts as permanent).
+        code: one of `failures.ERROR_CODES` (an unknown code counts as permanent).
         message: one sentence for the log; never a secret. Clients get one of `tasks_app.failures`.
         retryable: overrides the code's own answer.
         retry_after: seconds the far side asked us to wait, if it did.
@@ -54,7 +39,7 @@ class ProviderError(Exception):
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
         self.message = message
-        self.retryable = RETRYABLE_CODES.get(code, False) if retryable is None else retryable
+        self.retryable = is_retryable(code) if retryable is None else retryable
         self.retry_after = retry_after
         self.traceback_text = traceback_text
 

@@ -165,7 +165,7 @@ def fail(task: Task, error_code: str, traceback: str = "") -> Task:
     return _finish(
         task,
         "status = 'failed', error_code = %s, error = %s, traceback = %s, attempts = attempts + 1",
-        [error_code, failures.sentence(error_code), traceback[:TRACEBACK_LIMIT]],
+        [error_code, failures.error_code(error_code).sentence, traceback[:TRACEBACK_LIMIT]],
         events.FAILED,
     )
 

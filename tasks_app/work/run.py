@@ -186,7 +186,7 @@ def _run(task: Task, provider: Provider, seat: _Seat) -> None:
                 raise
             logger.exception("Task crashed the runner")
             frames = own_frames(error)
-            _failed(task, ProviderError("internal_error", retryable=True, traceback_text=frames))
+            _failed(task, ProviderError("internal_error", traceback_text=frames))
         finally:
             shutil.rmtree(work_dir, ignore_errors=True)
 

@@ -1,12 +1,16 @@
 """What do our answers look like? JSON Schemas for the API page; tests hold the answers to them.
 
-Plain data: nothing is imported, nothing is computed from the code that makes the answers, so a
-change of an answer that nobody meant shows up as a difference.
+Plain data: only the names come from the registries, nothing is computed from the code that makes
+the answers, so a change of an answer that nobody meant shows up as a difference.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from tasks_app.failures import ERROR_CODES
+from tasks_app.models import Priority, TaskStatus
+from tasks_app.task_types import TASK_TYPES
 
 Schema = dict[str, Any]
 
@@ -15,9 +19,13 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number", "minimum": 0}
 TIME: Schema = {"type": "string", "format": "date-time"}
 ID: Schema = {"type": "string", "format": "uuid"}
-STATUS: Schema = {"enum": ["queued", "processing", "completed", "failed", "cancelled"]}
-PRIORITY: Schema = {"enum": ["high", "normal", "low"]}
-TASK_TYPE: Schema = {"enum": ["video_generation", "image_generation", "audio_generation"]}
+STATUS: Schema = {"enum": list(TaskStatus.values)}
+PRIORITY: Schema = {"enum": list(Priority.labels)}
+TASK_TYPE: Schema = {"enum": list(TASK_TYPES)}
+ERROR_CODE: Schema = {
+    "type": "string",
+    "description": f"`{'`, `'.join(ERROR_CODES)}`, or one of a provider's own.",
+}
 ANY_OBJECT: Schema = {"type": "object", "additionalProperties": True}
 
 
@@ -62,7 +70,7 @@ _LISTED_TASK: Schema = {
     "current_step": TEXT,
     "result": or_null(ref("Result")),
     "error": or_null(TEXT),
-    "error_code": or_null(TEXT),
+    "error_code": or_null(ERROR_CODE),
     "attempts": COUNT,
     "created_at": TIME,
     "started_at": or_null(TIME),
@@ -233,7 +241,7 @@ _EVENT_BODIES: dict[str, Schema] = {
         "error": TEXT,
         "traceback": TEXT,
         "failed_at": TIME,
-        "error_code": TEXT,
+        "error_code": ERROR_CODE,
     },
     "task.cancelled": {"status": {"const": "cancelled"}, "cancelled_at": TIME},
     "task.started": {"status": {"const": "processing"}, "started_at": TIME},

@@ -142,7 +142,7 @@ def test_machine_without_opengl_is_told_what_to_install(tmp_path, monkeypatch):
     error = failure_of(tmp_path, request(tmp_path))
     assert (error.code, error.retryable) == ("renderer_incomplete", False)
     assert "apt-get install libgl1" in error.message
-    assert "apt-get install libgl1" in failures.sentence(error.code)
+    assert "apt-get install libgl1" in failures.error_code(error.code).sentence
 
 
 SPEAK = """
