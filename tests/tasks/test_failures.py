@@ -24,7 +24,7 @@ def test_library_frames_values_and_paths_stay_here() -> None:
     first, *frames, last = text.split("\n")
     assert (first, last) == ("Traceback (most recent call last):", "JSONDecodeError")
     assert all(
-        re.fullmatch(r'  File "tests/tasks/test_own_frames.py", line \d+, in \S+', frame)
+        re.fullmatch(r'  File "tests/tasks/test_failures.py", line \d+, in \S+', frame)
         for frame in frames
     )
     assert len(frames) == 2
