@@ -29,6 +29,7 @@ def test_every_command_of_the_contract_is_there() -> None:
     """The list that the docs give is the list that there is."""
     assert [
         *("adopt_storage", "create_api_key", "deliver_webhooks", "demo", "listen", "prune"),
+        "prune_webhooks",
         "replay_webhooks",
         *("rotate_secret_keys", "run", "simulate_retries", "sweep_tasks"),
     ] == OWN

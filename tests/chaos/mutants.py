@@ -38,7 +38,7 @@ MUTANTS = (
     Mutant(
         "sweep of expired task leases",
         "tasks_app/state/lifecycle.py",
-        "    for task in rows.requeue_expired(settings.TASK_LOST_LIMIT):",
+        "    for task in statements.requeue_expired(settings.TASK_LOST_LIMIT):",
         "    for task in []:",
         ("tests/tasks/upkeep/test_sweep_thread.py", *LIFECYCLE),
     ),
@@ -67,7 +67,7 @@ MUTANTS = (
     Mutant(
         "heartbeat of a task's lease",
         "tasks_app/state/lifecycle.py",
-        "    return rows.update_fenced(\n        task,\n"
+        "    return statements.update_fenced(\n        task,\n"
         '        "lease_expires_at = now() + make_interval(secs => %s)",\n'
         "        [settings.TASK_LEASE_SECONDS],\n    )",
         "    return True",
@@ -83,21 +83,21 @@ MUTANTS = (
     Mutant(
         "outbox: state and message in one transaction",
         "tasks_app/state/lifecycle.py",
-        "    with transaction.atomic():\n        finished = rows",
-        "    if True:\n        finished = rows",
+        "    with transaction.atomic():\n        finished = statements",
+        "    if True:\n        finished = statements",
         ("tests/chaos/test_chaos.py::test_engine_may_die_at_every_line",),
     ),
     Mutant(
         "recovery of a dead engine's messages",
         "webhooks_app/delivery/housekeeping.py",
-        "            expired = await recovery.expired_leases(connection)",
+        "            expired = await outbox.expired_leases(connection)",
         "            expired = []",
         ENGINE,
     ),
     Mutant(
         "closing of a dead engine's attempts",
         "webhooks_app/delivery/housekeeping.py",
-        "await recovery.close_ended(connection)",
+        "await outbox.close_ended(connection)",
         "0",
         ENGINE,
     ),

@@ -21,7 +21,7 @@ from tests.support.answers import Answer
 from tests.support.receiver import Receiver
 from tests.support.running import publish, running_engine, status_of
 from tests.support.waiting import wait_until
-from webhooks_app.egress import policy
+from webhooks_app import egress
 from webhooks_app.transport.client import fetch_sync
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -40,7 +40,7 @@ class Dials:
 def dials(monkeypatch: pytest.MonkeyPatch) -> Dials:
     """Watch every connect while the guard notes the sockets that it made."""
     seen, judged = Dials(), WeakSet[socket.socket]()
-    make, connect = policy.guarded_socket, socket.socket.connect
+    make, connect = egress.guarded_socket, socket.socket.connect
 
     def noting(*arguments: Any, **named: Any) -> socket.socket:
         made = make(*arguments, **named)
@@ -52,7 +52,7 @@ def dials(monkeypatch: pytest.MonkeyPatch) -> Dials:
             (seen.guarded if own in judged else seen.bypassed).append(address)
         connect(own, address)
 
-    monkeypatch.setattr(policy, "guarded_socket", noting)
+    monkeypatch.setattr(egress, "guarded_socket", noting)
     monkeypatch.setattr(socket.socket, "connect", watched)
     return seen
 
