@@ -18,7 +18,7 @@ from tasks_app.state.submit import Submit
 from tasks_app.state.submit import submit as submit_task
 from tasks_app.task_types import TASK_TYPES
 from tasks_app.tickets import stopping
-from tasks_app.work import run
+from tasks_app.work import run, seats
 from tests.support import factories
 from tests.support.providers import StillProvider
 from tests.support.waiting import wait_until
@@ -86,7 +86,7 @@ def test_who_only_looked_calls_the_one_that_met_a_full_house(
 ) -> None:
     """A ticket sent away by a seat that is then not used gets another ticket at once."""
     use(settings)
-    monkeypatch.setattr(run, "_slots", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(seats, "slots", threading.BoundedSemaphore(1))
 
     def look_while_another_comes(task_type: str) -> None:
         submit()
@@ -154,7 +154,7 @@ def test_shutdown_hands_the_task_back(settings: Any) -> None:
     assert claimed is not None
     stopping.set()
     provider = run.get_provider("image_generation")
-    seat = run._take_seat(provider)
+    seat = seats.take_seat(provider)
     assert seat is not None
     run._run(claimed, provider, seat)
     seat.free()
@@ -259,12 +259,12 @@ def test_a_seat_is_free_as_soon_as_the_render_is_done(settings: Any, tmp_path: A
         **settings.STORAGES,
         "default": {"BACKEND": backend, "OPTIONS": {"location": tmp_path}},
     }
-    taken = [run._slots.acquire(blocking=False) for _ in range(settings.RENDER_SLOTS - 1)]
+    taken = [seats.slots.acquire(blocking=False) for _ in range(settings.RENDER_SLOTS - 1)]
     try:
         assert run_at_once(settings, 2) == 1
     finally:
         for _ in taken:
-            run._slots.release()
+            seats.slots.release()
     assert Task.objects.filter(status="completed").count() == 2
 
 
@@ -273,15 +273,15 @@ def test_a_ticket_waits_a_moment_for_a_seat(settings: Any) -> None:
     use(settings)
     task = submit()
     for _ in range(settings.RENDER_SLOTS):
-        assert run._slots.acquire(blocking=False)
-    leaving = threading.Timer(run.SEAT_SECONDS / 5, run._slots.release)
+        assert seats.slots.acquire(blocking=False)
+    leaving = threading.Timer(seats.SEAT_SECONDS / 5, seats.slots.release)
     leaving.start()
     try:
         run.run_next("image_generation")
     finally:
         leaving.join()
         for _ in range(settings.RENDER_SLOTS - 1):
-            run._slots.release()
+            seats.slots.release()
     task.refresh_from_db()
     assert task.status == "completed"
 
@@ -294,13 +294,13 @@ def test_no_slot_is_a_no_op(settings: Any, provider: str) -> None:
     """With every render seat taken a ticket does nothing and the task stays queued."""
     settings.GENERATION_PROVIDERS = {"image_generation": provider}
     task = submit()
-    taken = [run._slots.acquire(blocking=False) for _ in range(settings.RENDER_SLOTS)]
+    taken = [seats.slots.acquire(blocking=False) for _ in range(settings.RENDER_SLOTS)]
     try:
         assert all(taken)
         run.run_next("image_generation")
     finally:
         for _ in taken:
-            run._slots.release()
+            seats.slots.release()
     task.refresh_from_db()
     assert task.status == "queued"
 

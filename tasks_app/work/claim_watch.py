@@ -1,0 +1,58 @@
+"""Is a claimed task still ours? A thread beside the work keeps the lease, and notices its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from django.conf import settings
+from django.db import connection
+
+from tasks_app.models import Task
+from tasks_app.state import lifecycle
+from tasks_app.work.outages import without_database
+from webhooks_app.crash_points import faultpoint
+
+#: How often the watch looks whether the task was cancelled; a cancel must bite within 2 s.
+WATCH_SECONDS = 0.5
+
+
+class ClaimWatch:
+    """Keep the lease alive in a thread and connection of its own; notice when it is lost."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._done = threading.Event()
+        self._lost = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name=f"watch-{task.id}", daemon=True)
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether the task was cancelled or given to another worker."""
+        return self._lost.is_set()
+
+    def __enter__(self) -> ClaimWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        third = settings.TASK_LEASE_SECONDS / 3
+        extended = time.monotonic()
+        try:
+            while not self._done.wait(min(WATCH_SECONDS, third)):
+                now = time.monotonic()
+                is_time = now - extended >= third
+                faultpoint("watch.before_look")
+                with without_database():
+                    # Only the token decides, never the time: an outage does not end a claim.
+                    look = lifecycle.extend_lease if is_time else lifecycle.is_ours
+                    if not look(self._task):
+                        self._lost.set()
+                        return
+                    extended = now if is_time else extended
+        finally:
+            connection.close()
