@@ -40,9 +40,11 @@ bench: $(READY) $(SKIA) $(REDIS) ## measure (ONLY=name, QUICK=1)
 chaos: $(READY) $(SKIA) $(REDIS) ## break things and check the promises (ONLY=name, QUICK=1)
 	@ONLY="$(ONLY)" QUICK="$(QUICK)" $(BIN)/python -m tests.chaos
 
-lint: $(READY) ## ruff and mypy
+lint: $(READY) ## ruff, mypy, django-upgrade, and whether the locks fit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/django-upgrade --skip request_headers --check $$(git ls-files '*.py' ':!*/migrations/*')
+	@$(BIN)/python -m tests.support.locks
 	@EMBEDDED=off $(BIN)/mypy moviesvc tasks_app webhooks_app
 
 lock: ## write the locks anew from pyproject.toml (needs uv)

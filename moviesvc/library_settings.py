@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from moviesvc import __version__
+
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -43,7 +45,7 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "AI Movie Task Service",
-    "VERSION": "1.0.0",
+    "VERSION": __version__,
     "DESCRIPTION": "Submit generation tasks; get a signed webhook when each one is done.\n\n"
     "Send your key as `X-API-Key` (*Authorize* does it for the calls you try here). Times are UTC. "
     "Every error is `application/problem+json` and names the `request_id` to ask about.",

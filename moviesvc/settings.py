@@ -70,16 +70,13 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 INSTALLED_APPS = [
     "moviesvc",  # first: a template of the theme is another one here
     "unfold",
-    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "django.contrib.humanize",
     "django_dramatiq",
-    "django_filters",
     "django_structlog",
     "rest_framework",
     "rest_framework_api_key",  # its own APIKey table stays empty; ours extends its abstract model
