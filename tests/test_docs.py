@@ -87,10 +87,10 @@ def test_node_of_the_receivers_page_verifies(tmp_path: Path) -> None:
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
-    """Every relative link of the README and of docs/ names a file that is there."""
+    """Every relative link of the pages at the top and in docs/ names a file that is there."""
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
-        for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+        for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
         if not (page.parent / target).exists()
     ]

@@ -53,7 +53,7 @@ SOCKET_FILES = {
 TOP_LEVEL = {
     *("moviesvc", "tasks_app", "webhooks_app", "tests", "docs", "examples", "manage.py"),
     *("pyproject.toml", "README.md", "LICENSE", "Makefile", "requirements.txt"),
-    *("requirements-dev.txt", "Dockerfile", "compose.yaml"),
+    *("requirements-dev.txt", "Dockerfile", "compose.yaml", "CHANGELOG.md"),
 }
 
 
