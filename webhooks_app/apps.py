@@ -11,10 +11,10 @@ class WebhooksAppConfig(AppConfig):
     verbose_name = "Webhooks"
 
     def ready(self) -> None:
-        """Register the system checks; as the last app, say that all is loaded."""
+        """Register the system checks; as the last app, tune the garbage collector."""
         from webhooks_app import checks  # noqa: F401 - importing registers
         from webhooks_app.database import renew_unusable_connections
 
         renew_unusable_connections()
-        gc.freeze()  # which stays for life: not to look at it again spares a third of a command
+        gc.freeze()  # objects of start-up live for ever: skipping them saves a third of a command
         gc.enable()

@@ -1,8 +1,8 @@
 """What does `manage.py check` say about the webhook settings?
 
-Errors for what would fail at the first delivery, a warning for what an operator should have
-meant. The stored secrets are read only where a database was asked for (`check --database
-default`, and every `migrate`).
+Errors for what would fail at the first delivery, warnings for settings that may be unintended.
+Stored secrets are read only where a database was asked for (`check --database default`, and every
+`migrate`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Apps = Sequence[AppConfig] | None
 
 @register("webhooks")
 def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """Report a WEBHOOKS dict that cannot be read, and keys that are none."""
+    """Report a WEBHOOKS dict that cannot be read, and unknown keys."""
     try:
         private_key = webhook_settings.ED25519_PRIVATE_KEY
     except (ImproperlyConfigured, ValueError) as error:
@@ -33,7 +33,7 @@ def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 @register("webhooks", deploy=True)
 def check_exposure(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """Report settings that open the egress policy, and secrets that hang on SECRET_KEY."""
+    """Report settings that relax the egress policy, and secrets that depend on SECRET_KEY."""
     found: list[CheckMessage] = []
     if webhook_settings.ALLOW_NETWORKS:
         networks = ", ".join(str(network) for network in webhook_settings.ALLOW_NETWORKS)

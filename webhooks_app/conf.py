@@ -1,12 +1,12 @@
 """Which settings does the webhook app have, and what do they mean?
 
-A project sets one dict, ``WEBHOOKS``, in its Django settings. Every key, its unit and its
-default stand here and nowhere else; a key that is not listed is refused at the first read, since
-a misspelt key that is ignored shows up as a lost webhook months later.
+A project sets one dict, ``WEBHOOKS``, in its Django settings. Every key, its unit and its default
+are defined here and nowhere else. An unknown key is refused at the first read: a misspelt key that
+is silently ignored shows up as a lost webhook months later.
 
 ``webhook_settings.TIMEOUT_SECONDS`` (upper case, as in the dict) is always the current value:
-``override_settings(WEBHOOKS={...})`` takes effect at once. This is the only module of the pure
-part that reads Django's settings.
+``override_settings(WEBHOOKS={...})`` takes effect at once. Of the modules without I/O this is the
+only one that reads Django's settings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DAY = 86_400.0
 STANDARD_POLICIES: Mapping[str, Any] = {
     # Three retries, exactly 1, 2 and 4 s after the end of the attempt before.
     "standard": [1, 2, 4],
-    # About two days and four hours; the jitter spreads a burst that failed together.
+    # About two days and four hours; the jitter spreads messages that failed at the same time.
     "durable": {
         "waits": [5, 30, 120, 600, 3_600, 10_800, 28_800, 57_600, 86_400],
         "jitter": 0.2,
@@ -36,17 +36,17 @@ STANDARD_POLICIES: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True, eq=False)  # compared and hashed by identity, so fit for a cache's key
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity, so usable as a cache key
 class WebhookSettings:
     """The values of ``settings.WEBHOOKS``, checked and with defaults filled in."""
 
     # Where the delivery engine runs: "worker" (in every Dramatiq worker process) or "dedicated"
     # (only in `manage.py deliver_webhooks`).
     ENGINE: str = "worker"
-    # Everything one request may take, in seconds: DNS, connect, TLS and headers together.
+    # Time-out of one request in seconds: DNS, connect, TLS and headers together.
     TIMEOUT_SECONDS: float = 30.0
-    # No connection carries another request once it is so old, in seconds: a name that moved and a
-    # policy that changed are followed by the next one. 0 opens a new one for every request.
+    # A connection older than this, in seconds, carries no further request, so that changes of DNS
+    # and of the egress policy take effect. 0 opens a new connection for every request.
     CONNECTION_MAX_AGE_SECONDS: float = 60.0
     # The answers that count as delivered. Everything else is a failed attempt.
     SUCCESS_STATUSES: frozenset[int] = frozenset({200, 201, 202, 204})
@@ -55,31 +55,31 @@ class WebhookSettings:
     # name -> list of waits in seconds, or {"waits": [...], "jitter": 0..1}. What a project gives
     # is added to the two built-in policies; the same name replaces one.
     POLICIES: Mapping[str, Any] = field(default_factory=lambda: dict(STANDARD_POLICIES))
-    # Requests in flight in one engine, over all destinations; one project has three quarters of
-    # them at most.
+    # Requests in flight in one engine, over all destinations; one project gets at most three
+    # quarters of them.
     MAX_IN_FLIGHT: int = 512
-    # Requests in flight to one destination: at first, and at most once it proved fast.
+    # Requests in flight to one destination: at first, and at most once it has proved fast.
     DESTINATION_START_WINDOW: int = 4
     DESTINATION_MAX_WINDOW: int = 20
     # Distinct messages that must fail in a row before the destination's breaker opens.
     BREAKER_THRESHOLD: int = 10
-    # How long an open breaker lets nothing through, in seconds; doubled by each failed probe up
+    # How long an open breaker lets nothing through, in seconds; each failed probe doubles it, up
     # to the second value.
     BREAKER_COOLDOWN_SECONDS: float = 30.0
     BREAKER_COOLDOWN_MAX_SECONDS: float = 300.0
     # True refuses http:// URLs.
     REQUIRE_HTTPS: bool = True
-    # Networks (CIDR) that may be dialled although the built-in table denies them. Judged on the
-    # final address. Metadata addresses are allowed only by a /32 or /128 of their own.
+    # Networks (CIDR) that may be dialled although the built-in table denies them. Checked against
+    # the final address. Metadata addresses are allowed only by a /32 or /128 of their own.
     ALLOW_NETWORKS: tuple[Network, ...] = ()
-    # Networks that may never be dialled (own public addresses, peers). Stronger than ALLOW.
+    # Networks that may never be dialled (own public addresses, peers). Overrides ALLOW_NETWORKS.
     DENY_NETWORKS: tuple[Network, ...] = ()
-    # Host names or IP literals, as written in URLs, freed from the port, single-label and suffix
-    # rules. The address behind a name is judged all the same.
+    # Host names or IP literals, as written in URLs, exempt from the port, single-label and suffix
+    # rules. The address behind a name is still checked.
     ALLOW_HOSTS: frozenset[str] = frozenset()
     # Days that finished messages and their deliveries are kept.
     RETENTION_DAYS: int = 30
-    # The least distance between two task.progress events of one task, in seconds.
+    # The shortest time between two task.progress events of one task, in seconds.
     PROGRESS_INTERVAL: float = 5.0
     # False leaves the key `traceback` out of failure payloads.
     TRACEBACK: bool = True
@@ -87,29 +87,29 @@ class WebhookSettings:
     # an `api.access.Access`; empty: the project's DEFAULT_AUTHENTICATION_CLASSES.
     AUTHENTICATION_CLASSES: tuple[str, ...] = ()
     USER_AGENT: str = "AI-Movie-Task-Service/1.0"
-    # Bytes of a response body that are kept; reading stops there.
+    # Bytes of a response body that are read and kept.
     RESPONSE_BODY_LIMIT: int = 65_536
     # The event types an endpoint may subscribe to; empty: any dotted name.
     EVENT_TYPES: tuple[str, ...] = ()
-    # Added to TIMEOUT_SECONDS for the lease of a message, in seconds; more than the 2 that must
-    # be left when a request starts, or none would ever start.
+    # Added to TIMEOUT_SECONDS for the lease of a message, in seconds. Must be more than the 2 that
+    # have to be left when a request starts, or no request would ever start.
     LEASE_MARGIN_SECONDS: float = 15.0
     # Fernet keys that encrypt signing secrets at rest, newest first.
     SECRET_KEYS: tuple[str, ...] = ()
-    # The longest wait that a receiver can ask for by Retry-After, for its message, in seconds.
+    # The longest wait for its message that a receiver can ask for by Retry-After, in seconds.
     RETRY_AFTER_MAX: float = DAY
-    # The longest that one Retry-After holds back the whole destination, in seconds.
+    # The longest time that one Retry-After holds the whole destination, in seconds.
     HOLD_MAX_SECONDS: float = 60.0
     # The longest a message waits behind an open breaker or a pause, in seconds; then it is dead.
     MESSAGE_MAX_WAIT: float = DAY
     # "whsk_..."; when set, every request also carries a v1a (Ed25519) signature.
     ED25519_PRIVATE_KEY: str = ""
-    # "whpk_...": further public keys to show to receivers, the next and the last one of a rotation.
+    # "whpk_...": more public keys to publish: the next and the previous one of a rotation.
     ED25519_PUBLIC_KEYS: tuple[str, ...] = ()
 
     @property
     def current(self) -> WebhookSettings:
-        """These values as one object, which another takes the place of when they change."""
+        """These values as one object; replaced by a new one when they change."""
         return self
 
     @property
@@ -193,7 +193,7 @@ def read_policy(value: Any) -> str | tuple[float, ...]:
     """Return a policy's name, or its waits, which may be text such as ``1,2,4`` or ``[]``.
 
     Raises:
-        ValueError: it is neither. Whether the name is known is for `retry.resolve_policy` to say.
+        ValueError: it is neither. An unknown name is refused later, by `retry.resolve_policy`.
     """
     if isinstance(value, str):
         if not value.startswith(tuple("[0123456789")):
@@ -277,11 +277,11 @@ def load(given: Mapping[str, Any]) -> WebhookSettings:
 
 
 class _Current:
-    """Stands for the current ``WebhookSettings``; reads Django's settings on first use."""
+    """Proxy for the current ``WebhookSettings``; reads Django's settings on first use."""
 
     def __getattr__(self, name: str) -> Any:
-        # Only for what is not in __dict__ yet: the values are copied there, since the engine reads
-        # several of them for every request.
+        # Called only for what is not in __dict__ yet: values are copied there on first use, since
+        # the engine reads several of them for every request.
         loaded = self.__dict__.get("current")
         if loaded is None:
             loaded = load(getattr(django_settings, "WEBHOOKS", {}))

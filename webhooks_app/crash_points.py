@@ -1,8 +1,8 @@
 """Where can a process be made to die, fail or freeze, in tests of crash safety?
 
-A no-op unless ``FAULT_INJECTION=1`` is in the environment; production settings refuse
-that variable. ``FAULTS=name:kill@2,other:sleep:0.5`` acts on the n-th hit (1 by default):
-``kill`` (SIGKILL), ``freeze`` (SIGSTOP), ``raise``, ``sleep:seconds``.
+Does nothing unless ``FAULT_INJECTION=1`` is in the environment; production settings refuse that
+variable. ``FAULTS=name:kill@2,other:sleep:0.5`` acts on the n-th hit (default 1): ``kill``
+(SIGKILL), ``freeze`` (SIGSTOP), ``raise``, ``sleep:seconds``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _is_enabled = os.environ.get("FAULT_INJECTION") == "1"
 
 
 class InjectedFault(RuntimeError):
-    """Raised by a fault point that was told to raise."""
+    """Raised at a fault point whose action is ``raise``."""
 
 
 def faultpoint(name: str) -> None:
-    """Do what ``FAULTS`` says for this point, or nothing."""
+    """Perform the action that ``FAULTS`` gives for this point, if any."""
     if not _is_enabled:
         return
     _hits[name] += 1
@@ -39,7 +39,7 @@ def _act(action: str) -> None:
     if verb == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if verb == "freeze":
-        # To this thread: one sent to the process may let it run on for some lines.
+        # Sent to this thread: a signal to the process may let this thread run on for some lines.
         signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     if verb == "raise":
         raise InjectedFault(value)

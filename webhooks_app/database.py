@@ -1,7 +1,7 @@
 """How is the database reached, and is it usable just now?
 
-asyncio code takes Django's own settings, without its ORM. Whether an error means that the
-database cannot be used is asked of `why_unusable` everywhere, and answered there alone.
+Asyncio code uses Django's connection settings without the ORM. Only `why_unusable` decides whether
+an error means that the database cannot be used.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 READ_ONLY = "The database is read-only."
 OUT_OF_REACH = "The database is out of reach."
-#: SQLSTATE or class of it -> what it means. A statement that lost to another one, or that somebody
-#: cancelled, counts as well: whoever sent it does the same about it, which is to try again later.
+#: SQLSTATE, or its class (two characters) -> what it means. Statements that lost against another
+#: one or were cancelled are included, since the caller does the same: try again later.
 _UNUSABLE = {
     "25006": READ_ONLY,
     "25P03": OUT_OF_REACH,  # idle_in_transaction_session_timeout: the server ended the session
@@ -30,7 +30,7 @@ _UNUSABLE = {
     "53300": "The database takes no more connections.",
     "55P03": "The database is busy.",  # lock_timeout
     "57014": "The database took too long.",  # statement_timeout
-    "08": OUT_OF_REACH,  # lost connections, and all that PgBouncer says of its own
+    "08": OUT_OF_REACH,  # lost connections, and PgBouncer's own errors
     "40": "The database is busy.",  # deadlock, serialization failure
     "53": "The database is short of resources.",
     "57": OUT_OF_REACH,  # shutdown, start-up, recovery, idle_session_timeout
@@ -39,10 +39,10 @@ _UNUSABLE = {
 
 
 def why_unusable(error: BaseException | None) -> str | None:
-    """Say in a sentence why the database cannot be used just now.
+    """Return a sentence that says why the database cannot be used now.
 
-    Returns: None for every other error: a fault of the statement, a row that is there already.
-    Takes errors of Django and of psycopg.
+    Takes errors of Django and of psycopg. Returns None for every other error, such as a fault in
+    the statement or a row that exists already.
     """
     if not isinstance(error, (Error, psycopg.Error)):
         return None
@@ -50,20 +50,20 @@ def why_unusable(error: BaseException | None) -> str | None:
     state = getattr(told, "sqlstate", None)
     if state:
         return _UNUSABLE.get(state) or _UNUSABLE.get(state[:2])
-    # What the driver says by itself carries no state: no connection, or one that broke off.
+    # The driver's own errors carry no state: no connection, or a broken one.
     lost = (psycopg.OperationalError, psycopg.InterfaceError)
     return OUT_OF_REACH if isinstance(told, lost) else None
 
 
-#: Changes nothing, and fails where nothing can be changed: in a standby, in a stale session.
+#: Changes nothing, but fails where writing is impossible: on a standby, in a stale session.
 WRITE_NOTHING = "DELETE FROM webhooks_app_operatoraction WHERE false"
 
 
 def renew_unusable_connections() -> None:
-    """See to it that Django leaves each connection over which the database was unusable.
+    """Make Django close each connection on which the database was unusable.
 
-    A session that was opened before a failover stays read-only for as long as it lives, and
-    answers Django's own health check. Django reconnects at the next statement.
+    A session opened before a failover stays read-only as long as it lives, yet passes Django's own
+    health check. Django reconnects at the next statement.
     """
     connection_created.connect(_watch, dispatch_uid="renew_unusable_connections")
 
@@ -80,16 +80,16 @@ def _leave_unusable(execute: Any, sql: Any, params: Any, many: Any, context: Any
         if why_unusable(error):
             used = context["connection"]
             if used.in_atomic_block:
-                used.close_at = 0.0  # by the next `close_old_connections`: it is still to roll back
+                used.close_at = 0.0  # closed by `close_old_connections`, after the rollback
             else:
                 used.close()
         raise
 
 
-#: Django's synchronous cursor class and type adapters, and its pool, mean nothing here.
+#: Options for Django's synchronous cursors, type adapters and pool; of no use here.
 _DJANGO_ONLY = ("cursor_factory", "context", "pool")
 
-#: A server that vanished without a word is noticed within about half a minute (TCP only).
+#: With these a server that vanished silently is noticed within about half a minute (TCP only).
 ALIVE: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -115,7 +115,7 @@ async def connect(application_name: str) -> psycopg.AsyncConnection[Any]:
 async def is_pooled(connection: psycopg.AsyncConnection[Any]) -> bool:
     """Say whether a pooler such as PgBouncer stands between us and the server.
 
-    It names a process of its own at the start; the server's process is asked for.
+    A pooler reports a process id of its own at connect; here it differs from the server's.
     """
     cursor = await connection.execute("SELECT pg_backend_pid()")
     row = await cursor.fetchone()
@@ -124,13 +124,13 @@ async def is_pooled(connection: psycopg.AsyncConnection[Any]) -> bool:
 
 
 class DatabaseThread:
-    """One thread with a Django connection, for the ORM calls of asyncio code."""
+    """One thread with a Django connection, for ORM calls from asyncio code."""
 
     def __init__(self, name: str) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
     def call(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        """Run ``function`` in the thread, with a connection that was checked before."""
+        """Run ``function`` in the thread, on a connection that was checked first."""
 
         def run() -> T:
             close_old_connections()
@@ -140,6 +140,6 @@ class DatabaseThread:
 
     async def close(self) -> None:
         """Close the thread's connection and end the thread."""
-        # Looked up inside the thread: `connection` means the calling thread's own.
+        # Inside the thread: Django's `connection` is a different one in each thread.
         await asyncio.get_running_loop().run_in_executor(self._executor, lambda: connection.close())
         self._executor.shutdown(wait=False)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from django.db import migrations
 
-# A function's statement is written for one plan: nested loops that begin at a few known rows and
-# follow an index from there. Statistics of a queue are always wrong (the last ANALYZE saw it empty,
-# or full of work that is done by now), and a planner that believes them sorts or hashes the whole
-# backlog: 32 ms in place of 3 with 3,000 waiting. Before PostgreSQL 18 "off" adds 1e10 to a plan's
-# cost, for which JIT would compile the plan in half a second, each time it is run.
+# These settings force one kind of plan: nested loops that start at a few known rows and follow an
+# index from there. Statistics of a queue are always wrong (ANALYZE last saw it empty, or full of
+# work that is done by now); a planner that uses them sorts or hashes the whole backlog: 32 ms
+# instead of 3 with 3,000 pending. Before PostgreSQL 18 "off" adds 1e10 to a plan's cost, so JIT
+# would compile it, which takes half a second on each call.
 _ONE_PLAN = {
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
@@ -23,20 +23,20 @@ _ONE_PLAN = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-#: For statements that are given all they look for: nothing but a bitmap scan, which needs a value,
-#: may read a table.
+#: For statements that look up given values only: tables are read by bitmap scans alone, which need
+#: a value to look for.
 BY_VALUE = {"enable_bitmapscan": "on", "enable_indexscan": "off", "enable_indexonlyscan": "off"}
 
 
 class Function:
-    """A statement that PostgreSQL plans once in a session, and always in the same way.
+    """A statement that PostgreSQL plans once per session, always in the same way.
 
-    Made by a migration as a PL/pgSQL function, which keeps its plan by itself; the planner's
-    settings are the function's own and end with each call. A statement prepared by name would do
-    the first only, and not behind PgBouncer before 1.21.
+    A migration creates it as a PL/pgSQL function, which keeps its plan; the planner's settings
+    belong to the function and end with each call. A prepared statement would keep its plan, too,
+    but not the settings, and does not work behind PgBouncer before 1.21.
 
-    The name ends in a digest of all else, so that processes of the last version still find theirs
-    while a new one is deployed: a changed text needs a migration that names the new function.
+    The name ends in a digest of everything else. While a new version is deployed, processes of the
+    old one still find their function; a changed statement needs a migration with the new name.
     """
 
     known: ClassVar[dict[str, Function]] = {}
@@ -51,14 +51,14 @@ class Function:
         only_if: str = "",
         **settings: str,
     ) -> None:
-        """Define it; ``statement`` refers to the arguments, whose names begin with ``_``.
+        """Define it; the statement's arguments have names that begin with ``_``.
 
-        ``call`` takes them by name, without that sign; ``settings`` go beside those of all.
+        ``call`` takes them by name, without the ``_``; ``settings`` are added to the common ones.
 
         Args:
-            only_if: a query without whose rows nothing is done. So no plan is made, and kept, while
-                the table is empty: then every index that holds an id costs the same, also one that
-                begins with another column, which would be walked from end to end for each id.
+            only_if: a query; if it returns no row, the statement is skipped. Otherwise a plan made
+                on an empty table would be kept: there all indexes seem to cost the same, and the
+                planner may choose one that it must then read from end to end for each id.
         """
         self.arguments = arguments
         self.statement = statement
@@ -77,10 +77,10 @@ class Function:
 
 
 def create_functions(names: Sequence[str]) -> Any:
-    """Return the migration's operation that makes these functions, each as it reads now.
+    """Return a migration operation that creates these functions as they are defined now.
 
-    A new database gets what the code calls at once; one that had this migration already gets a
-    changed function by the migration that names it, which a test asks for.
+    A new database gets the current functions at once. A database that has run this migration gets
+    a changed function from the migration that names it; a test checks that there is one.
     """
 
     def create(apps: Any, schema_editor: Any) -> None:

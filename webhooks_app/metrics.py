@@ -1,9 +1,8 @@
 """Which figures does the webhook app give to Prometheus?
 
-Counters and histograms count what this process does (how several become one is the project's
-business); gauges are asked of the database at each scrape, by statements whose cost does not grow
-with the history. No label holds a URL, a task or a message; origins are shown for a few failing
-destinations only.
+Counters and histograms count what this process does; the project merges the processes' figures.
+Gauges are read from the database at each scrape, by statements whose cost does not grow with the
+history. No label holds a URL, a task or a message; only a few failing destinations are named.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from webhooks_app.models import BreakerState, DeliveryOutcome, MessageStatus
 from webhooks_app.retry import AttemptResult, ErrorCode
 from webhooks_app.shown import safe_url
 
-#: Counting messages of one state stops here, so that a scrape costs the same every day.
+#: Messages of one state are counted up to this number, so that the cost of a scrape is bounded.
 COUNT_LIMIT = 100_000
-#: So many failing destinations are named, those with the most failing messages first.
+#: This many failing destinations are named, those with the most failing messages first.
 NAMED_DESTINATIONS = 20
 
 
 class BatchHistogram(Histogram):
-    """A histogram that takes many values for little more than the price of one."""
+    """A histogram that takes many values for little more than the cost of one."""
 
     def observe_many(self, amounts: list[float]) -> None:
         """Observe all of ``amounts``."""
@@ -68,7 +67,7 @@ finished = Counter(
 
 
 class _Late:
-    """A gauge of the processes that host an engine; made on first use, once, by any thread."""
+    """A gauge that only processes with an engine have; created on first use, thread-safe."""
 
     def __init__(self, name: str, text: str) -> None:
         self._arguments = (name, text)
@@ -89,12 +88,12 @@ engines = _Late("webhooks_engines", "Delivery engines of this machine.")
 
 
 def collectors() -> list[MetricWrapperBase]:
-    """Return everything that processes count here."""
+    """Return every metric that processes count in this module."""
     return [attempts, attempt_seconds, first_byte_seconds, finished, in_flight(), engines()]
 
 
 def prepare() -> None:
-    """Make every series, so that each exists, at zero, before anything happened."""
+    """Create every series, so that each exists with value 0 before anything has happened."""
     attempts.labels("succeeded", "")
     attempts.labels("interrupted", "")
     for code in ErrorCode:
@@ -110,11 +109,11 @@ def prepare() -> None:
 
 
 def first_byte_latency(created_at: float, result: AttemptResult) -> float | None:
-    """Return the seconds from an event to the first byte sent, None where none was answered.
+    """Return the seconds from an event to the first byte sent, None if there was no answer.
 
     Args:
-        created_at: when the event was written, Unix time of the database's clock; the clocks of
-            the machines must agree (NTP).
+        created_at: when the event was written, Unix time by the database's clock. Its clock and
+            this machine's must agree (NTP).
     """
     if result.status is None:
         return None
@@ -125,7 +124,7 @@ def first_byte_latency(created_at: float, result: AttemptResult) -> float | None
 
 
 def count_attempts(rows: Sequence[Mapping[str, Any]], moved: set[int]) -> None:
-    """Count a batch of recorded attempts; ``moved`` are the messages that took their outcome."""
+    """Count a batch of recorded attempts; ``moved``: ids of the messages that were changed."""
     outcomes = Tally([(row["outcome"], row["error_code"]) for row in rows])
     for labels, count in outcomes.items():
         attempts.labels(*labels).inc(count)
@@ -144,20 +143,20 @@ def count_attempts(rows: Sequence[Mapping[str, Any]], moved: set[int]) -> None:
 
 
 def count_dead(count: int) -> None:
-    """Count messages that were given up without an attempt of their own."""
+    """Count messages that died without an attempt of their own."""
     finished.labels(MessageStatus.DEAD).inc(count)
 
 
 # -- the database's figures -----------------------------------------------------------------------
 
-# One look per state, each with its name as a constant: only then does a partial index apply.
+# One query per state, with the state as a constant: only then can a partial index be used.
 _MESSAGES = " UNION ALL ".join(
     f"SELECT '{status}', (SELECT count(*) FROM (SELECT 1 FROM webhooks_app_webhookmessage"  # noqa: S608 - names of ours
     f" WHERE status = '{status}' LIMIT %(limit)s) counted)"
     for status in MessageStatus.values
 )
 
-# One look per destination that has something waiting, however much it is; as in the claim.
+# One index look-up per destination with pending messages, however many it has; as in the claim.
 _OLDEST_DUE = """
 WITH RECURSIVE waiting AS (
   (SELECT destination_id, next_attempt_at FROM webhooks_app_webhookmessage
@@ -193,7 +192,7 @@ _REPLAYS = "SELECT count(*) FROM webhooks_app_replayjob WHERE state = 'running'"
 
 
 def database_gauges() -> Iterator[GaugeMetricFamily]:
-    """Ask the database how the outbox stands.
+    """Read the state of the outbox from the database.
 
     Raises:
         django.db.DatabaseError: it cannot be reached.
@@ -212,7 +211,7 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
 
 
 def oldest_due() -> dict[bool, float]:
-    """Return the seconds that the oldest due message waits, by whether its destination is held."""
+    """Return the age of the oldest due message in seconds, by whether its destination is held."""
     with connection.cursor() as cursor:
         cursor.execute(_OLDEST_DUE)
         return {False: 0.0, True: 0.0, **dict(cursor.fetchall())}

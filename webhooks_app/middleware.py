@@ -1,7 +1,7 @@
 """How do finished tasks' webhooks get out of the worker processes?
 
-`WebhookMiddleware` hosts the delivery engine in a thread of each worker process and
-wakes it after every message. This is the only module of the app that knows Dramatiq.
+`WebhookMiddleware` runs the delivery engine in a thread of each worker process and wakes it after
+every Dramatiq message. This is the only module of the app that knows Dramatiq.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class WebhookMiddleware(dramatiq.Middleware):
         self._engine: EngineThread | None = None
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Start the engine, unless dedicated processes have that job.
+        """Start the engine, unless it runs in dedicated processes.
 
         Raises:
-            SystemExit: stored secrets cannot be read, so that nothing could be signed.
+            SystemExit: stored secrets cannot be read, so nothing could be signed.
         """
-        # Here, since Dramatiq's middleware is loaded before any model exists.
+        # Imported here: Dramatiq loads its middleware before Django's models.
         from webhooks_app.delivery import EngineThread
         from webhooks_app.egress import warn_of_open_networks
         from webhooks_app.signing.store import UnreadableSecret, require_readable_at_boot
@@ -50,10 +50,10 @@ class WebhookMiddleware(dramatiq.Middleware):
             self._engine.wake()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Finish what is in flight, hand the rest back.
+        """Let requests in flight finish, and give the other messages back.
 
-        Here and not in ``before_worker_shutdown``, which runs while actors still finish
-        tasks whose webhooks should leave too.
+        Not in ``before_worker_shutdown``: then actors still finish tasks, whose webhooks should go
+        out too.
         """
         if self._engine:
             self._engine.stop()

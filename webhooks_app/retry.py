@@ -1,8 +1,8 @@
 """What does one answer mean, and when is the next attempt?
 
 Pure: no clock, no database, no network. ``now`` and ``rng`` are arguments, so that a schedule can
-be computed, printed and tested without waiting for it. Times are seconds (Unix time where they
-are points); the rules are those of the section "The webhook" of the receiver's guide.
+be computed, printed and tested without waiting. Times are in seconds (points in time: Unix time).
+The rules are those of the section "The webhook" in the receiver's guide.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from webhooks_app.conf import webhook_settings
 
 MAX_WAITS = 20
 MAX_WAIT_SECONDS = 86_400.0
-# So many attempts in a row whose process died use up one retry: a message that kills its engine
-# must come to an end, one that met two deployments must not be charged for them.
+# This many interrupted attempts in a row use up one retry: a message that crashes its engine must
+# not be tried for ever, but a message that met two deployments must not lose a retry.
 INTERRUPTIONS_PER_FAILURE = 5
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -52,12 +52,12 @@ _NO_PHASES: Mapping[str, float] = {}
 
 
 class AttemptResult(NamedTuple):
-    """What one request to a receiver came to. A failed request is a value, not an exception.
+    """The outcome of one request to a receiver. A failed request is a value, not an exception.
 
     ``error_code`` is empty exactly when the status counts as delivered. ``error`` is one line of
-    ours, never bytes of the receiver. ``retry_after`` is in seconds from the answer, already
-    parsed; ``phases`` holds ``dns_ms``, ``connect_ms`` (with TLS) and ``first_byte_ms``, as far
-    as the attempt got; a reused connection has neither of the first two.
+    our own, never bytes of the receiver. ``retry_after`` is parsed, in seconds from the answer.
+    ``phases`` holds ``dns_ms``, ``connect_ms`` (with TLS) and ``first_byte_ms``, as far as the
+    attempt got; a reused connection has neither of the first two.
     """
 
     status: int | None = None
@@ -76,7 +76,7 @@ class AttemptResult(NamedTuple):
 
 
 class Verdict(StrEnum):
-    """What an attempt says about its message, before any policy is asked."""
+    """What an attempt means for its message, before the retry policy is applied."""
 
     DELIVERED = "delivered"
     RETRY = "retry"
@@ -91,7 +91,7 @@ def status_error_code(status: int, success_statuses: Iterable[int]) -> ErrorCode
 
 
 def classify(result: AttemptResult) -> Verdict:
-    """Say whether the message is delivered, may be tried again, or is dead at once."""
+    """Say whether the message is delivered, may be retried, or is dead at once."""
     if not result.error_code:
         return Verdict.DELIVERED
     if result.error_code in _FINAL_CODES or result.status == GONE:
@@ -101,7 +101,7 @@ def classify(result: AttemptResult) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The waits between attempts, in seconds, and how far (0..1) each is stretched at random."""
+    """The waits between attempts, in seconds; ``jitter`` (0..1) is the random spread of each."""
 
     waits: tuple[float, ...]
     jitter: float = 0.0
@@ -118,7 +118,7 @@ class Policy:
             raise ValueError(f"jitter is 0 to 1, not {self.jitter!r}")
 
     def wait(self, step: int, rng: random.Random) -> float | None:
-        """Return the seconds before retry number ``step + 1``, None when there is none."""
+        """Return the seconds before retry number ``step + 1``, None when there is none left."""
         if step >= len(self.waits):
             return None
         wait = self.waits[step]
@@ -127,19 +127,19 @@ class Policy:
 
 @lru_cache(maxsize=1024)
 def policy_of(waits: tuple[float, ...], jitter: float) -> Policy:
-    """Return the policy of a message; nearly all share a few."""
+    """Return a message's policy; cached, since nearly all messages share a few."""
     return Policy(waits, jitter)
 
 
 def resolve_policy(
     value: str | Sequence[float] | Policy | None, policies: Mapping[str, Any] | None = None
 ) -> Policy:
-    """Turn a policy's name, or a list of waits, into the policy.
+    """Turn a policy's name, or a list of waits, into a policy.
 
     None and "" mean the default of the settings. ``policies`` replaces the settings' table.
 
     Raises:
-        ValueError: for an unknown name or waits out of range; the text is fit for a client.
+        ValueError: unknown name, or waits out of range; the text may be shown to a client.
     """
     if isinstance(value, Policy):
         return value
@@ -160,14 +160,14 @@ def resolve_policy(
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The message is done."""
+    """The receiver accepted the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
     """Try again at ``at`` (``now`` + ``delay``); ``step`` is the message's new retry step.
 
-    ``hold_seconds``: hold the whole destination back that long (Retry-After, capped).
+    ``hold_seconds``: hold the whole destination for this long (Retry-After, capped).
     """
 
     at: float
@@ -191,11 +191,11 @@ Decision = Delivered | RetryAt | Dead
 def decide(
     result: AttemptResult, *, policy: Policy, step: int, now: float, rng: random.Random
 ) -> Decision:
-    """Decide what becomes of a message after one attempt.
+    """Decide what happens to a message after one attempt.
 
     Args:
-        step: retries used up before this attempt, 0 for the first.
-        now: the end of the attempt, from which waits count.
+        step: retries used before this attempt, 0 for the first.
+        now: the end of the attempt; waits count from here.
     """
     verdict = classify(result)
     if verdict is Verdict.DELIVERED:
@@ -216,10 +216,10 @@ def decide(
 def decide_interrupted(
     in_a_row: int, *, policy: Policy, step: int, now: float, rng: random.Random
 ) -> RetryAt | Dead:
-    """Decide what becomes of a message whose attempt died with its process.
+    """Decide what happens to a message whose attempt was interrupted (its process died).
 
     Args:
-        in_a_row: interrupted attempts since the last one that ended, this one included.
+        in_a_row: interrupted attempts since the last one that ended, including this one.
     """
     if in_a_row % INTERRUPTIONS_PER_FAILURE:
         return RetryAt(at=now, delay=0.0, step=step)
@@ -234,7 +234,7 @@ _ASCTIME = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds that a Retry-After header asks for, None when it says nothing usable.
+    """Return the seconds that a Retry-After header asks for, None if it cannot be used.
 
     RFC 9110, 10.2.3: delay-seconds (digits only) or an HTTP date in one of the three forms of
     5.6.7. A date in the past is 0.
@@ -244,17 +244,17 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     text = value.strip()
     if text.isascii() and text.isdigit():
         return float(text)
-    # A year of two digits that seems more than 50 years ahead is one of the last century.
+    # RFC 9110: a two-digit year more than 50 years ahead belongs to the last century.
     this_year = datetime.fromtimestamp(now, UTC).year
     text = _TWO_DIGIT_YEAR.sub(lambda year: str(_full_year(int(year[0]), this_year)), text)
     try:
         date = parsedate_to_datetime(text)
-        if _ASCTIME.fullmatch(text):  # has no zone to say, and means UTC
+        if _ASCTIME.fullmatch(text):  # this form has no zone and means UTC
             date = date.replace(tzinfo=UTC)
         seconds = date.timestamp() - now
     except (ValueError, TypeError, OverflowError, OSError):
         return None
-    # Any other date without a zone would be read in the machine's own zone.
+    # Any other date without a zone would be read in this machine's zone.
     if date.tzinfo is None or not math.isfinite(seconds):
         return None
     return max(0.0, seconds)
@@ -278,9 +278,9 @@ class SimulatedAttempt:
 def simulate(
     policy: Policy, answers: Sequence[AttemptResult], start: float, rng: random.Random
 ) -> list[SimulatedAttempt]:
-    """Return the attempts that a message would see; the last answer repeats until it ends.
+    """Return the attempts that a message would get; the last answer repeats until it ends.
 
-    Each answer's ``duration_ms`` passes before its wait begins, as in real life.
+    Each answer's ``duration_ms`` passes before the next wait begins.
     """
     attempts: list[SimulatedAttempt] = []
     at, step = start, 0

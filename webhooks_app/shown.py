@@ -47,7 +47,7 @@ def _masked(pair: str) -> str:
 
 
 def printable(text: str, limit: int = 2048) -> str:
-    """Return text of a receiver without control characters, cut to ``limit`` characters."""
+    """Return a receiver's text without control characters, cut to ``limit`` characters."""
     return _CONTROL.sub("?", text[:limit])
 
 
