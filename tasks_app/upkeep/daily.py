@@ -1,8 +1,7 @@
-"""When does old history go, without anybody waiting for it?
+"""When is old history deleted, without delaying anybody?
 
-Once a day, in one worker at a time: the sweep calls `prune_daily` every few seconds, and while
-there is something to do it does a little. Everything is safe to be killed in; the next run goes
-on.
+Once a day, by one worker at a time: the sweep calls `prune_daily` every few seconds, and each call
+does a small part of the day's run. Safe to be killed at any point; the next run continues.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from webhooks_app import outbox
 from webhooks_app.models import OperatorAction
 from webhooks_app.operators import record
 
-#: What one call of `prune_daily` may take; the sweep has more to do than this.
+#: Time that one call of `prune_daily` may take, so that the sweep is not held up.
 BUDGET_SECONDS = 1.0
 STEP_SECONDS = 0.3
-#: After a storage failed, so long until the next try.
+#: After a storage failed, wait this long before the next try.
 REST_SECONDS = 600.0
-#: Under these names the daily run is on record, which is how every worker knows of it.
+#: The daily run is recorded as an operator action with these names; so every worker knows of it.
 _ACTOR, _ACTION = "sweep", "prune"
 
 
 @dataclass(slots=True)
 class Gone:
-    """What a run removed."""
+    """How many things of each kind a run removed."""
 
     messages: int = 0
     files: int = 0
@@ -47,14 +46,14 @@ class Gone:
 
 
 class _Run:
-    """A daily run that is under way in this process."""
+    """A daily run in progress in this process."""
 
     def __init__(self) -> None:
         self.gone = Gone()
         self.steps = _steps(self.gone)
 
     def advance(self, budget_seconds: float) -> bool:
-        """Work for about so long; True when everything is done."""
+        """Work for about ``budget_seconds``; return True when everything is done."""
         deadline = time.monotonic() + budget_seconds
         return all(time.monotonic() < deadline for _ in self.steps)
 
@@ -64,9 +63,9 @@ _rests_until = 0.0
 
 
 def prune_daily(budget_seconds: float = BUDGET_SECONDS) -> bool:
-    """Go on with today's run, or begin it; True when this call brought it to its end.
+    """Continue or begin today's run; return True when this call finished it.
 
-    The caller sees to it that one process at a time is here.
+    The caller must make sure that only one process at a time calls this.
     """
     global _run, _rests_until
     if time.monotonic() < _rests_until:
@@ -74,11 +73,11 @@ def prune_daily(budget_seconds: float = BUDGET_SECONDS) -> bool:
     if _was_done_today():
         _run = None
         return False
-    # What follows may raise, as storages do in many ways: then a new run begins, a while later.
+    # The steps may raise whatever a storage raises; then a new run begins after REST_SECONDS.
     run, _run, _rests_until = _run or _Run(), None, time.monotonic() + REST_SECONDS
     try:
         is_done = run.advance(budget_seconds)
-    except NotOurs:  # which `storage_mark.keep` tells
+    except NotOurs:  # logged by `storage_mark.keep`
         return False
     _rests_until = 0.0
     if is_done:
@@ -94,7 +93,7 @@ def _was_done_today() -> bool:
 
 
 def _steps(gone: Gone) -> Iterator[None]:
-    """Remove everything that is due, in steps of well under a second; add up in ``gone``."""
+    """Remove everything that is due, in steps of well under a second; count it in ``gone``."""
     is_complete = False
     while not is_complete:
         messages = outbox.prune(budget_seconds=STEP_SECONDS)

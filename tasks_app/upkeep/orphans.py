@@ -1,7 +1,7 @@
-"""Which stored files does no task own, and when may they go?
+"""Which stored files belong to no task, and when are they deleted?
 
-A run stores its files before it commits. Where it lost its claim or died in between, they lie
-under its run token and nothing names them.
+A run stores its files before it commits. If it lost its claim or died in between, they stay in a
+folder with its run token's name, and no row refers to them.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from tasks_app.models import MediaFile, Task
 
 logger = structlog.get_logger(__name__)
 
-#: Tasks looked at in one step; a storage elsewhere takes some requests for each.
+#: Tasks checked in one step; a remote storage needs several requests for each.
 BATCH = 20
-#: A run stores its files before its task names them; nothing younger is taken for lost.
+#: Younger files are kept: a run stores its files before its task refers to them.
 MIN_AGE = timedelta(hours=1)
 
 
 def remove_orphans() -> Iterator[int]:
-    """Remove files of runs that own nothing, in small steps; yields how many each removed.
+    """Remove the files of runs whose task does not refer to them; yield counts, step by step.
 
     Raises:
-        NotOurs: the storage is another installation's.
+        NotOurs: the storage belongs to another installation.
     """
     require_ours()
     tasks = [name for name in folders("results") if is_uuid(name)]
@@ -45,7 +45,7 @@ def _remove_of(task_ids: list[str]) -> int:
         for token in folders(f"results/{task_id}")
         if is_uuid(token)
     ]
-    # Asked after listing: a run that commits meanwhile is seen as owning its files.
+    # Read after listing: a run that commits meanwhile is then seen as the owner of its files.
     owned = _owned_runs(task_ids)
     lost = [f"results/{task_id}/{token}" for task_id, token in runs if token not in owned]
     return sum(_remove_old(folder) for folder in lost)
@@ -58,7 +58,7 @@ def _owned_runs(task_ids: list[str]) -> set[str]:
 
 
 def _remove_old(folder: str) -> int:
-    """Remove a run's files unless one of them is young, and return how many there were."""
+    """Remove a run's files unless one is younger than MIN_AGE; return how many there were."""
     paths = [f"{folder}/{name}" for name in default_storage.listdir(folder)[1]]
     young = timezone.now() - MIN_AGE
     if any(_modified_at(path) > young for path in paths):
@@ -73,12 +73,12 @@ def _remove_old(folder: str) -> int:
 def _modified_at(path: str) -> datetime:
     try:
         return default_storage.get_modified_time(path)
-    except FileNotFoundError:  # removed by another hand just now
+    except FileNotFoundError:  # removed by somebody else meanwhile
         return timezone.now()
 
 
 def _delete(path: str) -> bool:
-    """Delete a file and tell whether it is gone; deleting an absent one is no error."""
+    """Delete a file and say whether it is gone; an absent one counts as deleted."""
     try:
         default_storage.delete(path)
     except OSError as error:
@@ -88,7 +88,7 @@ def _delete(path: str) -> bool:
 
 
 def _delete_empty(folder: str) -> None:
-    """Delete a run's folder and its task's where nothing is left in them."""
+    """Delete the folders of a run and of its task if they are empty."""
     with contextlib.suppress(OSError):
         default_storage.delete(folder)
         default_storage.delete(folder.rpartition("/")[0])

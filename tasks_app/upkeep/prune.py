@@ -1,8 +1,8 @@
-"""How long are files and old requests' keys kept, and who removes them?
+"""How long are files and idempotency keys kept, and who removes them?
 
-Files of tasks that ended MEDIA_RETENTION_DAYS ago go, file first and row second: a kill in
-between leaves a row whose file is missing, which the next run finishes. The tasks themselves stay.
-`daily` runs this together with the webhooks' retention, a little at a time.
+Removes files of tasks that ended MEDIA_RETENTION_DAYS ago, file first and row second: after a crash
+in between, the next run deletes the row whose file is missing. The tasks themselves are kept.
+`daily` runs this and the webhooks' retention in small parts.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tasks_app.models import IdempotencyKey, MediaFile
 logger = structlog.get_logger(__name__)
 
 BATCH = 200
-#: A storage that deletes none of so many files is not asked about the rest.
+#: After this many files that the storage did not delete, and none that it did, the run gives up.
 STUCK_LIMIT = 10
 
 
 @dataclass(slots=True)
 class Pruned:
-    """What a run removed, and whether it came to the end."""
+    """What a run removed, and whether it finished."""
 
     files: int = 0
     size_bytes: int = 0
@@ -46,16 +46,16 @@ def prune(
     on_batch: Callable[[Pruned], None] = lambda seen: None,
     budget_seconds: float = float("inf"),
 ) -> Pruned:
-    """Remove files of tasks that ended more than ``days`` ago, and spent idempotency keys.
+    """Remove files of tasks that ended more than ``days`` ago, and expired idempotency keys.
 
     Args:
         days: the setting MEDIA_RETENTION_DAYS when not given.
-        on_batch: is called after every batch with what is gone so far.
-        budget_seconds: stop after about so long; the next run goes on.
+        on_batch: called after every batch with the counts so far.
+        budget_seconds: stop after about this time; the next run continues.
 
     Raises:
-        NotOurs: the storage is another installation's.
-        OSError: the storage refuses everything.
+        NotOurs: the storage belongs to another installation.
+        OSError: the storage refuses every delete.
     """
     deadline = time.monotonic() + budget_seconds
     day = timedelta(hours=settings.IDEMPOTENCY_HOURS)
@@ -85,14 +85,14 @@ def prunable(days: float | None = None) -> QuerySet[MediaFile]:
 
 
 def _remove(file: MediaFile) -> bool:
-    """Remove a file and its row; False where the storage refuses, and then both stay."""
+    """Remove a file and its row; False (and both stay) if the storage refuses."""
     try:
         default_storage.delete(file.path)
     except OSError as error:
         logger.warning("Media file stays", path=file.path, error=type(error).__name__)
         return False
-    if not settings.S3_BUCKET:  # which knows no folders
-        with contextlib.suppress(OSError):  # another role's file is still in it
+    if not settings.S3_BUCKET:  # S3 has no folders
+        with contextlib.suppress(OSError):  # the folder still holds another file
             for folder in list(PurePosixPath(file.path).parents)[:2]:
                 default_storage.delete(str(folder))
     file.delete()

@@ -1,7 +1,7 @@
 """What did a crash leave behind, and who repairs it?
 
-Run every few seconds in every worker process, one at a time by a lease. Each
-step is safe to run twice, and safe to be killed in.
+Runs every few seconds in every worker process; a lease lets one at a time work. Each step is safe
+to run twice, and safe to be killed in.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from webhooks_app.models import WebhookMessage
 logger = structlog.get_logger(__name__)
 
 TICKETS_AT_ONCE = 100
-#: A work directory younger than this may belong to a claim we cannot see yet.
+#: A younger work directory may belong to a claim that is not committed yet.
 WORK_DIR_MIN_AGE_SECONDS = 60
 
-#: How long ago an end may lie that a sweep looks at.
+#: How far back a sweep looks for tasks that ended without a message.
 RECENT = timedelta(minutes=10)
 UUID_TEXT = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What one sweep repaired; ``missing_messages`` must be zero, always."""
+    """What one sweep repaired; ``missing_messages`` must always be zero."""
 
     expired_leases: int
     overdue_tasks: int
@@ -56,7 +56,7 @@ class Swept:
 
 
 def sweep() -> Swept | None:
-    """Repair once and say what there was; None when another process is at it."""
+    """Repair once and return what was repaired; None when another process has the lease."""
     with _alone() as is_alone:
         if not is_alone:
             return None
@@ -74,10 +74,10 @@ def sweep() -> Swept | None:
 
 @contextmanager
 def _alone() -> Iterator[bool]:
-    """Hold the sweep's lease; it ends by itself where a process dies or freezes in its sweep.
+    """Hold the sweep's lease; it expires if its process dies or freezes.
 
-    A row and no advisory lock, which a pooler would keep on a session of somebody else. Who wakes
-    up late finishes beside the next one: each step is safe to run twice.
+    A row, not an advisory lock, which a pooler could leave on another client's session. A process
+    that resumes late works at the same time as the next holder: each step is safe to run twice.
     """
     token = uuid.uuid4()
     patience = 2 * settings.SWEEP_INTERVAL_SECONDS
@@ -90,7 +90,7 @@ def _alone() -> Iterator[bool]:
 
 
 def send_tickets() -> int:
-    """Send the tickets that are missing: per type at most min(due, 100) minus those waiting."""
+    """Send missing tickets: per type min(due, TICKETS_AT_ONCE) minus those waiting in Redis."""
     sent = 0
     for task_type in TASK_TYPES.values():
         due = statements.due_count(task_type.name, TICKETS_AT_ONCE)
@@ -103,7 +103,7 @@ def send_tickets() -> int:
 
 
 def remove_dead_work() -> None:
-    """Remove work directories whose run is not live any more."""
+    """Remove work directories whose run has ended."""
     root = Path(settings.WORK_ROOT)
     old = time.time() - WORK_DIR_MIN_AGE_SECONDS
     names = [p.name for p in root.iterdir() if _is_token(p.name)] if root.is_dir() else []
@@ -112,7 +112,7 @@ def remove_dead_work() -> None:
         for token in Task.objects.filter(run_token__in=names).values_list("run_token", flat=True)
     }
     for name in names:
-        # A run that ends just now removes its own directory under our eyes.
+        # A run that ends now may remove its directory at the same time.
         with contextlib.suppress(FileNotFoundError):
             if name not in live and (root / name).stat().st_mtime < old:
                 _remove_unless_in_use(root / name)
@@ -123,7 +123,7 @@ def _remove_unless_in_use(directory: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(directory, ignore_errors=True)
-    except BlockingIOError:  # a run of another database that works in the same folder
+    except BlockingIOError:  # in use by a run of another database with the same folder
         pass
     finally:
         os.close(descriptor)
@@ -138,7 +138,7 @@ def _is_token(name: str) -> bool:
 
 
 def report_missing_messages() -> int:
-    """Count recent ends without the message they owe: must be zero, always."""
+    """Count recently ended tasks without the webhook message they should have; must be zero."""
     missing = [
         str(task_id) for event_type in TERMINAL_EVENTS for task_id in _without_message(event_type)
     ]
@@ -148,8 +148,8 @@ def report_missing_messages() -> int:
 
 
 def _without_message(event_type: str) -> QuerySet[Task, uuid.UUID]:
-    """Return the tasks that ended lately and asked to be told so, but nobody was."""
-    # Not every subject is a task's: a cast alone would fail at the first that is none.
+    """Return recently ended tasks that asked for this event but have no message for it."""
+    # CASE first: a plain cast would fail at a subject that is not a task's UUID.
     subject = Case(When(subject__regex=UUID_TEXT, then=Cast("subject", UUIDField())))
     ended = outbox.recent_ends(event_type, RECENT).values_list(subject)
     told = WebhookMessage.objects.filter(
