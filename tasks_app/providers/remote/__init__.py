@@ -1,1 +1,1 @@
-"""How is media made by a far side over HTTP?"""
+"""How is media made by a service behind HTTP?"""

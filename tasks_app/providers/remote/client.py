@@ -1,8 +1,8 @@
-"""How does a provider elsewhere get asked, and what does its answer mean?
+"""How is a remote provider called, and what does its answer mean?
 
-Every request goes through the guarded transport. Our credentials travel to the configured
-origin and to nowhere else; a URL that came in an answer is dialled as a stranger's. What the far
-side says never becomes part of an error's text, since it may quote a prompt or a key.
+Every request goes through the guarded transport. Credentials are sent to the configured origin
+only; a URL from an answer is treated like any client's URL. Nothing the provider says becomes part
+of an error text, since it may quote a prompt or a key.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from webhooks_app.transport import FetchResult, Transport
 CALL_SECONDS = 60.0
 #: For protocols whose answer is the result itself.
 WORK_SECONDS = 3600.0
-#: How often a request under way looks whether it is still wanted; a cancel must bite within 2 s.
+#: How often a running request checks whether it is still wanted; a cancel must work within 2 s.
 LOOK_SECONDS = 0.25
-MAX_ANSWER_BYTES = 32 << 20  # a synchronous answer may carry a picture as base64
+MAX_ANSWER_BYTES = 32 << 20  # a synchronous answer may carry an image as base64
 MAX_REDIRECTS = 3
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 RETRYABLE_STATUSES = frozenset({408, 409, 425})
-#: Words by which providers mark a refusal of the content rather than of the request.
+#: Words in answers that refuse the content, not the form, of a request.
 REFUSALS = (b"content_policy", b"content policy", b"moderation", b"safety", b"nsfw")
 
 
@@ -48,7 +48,7 @@ class Answer:
         """Return the body's JSON object.
 
         Raises:
-            ProviderError: ``provider_unavailable``, as it is no JSON object.
+            ProviderError: ``provider_unavailable``, as the body is not a JSON object.
         """
         try:
             document = orjson.loads(self.body)
@@ -60,13 +60,13 @@ class Answer:
 
 
 class ProviderClient:
-    """The way to one provider, for the length of one job; used from the job's thread only.
+    """The connection to one provider for one job; used from the job's thread only.
 
     Args:
-        base_url: the one origin that gets the credentials.
+        base_url: the only origin that gets the credentials.
         headers: the credentials.
-        networks: where that origin may lie besides public addresses' usual rules (`Home`).
-        context: asked whether the work is still wanted; None for a last word after the job.
+        networks: private networks that origin may be in, see `Home`.
+        context: asked whether the work is still wanted; None after the job has ended.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class ProviderClient:
 
         Args:
             path: relative to the base URL, or a whole URL of the same origin.
-            seconds: for all of it; the time left to the task, if that is less.
+            seconds: for the whole request, or the time left to the task, if that is less.
 
         Raises:
-            ProviderError: with the code that the status or the failure stands for.
-            Cancelled: the work is not wanted any more.
+            ProviderError: with the code that fits the status or failure.
+            Cancelled: the work is no longer wanted.
         """
         sent = {**self._headers, "Accept": "application/json", **(headers or {})}
         if body is not None:
@@ -118,11 +118,11 @@ class ProviderClient:
         return _judged(found)
 
     def download(self, url: str, to: Path, max_bytes: int) -> None:
-        """Store what ``url`` names in a file; redirects are followed, each judged anew.
+        """Download ``url`` to a file; redirects are followed, each target checked again.
 
         Raises:
-            ProviderError: ``output_invalid`` for what may not be dialled or is too large.
-            Cancelled: the work is not wanted any more.
+            ProviderError: ``output_invalid``: the URL may not be dialled, or the body is too large.
+            Cancelled: the work is no longer wanted.
         """
         url = urljoin(self._base, url)
         for _ in range(MAX_REDIRECTS + 1):
@@ -159,7 +159,7 @@ class ProviderClient:
         return asyncio.run(self._watched(url, home, how))
 
     async def _watched(self, url: str, home: Home | None, how: dict[str, Any]) -> FetchResult:
-        """Fetch, and give up as soon as the work is not wanted any more."""
+        """Fetch, and stop as soon as the work is no longer wanted."""
         async with Transport(home=home) as transport:
             work = asyncio.ensure_future(transport.fetch(url, **how))
             while not (await asyncio.wait({work}, timeout=LOOK_SECONDS))[0]:
@@ -178,7 +178,7 @@ def _is_of(url: str, home: Home) -> bool:
 
 
 def _judged(found: FetchResult) -> Answer:
-    """Return a 2xx answer; raise what anything else stands for."""
+    """Return a 2xx answer; raise the error that fits any other."""
     if found.error_code in ("blocked_address", "invalid_url", "too_large"):
         raise ProviderError("provider_rejected", f"The provider: {found.error}.")
     if found.error_code or found.status is None:
@@ -205,5 +205,5 @@ def _meaning(status: int, body: bytes) -> tuple[str, bool]:
 
 
 def is_refusal(text: bytes) -> bool:
-    """Tell whether an error speaks of the content and not of the request."""
+    """Say whether an error is about the content and not the form of the request."""
     return any(word in text.lower() for word in REFUSALS)

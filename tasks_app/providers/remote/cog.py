@@ -1,7 +1,7 @@
-"""How is a Cog server of one's own asked? One model a server, and the id of a job is ours.
+"""How is a self-hosted Cog server called? One model per server; we choose the id of a job.
 
-Cog has no GET for a prediction and forgets one that ended, so the PUT waits for the result
-itself. Sent again while the prediction runs (after a crash of ours), it answers with its state.
+Cog has no GET for a prediction and forgets one that has ended, so the PUT waits for the result.
+Sent again while the prediction runs (after a crash of ours), the PUT returns its state.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tasks_app.providers.remote.replicate import read
 
 
 class CogProvider(RemoteProvider):
-    """Any model packed with Cog, at ``COG_BASE_URL``; ``model`` is only a name in the result."""
+    """Any model packed with Cog, at ``COG_BASE_URL``; ``model`` only names it in the result."""
 
     name = "cog"
     url_setting = "COG_BASE_URL"
@@ -23,15 +23,15 @@ class CogProvider(RemoteProvider):
     is_model_needed = False
 
     def headers(self, key: str) -> dict[str, str]:
-        """Return nothing: Cog knows no credentials."""
+        """Return no headers: Cog has no credentials."""
         return {}
 
     def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
-        """Remember our id first: the PUT that follows is the same however often it is sent."""
+        """Only choose and save an id: the PUT that follows may then be sent any number of times."""
         return {"id": f"{job.task_id}-{job.attempt}", "input": self.inputs(job)}
 
     def look(self, line: ProviderClient, state: dict[str, Any]) -> PollResult:
-        """Start the prediction and wait for it, or see how far it is."""
+        """Start the prediction and wait for it, or read its state."""
         path = f"predictions/{safe_id(state['id'])}"
         answer = line.call("PUT", path, {"input": state["input"]}, seconds=WORK_SECONDS)
         return read(answer.json())

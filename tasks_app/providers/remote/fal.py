@@ -1,4 +1,4 @@
-"""How are models on fal asked? Its queue: submit, status, response, cancel."""
+"""How are models on fal called? By its queue: submit, status, response, cancel."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class FalProvider(RemoteProvider):
     key_setting = "FAL_API_KEY"
 
     def headers(self, key: str) -> dict[str, str]:
-        """Return fal's own kind of authorization."""
+        """Return fal's form of the Authorization header."""
         return {"Authorization": f"Key {key}"}
 
     def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
-        """Queue a request; the URLs of the answer are kept, since fal alone knows their shape."""
+        """Queue a request; its URLs are kept as answered, since their form is fal's own."""
         answer = line.call("POST", model, self.inputs(job)).json()
         urls = {name: str(answer.get(name, "")) for name in URLS}
         if not all(urls.values()):
@@ -29,7 +29,7 @@ class FalProvider(RemoteProvider):
         return {"id": safe_id(answer.get("request_id")), **urls}
 
     def look(self, line: ProviderClient, state: dict[str, Any]) -> PollResult:
-        """Ask for the status, and for the response once there is one."""
+        """Ask for the status, and for the response once it is there."""
         status = line.call("GET", state["status_url"]).json()
         if status.get("status") in ("IN_QUEUE", "IN_PROGRESS"):
             return PollResult(is_done=False, fraction=0.3 * (status["status"] == "IN_PROGRESS"))
@@ -45,13 +45,13 @@ class FalProvider(RemoteProvider):
         try:
             return places(line.call("GET", state["response_url"]).json())
         except ProviderError as error:
-            # The request ended with an error of the model: its status is the response's own.
+            # The model ended the request with an error: this status is the response's own.
             if error.code in ("provider_rejected", "content_refused"):
                 raise WorkFailed(error.code, error.message) from None
             raise
 
     def stop(self, line: ProviderClient, state: dict[str, Any]) -> CancelOutcome:
-        """Ask fal to cancel; what runs already may run on."""
+        """Ask fal to cancel; a request that is running already may run on."""
         line.call("PUT", state["cancel_url"])
         return CancelOutcome.REQUESTED
 

@@ -1,4 +1,4 @@
-"""What does a task ask for, in names that a model's inputs can be mapped to?"""
+"""Which values does a task give, under names that a model's inputs can be mapped to?"""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SECTIONS = {
 
 
 def wishes(task_type: str, task_data: dict[str, Any]) -> dict[str, Any]:
-    """Return all scalar fields of a task flat: prompt, text, duration_s, resolution, seed ...
+    """Return all scalar fields of a task in one flat dict: prompt, duration_s, resolution, ...
 
-    ``width`` and ``height`` (pixels) and ``aspect_ratio`` are made from the resolution.
+    ``width`` and ``height`` (pixels) and ``aspect_ratio`` are computed from the resolution.
     """
     flat: dict[str, Any] = {}
     for name in SECTIONS[task_type]:

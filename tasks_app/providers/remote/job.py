@@ -1,8 +1,8 @@
-"""What do all providers elsewhere have in common? Submit, remember, poll, download, probe.
+"""What do all remote providers have in common? Submit, save the id, poll, download, probe.
 
-A subclass says how its protocol submits, looks and cancels; this module sees to it that the
-remote id is durable before the first poll (a crash resumes the paid job), that a hiccup of a poll
-does not end the job, and that nothing unprobed is called a result.
+A subclass knows how its protocol submits, polls and cancels. This module makes sure that the remote
+id is stored before the first poll (so a crash resumes the paid job), that a failed poll does not
+end the job, and that every result is probed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from webhooks_app.conf import Network
 logger = structlog.get_logger(__name__)
 
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 1.0, 10.0
-#: Polls that may fail in a row before the attempt does.
+#: Failed polls in a row that end the attempt.
 POLL_FAILURES = 5
 MAX_OUTPUT_BYTES = 2 << 30
 MAX_OUTPUTS = 4
@@ -47,7 +47,7 @@ SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 @dataclass(frozen=True, slots=True)
 class PollResult:
-    """What one poll showed: still at it (how far, 0..1), or the places of the results."""
+    """What one poll returned: still running (progress 0..1), or the URLs of the results."""
 
     is_done: bool
     fraction: float = 0.0
@@ -59,12 +59,12 @@ class RemoteProvider(ABC):
     """A provider behind HTTP.
 
     Args:
-        model: the one that is asked unless a task names another of ``models``.
-        models: those a task may name; each costs what it costs.
-        input: sent with every request and stronger than what a task asks for.
+        model: the default model, where a task does not name one of ``models``.
+        models: the models that a task may name.
+        input: inputs sent with every request; they override what a task asks for.
         fields: the model's name of an input -> our name of it (see `wishes`).
-        poll_seconds: the wait before the second poll; it grows from there.
-        max_bytes: the largest result that is fetched.
+        poll_seconds: the wait before the second poll; later waits grow.
+        max_bytes: the largest result that is downloaded.
     """
 
     name: ClassVar[str]
@@ -100,24 +100,24 @@ class RemoteProvider(ABC):
 
     @abstractmethod
     def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
-        """Start the work and return what must be remembered of it (JSON)."""
+        """Start the work and return the state to save (JSON)."""
 
     @abstractmethod
     def look(self, line: ProviderClient, state: dict[str, Any]) -> PollResult:
-        """Ask how far the work is.
+        """Ask for the state of the work.
 
         Raises:
-            WorkFailed: the far side ended it; any other error is only the poll's.
+            WorkFailed: the provider ended it; any other error is a failure of this poll only.
         """
 
     @abstractmethod
     def stop(self, line: ProviderClient, state: dict[str, Any]) -> CancelOutcome:
-        """Ask the far side to end the work."""
+        """Ask the provider to end the work."""
 
     # -- the provider interface ---------------------------------------------------------------
 
     def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
-        """Return a model that the operator did not allow."""
+        """Report a model that the operator did not allow."""
         model = task_data.get("model")
         if model is None or model in self._models:
             return []
@@ -125,7 +125,7 @@ class RemoteProvider(ABC):
         return [FieldError("/task_data/model", "not_allowed", text)]
 
     def generate(self, job: Job, context: Context) -> Result:
-        """Submit or resume, wait, fetch and probe.
+        """Submit or resume, wait, download and probe.
 
         Raises:
             ProviderError, Cancelled: as `Provider.generate`.
@@ -139,20 +139,20 @@ class RemoteProvider(ABC):
             return self._result(line, job, context, state, outputs)
         except (Cancelled, ProviderError) as error:
             if isinstance(error, WorkFailed) or getattr(error, "code", "") == "output_invalid":
-                context.save_remote({})  # The next attempt starts anew.
+                context.save_remote({})  # the next attempt submits again
             else:
                 self._give_up(state, context, error)
             raise
 
     def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
-        """Ask the far side to end the work of ``remote_state``; its failure is an outcome."""
+        """Ask the provider to end the work of ``remote_state``; never raises a ProviderError."""
         try:
             return self.stop(self._line(None), remote_state)
         except (ProviderError, KeyError):
             return CancelOutcome.UNSUPPORTED
 
     def configuration_problems(self) -> list[str]:
-        """Return in plain words what the configuration lacks, for `manage.py check`."""
+        """Return what is missing in the configuration, for `manage.py check`."""
         found = []
         if not _setting(self.url_setting):
             found.append(f"Set {self.url_setting}.")
@@ -176,13 +176,13 @@ class RemoteProvider(ABC):
         model = job.task_data.get("model") or self.model
         state = {"provider": self.name, "model": model, **self.submit(line, job, model)}
         if not state.get("id"):
-            return state  # The answer held the result already; there is nothing to come back for.
+            return state  # the answer held the result itself: nothing to resume
         context.save_remote(state)
         logger.info("Remote work started", provider=self.name, remote_id=state.get("id", ""))
         return state
 
     def inputs(self, job: Job) -> dict[str, Any]:
-        """Return the model's inputs: what was asked, the task's options, the operator's own."""
+        """Return the model's inputs: the task's values, its options, then the operator's."""
         asked = wishes(job.task_type, job.task_data)
         named = {theirs: asked[ours] for theirs, ours in self._fields.items() if ours in asked}
         return {**named, **(job.task_data.get("options") or {}), **self._input}
@@ -210,7 +210,7 @@ class RemoteProvider(ABC):
             wait = min(LONGEST_POLL_SECONDS, wait * 1.5)
 
     def _give_up(self, state: dict[str, Any], context: Context, error: Exception) -> None:
-        """Stop remote work that nobody will come back for; keep what can be resumed."""
+        """Stop remote work that cannot be resumed; keep the state of work that can."""
         is_timed_out = isinstance(error, ProviderError) and error.code == "timed_out"
         if state.get("id") and (is_timed_out or context.is_over()):
             outcome = self.cancel(state)
@@ -245,7 +245,7 @@ class RemoteProvider(ABC):
         path = job.work_dir / f"result_{index}"
         if place.startswith("data:"):
             path.write_bytes(decoded(place))
-        elif place.startswith("file:"):  # Written into the work directory by the protocol.
+        elif place.startswith("file:"):  # the protocol wrote it into the work directory
             return job.work_dir / Path(place.removeprefix("file:")).name
         else:
             line.download(place, path, self._max_bytes)
@@ -253,14 +253,14 @@ class RemoteProvider(ABC):
 
 
 class WorkFailed(ProviderError):
-    """The far side ended the work; asking again about it is of no use."""
+    """The provider ended the work; polling again is of no use."""
 
 
 def safe_id(value: Any) -> str:
-    """Return a remote id that may stand in a path.
+    """Return a remote id after checking that it may stand in a URL path.
 
     Raises:
-        ProviderError: ``provider_unavailable``, since the answer made no sense.
+        ProviderError: ``provider_unavailable``, since the answer has no usable id.
     """
     if isinstance(value, str) and SAFE_ID.fullmatch(value):
         return value
@@ -268,7 +268,7 @@ def safe_id(value: Any) -> str:
 
 
 def places(value: Any) -> tuple[str, ...]:
-    """Return the URLs of an output: a string, a list, or objects with a ``url``, nested."""
+    """Return the URLs in an output: a string, a list, or objects with a ``url``, nested."""
     if isinstance(value, str):
         return (value,) if value.startswith(("https://", "http://", "data:")) else ()
     if isinstance(value, list):
@@ -283,7 +283,8 @@ def pause(context: Context, seconds: float) -> None:
     """Wait, unless the work is no longer wanted or its time is over.
 
     Raises:
-        Cancelled, ProviderError: which of the two.
+        Cancelled: the work is no longer wanted.
+        ProviderError: ``timed_out``.
     """
     never = threading.Event()
     while True:
@@ -301,7 +302,7 @@ def decoded(place: str) -> bytes:
     """Return the bytes of a base64 data URL.
 
     Raises:
-        ProviderError: ``output_invalid``, since it is none.
+        ProviderError: ``output_invalid``, since it is not one.
     """
     head, _, text = place.partition(",")
     try:

@@ -1,7 +1,7 @@
-"""How are servers asked that speak OpenAI's protocol? Images, speech, and videos as jobs.
+"""How are servers called that speak OpenAI's protocol? Images, speech, and videos as jobs.
 
-Pictures and speech come in the answer itself, so there is nothing to resume: a crash during
-such a request repeats it. A video is a job with an id.
+Images and speech come in the answer itself, so they cannot be resumed: after a crash the request is
+sent again. A video is a job with an id.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class OpenAICompatibleProvider(RemoteProvider):
     name = "openai"
     url_setting = "OPENAI_BASE_URL"
     key_setting = "OPENAI_API_KEY"
-    is_key_needed = False  # Servers of one's own often have none.
+    is_key_needed = False  # self-hosted servers often have none
 
     def headers(self, key: str) -> dict[str, str]:
         """Return the bearer token."""
         return {"Authorization": f"Bearer {key}"}
 
     def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
-        """Make a picture or speech at once, or start a video."""
+        """Make an image or speech at once, or start a video."""
         if job.task_type == "image_generation":
             return self._pictures(line, job, model)
         if job.task_type == "audio_generation":
@@ -79,7 +79,7 @@ class OpenAICompatibleProvider(RemoteProvider):
         return {"id": "", "outputs": ["file:speech"]}
 
     def look(self, line: ProviderClient, state: dict[str, Any]) -> PollResult:
-        """Get the video job; what came at once is done."""
+        """Get the state of the video job; images and speech are done already."""
         if "outputs" in state:
             return PollResult(is_done=True, outputs=tuple(state["outputs"]))
         path = f"v1/videos/{safe_id(state['id'])}"
@@ -95,13 +95,13 @@ class OpenAICompatibleProvider(RemoteProvider):
         raise ProviderError("provider_unavailable", "The provider's answer has no known status.")
 
     def stop(self, line: ProviderClient, state: dict[str, Any]) -> CancelOutcome:
-        """Delete the video job; whether that ends the work is the server's business."""
+        """Delete the video job; whether that ends the work depends on the server."""
         line.call("DELETE", f"v1/videos/{safe_id(state['id'])}")
         return CancelOutcome.REQUESTED
 
 
 def _kept(row: Any, job: Job, index: int) -> str:
-    """Return the place of one picture; one that came as base64 is written down at once."""
+    """Return the place of one image; one that came as base64 is written to a file at once."""
     if isinstance(row, dict) and isinstance(row.get("b64_json"), str):
         name = f"picture_{index}"
         (job.work_dir / name).write_bytes(decoded("data:;base64," + row["b64_json"]))

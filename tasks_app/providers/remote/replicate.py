@@ -1,4 +1,4 @@
-"""How are models on Replicate asked? Predictions: create, get, cancel (its HTTP API, v1)."""
+"""How are models on Replicate called? Predictions: create, get, cancel (its HTTP API, v1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ENDED = frozenset({"failed", "canceled", "aborted"})
 
 
 class ReplicateProvider(RemoteProvider):
-    """``model``: ``owner/name`` for an official one, ``owner/name:version`` for a version."""
+    """``model``: ``owner/name`` for an official one, ``owner/name:version`` for any other."""
 
     name = "replicate"
     url_setting = "REPLICATE_BASE_URL"
@@ -43,11 +43,11 @@ class ReplicateProvider(RemoteProvider):
 
 
 def read(prediction: dict[str, Any]) -> PollResult:
-    """Return what a prediction (of Replicate or Cog) says of itself.
+    """Return the state of a prediction (of Replicate or Cog).
 
     Raises:
         WorkFailed: it ended without a result.
-        ProviderError: it makes no sense.
+        ProviderError: its status is unknown.
     """
     status = prediction.get("status")
     if status == "succeeded":
