@@ -2,5 +2,5 @@
 
 from pathlib import Path
 
-#: Known without settings: a render's process has none.
+#: Not from Django's settings: a render process does not load them.
 PROJECT_ROOT = Path(__file__).resolve().parents[1]

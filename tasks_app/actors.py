@@ -1,8 +1,8 @@
 """Which Dramatiq functions are there? One per task type; each takes a ticket and works.
 
-The argument is the task that caused the ticket and is for the log only: `runner` asks
-the database which task is best. Dramatiq's own retries are off, since they can lose
-messages; every retry is a row with a due time.
+The argument is the task that caused the ticket and serves the log only: the database decides which
+task is claimed. Dramatiq's own retries are off, since they can lose messages; a retry is a row with
+a due time instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import dramatiq
 from tasks_app.task_types import TASK_TYPES, TaskType
 from tasks_app.work import run_next
 
-#: A backstop only: the real deadline is the runner killing the work.
+#: Dramatiq's time limit as a multiple of the task's; normally `work` ends the task first.
 BACKSTOP_FACTOR = 2
 
 

@@ -1,8 +1,7 @@
-"""How do tickets travel, and what becomes of them where Redis cannot be used?
+"""How do tickets travel, and what happens to them when Redis cannot be used?
 
-Dramatiq's own broker for Redis, behind the gate: nothing in it waits for a Redis that is away,
-dies of one, or writes a line a second about it. A ticket that Redis does not know may lie in a
-worker's queue as well (see `tickets.keep_ticket`).
+Dramatiq's Redis broker behind the gate: without Redis nothing waits, crashes or fills the log.
+A ticket that Redis does not know may also be in a worker's own queue (see `tickets.keep_ticket`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 
 from tasks_app import redis_gate
 
-#: Dramatiq's mark of a message that came from Redis.
+#: Dramatiq's option on messages that came from Redis.
 REDIS_ID = "redis_message_id"
 
 
@@ -26,20 +25,20 @@ class TicketBroker(RedisBroker):
         super().__init__(client=redis_gate.connect(url), **options)  # type: ignore[no-untyped-call]
 
     def _max_unpack_size(self) -> int:
-        """Return what Dramatiq asks of Redis at the first use, while all threads wait in line."""
+        """Return a limit that Dramatiq would ask Redis for at first use, blocking all threads."""
         return 1000
 
     @property
     def consumer_class(self) -> type[Any]:
-        """Say which class fetches."""
+        """Return the class that fetches tickets."""
         return TicketConsumer
 
 
 class TicketConsumer(_RedisConsumer):
-    """Fetch tickets and settle them, as far as Redis can be used.
+    """Fetches and acknowledges tickets, as far as Redis can be used.
 
-    What cannot be settled stays in Redis under the name of this process, and comes back as a
-    ticket too many when the process has ended.
+    A ticket that could not be acknowledged stays in Redis under this process's name. After the
+    process has ended it is delivered again, as a superfluous ticket.
     """
 
     def __next__(self) -> Any:
@@ -49,11 +48,11 @@ class TicketConsumer(_RedisConsumer):
         return redis_gate.gate.call(super().__next__)
 
     def ack(self, message: Any) -> None:
-        """Tell Redis that the ticket is done with: once, where Dramatiq would wait for Redis."""
+        """Acknowledge a ticket: one try, where Dramatiq would retry until Redis answers."""
         self._settle(super().ack, message)
 
     def nack(self, message: Any) -> None:
-        """Tell Redis that the ticket failed."""
+        """Reject a ticket."""
         self._settle(super().nack, message)
 
     def _settle(self, settle: Callable[[Any], None], message: Any) -> None:
@@ -62,7 +61,7 @@ class TicketConsumer(_RedisConsumer):
             redis_gate.gate.call(lambda: settle(message))
 
     def requeue(self, messages: Iterable[Any]) -> None:
-        """Give back what was fetched and not begun; else an error here would end a shutdown."""
+        """Return fetched tickets that were not begun; an error here must not stop a shutdown."""
         of_redis = [message for message in messages if REDIS_ID in message.options]
         give_back: Callable[[Any], None] = super().requeue
         redis_gate.gate.call(lambda: give_back(of_redis))

@@ -1,4 +1,4 @@
-"""What does `manage.py check` say about the generation providers? What is missing, plainly."""
+"""What does `manage.py check` say about the generation providers and the media storage?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks_app import providers
 
 @register("tasks")
 def check_providers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Report a provider that cannot be loaded or lacks a setting."""
+    """Report a provider that cannot be loaded or that lacks a setting."""
     found = _network_errors()
     for task_type in sorted(providers.configured_task_types()):
         found += [
@@ -30,7 +30,7 @@ def check_providers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
 def check_storage(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Say whose the media storage is where it is not ours: no error, since files can be added."""
+    """Warn if the storage belongs to another installation; no error, as files can be added."""
     from tasks_app.media import mark
 
     if not databases:
@@ -38,7 +38,7 @@ def check_storage(
     try:
         mark.require_ours(is_check=True)
     except DatabaseError:
-        return []  # no database yet, or none that is migrated; others say so
+        return []  # no database yet, or no tables: other checks report that
     except mark.NotOurs as error:
         return [Warning(f"No media will be deleted: {error}", id="tasks.W003")]
     except OSError as error:

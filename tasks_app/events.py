@@ -21,7 +21,7 @@ CANCELLED = "task.cancelled"
 TERMINAL_EVENTS = (COMPLETED, FAILED, CANCELLED)
 EVENT_TYPES = (*TERMINAL_EVENTS, STARTED, PROGRESS)
 
-#: How a result is told: what a client looks for comes first. Its column, jsonb, keeps no order.
+#: Order of a result's keys in the payload, the most important first; jsonb does not keep an order.
 _RESULT_KEYS = (
     *("role", "media_url", "payload_media_id", "media_type", "size_bytes", "sha256"),
     *("width", "height", "duration", "fps", "codecs", "files"),
@@ -53,7 +53,7 @@ def processing_time(task: Task) -> int:
 
 
 def result(task: Task) -> dict[str, Any] | None:
-    """Return what was made, the keys in the order in which they are told."""
+    """Return what was made, with its keys in the order of the payload."""
     if task.result is None:
         return None
     told = _in_order(task.result)
@@ -67,7 +67,7 @@ def _in_order(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def body(task: Task, event_type: str) -> bytes:
-    """Return the frozen bytes of one event of ``task``, whose ``event_sequence`` is its own."""
+    """Return the final bytes of an event of ``task``, with its current ``event_sequence``."""
     content: dict[str, Any] = {
         "task_id": str(task.id),
         "project_id": task.project_id,

@@ -1,5 +1,5 @@
 """How does raw SQL become model instances? Without the query builder, which costs more than the
-statement itself where a request or a claim asks for one row."""
+statement itself where a request or a claim reads one row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = TypeVar("Row", bound=models.Model)
 
 @lru_cache(maxsize=16)
 def columns(model: type[models.Model]) -> str:
-    """Return all columns of a model, in the order of its fields, for a SELECT or RETURNING."""
+    """Return all columns of a model, in the order of its fields, for SELECT or RETURNING."""
     meta = model._meta
     return ", ".join(f'{meta.db_table}."{field.column}"' for field in meta.concrete_fields)
 
@@ -27,7 +27,7 @@ def _shape(model: type[models.Model]) -> tuple[list[str], list[bool]]:
 
 
 def fetch(model: type[Row], sql: str, parameters: Any) -> list[Row]:
-    """Run a statement that returns ``columns(model)`` and return the instances."""
+    """Run a statement that returns ``columns(model)``, and return its rows as instances."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         found = cursor.fetchall()

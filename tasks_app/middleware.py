@@ -1,4 +1,4 @@
-"""What do worker processes do beside their tickets? They look, they sweep, they stop gently."""
+"""What do worker processes do besides their tickets? Look for late work, sweep, stop gently."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from webhooks_app.database import WRITE_NOTHING, why_unusable
 
 logger = structlog.get_logger(__name__)
 
-#: How often a process with free threads looks for work, and how long that was due without any
-#: ticket having brought it: with Redis it is found within milliseconds.
+#: How often a process with free threads looks for work, and how long work must be due before it is
+#: late: with Redis a ticket brings it within milliseconds.
 LOOK_SECONDS = 1.0
 LATE_SECONDS = 1.0
 OUTAGE_LOOK_SECONDS = 1.0
-#: Twice and more what the watch of a running task takes to extend its lease, or to give it back.
+#: More than twice the interval in which a running task's lease is extended.
 LEASES_FIRST_SECONDS = 2.0
 
 
 class ShutdownMiddleware(dramatiq.Middleware):
-    """Say early that the process is going.
+    """Announce early that the process is stopping.
 
-    Worker threads still take tickets while ``before_worker_shutdown`` hooks run, so this
-    only sets a flag: claims become no-ops, running work is stopped and handed back.
+    Worker threads still take tickets while ``before_worker_shutdown`` hooks run, so this only sets
+    a flag: then nothing is claimed any more, and running work is stopped and given back.
     """
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Set the flag; waiting is for others."""
+        """Set the flag, without waiting."""
         stopping.set()
 
 
 class SweepMiddleware(dramatiq.Middleware):
-    """Run the sweep in a thread of each worker process, one process at a time."""
+    """Run the sweep in a thread of each worker process; a lease lets one work at a time."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -49,7 +49,7 @@ class SweepMiddleware(dramatiq.Middleware):
         self._thread.start()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Let a sweep under way come to its end."""
+        """Wait for a sweep in progress to end."""
         stopping.set()
         if self._thread:
             self._thread.join(timeout=5)
@@ -77,9 +77,9 @@ class SweepMiddleware(dramatiq.Middleware):
 
     @staticmethod
     def _outlast() -> None:
-        """Wait for the database, and then for the workers that live to extend their leases.
+        """Wait for the database, and then until living workers have extended their leases.
 
-        An outage longer than a lease would else give away every task that is worked on.
+        Otherwise an outage longer than a lease would requeue every running task.
         """
         while not stopping.wait(OUTAGE_LOOK_SECONDS):
             with contextlib.suppress(Error):
@@ -91,10 +91,10 @@ class SweepMiddleware(dramatiq.Middleware):
 
 
 class LookMiddleware(dramatiq.Middleware):
-    """Find due work in the database while there are free threads, whatever Redis says.
+    """Find due work in the database while there are free threads, whether Redis works or not.
 
-    In a thread of each worker process, one statement a second. What is found becomes a ticket in
-    the process's own queue, so that it is worked on like any other.
+    In a thread of each worker process, one statement per LOOK_SECONDS. For late work a ticket goes
+    to the process's own queue, so that it is claimed like any other.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class LookMiddleware(dramatiq.Middleware):
         self._thread.start()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Let a look under way come to its end."""
+        """Wait for a look in progress to end."""
         stopping.set()
         if self._thread:
             self._thread.join(timeout=5)
@@ -119,9 +119,9 @@ class LookMiddleware(dramatiq.Middleware):
             try:
                 look()
             except Error as error:
-                if not why_unusable(error):  # else the sweep says so already
+                if not why_unusable(error):  # the sweep logs those
                     logger.exception("Look for work failed, will try again")
-            except Exception:  # the loop's edge: without Redis nobody else finds any work
+            except Exception:  # the loop's edge: without Redis nothing else finds work
                 logger.exception("Look for work crashed, will try again")
         connection.close()
 
@@ -131,6 +131,6 @@ def look() -> int:
     from tasks_app import tickets
     from tasks_app.state import lifecycle
 
-    free = max(0, tickets.free_threads())  # more tickets than threads may wait
+    free = max(0, tickets.free_threads())  # negative where more tickets than threads wait
     late = lifecycle.types_due(LATE_SECONDS) if free else []
     return sum(tickets.keep_ticket(task_type) for task_type in islice(cycle(late), free))

@@ -1,6 +1,6 @@
 """What did clients ask for, how did it go, and who may ask?
 
-Only `lifecycle` writes ``Task.status``; everything else reads.
+Only `tasks_app.state` writes ``Task.status``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ ALL_SCOPES = ("read", "submit", "admin")
 
 
 def default_scopes() -> list[str]:
-    """Return every scope: a key made without a choice may do everything."""
+    """Return every scope: a key created without a choice may do everything."""
     return list(ALL_SCOPES)
 
 
 def new_link_token() -> str:
-    """Return 128 random bits as 32 hex digits, the unguessable part of a media link."""
+    """Return 128 random bits as 32 hex digits, the secret part of a media link."""
     return secrets.token_hex(16)
 
 
@@ -39,14 +39,14 @@ def task_type_choices() -> list[tuple[str, str]]:
 
 
 class ApiKeyManager(BaseAPIKeyManager):
-    """Makes keys whose primary key is their public prefix.
+    """Creates keys whose primary key is their public prefix.
 
-    The library puts the hash into the primary key, from where it would spread to
-    foreign keys and admin addresses.
+    The library makes the hash part of the primary key, from where it would spread to foreign keys
+    and admin URLs.
     """
 
     def assign_key(self, obj: AbstractAPIKey) -> str:
-        """Give ``obj`` a fresh key and return the only copy of its clear text."""
+        """Give ``obj`` a new key, and return it: only its hash is stored."""
         key = super().assign_key(obj)
         obj.id = obj.prefix
         return str(key)
@@ -88,7 +88,7 @@ class ApiKey(AbstractAPIKey):
 
 
 class TaskStatus(models.TextChoices):
-    """Where a task stands; the last three are terminal."""
+    """The state of a task; the last three are terminal."""
 
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -109,13 +109,13 @@ class Priority(models.IntegerChoices):
 
 
 class Task(models.Model):
-    """One thing a client asked for."""
+    """What a client asked for."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project_id = models.CharField(max_length=100)
     task_type = models.CharField(max_length=50, choices=task_type_choices)
     task_data = models.JSONField()
-    # Text, not JSON: the order of keys and the form of numbers are the client's.
+    # Text, not JSON: key order and the form of numbers must come back as the client sent them.
     metadata = models.TextField(null=True, blank=True)
     callback_url = models.CharField(max_length=2048, blank=True, default="")
     webhook_events = models.JSONField(default=list)
@@ -199,7 +199,7 @@ class Task(models.Model):
 
     @property
     def is_terminal(self) -> bool:
-        """Tell whether the task has ended."""
+        """Say whether the task has ended."""
         return self.status in TERMINAL_STATUSES
 
 
@@ -249,7 +249,7 @@ class IdempotencyKey(models.Model):
 
 
 class Lease(models.Model):
-    """What one process at a time does, by name, and until when the one that does it has it."""
+    """A job that only one process may do at a time: its name, and until when it is taken."""
 
     name = models.CharField(primary_key=True, max_length=40)
     token = models.UUIDField()

@@ -1,8 +1,8 @@
-"""Can Redis be used just now, and if not, why?
+"""Can Redis be used now, and if not, why?
 
-Every call to Redis goes through the one gate of its process. The first failure shuts it: from then
-on nobody waits for Redis, while a thread asks every second whether it does its work again. Redis
-is a wake-up call and no more, so a caller goes on without it.
+Every call to Redis goes through the gate of its process. The first failure shuts the gate: calls
+then return at once, while a thread checks every second whether Redis works again. Redis only wakes
+workers up, so every caller can go on without it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 PROBE_SECONDS = 1.0
-#: What the look-up of Redis's name, the connection and the TLS handshake may take together.
+#: Time for the look-up of Redis's name, the connection and the TLS handshake together.
 CONNECT_SECONDS = 0.5
-#: UnicodeError is what Python says to a host name with an empty or an overlong label.
+#: Python raises UnicodeError for a host name with an empty or overlong label.
 FAILURES = (
     redis.exceptions.RedisError,
     dramatiq.errors.BrokerConnectionError,
@@ -40,7 +40,7 @@ FAILURES = (
 
 @dataclass(frozen=True)
 class Fault:
-    """Why Redis cannot be used: a word for programs, a clause for people."""
+    """Why Redis cannot be used: a code for programs, a sentence for people."""
 
     code: str
     text: str
@@ -52,7 +52,7 @@ TIMED_OUT = Fault("timed_out", "Redis does not answer in time")
 PASSWORD_REFUSED = Fault("password_refused", "Redis refuses the user or the password of REDIS_URL")
 TLS_FAILED = Fault("tls_failed", "Redis does not speak TLS at the address of REDIS_URL")
 CA_UNREADABLE = Fault("ca_unreadable", "A certificate file named in REDIS_URL cannot be read")
-#: What Redis's own refusals begin with, where redis-py has no class for them.
+#: The first word of Redis's errors that have no class in redis-py.
 _BY_WORD = {
     "MISCONF": Fault("disk_failed", "Redis cannot write to its disk and takes no changes"),
     "NOAUTH": PASSWORD_REFUSED,
@@ -81,7 +81,7 @@ _DENIED_COMMAND = re.compile(r"run the '([\w|-]+)' command")
 
 
 def fault_of(error: BaseException) -> Fault:
-    """Say what is wrong with Redis by the error that a call ended in; quotes no value of ours."""
+    """Return what is wrong with Redis by the error of a call; never quotes a value of ours."""
     chain = list(_chain(error))
     for one in chain:
         if isinstance(one, ssl.SSLCertVerificationError):
@@ -114,10 +114,10 @@ def _denied(said: str) -> Fault:
 
 
 class _ConnectInTime:
-    """A connection that comes about in time, or not at all.
+    """A connection with one time-out for all of its steps.
 
-    Redis's own time-outs count each step alone, and the look-up of its name, which may take half
-    a minute, not at all.
+    redis-py applies its time-out to each step alone, and not to the look-up of the host name,
+    which may take half a minute.
     """
 
     def _connect(self) -> Any:
@@ -127,7 +127,7 @@ class _ConnectInTime:
         try:
             return made.result(CONNECT_SECONDS)
         except FutureTimeout:
-            # Nobody waits for it any more: what still comes is closed.
+            # Nobody uses the connection any more: close it if it still comes.
             made.add_done_callback(lambda late: late.exception() or late.result().close())
             raise TimeoutError("no connection in time") from None
 
@@ -140,10 +140,10 @@ def _keep_promise(made: Future[Any], connect: Callable[[], Any]) -> None:
 
 
 def connect(url: str) -> redis.Redis:
-    """Return a client of its own pool; its time-outs come from the URL.
+    """Return a client with a pool of its own; the URL may set time-outs.
 
     Raises:
-        ValueError: it is no URL of Redis.
+        ValueError: not a Redis URL.
     """
     pool = redis.ConnectionPool.from_url(url)
     kind: type[Any] = pool.connection_class
@@ -163,17 +163,17 @@ def client() -> redis.Redis:
     return _client
 
 
-WORKERS = "workers"  # worker processes by the time of their last sign of life
+WORKERS = "workers"  # sorted set: worker process -> time of its last sign of life
 
 
 def probe() -> bool:
-    """Do with Redis what the service does with it, and say yes.
+    """Try everything that the service does with Redis; return True.
 
-    Not PING, which a full, a read-only and a denying Redis answer too: this is the script that
-    sends and fetches tickets, which writes, and a read of each other kind of key.
+    Not PING, which also works on a full, a read-only and an access-restricted Redis. Runs the
+    script that sends and fetches tickets, which writes, and reads each other kind of key.
 
     Raises:
-        redis.exceptions.RedisError: it does not work. So do the rest of `FAILURES`.
+        redis.exceptions.RedisError, or another of `FAILURES`: Redis does not work.
     """
     broker = dramatiq.get_broker()
     if isinstance(broker, RedisBroker):
@@ -185,7 +185,7 @@ def probe() -> bool:
 class RedisGate:
     """Open while Redis works; shut from its first failure until ``ask`` succeeds again.
 
-    One instance a process. ``fault`` says why it is shut, None while it is open.
+    One per process. ``fault`` is the reason while it is shut, None while it is open.
     """
 
     def __init__(self, ask: Callable[[], object] = probe) -> None:
@@ -194,7 +194,7 @@ class RedisGate:
         self._lock = threading.Lock()
 
     def call(self, ask: Callable[[], T]) -> T | None:
-        """Return what ``ask`` returns; None where Redis cannot be used, at once while shut."""
+        """Return what ``ask`` returns, or None if Redis cannot be used (at once while shut)."""
         if self.fault:
             return None
         try:
@@ -243,6 +243,6 @@ gate = RedisGate()
 
 
 def look() -> Fault | None:
-    """Return what is wrong with Redis now; None where it does its work."""
+    """Return what is wrong with Redis now, None if it works."""
     gate.call(probe)
     return gate.fault

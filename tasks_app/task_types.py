@@ -12,9 +12,9 @@ from dataclasses import dataclass
 class TaskType:
     """A kind of task.
 
-    ``schema``: the class in `schemas` that validates its task_data. ``timeout_seconds``:
-    the default deadline, ``max_timeout_seconds`` the longest a client may ask for.
-    ``typical_seconds``: the prior for ``estimated_duration`` until five were measured.
+    ``schema``: the class in `schemas` that validates its task_data. ``timeout_seconds``: the
+    default time limit; ``max_timeout_seconds``: the longest that a client may ask for.
+    ``typical_seconds``: used as ``estimated_duration`` until five tasks were measured.
     """
 
     name: str

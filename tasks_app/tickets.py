@@ -1,7 +1,7 @@
-"""How is a worker told that there is work, and what if Redis is away?
+"""How is a worker told that there is work, and what if Redis is unavailable?
 
-A ticket is only a hint; the database says what is owed. Where Redis cannot be used a worker puts
-tickets into its own queue, and finds the work that no ticket told it of by itself.
+A ticket is only a hint; the database says what is due. Without Redis a worker finds late work by
+itself and puts tickets into its own queue.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from dramatiq.brokers.redis import RedisBroker
 from tasks_app import redis_gate
 from tasks_app.task_types import TASK_TYPES
 
-#: In a worker process: whose threads work here.
+#: Set in worker processes: the worker that runs in this process.
 own_worker: dramatiq.Worker | None = None
-#: Set once this process is on its way out.
+#: Set when this process begins to stop.
 stopping = threading.Event()
 
 
 def send_ticket(task_type: str, task_id: str) -> bool:
-    """Tell the workers that a task of this type is due; the id is for the log only.
+    """Tell the workers that a task of this type is due; the id serves the log only.
 
-    Returns: whether anybody was told. Without Redis that can be this process only.
+    Returns:
+        Whether any worker was told. Without Redis that can only be one in this process.
     """
     ticket = _ticket(task_type, task_id)
     sent = redis_gate.gate.call(lambda: dramatiq.get_broker().enqueue(ticket))
@@ -36,7 +37,7 @@ def send_ticket(task_type: str, task_id: str) -> bool:
 
 
 def _ticket(task_type: str, task_id: str = "") -> dramatiq.Message[Any]:
-    """Return the message for the actor of this name, which only workers import."""
+    """Return a message for the actor of this type; only workers import the actors themselves."""
     queue = TASK_TYPES[task_type].queue
     return dramatiq.Message(
         queue_name=queue, actor_name=task_type, args=(task_id,), kwargs={}, options={}
@@ -44,7 +45,7 @@ def _ticket(task_type: str, task_id: str = "") -> dramatiq.Message[Any]:
 
 
 def keep_ticket(task_type: str) -> bool:
-    """Put a ticket into this process's own queue, past Redis; False where nobody would take it."""
+    """Put a ticket into this process's own queue, without Redis; False if no worker runs here."""
     if own_worker is None or own_worker.work_queue.qsize() >= own_worker.worker_threads:
         return False
     ticket = dramatiq.MessageProxy(_ticket(task_type))
@@ -53,14 +54,14 @@ def keep_ticket(task_type: str) -> bool:
 
 
 def free_threads() -> int:
-    """Return how many threads of this process have nothing to do."""
+    """Return how many threads of this process are idle, minus the tickets that wait for them."""
     if own_worker is None:
         return 0
     return own_worker.worker_threads - own_worker.work_queue.unfinished_tasks
 
 
 def report_alive() -> None:
-    """Leave a sign of life of this worker process."""
+    """Store a sign of life of this worker process."""
     name, now = f"{socket.gethostname()}:{os.getpid()}", time.time()
     forgotten = now - 20 * settings.SWEEP_INTERVAL_SECONDS
     redis_gate.gate.call(lambda: redis_gate.client().zadd(redis_gate.WORKERS, {name: now}))
@@ -70,7 +71,7 @@ def report_alive() -> None:
 
 
 def workers_alive() -> int | None:
-    """Return how many worker processes gave a sign of life lately, None if Redis is away."""
+    """Return how many worker processes gave a sign of life lately, None without Redis."""
     since = time.time() - 3 * settings.SWEEP_INTERVAL_SECONDS - 2
     return cast(
         "int | None",
@@ -79,10 +80,10 @@ def workers_alive() -> int | None:
 
 
 def waiting_tickets(queue: str) -> int | None:
-    """Return how many tickets nobody has taken yet, None when the broker does not answer.
+    """Return how many tickets no worker has fetched yet, None without Redis.
 
-    Not the broker's own count: that includes the tickets which a killed worker still holds, and
-    Dramatiq gives those back only after its heartbeat time-out, long after our lease ran out.
+    Not the broker's own count, which includes tickets that a killed worker holds: Dramatiq returns
+    those only after its heartbeat time-out, long after the task's lease has expired.
     """
     broker = dramatiq.get_broker()
     assert isinstance(broker, RedisBroker)
