@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks_app import PROJECT_ROOT
 
-#: Characters of our own frames; the contract with receivers.
+#: Most characters of a traceback; part of the contract with receivers.
 TRACEBACK_LIMIT = 2000
 
 
@@ -73,7 +73,7 @@ def is_retryable(name: str) -> bool:
 
 
 def own_frames(error: BaseException) -> str:
-    """Return where our code was when it failed, the innermost frames where not all fit."""
+    """Return a traceback of our own frames only; if it is too long, the innermost are kept."""
     head, last = "Traceback (most recent call last):", type(error).__name__[:100]
     room = TRACEBACK_LIMIT - len(head) - len(last) - 2
     kept: list[str] = []
@@ -87,7 +87,7 @@ def own_frames(error: BaseException) -> str:
 
 
 def _line(frame: traceback.FrameSummary) -> str:
-    """Return a frame of ours as Python shows it, nothing for anybody else's."""
+    """Return one of our frames as Python prints it, "" for frames of other code."""
     path = Path(frame.filename)
     if not path.is_relative_to(PROJECT_ROOT) or {".venv", "site-packages"} & set(path.parts):
         return ""

@@ -1,8 +1,8 @@
 """Which figures do the tasks give to Prometheus?
 
-The same split as in `webhooks_app.metrics`: processes count what they do, the database is asked
-for what is waiting and running, at a cost that does not grow with the history. Labels are task
-types, states and error codes; never a project, a task or a prompt.
+As in `webhooks_app.metrics`, processes count what they do, and the database is asked for what is
+waiting and running, at a cost that does not grow with the history. Labels are task types, states
+and error codes; never a project, a task or a prompt.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ workers_lost = Counter(
 
 
 def collectors() -> list[MetricWrapperBase]:
-    """Return everything that processes count here."""
+    """Return every metric that processes count in this module."""
     return [submitted, ended, duration_seconds, wait_seconds, attempts_failed, workers_lost]
 
 
 def prepare() -> None:
-    """Make every series, so that each exists, at zero, before anything happened."""
+    """Create every series, so that each exists with value 0 before anything has happened."""
     for name in TASK_TYPES:
         submitted.labels(name)
         workers_lost.labels(name)
@@ -69,12 +69,12 @@ def task_submitted(task: Task) -> None:
 
 
 def task_started(task: Task) -> None:
-    """Count the wait of a task that a worker took."""
+    """Record how long a task waited until a worker claimed it."""
     wait_seconds.labels(task.task_type).observe(_between(task.available_at, task.started_at))
 
 
 def task_ended(task: Task) -> None:
-    """Count a task that reached a terminal state, and how long its work took."""
+    """Count a task that reached a terminal state, and record how long its work took."""
     ended.labels(task.task_type, task.status).inc()
     if task.status == TaskStatus.FAILED:
         attempt_failed(task, task.error_code)
@@ -84,12 +84,12 @@ def task_ended(task: Task) -> None:
 
 
 def attempt_failed(task: Task, error_code: str) -> None:
-    """Count a failed attempt; a provider's own codes are one, so that labels stay few."""
+    """Count a failed attempt; all of a provider's own codes share one label value."""
     attempts_failed.labels(task.task_type, failures.error_code(error_code).name).inc()
 
 
 def worker_lost(task: Task) -> None:
-    """Count a worker that vanished under a task."""
+    """Count a worker that vanished while it worked on a task."""
     workers_lost.labels(task.task_type).inc()
 
 
@@ -107,7 +107,7 @@ SELECT kind.name, state.name, (SELECT count(*) FROM (
 FROM unnest(%s::text[]) AS kind(name), unnest(ARRAY['queued', 'processing']) AS state(name)
 """
 
-# The first due one by age in each priority: a few rows of one index, however long the queue.
+# The oldest due task of each priority: a few rows of one index, however long the queue is.
 _OLDEST_DUE = """
 SELECT kind.name, greatest(0, max(extract(epoch FROM now() - first.available_at)))::float8
 FROM unnest(%s::text[]) AS kind(name) CROSS JOIN generate_series(1, 3) AS level(priority)
@@ -121,7 +121,7 @@ GROUP BY 1
 
 
 def database_gauges() -> Iterator[GaugeMetricFamily]:
-    """Ask the database what is waiting and running.
+    """Read from the database what is waiting and running.
 
     Raises:
         django.db.DatabaseError: it cannot be reached.
@@ -145,7 +145,7 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
 
 
 def oldest_due() -> dict[str, float]:
-    """Return the seconds that the oldest due task of each type waits for a worker."""
+    """Return how long the oldest due task of each type has waited for a worker, in seconds."""
     with connection.cursor() as cursor:
         cursor.execute(_OLDEST_DUE, [list(TASK_TYPES)])
         return {kind: seconds or 0.0 for kind, seconds in cursor.fetchall()}
