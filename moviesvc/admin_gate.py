@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from moviesvc.problems import nothing_here, page, render
 from tasks_app.access import throttling
-from tasks_app.media import store
+from tasks_app.media import serve
 from webhooks_app.api.problems import ApiProblem
 
 #: Of a search: every word is looked for in every column.
@@ -140,7 +140,7 @@ class ContentSecurityPolicy:
         is_admin = request.path.startswith(settings.ADMIN_PREFIX)
         page = self.PAGES.format(
             eval=" 'unsafe-eval'" if is_admin else "",
-            media=f" {store.foreign_origin()}".rstrip() if is_admin and is_page else "",
+            media=f" {serve.foreign_origin()}".rstrip() if is_admin and is_page else "",
         )
         response.setdefault("Content-Security-Policy", page if is_page else self.DATA)
         return response

@@ -5,7 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from moviesvc import home
 from moviesvc.metrics import view
-from tasks_app.media import store
+from tasks_app.media import serve
 from webhooks_app.urls import well_known_patterns
 
 handler403 = "moviesvc.problems.not_allowed"
@@ -19,6 +19,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home),
     path("metrics", view.metrics),
     path("admin/", admin.site.urls),
-    path("media/<str:media_id>/<str:token>/<str:name>", store.serve),
+    path("media/<str:media_id>/<str:token>/<str:name>", serve.serve),
     path("", include((well_known_patterns, "well_known"))),
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.template.defaultfilters import filesizeformat
 
-from tasks_app.media.store import media_url
+from tasks_app.media.serve import media_url
 from tasks_app.models import MediaFile, Task
 
 # What a browser may show inside our page; anything else is a link to download. No SVG, no HTML.

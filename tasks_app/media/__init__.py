@@ -1,3 +1,3 @@
 """Where do files lie, and what is in them?"""
 
-__all__ = ["mark", "probe", "store"]
+__all__ = ["mark", "probe", "serve", "store"]

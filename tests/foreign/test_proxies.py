@@ -18,7 +18,7 @@ import pytest
 from django.contrib.auth.hashers import ScryptPasswordHasher
 
 from moviesvc.admin_gate import AdminLoginThrottle
-from tasks_app.media import store
+from tasks_app.media import serve
 from tests.support import factories
 from tests.support.ports import free_port
 from tests.support.server import WebServer, no_renders
@@ -227,7 +227,7 @@ def test_media_through_nginx_are_what_they_were(
     place.parent.mkdir(parents=True)
     content = bytes(range(250)) * 4
     place.write_bytes(content)
-    path = store.media_url(file).removeprefix(settings.PUBLIC_URL)
+    path = serve.media_url(file).removeprefix(settings.PUBLIC_URL)
     whole = nginx.call("GET", path)
     assert (whole.status, whole.content) == (200, content)
     assert whole.headers["Content-Type"] == file.media_type
@@ -270,7 +270,7 @@ def test_odd_names_are_sent_as_any_other(
         file = factories.make_media_file(task, path=path, size_bytes=len(content), **fields)
         (media_root / path).parent.mkdir(parents=True)
         (media_root / path).write_bytes(content)
-        link = store.media_url(file).removeprefix(settings.PUBLIC_URL)
+        link = serve.media_url(file).removeprefix(settings.PUBLIC_URL)
         whole = seen.call("GET", link)
         assert (whole.status, whole.content) == (200, content), odd
         assert whole.headers["Content-Type"] == kind, odd
@@ -291,7 +291,7 @@ def test_no_name_leads_out_of_the_media(nginx: WebServer, media_root: Path, sett
     ways += ["..%2fsecret.txt", "%2e%2e/secret.txt", "%252e%252e/secret.txt", "..\\secret.txt"]
     for path in (*ways, str(secret)):
         file = factories.make_media_file(path=path)
-        link = store.media_url(file).removeprefix(settings.PUBLIC_URL)
+        link = serve.media_url(file).removeprefix(settings.PUBLIC_URL)
         assert nginx.call("GET", link).status == 404, path
     for path in (*ways, "..%00/secret.txt", "secret.txt"):
         answer = nginx.call("GET", f"/protected/{path}")

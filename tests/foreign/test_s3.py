@@ -24,7 +24,7 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from tasks_app.media import mark, store
+from tasks_app.media import mark, serve
 from tasks_app.models import MediaFile, Task
 from tasks_app.state.submit import Submit, submit
 from tasks_app.upkeep import prune
@@ -134,7 +134,7 @@ def completed(settings: Any) -> Task:
 
 def link_of(file: MediaFile, settings: Any) -> str:
     """Follow the media link to the bucket."""
-    path = store.media_url(file).removeprefix(settings.PUBLIC_URL)
+    path = serve.media_url(file).removeprefix(settings.PUBLIC_URL)
     answer = Client().get(path)
     assert answer.status_code == 302
     return str(answer["Location"])
@@ -227,8 +227,8 @@ def test_without_credentials_a_link_is_503(settings: Any, monkeypatch: Any) -> N
         **settings.STORAGES,
         "default": {"BACKEND": "tasks_app.media.s3.S3", "OPTIONS": options},
     }
-    path = store.media_url(MediaFile.objects.get()).removeprefix(settings.PUBLIC_URL)
+    path = serve.media_url(MediaFile.objects.get()).removeprefix(settings.PUBLIC_URL)
     answer = Client().get(path)
     assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
     assert answer["Retry-After"]
-    assert store.foreign_origin() == ""
+    assert serve.foreign_origin() == ""

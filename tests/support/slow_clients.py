@@ -6,7 +6,7 @@ import json
 import socket
 from pathlib import Path
 
-from tasks_app.media import store
+from tasks_app.media import serve
 from tests.support import factories
 from tests.support.server import WebServer
 
@@ -38,7 +38,7 @@ def stored_film(media_root: Path, public_url: str, size_bytes: int) -> str:
     place.parent.mkdir(parents=True)
     with place.open("wb") as handle:
         handle.truncate(size_bytes)
-    return store.media_url(file).removeprefix(public_url)
+    return serve.media_url(file).removeprefix(public_url)
 
 
 def connect(server: WebServer, request: bytes, *, window: int = 4096) -> socket.socket:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tasks_app.media import store
+from tasks_app.media import serve
 from tasks_app.models import MediaFile
 from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
@@ -21,7 +21,7 @@ def test_media_link_serves_ranges_and_guards_its_token(settings: Any) -> None:
     submit(Submit("p", "image_generation", {"prompt": "x"}))
     run.run_next("image_generation")
     file = MediaFile.objects.get()
-    path = store.media_url(file).removeprefix(settings.PUBLIC_URL)
+    path = serve.media_url(file).removeprefix(settings.PUBLIC_URL)
     client = Client()
     whole = client.get(path).getvalue()
     assert len(whole) == file.size_bytes
@@ -37,7 +37,7 @@ def link(settings: Any) -> str:
     settings.GENERATION_PROVIDERS = {"image_generation": "tests.support.providers.StillProvider"}
     submit(Submit("p", "image_generation", {"prompt": "x"}))
     run.run_next("image_generation")
-    return store.media_url(MediaFile.objects.get()).removeprefix(settings.PUBLIC_URL)
+    return serve.media_url(MediaFile.objects.get()).removeprefix(settings.PUBLIC_URL)
 
 
 @pytest.mark.parametrize(
