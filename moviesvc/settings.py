@@ -27,6 +27,7 @@ from moviesvc.library_settings import (  # noqa: F401 - settings, as Django and 
 )
 from moviesvc.run import secret_file
 from moviesvc.run.lock_file import make_private
+from tasks_app import events, task_types
 
 os.umask(0o077)  # whatever a process of ours makes is for its owner alone, unless it says more
 gc.disable()  # there is no garbage until all is loaded; webhooks_app.apps turns it on
@@ -190,11 +191,9 @@ RENDER_SLOTS = env.int("RENDER_SLOTS", default=0) or os.cpu_count() or 1
 # GENERATION_PROVIDERS: JSON object, task type -> provider path (or {"provider", "options"}).
 GENERATION_PROVIDERS = env.json(
     "GENERATION_PROVIDERS",
-    default={
-        "video_generation": "tasks_app.providers.previz.provider.PrevizProvider",
-        "image_generation": "tasks_app.providers.previz.provider.PrevizProvider",
-        "audio_generation": "tasks_app.providers.previz.provider.PrevizProvider",
-    },
+    default=dict.fromkeys(
+        task_types.TASK_TYPES, "tasks_app.providers.previz.provider.PrevizProvider"
+    ),
 )
 # Providers elsewhere (docs/providers.md): base URL and key of each; a key is sent there alone.
 OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="https://api.openai.com")
@@ -294,13 +293,7 @@ WEBHOOKS: dict[str, Any] = {
     "RETENTION_DAYS": env.int("WEBHOOK_RETENTION_DAYS", default=30),
     "PROGRESS_INTERVAL": env.float("WEBHOOK_PROGRESS_INTERVAL", default=5.0),
     "TRACEBACK": env.str("WEBHOOK_TRACEBACK", default="on") != "off",
-    "EVENT_TYPES": [
-        "task.completed",
-        "task.failed",
-        "task.cancelled",
-        "task.started",
-        "task.progress",
-    ],
+    "EVENT_TYPES": list(events.EVENT_TYPES),
     # WEBHOOK_SECRET_KEYS: Fernet keys that encrypt stored secrets, newest first.
     "SECRET_KEYS": env.list("WEBHOOK_SECRET_KEYS", default=[]),
     "ED25519_PRIVATE_KEY": env.str("WEBHOOK_ED25519_PRIVATE_KEY", default=""),

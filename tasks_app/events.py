@@ -1,25 +1,30 @@
 """What does a webhook about a task say? Task -> (event type, bytes of the JSON payload).
 
-The keys and their order are the contract with receivers; see docs/webhook-callbacks.md.
+The keys and their order are the contract with receivers; see docs/webhook-callbacks.md. No model
+is loaded here, since the settings list the event types.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tasks_app.models import Task, TaskStatus
 from webhooks_app.conf import webhook_settings
+
+if TYPE_CHECKING:
+    from tasks_app.models import Task
+
+Schema = dict[str, Any]
 
 STARTED = "task.started"
 PROGRESS = "task.progress"
 COMPLETED = "task.completed"
 FAILED = "task.failed"
 CANCELLED = "task.cancelled"
-TERMINAL_EVENTS = (COMPLETED, FAILED, CANCELLED)
-EVENT_TYPES = (*TERMINAL_EVENTS, STARTED, PROGRESS)
 
 #: Order of a result's keys in the payload, the most important first; jsonb does not keep an order.
 _RESULT_KEYS = (
@@ -28,16 +33,14 @@ _RESULT_KEYS = (
     *("provider", "model", "seed", "cost", "provider_metadata"),
 )
 
-_TERMINAL_EVENT = {
-    TaskStatus.COMPLETED: COMPLETED,
-    TaskStatus.FAILED: FAILED,
-    TaskStatus.CANCELLED: CANCELLED,
-}
-
 
 def terminal_event(task: Task) -> str:
     """Return the type of the event that ends this task."""
-    return _TERMINAL_EVENT[TaskStatus(task.status)]
+    return next(
+        event.name
+        for event in EVENT_TYPES.values()
+        if event.is_terminal and event.status == task.status
+    )
 
 
 def rfc3339(moment: datetime | None) -> str | None:
@@ -72,7 +75,7 @@ def body(task: Task, event_type: str) -> bytes:
         "task_id": str(task.id),
         "project_id": task.project_id,
         "status": task.status,
-        **_PARTS[event_type](task),
+        **EVENT_TYPES[event_type].body(task),
         "task_type": task.task_type,
         "sequence": task.event_sequence,
     }
@@ -111,10 +114,100 @@ def _progress(task: Task) -> dict[str, Any]:
     return {"progress": task.progress, "current_step": task.current_step}
 
 
-_PARTS = {
-    COMPLETED: _completed,
-    FAILED: _failed,
-    CANCELLED: _cancelled,
-    STARTED: _started,
-    PROGRESS: _progress,
+_TIME: Schema = {"type": "string", "format": "date-time"}
+_TEXT: Schema = {"type": "string"}
+
+
+@dataclass(frozen=True)
+class EventType:
+    """A kind of event.
+
+    ``status``: that of the task when it happens; a terminal event ends the task. ``body``: the
+    members that are the event's own, beside those of every event. ``schema``: the JSON Schemas of
+    these members. ``example``: values of them, and of metadata where it is shown. ``optional``:
+    members that a receiver may not count on.
+    """
+
+    name: str
+    status: str
+    is_terminal: bool
+    body: Callable[[Task], dict[str, Any]]
+    schema: dict[str, Schema]
+    example: dict[str, Any]
+    optional: tuple[str, ...] = ()
+
+
+_METADATA = {"metadata": {"userId": "user-123", "testResultId": "result-456"}}
+#: What the service sends: subscriptions, the admin's filters and the API page read it.
+EVENT_TYPES: dict[str, EventType] = {
+    event_type.name: event_type
+    for event_type in (
+        EventType(
+            COMPLETED,
+            status="completed",
+            is_terminal=True,
+            body=_completed,
+            schema={
+                "result": {"$ref": "#/components/schemas/Result"},
+                "processing_time": {"type": "integer", "minimum": 0},
+                "completed_at": _TIME,
+            },
+            example={
+                "result": {
+                    "media_url": "https://media.ft.tc/video.mp4",
+                    "payload_media_id": "64f1b2c3a8d9e0f1",
+                },
+                "processing_time": 315,
+                "completed_at": "2025-01-15T10:35:30Z",
+                **_METADATA,
+            },
+        ),
+        EventType(
+            FAILED,
+            status="failed",
+            is_terminal=True,
+            body=_failed,
+            schema={
+                "error": _TEXT,
+                "traceback": _TEXT,
+                "failed_at": _TIME,
+                "error_code": {"$ref": "#/components/schemas/ErrorCode"},
+            },
+            example={
+                "error": "Task execution failed",
+                "traceback": "Traceback...",
+                "failed_at": "2025-01-15T10:35:30Z",
+                **_METADATA,
+            },
+            optional=("traceback", "error_code"),
+        ),
+        EventType(
+            CANCELLED,
+            status="cancelled",
+            is_terminal=True,
+            body=_cancelled,
+            schema={"cancelled_at": _TIME},
+            example={"cancelled_at": "2025-01-15T10:35:30Z", **_METADATA},
+        ),
+        EventType(
+            STARTED,
+            status="processing",
+            is_terminal=False,
+            body=_started,
+            schema={"started_at": _TIME},
+            example={"started_at": "2025-01-15T10:30:15Z"},
+        ),
+        EventType(
+            PROGRESS,
+            status="processing",
+            is_terminal=False,
+            body=_progress,
+            schema={
+                "progress": {"type": "number", "minimum": 0, "maximum": 1},
+                "current_step": _TEXT,
+            },
+            example={"progress": 0.4, "current_step": "rendering: shot 2"},
+        ),
+    )
 }
+TERMINAL_EVENTS = tuple(name for name, kind in EVENT_TYPES.items() if kind.is_terminal)

@@ -79,7 +79,7 @@ class WebhookSettings:
     ALLOW_HOSTS: frozenset[str] = frozenset()
     # Days that finished messages and their deliveries are kept.
     RETENTION_DAYS: int = 30
-    # The shortest time between two task.progress events of one task, in seconds.
+    # The shortest time between two events of progress of one subject, in seconds.
     PROGRESS_INTERVAL: float = 5.0
     # False leaves the key `traceback` out of failure payloads.
     TRACEBACK: bool = True

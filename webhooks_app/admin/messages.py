@@ -19,6 +19,7 @@ from webhooks_app.admin import replay_forms
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, WrittenFilter
 from webhooks_app.models import MessageStatus, WebhookMessage
+from webhooks_app.operators import ping
 from webhooks_app.operators.explain import (
     WHAT_THE_CODE_MEANS,
     attempts,
@@ -168,7 +169,7 @@ class MessageAdmin(ReadOnlyAdmin):
     def task_page(self, row: WebhookMessage) -> str:
         """Return the page of the subject, where the project names a pattern for it."""
         pattern = getattr(settings, "WEBHOOK_SUBJECT_ADMIN", "")
-        is_ping = row.event.event_type == "webhook.ping"
+        is_ping = row.event.event_type == ping.PING
         return reverse(pattern, args=[row.event.subject]) if pattern and not is_ping else ""
 
     def get_urls(self) -> list[URLPattern]:

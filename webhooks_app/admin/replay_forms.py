@@ -22,9 +22,10 @@ from webhooks_app.admin.base import (
     time_widget,
     whole_number_widget,
 )
+from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import EgressDenied
 from webhooks_app.models import MessageStatus, ReplayJob, WebhookMessage
-from webhooks_app.operators import replay
+from webhooks_app.operators import ping, replay
 from webhooks_app.operators.explain import WHAT_THE_CODE_MEANS
 from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters
 from webhooks_app.shown import safe_url, visible
@@ -33,14 +34,7 @@ if TYPE_CHECKING:
     from webhooks_app.admin.messages import MessageAdmin
 
 PERMISSION = "webhooks_app.replay_webhooks"
-EVENT_TYPES = (
-    "task.completed",
-    "task.failed",
-    "task.cancelled",
-    "task.started",
-    "task.progress",
-    "webhook.ping",
-)
+EVENT_TYPES = (*webhook_settings.EVENT_TYPES, ping.PING)
 LIST = "admin:webhooks_app_webhookmessage_changelist"
 
 

@@ -60,7 +60,7 @@ class EventType(Text):
         if known and text not in known:
             raise refuse("not_allowed", f"Must be one of: {', '.join(known)}.")
         if not _EVENT_TYPE.fullmatch(text):
-            raise refuse("bad_format", "Use a dotted type, for example task.completed.")
+            raise refuse("bad_format", "Use a dotted type, for example order.paid.")
         return text
 
 

@@ -11,7 +11,19 @@ from django.db.models.functions import Now
 from webhooks_app import outbox
 from webhooks_app.models import WebhookEvent, WebhookMessage
 
+#: The one event type of this app's own; all others are the host's.
 PING = "webhook.ping"
+#: The JSON Schema of its body, and an example.
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "type": {"const": PING},
+        "project_id": {"type": "string"},
+        "sent_at": {"type": "string", "format": "date-time"},
+    },
+    "required": ["type", "project_id", "sent_at"],
+}
+EXAMPLE = {"type": PING, "project_id": "test_project", "sent_at": "2025-01-15T10:35:30Z"}
 
 
 def send(scope: str, target: outbox.Target, **facts: str) -> WebhookMessage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks_app.events import EventType
 from tasks_app.failures import ERROR_CODES
 from tasks_app.models import Priority, TaskStatus
 from tasks_app.task_types import TASK_TYPES
@@ -22,10 +23,6 @@ ID: Schema = {"type": "string", "format": "uuid"}
 STATUS: Schema = {"enum": list(TaskStatus.values)}
 PRIORITY: Schema = {"enum": list(Priority.labels)}
 TASK_TYPE: Schema = {"enum": list(TASK_TYPES)}
-ERROR_CODE: Schema = {
-    "type": "string",
-    "description": f"`{'`, `'.join(ERROR_CODES)}`, or one of a provider's own.",
-}
 ANY_OBJECT: Schema = {"type": "object", "additionalProperties": True}
 
 
@@ -70,7 +67,7 @@ _LISTED_TASK: Schema = {
     "current_step": TEXT,
     "result": or_null(ref("Result")),
     "error": or_null(TEXT),
-    "error_code": or_null(ERROR_CODE),
+    "error_code": or_null(ref("ErrorCode")),
     "attempts": COUNT,
     "created_at": TIME,
     "started_at": or_null(TIME),
@@ -178,6 +175,10 @@ COMPONENTS: dict[str, Schema] = {
             "by_type": {"type": "object", "additionalProperties": _FIGURES},
         }
     ),
+    "ErrorCode": {
+        "type": "string",
+        "description": f"`{'`, `'.join(ERROR_CODES)}`, or one of a provider's own.",
+    },
     "Health": exactly({"status": {"enum": ["ok"]}}),
     "Readiness": exactly(
         {
@@ -228,39 +229,10 @@ COMPONENTS: dict[str, Schema] = {
 
 _EVENT: Schema = {"task_id": ID, "project_id": TEXT}
 _BESIDE: Schema = {"task_type": TASK_TYPE, "sequence": COUNT, "metadata": ANY_OBJECT}
-#: Event type -> the members that are its own.
-_EVENT_BODIES: dict[str, Schema] = {
-    "task.completed": {
-        "status": {"const": "completed"},
-        "result": ref("Result"),
-        "processing_time": COUNT,
-        "completed_at": TIME,
-    },
-    "task.failed": {
-        "status": {"const": "failed"},
-        "error": TEXT,
-        "traceback": TEXT,
-        "failed_at": TIME,
-        "error_code": ERROR_CODE,
-    },
-    "task.cancelled": {"status": {"const": "cancelled"}, "cancelled_at": TIME},
-    "task.started": {"status": {"const": "processing"}, "started_at": TIME},
-    "task.progress": {
-        "status": {"const": "processing"},
-        "progress": {"type": "number", "minimum": 0, "maximum": 1},
-        "current_step": TEXT,
-    },
-}
 
 
-_PING: Schema = {"type": {"const": "webhook.ping"}, "project_id": TEXT, "sent_at": TIME}
-EVENT_TYPES = (*_EVENT_BODIES, "webhook.ping")
-
-
-def event_body(event_type: str) -> Schema:
+def event_body(event_type: EventType) -> Schema:
     """Return the schema of one webhook's body; members may be added, none goes away."""
-    if event_type == "webhook.ping":
-        return {"type": "object", "properties": _PING, "required": list(_PING)}
-    own = _EVENT_BODIES[event_type]
-    required = [*_EVENT, *(name for name in own if name not in ("traceback", "error_code"))]
+    own: Schema = {"status": {"const": event_type.status}, **event_type.schema}
+    required = [*_EVENT, *(name for name in own if name not in event_type.optional)]
     return {"type": "object", "properties": {**_EVENT, **own, **_BESIDE}, "required": required}

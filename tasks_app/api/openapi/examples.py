@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks_app.events import EventType
+
 _TASK_ID = "3c16b863-5c2e-4bea-b2d5-cf8ea1e629df"
 _MEDIA = {
     "media_url": "https://media.ft.tc/video.mp4",
@@ -121,36 +123,8 @@ ANSWERS: dict[str, Any] = {
 }
 
 _IDS = {"task_id": "abc123-def456-ghi789", "project_id": "test_project"}
-_PROCESSING = {**_IDS, "status": "processing"}
-#: Event type -> the body of its webhook.
-EVENTS: dict[str, Any] = {
-    "task.completed": {
-        **_IDS,
-        "status": "completed",
-        "result": _MEDIA,
-        "processing_time": 315,
-        "completed_at": "2025-01-15T10:35:30Z",
-        "metadata": _METADATA,
-    },
-    "task.failed": {
-        **_IDS,
-        "status": "failed",
-        "error": "Task execution failed",
-        "traceback": "Traceback...",
-        "failed_at": "2025-01-15T10:35:30Z",
-        "metadata": _METADATA,
-    },
-    "task.cancelled": {
-        **_IDS,
-        "status": "cancelled",
-        "cancelled_at": "2025-01-15T10:35:30Z",
-        "metadata": _METADATA,
-    },
-    "task.started": {**_PROCESSING, "started_at": "2025-01-15T10:30:15Z"},
-    "task.progress": {**_PROCESSING, "progress": 0.4, "current_step": "rendering: shot 2"},
-    "webhook.ping": {
-        "type": "webhook.ping",
-        "project_id": "test_project",
-        "sent_at": "2025-01-15T10:35:30Z",
-    },
-}
+
+
+def event_example(event_type: EventType) -> dict[str, Any]:
+    """Return the body of one webhook."""
+    return {**_IDS, "status": event_type.status, **event_type.example}

@@ -33,16 +33,13 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.permissions import AllowAny
 
 from tasks_app.api import task_data
-from tasks_app.api.openapi.components import (
-    COMPONENTS,
-    EVENT_TYPES,
-    event_body,
-    ref,
-)
-from tasks_app.api.openapi.examples import ANSWERS, EVENTS, REQUESTS
+from tasks_app.api.openapi.components import COMPONENTS, event_body, ref
+from tasks_app.api.openapi.examples import ANSWERS, REQUESTS, event_example
 from tasks_app.api.task_fields import Choice
 from tasks_app.api.task_requests import SubmitRequest
+from tasks_app.events import EVENT_TYPES
 from tasks_app.task_types import TASK_TYPES
+from webhooks_app.operators import ping
 
 Operation = Callable[[Any], Any]
 PROBLEM_TYPE = "application/problem+json"
@@ -158,22 +155,25 @@ EVENTS_OPERATION = extend_schema(
 )
 
 
-def _webhook(event_type: str) -> OpenApiWebhook:
+def _webhook(event_type: str, body: dict[str, Any], example: dict[str, Any]) -> OpenApiWebhook:
     return OpenApiWebhook(
         name=event_type,
         decorator=extend_schema(
             summary=f"{event_type}, POSTed to the callback URL and to subscribed endpoints",
             description="Signed after the Standard Webhooks specification. Answer 200, 201, 202 "
             "or 204 within 30 seconds; anything else is tried again.",
-            request={"application/json": event_body(event_type)},
+            request={"application/json": body},
             responses={200: OpenApiResponse(description="Delivered.")},
-            examples=[OpenApiExample(event_type, value=EVENTS[event_type])],
+            examples=[OpenApiExample(event_type, value=example)],
             tags=["webhooks"],
         ),
     )
 
 
-WEBHOOKS = [_webhook(event_type) for event_type in EVENT_TYPES]
+WEBHOOKS = [
+    *(_webhook(name, event_body(kind), event_example(kind)) for name, kind in EVENT_TYPES.items()),
+    _webhook(ping.PING, ping.SCHEMA, ping.EXAMPLE),
+]
 
 
 #: In the order in which they are read.

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
+from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import EgressDenied
 from webhooks_app.models import MessageStatus, ReplayJob
-from webhooks_app.operators import replay
+from webhooks_app.operators import ping, replay
 from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, progress
 from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters
 from webhooks_app.shown import safe_url
@@ -50,12 +51,13 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
         statuses = [*MessageStatus.values, ANY_STATUS]
+        event_types = ", ".join((*webhook_settings.EVENT_TYPES, ping.PING))
         which = parser.add_argument_group("which messages")
         which.add_argument("--status", default="", choices=statuses, help="Default: dead.")
         which.add_argument("--task", default="", help="Id of the task they are about.")
         which.add_argument("--project", default="", help="Their project.")
         which.add_argument("--host", default="", help="Host name of the receiver.")
-        which.add_argument("--event", default="", help="Event type, such as task.completed.")
+        which.add_argument("--event", default="", help=f"Event type: {event_types}.")
         which.add_argument("--error", default="", help="Error code of the last attempt.")
         which.add_argument("--since", help="Written at or after (ISO 8601; UTC without a zone).")
         which.add_argument("--until", help="Written before.")
