@@ -60,7 +60,7 @@ def _prepare() -> None:
 
 def _media() -> None:
     """Make one real task of each type with the built-in renderer."""
-    from tasks_app.state.lifecycle import Submit, submit
+    from tasks_app.state.submit import Submit, submit
     from tasks_app.work import run
     from tests.support import believable, factories
     from webhooks_app.models import WebhookMessage
