@@ -1,6 +1,6 @@
 """How does one command run all of it on one machine?
 
-Who runs the roles by other means, such as compose.yaml, needs none of this.
+compose.yaml and other ways to run the processes need nothing of this folder.
 """
 
 __all__ = ["embedded", "lifeline", "lock_file", "secret_file", "watchdog"]

@@ -1,7 +1,7 @@
 """Which daemon lives in this directory, and how is one found, asked, run and ended?
 
-What embedded.py needs to know of the operating system: sockets, processes, owners, private
-directories. Nothing of PostgreSQL or Redis but the signals their programs expect.
+Holds what embedded.py needs from the operating system: sockets, processes, owners, private
+directories. It knows nothing of PostgreSQL and Redis but the signals that stop them.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from moviesvc.run.lock_file import in_the_way, make_private, open_lock, take
 
 # 107 bytes is the kernel's limit for a socket's path.
 SOCKET_PATH_LIMIT = 100
-#: Longer than a start or a stop of a server may take.
+#: More than a start or a stop of a server takes.
 LOCK_SECONDS = 120.0
 
 
@@ -30,9 +30,9 @@ class EmbeddedError(RuntimeError):
 
 
 def as_owner(directory: Path) -> list[str]:
-    """Answer the command prefix that makes root the owner of the directory; else nothing.
+    """Return a command prefix that runs a program as the directory's owner; [] unless root.
 
-    DAC_OVERRIDE lets it traverse a private home, and `no_setuid_fixup` makes access(2), with
+    DAC_OVERRIDE lets the program traverse a private home. `no_setuid_fixup` makes access(2), with
     which PostgreSQL looks for its own programs, respect that capability.
     """
     if os.geteuid() != 0:
@@ -52,7 +52,7 @@ def as_owner(directory: Path) -> list[str]:
 
 
 def accepts(path: Path) -> bool:
-    """Whether a process listens there. A full queue (EAGAIN) is a busy one, not a dead one."""
+    """Whether a process listens there. A full queue (EAGAIN) means busy, not dead."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.setblocking(False)
         try:
@@ -67,7 +67,7 @@ def accepts(path: Path) -> bool:
 def works_in(pid: int, name: str, directory: Path) -> bool:
     """Whether this pid is the named program, alive, with that working directory.
 
-    Both servers change to their data directory, so no foreign or reused pid can pass for them.
+    Both servers change to their data directory, so a foreign or reused pid does not match.
     """
     import psutil  # here, because production installs neither it nor the servers
 
@@ -79,10 +79,10 @@ def works_in(pid: int, name: str, directory: Path) -> bool:
             return str(process.cwd()).removesuffix(" (deleted)") == str(directory)
     except psutil.Error:
         return False
-    # Root without CAP_SYS_PTRACE (a container) may not look; the server's own user may.
+    # Root without CAP_SYS_PTRACE (a container) may not read this; the server's own user may.
     owner = as_owner(directory) if directory.exists() else []
     if not owner:
-        return False  # another user's process, which is none of ours
+        return False  # another user's process
     look = [*owner, "readlink", f"/proc/{pid}/cwd"]
     seen = subprocess.run(look, capture_output=True, text=True, check=False).stdout
     return seen.strip().removesuffix(" (deleted)") == str(directory)
@@ -95,7 +95,7 @@ def processes(name: str, directory: Path) -> list[int]:
 
 
 def end_leftovers(name: str, directory: Path) -> None:
-    """End what a killed server left behind, or a server that does not answer any more."""
+    """End what a killed server left behind, or a server that no longer answers."""
     # SIGQUIT: PostgreSQL ends at once and recovers at the next start; Redis shuts down on TERM.
     gentle = signal.SIGQUIT if name == "postgres" else signal.SIGTERM
     for end, patience_seconds in ((gentle, 5.0), (signal.SIGKILL, 5.0)):
@@ -113,7 +113,7 @@ def end_leftovers(name: str, directory: Path) -> None:
 
 
 def socket_directory(var: Path, longest_name: str) -> Path:
-    """Make the private directory of the sockets: var/run, or a short one for a long path."""
+    """Make the private directory for sockets: var/run, or one in /tmp if that path is too long."""
     directory = var / "run"
     longest = os.fsencode(directory / longest_name)
     if len(longest) >= SOCKET_PATH_LIMIT or set("\"',@") & set(str(directory)):
@@ -134,7 +134,7 @@ def make_directory(directory: Path) -> None:
 
 
 def set_aside(directory: Path) -> None:
-    """Rename rather than delete what cannot be used: somebody may want to look."""
+    """Rename a directory that cannot be used, instead of deleting it: somebody may examine it."""
     if directory.exists():
         directory.rename(directory.with_name(f"{directory.name}.broken-{time.time_ns()}"))
 
@@ -146,7 +146,7 @@ def unlink(*paths: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Be the only one of our processes here; they need a start's or a stop's time at most."""
+    """Hold a lock for the time of a start or stop, so that only one process does it."""
     with open_lock(path) as lock:
         if not take(lock, fcntl.LOCK_EX, LOCK_SECONDS):
             raise EmbeddedError(f"{in_the_way(path)}, and has been for {LOCK_SECONDS:.0f} s.")
@@ -154,7 +154,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def run(command: list[str], cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """Run without pipes: a daemon would keep them open and its starter waiting."""
+    """Run without pipes: a daemon would keep them open, and its starter would wait for ever."""
     quiet = subprocess.DEVNULL
     environment = clean_environment()
     return subprocess.run(
@@ -185,7 +185,7 @@ def run_or_raise(command: list[str], cwd: Path, what: str, input_text: str = "")
 
 
 def clean_environment() -> dict[str, str]:
-    """Leave out what would reconfigure PostgreSQL (PGPORT, PGDATA...) or translate its output."""
+    """Return the environment without what reconfigures PostgreSQL or translates its messages."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "LC_"))}
     return kept | {"LC_ALL": "C", "TZ": "UTC"}
 

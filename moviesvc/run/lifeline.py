@@ -1,9 +1,10 @@
-"""How does no process outlive the supervisor that started it, however that one died?
+"""How does no process outlive the supervisor that started it, however the supervisor died?
 
-The supervisor holds an exclusive lock on `run.lock`; each of its processes waits for a shared one.
-The kernel grants it when the supervisor is dead, kill -9 included, and the process ends itself.
-All of them share `children.lock` meanwhile, so that the next supervisor knows when the last of
-them is gone. Neither depends on parents, inherited files or pid files. Django is not needed here.
+The supervisor holds an exclusive lock on `run.lock`; each of its processes waits for a shared lock
+on it. When the supervisor is dead (even by kill -9) the kernel grants that lock, and the process
+ends itself. All of them hold a shared lock on `children.lock` meanwhile, so the next supervisor
+knows when the last one has ended. None of this depends on parent processes, inherited files or pid
+files. Must not import Django.
 
 Each process also announces its pid and role (`run/announced`), for the supervisor's run.json.
 """
@@ -27,16 +28,16 @@ import dramatiq
 
 from moviesvc.run.lock_file import open_lock, take
 
-STATE_VARIABLE = "MOVIESVC_LIFELINE"  # the directory of the locks; unset: nothing to watch
+STATE_VARIABLE = "MOVIESVC_LIFELINE"  # the directory of the locks; unset: no supervisor to watch
 ROLE_VARIABLE = "MOVIESVC_ROLE"
-# A worker may take 35 s to hand its work back; then it is ended by force.
+# A worker may take 35 s to give its work back; then it is killed.
 GRACE_SECONDS = 40.0
 
 _announced_pids: set[int] = set()
 
 
 class AlreadyRunning(RuntimeError):
-    """Another supervisor is alive; `details` is what it wrote into its lock."""
+    """Another supervisor is alive; `details` is what it wrote into its lock file."""
 
     def __init__(self, details: dict[str, Any]) -> None:
         where = (
@@ -49,10 +50,10 @@ class AlreadyRunning(RuntimeError):
 
 
 def hold(state: Path, details: dict[str, Any], wait_seconds: float = GRACE_SECONDS + 5) -> IO[str]:
-    """Become the supervisor of `state`, when the processes of a dead one have ended.
+    """Become the supervisor of `state`, after the processes of a dead one have ended.
 
-    Returns: the lock, to be kept open for life.
-    Raises: AlreadyRunning; TimeoutError when orphans do not end.
+    Returns: the lock; keep it open until the end.
+    Raises: AlreadyRunning; TimeoutError when processes of a dead supervisor do not end.
     """
     lock = open_lock(state / "run.lock")
     try:
@@ -70,16 +71,16 @@ def hold(state: Path, details: dict[str, Any], wait_seconds: float = GRACE_SECON
 def state_of_its_own(var: Path, role: str) -> Iterator[Path]:
     """Make a directory of locks for one supervisor of one role, and remove it at the end.
 
-    Any number of these may run beside each other, also in containers that share `var`; so,
-    unlike with `var` itself, nobody is refused and nobody waits for another's processes.
+    Any number of these may run at once, also in containers that share `var`: unlike with `var`
+    itself, no supervisor is refused, and none waits for another's processes.
     """
     parent = var / "run" / "roles"
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for old in parent.iterdir():  # of supervisors that were killed
+    for old in parent.iterdir():  # directories of supervisors that were killed
         with contextlib.suppress(OSError), (old / "run.lock").open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(old, ignore_errors=True)
-    # Filled elsewhere and then renamed, so that nobody takes one whose lock is not held yet.
+    # Filled elsewhere and renamed, so that nobody finds it before its lock is held.
     made = Path(tempfile.mkdtemp(prefix=f".{role}-", dir=parent.parent))
     with hold(made, {"pid": os.getpid()}):
         state = made.rename(parent / made.name.removeprefix("."))
@@ -92,9 +93,9 @@ def state_of_its_own(var: Path, role: str) -> Iterator[Path]:
 def _lock_after_orphans(lock: IO[str], children_path: Path, wait_seconds: float) -> None:
     with open_lock(children_path) as children:
         try:
-            # A dead supervisor's lock can be shared, a living one's cannot.
+            # Another supervisor's exclusive lock excludes this one: then it is still alive.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            # Let go again: its orphans are waiting for this very lock in order to end.
+            # Released at once: the dead one's processes wait for a shared lock in order to end.
             fcntl.flock(lock, fcntl.LOCK_UN)
             if not take(children, fcntl.LOCK_EX, wait_seconds):
                 pids = ", ".join(map(str, _living(children_path.parent)))
@@ -108,11 +109,11 @@ def _read(lock: IO[str]) -> dict[str, Any]:
     lock.seek(0)
     with contextlib.suppress(ValueError):
         return dict(json.loads(lock.read()))
-    return {}  # a supervisor that has only just begun
+    return {}  # a supervisor that has just started
 
 
 def watch_if_asked() -> None:
-    """Announce this process and end it after its supervisor; once per process, nothing unasked."""
+    """Announce this process, and end it when its supervisor dies. Does nothing without one."""
     state = os.environ.get(STATE_VARIABLE)
     if state and os.getpid() not in _announced_pids:
         _announced_pids.add(os.getpid())
@@ -127,7 +128,7 @@ def announce(state: Path, role: str) -> None:
 
 
 def sign_of_life() -> Callable[[], None] | None:
-    """Return what this process calls to say that it still works; None where nobody watches."""
+    """Return a function that reports that this process works; None without a supervisor."""
     state, role = os.environ.get(STATE_VARIABLE), os.environ.get(ROLE_VARIABLE)
     if not state or not role:
         return None
@@ -135,9 +136,9 @@ def sign_of_life() -> Callable[[], None] | None:
 
 
 def announced(state: Path, role: str, group: int) -> dict[int, int]:
-    """Return the living processes of a role in one process group, and forget the others.
+    """Return the living processes of a role in one process group; forget dead ones.
 
-    Returns: the time of each one's last sign of life, in nanoseconds, by its pid.
+    Returns: pid -> time of its last sign of life, in nanoseconds.
     """
     pids = {}
     for entry in sorted((state / "run" / "announced").glob(f"{role}.*")):
@@ -154,7 +155,7 @@ def announced(state: Path, role: str, group: int) -> dict[int, int]:
 
 
 def _living(state: Path) -> list[int]:
-    """List the announced pids that still exist, whoever has them now."""
+    """List the announced pids that exist, without a check whether they were reused."""
     pids = []
     for entry in (state / "run" / "announced").glob("*.*"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -172,10 +173,10 @@ def _watch(state: Path) -> None:
 
 
 def _end_gracefully() -> None:
-    """Make sure that this process is told to end exactly once: twice means "at once" to many.
+    """Make sure that this process gets SIGTERM exactly once: a second one often means "at once".
 
-    A main process (dramatiq's, granian's) leads the group and tells its workers. On Linux the
-    kernel has told the main process (PR_SET_PDEATHSIG), elsewhere a worker does.
+    A main process (dramatiq's, granian's) leads its group and signals its workers. On Linux the
+    kernel has signalled the main process (PR_SET_PDEATHSIG); elsewhere a worker does that.
     """
     leader, is_told_by_kernel = os.getpgrp(), sys.platform == "linux"
     if leader in (os.getpid(), os.getppid()) and not is_told_by_kernel:

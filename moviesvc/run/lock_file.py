@@ -1,9 +1,9 @@
-"""How is a directory kept private, and how is a lock taken that no stranger can hold against us?
+"""How is a directory kept private, and how is a lock taken that no other user can block?
 
-Whoever may open a file may lock it, also for reading only. So our directories are 0700 and our
-lock files 0600, older ones are tightened, and a lock that another user's process holds already
-(it opened the file before) is left to it: a new file takes the old one's place. Every wait is
-bounded and says which processes are in the way. Django must not be imported here.
+Whoever may open a file, even only for reading, may lock it. So our directories are 0700 and our
+lock files 0600, and older ones are tightened. If another user's process holds a lock already (it
+opened the file before), a new file replaces the old one. Every wait is limited, and its error names
+the processes that hold the lock. Must not import Django.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import IO
 
 
 def make_private(directory: Path) -> None:
-    """Make a directory, or what is below an older one of ours, for its owner alone.
+    """Make a directory for its owner alone; does the same to an existing one of ours.
 
-    A directory that others own, or that all may write to (`/tmp`), is left as it is.
+    A directory that belongs to others, or that everybody may write to (`/tmp`), is left as it is.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
@@ -35,7 +35,7 @@ def make_private(directory: Path) -> None:
 
 
 def open_lock(path: Path) -> IO[str]:
-    """Open a lock file for reading and appending; it is made where it is not there."""
+    """Open a lock file for reading and appending, and create it if necessary."""
     with contextlib.suppress(OSError):
         if any(user not in (0, os.geteuid()) for _, user in holders(path)):
             path.unlink()
@@ -47,7 +47,7 @@ def open_lock(path: Path) -> IO[str]:
 
 
 def take(lock: IO[str], how: int, seconds: float) -> bool:
-    """Take a lock (LOCK_SH or LOCK_EX) within so many seconds; False when it stays with others."""
+    """Take a lock (LOCK_SH or LOCK_EX) within ``seconds``; False if others keep it."""
     deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(BlockingIOError):

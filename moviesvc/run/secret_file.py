@@ -1,8 +1,7 @@
-"""Which secret does a machine use that was given none? One kept in a file, made on first use.
+"""Which secret is used where none is configured? One kept in a file, created on first use.
 
-Several processes start at the same moment (web, workers, a command), so the file appears
-under its name only when it is whole, and the first to name it wins. Django must not be
-imported here: the settings call this.
+Several processes may start at once (web, workers, a command): the file gets its name only when it
+is complete, and the first process to name it wins. Must not import Django: the settings call this.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 
 
 def read_or_create(path: Path) -> str:
-    """Return the secret in ``path``; every process gets the same one, however many race."""
+    """Return the secret in ``path``; concurrent processes all get the same one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         _create(path)
@@ -22,7 +21,7 @@ def read_or_create(path: Path) -> str:
 
 
 def _create(path: Path) -> None:
-    """Write beside and link: unlike rename, a link never replaces what another just made."""
+    """Write a temporary file and link it: unlike rename, a link never replaces another's file."""
     own = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secrets.token_urlsafe(48))

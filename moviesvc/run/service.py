@@ -20,9 +20,9 @@ from moviesvc.run import embedded, lifeline
 from moviesvc.run.supervisor import Program, Supervisor
 
 MANAGE = str(settings.BASE_DIR / "manage.py")
-# What a task may take to be put back at a stop; the middleware's own deadlines lie below it.
+# Dramatiq's time for tasks to be given back at a stop; the middleware's own limits are shorter.
 WORKER_SHUTDOWN_MS = 15_000
-# Above a worker's 35 s, so that only a stuck process is ever ended by force.
+# More than a worker's 35 s, so that only a stuck process is ever killed.
 GRACE_SECONDS = 45.0
 
 
@@ -31,21 +31,21 @@ def _number(name: str, default: int) -> str:
 
 
 def host() -> str:
-    """Answer HOST: the address to listen on; a development machine's is its own business."""
+    """Return the address to listen on: HOST, else all addresses in production, else loopback."""
     return os.environ.get("HOST") or ("0.0.0.0" if settings.IS_PRODUCTION else "127.0.0.1")  # noqa: S104
 
 
 def worker_threads() -> str:
-    """Answer how many tasks a worker process sees to at once, of one type or of all."""
-    # A thread more than cores, so that polling a remote provider never waits for a render.
+    """Return how many tasks a worker process runs at once, of all types together."""
+    # One thread more than cores, so that polling a remote provider never waits for a render.
     return _number("WORKER_THREADS", (os.cpu_count() or 1) + 1)
 
 
 def child_environment(var: Path, state: Path) -> dict[str, str]:
-    """Answer the environment of every program: all URLs said, so that none starts a server.
+    """Return the environment of every program, with all URLs set, so that none starts a server.
 
     Args:
-        state: the directory of the locks that end the programs with their supervisor.
+        state: the directory of the locks that end the programs together with their supervisor.
     """
     added = {
         "DATABASE_URL": os.environ.get("DATABASE_URL") or embedded.postgres(var),
@@ -59,20 +59,20 @@ def child_environment(var: Path, state: Path) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "moviesvc.settings",
         lifeline.STATE_VARIABLE: str(state),
     }
-    # Dramatiq counts what is being worked on: with one, a type would have one thread of all.
+    # Dramatiq counts running messages as prefetched: with 1, each type would use only one thread.
     tuning = {"dramatiq_queue_prefetch": worker_threads(), "dramatiq_worker_timeout": "200"}
     return tuning | dict(os.environ) | added
 
 
 def programs(environment: dict[str, str], role: str = "all") -> list[Program]:
-    """List what to run for a role; `all` has delivery of its own only where it is dedicated."""
+    """List the programs of a role; `all` includes a delivery process only if it is dedicated."""
     if role == "all":
         roles = ["web", "worker", *(["delivery"] if is_delivery_dedicated() else [])]
         return [program for each in roles for program in programs(environment, each)]
     if role == "web":
         return [_program("web", _web_command(), environment)]
     if role == "worker":
-        # One process each: Dramatiq's main process ends all its children when one of them dies.
+        # One worker process each: Dramatiq ends all processes of a group when one of them dies.
         command = [sys.executable, MANAGE, "rundramatiq", "--skip-logging", "-p", "1"]
         command += ["-t", worker_threads()]
         command += ["--worker-shutdown-timeout", str(WORKER_SHUTDOWN_MS)]
@@ -91,19 +91,19 @@ def _program(
         name=f"{role}{suffix}",
         role=role,
         command=command,
-        # By name, not by role: each program's processes are looked up, and forgotten, alone.
+        # By program name, not by role: the processes of each program are listed separately.
         environment=environment | {lifeline.ROLE_VARIABLE: f"{role}{suffix}"},
     )
 
 
 def _web_command() -> list[str]:
     command = [sys.executable, "-m", "granian", "--interface", "rsgi", "--no-ws"]
-    # Said explicitly: while it guesses the version, the server has no deadline for heads.
+    # Set explicitly: while granian detects the version, it has no time-out for heads.
     command += ["--http", "1"]
     command += ["--http1-header-read-timeout", str(int(settings.HEAD_TIMEOUT_SECONDS * 1000))]
     command += ["--host", host(), "--port", str(settings.PORT), "--log-level", "error"]
     command += ["--workers", _number("WEB_PROCESSES", 2)]
-    # Counts connections, idle and half-sent ones too: a few slow clients must not fill it.
+    # Counts connections, including idle ones: a few slow clients must not use them all up.
     command += ["--backpressure", "1024"]
     command += ["--respawn-failed-workers", "--respawn-interval", "0.5"]
     # Open event streams would never end by themselves.
@@ -116,7 +116,7 @@ def is_delivery_dedicated() -> bool:
 
 
 def check_port() -> str:
-    """Answer a complaint when something else listens on the port; else nothing."""
+    """Return an error text when something else listens on the port; otherwise ""."""
     family = socket.AF_INET6 if ":" in host() else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -131,7 +131,7 @@ def check_port() -> str:
 
 
 def web_answers() -> bool:
-    """Whether the web server answers a request, whatever it says."""
+    """Whether the web server answers a request, with any status."""
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host(), host())  # noqa: S104
     connection = http.client.HTTPConnection(address, settings.PORT, timeout=1.0)
     with contextlib.closing(connection):
@@ -145,7 +145,7 @@ def web_answers() -> bool:
 def pids_by_role(supervisor: Supervisor, state: Path) -> dict[str, list[int]]:
     """List the processes that do the work (not those that only start them), by role.
 
-    `delivery` are those that host an engine: the workers, unless the engine is dedicated.
+    `delivery`: those with a delivery engine, which are the workers unless it is dedicated.
     """
     pids: dict[str, list[int]] = {child.program.role: [] for child in supervisor.children}
     for child in supervisor.children:
@@ -158,7 +158,7 @@ def pids_by_role(supervisor: Supervisor, state: Path) -> dict[str, list[int]]:
 
 
 def signs_of_web_processes(supervisor: Supervisor, state: Path) -> dict[int, int]:
-    """Return each web process's last sign of life, by its pid."""
+    """Return the time of each web process's last sign of life, by pid."""
     web = [child for child in supervisor.children if child.program.role == "web" and child.process]
     return {
         pid: sign
@@ -168,7 +168,7 @@ def signs_of_web_processes(supervisor: Supervisor, state: Path) -> dict[int, int
 
 
 class RunFile:
-    """`run.json`: what a script needs to use the running service; it holds secrets, so 0600."""
+    """`run.json`: what a script needs to use the running service. It holds secrets, so 0600."""
 
     def __init__(self, var: Path) -> None:
         self.path = var / "run.json"
@@ -187,7 +187,7 @@ class RunFile:
         self.path.unlink(missing_ok=True)
 
     def read(self) -> dict[str, Any]:
-        """Answer the content, or nothing where no supervisor is alive."""
+        """Return the content; {} when no supervisor is alive."""
         try:
             content = dict(json.loads(self.path.read_text()))
             os.kill(content["supervisor"], 0)

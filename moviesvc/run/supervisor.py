@@ -1,8 +1,8 @@
 """How are the service's processes started, watched, restarted and stopped together?
 
-One loop in one thread over the programs' output, the signals and the clock. Every program leads a
-session of its own, so that Ctrl-C reaches the supervisor alone and a whole group can be ended.
-What a program is and which ones run is the caller's business.
+One loop in one thread over the programs' output, signals and the clock. Every program leads a
+session of its own, so that Ctrl-C reaches only the supervisor, and a whole group can be ended.
+Which programs run is decided by the caller.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import IO, TextIO
 
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
-# A program that lived this long is started again at once when it ends.
+# A program that ran at least this long is restarted at once when it ends.
 HEALTHY_SECONDS = 30.0
 PR_SET_PDEATHSIG = 1
 OWN_NAME = "run"
@@ -30,7 +30,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Program:
-    """One command to keep running. `name` marks its lines, `role` groups equal programs."""
+    """One command to keep running. `name` prefixes its output, `role` groups equal programs."""
 
     name: str
     role: str
@@ -39,7 +39,7 @@ class Program:
 
 
 class Child:
-    """A program and its present process, if any."""
+    """A program and its current process, if any."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -77,27 +77,27 @@ class Child:
             self.process.send_signal(number)
 
     def continue_if_stopped(self) -> bool:
-        """Let the main process go on if it is stopped (SIGSTOP); tell whether it was. Linux only.
+        """Continue the main process if it is stopped (SIGSTOP); say whether it was. Linux only.
 
-        Its workers lack nothing, so they are not to be killed for it; but while it is stopped
-        nobody replaces one that dies.
+        Its workers still work, so they are not killed for it; but a stopped main process does not
+        replace a worker that dies.
         """
         if sys.platform != "linux" or self.process is None:
             return False
         stopped = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
-        with contextlib.suppress(ChildProcessError):  # it has ended just now
+        with contextlib.suppress(ChildProcessError):  # it has just ended
             if os.waitid(os.P_PID, self.pid, stopped):
                 self.process.send_signal(signal.SIGCONT)
                 return True
         return False
 
     def kill_group(self) -> None:
-        """End what is left of the session: a killed main process leaves its workers alive."""
+        """Kill what is left of the session: a killed main process leaves its workers alive."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def schedule_restart(self, now: float) -> float:
-        """Answer the seconds to wait, doubling while the program keeps failing early."""
+        """Return the seconds until the restart; they double while the program keeps failing."""
         self.failures = 0 if now - self.started_at >= HEALTHY_SECONDS else self.failures
         pause = min(FIRST_BACKOFF_SECONDS * 2.0**self.failures, MAX_BACKOFF_SECONDS)
         self.failures += 1
@@ -106,11 +106,11 @@ class Child:
 
 
 class Supervisor:
-    """Run programs until a signal says stop.
+    """Run programs until a signal ends them.
 
     Args:
-        on_tick: called with the supervisor; answers the seconds until it wants to be called again.
-        grace_seconds: what a program gets between SIGTERM and SIGKILL.
+        on_tick: called with the supervisor; returns the seconds until its next call.
+        grace_seconds: time between SIGTERM and SIGKILL.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Supervisor:
         self._kill_at = float("inf")
 
     def run(self) -> None:
-        """Start everything and come back when everything has ended."""
+        """Start everything, and return when everything has ended."""
         with self._signal_pipe():
             next_tick = 0.0
             while True:
@@ -152,7 +152,7 @@ class Supervisor:
         self._print(OWN_NAME, text)
 
     def show(self, text: str) -> None:
-        """Print without a name in front, for lines that are meant to be copied."""
+        """Print without a name prefix, for lines that are meant to be copied."""
         with contextlib.suppress(OSError):
             print(text, file=self._output, flush=True)
 
@@ -165,7 +165,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signal_pipe(self) -> Iterator[None]:
-        """Let signals (SIGCHLD too) end the wait for output, without a race."""
+        """Let signals (including SIGCHLD) end the wait for output, without a race."""
         read, write = socket.socketpair()
         for end in (read, write):
             end.setblocking(False)
@@ -221,7 +221,7 @@ class Supervisor:
                 self._selector.register(child.output, selectors.EVENT_READ, child)
 
     def _pause(self, now: float, next_tick: float) -> float:
-        """Seconds until the clock alone makes something due."""
+        """Return the seconds until something is due by time alone."""
         due = [child.start_at for child in self.children if child.process is None]
         if self.is_stopping:
             due = [self._kill_at if self._kill_at > now else now + 0.1]
@@ -250,7 +250,7 @@ class Supervisor:
         return True
 
     def _drain(self, child: Child) -> None:
-        """Print the last words of a process that has ended, and close its pipe."""
+        """Print the rest of an ended process's output, and close its pipe."""
         if child.output.fileno() in self._selector.get_map():
             while self._read_child(child):
                 pass
@@ -271,7 +271,7 @@ class Supervisor:
     def _as_line(self, name: str, line: str) -> str:
         if not self._is_json:
             return f"{name:<{self._width}} | {line}"
-        # What a log collector reads is JSON to the last line, also what no logger wrote.
+        # Log collectors need JSON in every line, also in those that no logger wrote.
         process = json.dumps(name)
         if line.startswith('{"') and line.endswith("}"):
             return f'{line[:-1]}, "process": {process}}}'
@@ -282,8 +282,8 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before 
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel send SIGTERM when the supervisor dies (Linux; the lifeline does the rest)."""
+    """Let the kernel send SIGTERM when the supervisor dies (Linux; the lifeline does the rest)."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died in between
+        if os.getppid() != parent:  # the supervisor died before prctl
             os._exit(70)
