@@ -1,8 +1,8 @@
-"""What stands before ``/admin/``? Its networks, bounds of a search, logins, and what pages load.
+"""What protects ``/admin/``? Networks, limits for searches, login throttling, sessions, CSP.
 
-Outside ADMIN_ALLOW_NETWORKS the admin does not exist. Sessions, logins and messages are for people
-alone: a client of the API has a key and no cookies, and making a session and a message storage for
-each of its requests took a tenth of a submit.
+Outside ADMIN_ALLOW_NETWORKS the admin answers 404. Sessions, logins and messages exist only under
+``/admin/``: API clients have a key and no cookies, and setting these up for each of their requests
+took a tenth of the time of a submit.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from tasks_app.access import throttling
 from tasks_app.media import serve
 from webhooks_app.api.problems import ApiProblem
 
-#: Of a search: every word is looked for in every column.
+#: Limit for a search: every word is looked for in every column.
 MAX_WORDS = 12
-#: Of any other parameter: a list repeats them all in the link of every filter and column.
+#: Limit for any other parameter: a list repeats it in the link of every filter and column.
 MAX_VALUE = 1_000
 
 
 def is_in(networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network], text: str) -> bool:
-    """Tell whether an address lies in one of the networks; what is no address does not."""
+    """Say whether an address lies in one of the networks; text that is no address does not."""
     try:
         address = ipaddress.ip_address(text)
-    except ValueError:  # a proxy that says what is none
+    except ValueError:  # a proxy sent something else
         return False
     return any(address in network for network in networks)
 
 
 class AdminNetwork:
-    """Answer 404 below ``/admin/`` to everybody outside the networks, where some are named."""
+    """Answer 404 under ``/admin/`` to clients outside ADMIN_ALLOW_NETWORKS, if it is set."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Let the request through, or pretend that there is nothing."""
+        """Pass the request on, or answer 404 or 400."""
         is_admin = request.path.startswith(settings.ADMIN_PREFIX.rstrip("/"))
         if is_admin and not self._is_welcome(request):
             return nothing_here(request)
@@ -64,7 +64,7 @@ class AdminNetwork:
 
 
 class ForPeople:
-    """Let a request to any other address pass by the middleware that is mixed in."""
+    """Mixin: use the other base, a middleware, only for requests under ``/admin/``."""
 
     get_response: Any
 
@@ -78,19 +78,19 @@ class ForPeople:
 
 
 class Sessions(ForPeople, SessionMiddleware):
-    """Keep who is logged in."""
+    """Django's sessions, under ``/admin/`` only."""
 
 
 class Logins(ForPeople, AuthenticationMiddleware):
-    """Say who asks."""
+    """Django's authentication, under ``/admin/`` only."""
 
 
 class Messages(ForPeople, MessageMiddleware):
-    """Carry a sentence to the next page."""
+    """Django's messages, under ``/admin/`` only."""
 
 
 class AdminLoginThrottle:
-    """Slow down guessing of admin passwords: so many tries a minute per address."""
+    """Limit login attempts to the admin per address and minute."""
 
     TRIES_PER_MINUTE = 10
 
@@ -98,7 +98,7 @@ class AdminLoginThrottle:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Let a login through, or answer 429."""
+        """Pass a login on, or answer 429."""
         if request.method == "POST" and request.path == settings.LOGIN_URL:
             address = throttling.client_address(request)
             verdict = throttling.take(f"login:{address}", self.TRIES_PER_MINUTE)
@@ -108,7 +108,7 @@ class AdminLoginThrottle:
 
 
 def _wait_and_see(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
-    """Return the answer for a person at the login page."""
+    """Return the login page's answer for too many attempts."""
     title = "Too many attempts to log in from your address"
     wait = "Wait a minute, then try again."
     answer = page(request, problem.status_code, title, wait, "moviesvc/wait.html")
@@ -118,7 +118,7 @@ def _wait_and_see(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
 
 
 class ContentSecurityPolicy:
-    """Say which sources a page of ours may load: its own, and nothing inline but styles."""
+    """Set the Content-Security-Policy: own sources only, and nothing inline except styles."""
 
     # style-src: the admin theme and the API page set style attributes from their scripts.
     # unsafe-eval: the admin theme's Alpine.js compiles its expressions.

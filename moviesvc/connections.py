@@ -1,8 +1,8 @@
-"""How is a client cut off that does not read? By its socket, which the web server keeps to itself.
+"""How is a client disconnected that does not read? By its socket, found without the web server.
 
-The server has a deadline for heads but none for what it sends, and does not say when it has sent a
-file. So its sockets are looked up among the open files of this process: at the start, and then
-once a second while larger files are sent.
+The server has a time-out for request heads but none for what it sends, and does not report when a
+file is sent. So its sockets are found among this process's open files: once at the start, and once
+a second while large files are being sent.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import socket
 import stat
 from collections.abc import Collection, Iterator
 
-#: What a connection is known by: the port on this side, and `host:port` on the other.
+#: Identifies a connection: the port on this side, and `host:port` of the client.
 Ends = tuple[int, str]
 
 
 def limit_unread_writes(seconds: float) -> None:
-    """Have the kernel close connections whose client takes nothing of what waits for so long.
+    """Let the kernel close connections whose client reads nothing for this long.
 
-    Set on the sockets that listen: those that they accept inherit it. Linux only; on other systems
-    such a client keeps its connection, but never a thread.
+    Set on the listening sockets, from which accepted ones inherit it. Linux only; elsewhere such a
+    client keeps its connection, but never a thread.
     """
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         for found in _sockets():
@@ -31,23 +31,23 @@ def limit_unread_writes(seconds: float) -> None:
 
 
 def ends_of(server: str, client: str) -> Ends:
-    """Return what a connection is known by, from two addresses, each `host:port`.
+    """Return the key of a connection, from two addresses of the form `host:port`.
 
-    The server's host does not count: where it listens on all, it is told as `0.0.0.0`.
+    The server's host is left out: a server that listens on all addresses reports `0.0.0.0`.
     """
     return int(server.rpartition(":")[2]), client
 
 
 def open_ends() -> set[Ends]:
-    """Return the ends of all connections that this process has."""
+    """Return the keys of all connections of this process."""
     return {ends for _, ends in _connections()}
 
 
 def hang_up(ended: Collection[Ends]) -> None:
-    """End these connections, as far as they are still there."""
+    """Close these connections, as far as they still exist."""
     for found, ends in _connections() if ended else ():
         if ends in ended:
-            with contextlib.suppress(OSError):  # it has just ended
+            with contextlib.suppress(OSError):  # it has just been closed
                 found.shutdown(socket.SHUT_RDWR)
 
 
@@ -55,17 +55,17 @@ def _connections() -> Iterator[tuple[socket.socket, Ends]]:
     for found in _sockets():
         try:
             port, (host, peer_port) = found.getsockname()[1], found.getpeername()[:2]
-        except OSError:  # it listens, or has just ended
+        except OSError:  # a listening socket, or one that was just closed
             continue
         yield found, (port, f"[{host}]:{peer_port}" if ":" in host else f"{host}:{peer_port}")
 
 
 def _sockets() -> Iterator[socket.socket]:
-    """Yield this process's sockets of TCP, each as a copy that is closed behind the caller."""
+    """Yield copies of this process's TCP sockets; each is closed after its use."""
     for name in os.listdir("/dev/fd"):
         try:
             copy = os.dup(int(name))
-        except OSError:  # closed meanwhile, as the one of the directory itself
+        except OSError:  # closed meanwhile, like the descriptor of the listing itself
             continue
         if not stat.S_ISSOCK(os.fstat(copy).st_mode):
             os.close(copy)

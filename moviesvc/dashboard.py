@@ -1,4 +1,4 @@
-"""What does the admin's first page show, and what its sidebar? Tasks and webhooks together."""
+"""What do the admin's first page and its sidebar show? Tasks and webhooks together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment(request: HttpRequest) -> list[str]:
-    """Return the label beside the title, so that nobody takes one machine for another."""
+    """Return the label beside the title, which tells production from other installations."""
     return ["Production", "danger"] if settings.IS_PRODUCTION else ["Development", "info"]
 
 

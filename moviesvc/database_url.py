@@ -1,8 +1,8 @@
-"""What does `DATABASE_URL` mean to Django? All that it means to libpq, whose parser reads it here.
+"""How does `DATABASE_URL` become Django's settings? Parsed by libpq, so that all its forms work.
 
-So every form works that `psql` takes: `postgresql://` with several hosts, socket directories,
-certificates and other parameters, and `host=... dbname=...`. A text that cannot be read ends in
-one sentence, which shows nothing of it: it may hold a password in any place.
+These are what `psql` takes: `postgresql://` with several hosts, socket directories, certificates
+and other parameters, and `host=... dbname=...`. The error for a text that cannot be parsed quotes
+nothing of it, since a password may be anywhere in it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _FORM = (
 
 
 def read(url: str) -> dict[str, Any]:
-    """Return Django's settings of the database with this address.
+    """Return Django's database settings for this URL.
 
     Raises:
-        ImproperlyConfigured: it is no address of a PostgreSQL server.
+        ImproperlyConfigured: it is not a PostgreSQL URL.
     """
     if url.startswith("sqlite"):
         raise ImproperlyConfigured(
@@ -35,7 +35,7 @@ def read(url: str) -> dict[str, Any]:
     try:
         found = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        # Without the cause, which quotes the text.
+        # Without its cause, which quotes the text.
         raise ImproperlyConfigured(f"DATABASE_URL is no address of PostgreSQL. {_FORM}") from None
     values = {name: str(value) for name, value in found.items() if value}
     if "@" in values.get("host", ""):

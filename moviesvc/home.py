@@ -1,4 +1,4 @@
-"""What does a visitor of the bare address see? What this is, and where to read on."""
+"""What does a visitor of ``/`` see? What this service is, and where its documentation is."""
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe

@@ -1,6 +1,6 @@
-"""What are the libraries told that no environment changes? Names are those they look for.
+"""Which settings of libraries do not depend on the environment? Names are the libraries' own.
 
-Part of the settings, which read the environment; nothing is imported or computed here.
+Part of the settings module; nothing is imported or computed here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": ["tasks_app.access.throttling.KeyRateThrottle"],
     "EXCEPTION_HANDLER": "moviesvc.problems.exception_handler",
-    "DEFAULT_METADATA_CLASS": None,  # OPTIONS tells nobody anything
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS describes nothing
     "UNAUTHENTICATED_USER": None,
     "URL_FORMAT_OVERRIDE": None,
 }

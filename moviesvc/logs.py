@@ -1,11 +1,11 @@
-"""How do log lines look, how does an id travel, and what may never be in a line?
+"""How do log lines look, how does a request id get into them, and what must never be in one?
 
-Lines are JSON in production and plain text in development. The request id is bound in the web
-process, kept with the task and its events, and so stands in the lines of worker and engine too.
+Lines are JSON in production and plain text in development. The request id is set in the web
+process and stored with the task and its events, so worker and engine log it, too.
 
-A line tells where an exception came from and its type, not its text, which may quote a prompt, a
-row or a key; LOG_LEVEL=DEBUG shows the text as well. Values of the environment that are secrets,
-and whatever looks like one of ours, are masked wherever they turn up.
+For an exception a line shows its frames and type, but not its text, which may quote a prompt, a row
+or a key; LOG_LEVEL=DEBUG shows the text as well. Values of secret environment variables, and
+anything that looks like one of our secrets, are masked everywhere.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _OURS = r"wh(?:sec|sk)_[A-Za-z0-9+/=_-]+|\b[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}\b|(?<
 #: `METHOD /path?query` of a request: values of a query, and the token of a media link.
 _QUERY = re.compile(r"\?\S*")
 _MEDIA_TOKEN = re.compile(r"(/media/[^/\s]+/)[^/\s]+")
-#: The end of an API key; begins with plain text, so looking for it costs next to nothing.
+#: The end of an API key. Begins with plain text, which makes the search cheap.
 _KEY_TAIL = re.compile(r"\.[A-Za-z0-9]{32}\b")
 _PLAIN = re.compile(r"[^\s\"'\\]+")
 
-#: Loggers of libraries that are heard from warnings on.
+#: Loggers of libraries that log from WARNING on only.
 QUIET = ("django_structlog", "dramatiq", "asyncio")
 
 
@@ -55,7 +55,7 @@ def _clock_text(second: int) -> str:
 
 
 def stamped(logger: Any, method: str, line: Line) -> Line:
-    """Add the time, as structlog's own stamper writes it, at a third of the price."""
+    """Add the time in structlog's format, at a third of the cost of its own processor."""
     second, part = divmod(time.time(), 1)
     line["timestamp"] = f"{_clock_text(int(second))}.{int(1e6 * part):06d}Z"
     return line
@@ -79,8 +79,8 @@ def logging_config(log_format: str, level: str) -> None:
         json_line if log_format == "json" else plain_line,
         Masking(os.environ),
     ]
-    # Our own lines pass the standard library by: each delivery is a line, and the way through
-    # Logger, LogRecord and Formatter took as long as the request itself.
+    # Our own lines bypass the standard library: each delivery logs one, and the way through Logger,
+    # LogRecord and Formatter took as long as the request itself.
     structlog.configure(
         processors=[without_chatter, *SHARED, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -109,20 +109,20 @@ def logging_config(log_format: str, level: str) -> None:
 
 
 def without_chatter(logger: Any, method: str, line: Line) -> Line:
-    """Drop what libraries say about each request; a server in front writes an access log."""
+    """Drop what libraries log for each request; the proxy in front writes an access log."""
     if method in ("debug", "info") and logger.name.startswith(QUIET):
         raise structlog.DropEvent
     return line
 
 
 class Lines:
-    """Where finished lines go: to stderr, each in one write, from any thread."""
+    """Writes finished lines to stderr, each in one write, from any thread."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
 
     def msg(self, line: str) -> None:
-        """Write one line; a stderr that is gone must not end what was logged about."""
+        """Write one line; a closed stderr must not raise in the code that logs."""
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(line + "\n")
 
@@ -133,12 +133,12 @@ class Lines:
 
 
 def full_text(exc_info: Any) -> str:
-    """Return a traceback as Python prints it."""
+    """Return a traceback as Python prints it, with all texts."""
     return "".join(traceback.format_exception(*exc_info)).rstrip()
 
 
 def frames_only(exc_info: Any) -> str:
-    """Return where an exception, and those that led to it, came from, without their texts."""
+    """Return the frames and types of an exception and its causes, without their texts."""
     error: BaseException | None = exc_info[1]
     parts: list[str] = []
     while error is not None and len(parts) < 5:
@@ -160,10 +160,10 @@ def _short(filename: str) -> str:
 
 
 class Masking:
-    """Put `***` in the place of every secret, wherever in a finished line it stands.
+    """Replace every secret in a finished line by `***`.
 
-    Nearly every line holds none, which a few searches for plain text find out: a regular
-    expression over each line would double what the engine's lines cost.
+    Nearly every line has none, which a few plain-text searches show: a regular expression over each
+    line would double the cost of the engine's lines.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -180,12 +180,12 @@ class Masking:
 
 
 def _as_written(value: str) -> set[str]:
-    """Return the forms in which a renderer writes a value."""
+    """Return the forms in which a renderer may write a value."""
     return {value, json.dumps(value)[1:-1], repr(value)[1:-1]}
 
 
 def _secrets_of(environment: Mapping[str, str]) -> set[str]:
-    """Return the secrets that the environment holds: by their names, and the passwords of URLs."""
+    """Return the secrets in the environment: values of secret variables and passwords in URLs."""
     found: set[str] = set()
     for name, value in environment.items():
         if _SECRET_NAME.search(name):
@@ -197,9 +197,9 @@ def _secrets_of(environment: Mapping[str, str]) -> set[str]:
 
 
 def in_order(logger: Any, method: str, line: Line) -> Line:
-    """Put first what people read first; the keys of the event stay as they were given.
+    """Sort the keys: the standard ones first, then the event's own in their given order.
 
-    Of a request's address only the path is shown, and of a media link not its token.
+    Of a request only the path is shown, and of a media link not its token.
     """
     if isinstance(request := line.get("request"), str):
         line["request"] = _MEDIA_TOKEN.sub(rf"\1{MASK}", _QUERY.sub(f"?{MASK}", request))
@@ -217,7 +217,7 @@ def json_line(logger: Any, method: str, line: Line) -> str:
 
 
 def plain_line(logger: Any, method: str, line: Line) -> str:
-    """Return `time LEVEL   event key=value ...`; nothing in it can steer a terminal."""
+    """Return `time LEVEL   event key=value ...`, without control characters for a terminal."""
     time, level, event = (str(line.pop(name)) for name in ("timestamp", "level", "event"))
     exception = line.pop("exception", "")
     source = line.pop("logger", "")
@@ -240,7 +240,7 @@ def _printable(text: str) -> str:
 
 
 def _thread_crashed(hook: threading.ExceptHookArgs) -> None:
-    """Say it like everything else; Python's own words would quote the exception."""
+    """Log a crashed thread like anything else; Python's own message would quote the exception."""
     name = hook.thread.name if hook.thread else ""
     info = (hook.exc_type, hook.exc_value, hook.exc_traceback)
     structlog.get_logger(__name__).error("Thread crashed", thread=name, exc_info=info)
@@ -250,7 +250,7 @@ def _thread_crashed(hook: threading.ExceptHookArgs) -> None:
 
 
 class LogContextMiddleware(dramatiq.Middleware):
-    """Carry the request id inside the ticket, so that a worker's lines name the request."""
+    """Carry the request id in the ticket, so that the worker's lines show it."""
 
     def before_enqueue(self, broker: dramatiq.Broker, message: Any, delay: Any) -> None:
         """Put the current request id into the ticket."""
@@ -259,7 +259,7 @@ class LogContextMiddleware(dramatiq.Middleware):
             message.options.setdefault("request_id", request_id)
 
     def before_process_message(self, broker: dramatiq.Broker, message: Any) -> None:
-        """Start the worker's log context afresh."""
+        """Start a new log context with the ticket's request id."""
         structlog.contextvars.clear_contextvars()
         if request_id := message.options.get("request_id"):
             structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -267,5 +267,5 @@ class LogContextMiddleware(dramatiq.Middleware):
     def after_process_message(
         self, broker: dramatiq.Broker, message: Any, *, result: Any = None, exception: Any = None
     ) -> None:
-        """Forget this ticket's context."""
+        """Clear the log context."""
         structlog.contextvars.clear_contextvars()

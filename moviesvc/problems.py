@@ -1,8 +1,7 @@
 """What does an error look like? `application/problem+json` (RFC 9457) for every one of them.
 
-Django REST framework's errors come through `exception_handler`, everything that Django or a
-middleware would answer in HTML through `ProblemMiddleware`. Pages for people under ``/admin/``
-stay pages.
+Errors of Django REST framework go through `exception_handler`; what Django or a middleware would
+answer as HTML goes through `ProblemMiddleware`. Pages under ``/admin/`` stay HTML.
 """
 
 from __future__ import annotations
@@ -39,19 +38,20 @@ logger = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 DATABASE_RETRY_SECONDS = 2
-#: What load balancers, orchestrators and collectors ask.
+#: Called by load balancers, orchestrators and metrics collectors.
 PROBED = {"/api/v1/health", "/api/v1/health/ready", "/metrics"}
 _OWN_HOST = urlsplit(settings.PUBLIC_URL).netloc
-#: Characters of an address with its query, and of all headers with their names; the defaults of
-#: most web servers, so that nothing here reads more, whatever stands in front.
+#: Characters of a URL with its query, and of all headers with their names: the usual defaults of
+#: web servers, so that the limits do not depend on which one is in front.
 MAX_ADDRESS = 8_192
 MAX_HEADERS = 32_768
-#: Backslashes times characters; 0.05 s of `http.cookies._unquote`, before Python 3.11.10, 3.12.6.
+#: Backslashes times characters of a cookie: at most 0.05 s in `http.cookies._unquote` of Python
+#: before 3.11.10 and 3.12.6, where the time grows with their square.
 MAX_COOKIE_ESCAPES = 8_000_000
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
-#: What DRF's own exceptions are called here.
+#: Our codes for DRF's exceptions.
 _CODES = {
     "parse_error": "malformed_json",
     "authentication_failed": "unauthorized",
@@ -77,9 +77,9 @@ def problem_body(request: HttpRequest, problem: ApiProblem) -> dict[str, Any]:
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
-    """Answer an exception of a DRF view; None lets it become a 500.
+    """Answer an exception of a DRF view; None makes it a 500.
 
-    Not with DRF's own response: a view that renders pages would write a page into it.
+    Not as a DRF response, which a view that renders pages would turn into a page.
     """
     problem = as_problem(error)
     if problem is None:
@@ -89,7 +89,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
 
 
 def as_problem(error: BaseException | None) -> ApiProblem | None:
-    """Return what an exception means to a client, None where it is a fault of ours."""
+    """Return the problem that an exception means to a client, None if the fault is ours."""
     if isinstance(error, ApiProblem):
         return error
     if isinstance(error, exceptions.ValidationError):
@@ -102,7 +102,7 @@ def as_problem(error: BaseException | None) -> ApiProblem | None:
     if isinstance(error, RequestDataTooBig):
         return too_large()
     if isinstance(error, (Http404, ObjectDoesNotExist)):
-        # The second: found a moment ago, and deleted since by another request.
+        # ObjectDoesNotExist: found a moment ago, and deleted since by another request.
         return not_found()
     if isinstance(error, PermissionDenied):
         return ApiProblem(403, "forbidden", "This is not allowed.")
@@ -112,13 +112,13 @@ def as_problem(error: BaseException | None) -> ApiProblem | None:
 
 
 def too_large() -> ApiProblem:
-    """Return the 413 of a body above the limit."""
+    """Return the 413 for a body above the limit."""
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     return ApiProblem(413, "too_large", f"A request body may have at most {limit} bytes.")
 
 
 def _too_long_head(request: HttpRequest) -> ApiProblem | None:
-    """Return the refusal of a request whose first lines are too long to be looked at."""
+    """Return the problem of a request whose URL, headers or cookies are too long."""
     given = request.META
     if len(given["PATH_INFO"]) + len(given.get("QUERY_STRING", "")) > MAX_ADDRESS:
         detail = f"An address may have at most {MAX_ADDRESS} characters."
@@ -150,20 +150,20 @@ def _from_drf(error: exceptions.APIException) -> ApiProblem:
 
 
 class ProblemMiddleware:
-    """Name every request, and turn what is still HTML when it leaves into a problem."""
+    """Give every request an id, and turn HTML errors into problems."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer one request."""
+        """Answer a request."""
         request_id = request.META.get("HTTP_X_REQUEST_ID", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
         # The request log reads the header, so its lines carry the same id.
         request.META["HTTP_X_REQUEST_ID"] = request.request_id = request_id  # type: ignore[attr-defined]
         if request.path in PROBED:
-            # Asked for by address, under whatever Host; our own stands in for the check of hosts.
+            # Probes use any Host header; with our own host Django's host check passes.
             request.get_host = lambda: _OWN_HOST  # type: ignore[method-assign]
         problem = _too_long_head(request)
         response = render(request, problem) if problem else self.get_response(request)
@@ -175,12 +175,12 @@ class ProblemMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Answer what a plain Django view raised, where it is not a fault of ours."""
+        """Answer an exception of a plain Django view, if the fault is not ours."""
         is_for_people = request.path.startswith(settings.ADMIN_PREFIX)
         if is_for_people and isinstance(error, (Http404, PermissionDenied)):
             return None
         if isinstance(error, DataError) and "%00" in request.META.get("QUERY_STRING", ""):
-            error = SuspiciousOperation()  # a filter of the admin; PostgreSQL has no such text
+            error = SuspiciousOperation()  # NUL in a filter of the admin: impossible in PostgreSQL
         problem = as_problem(error)
         return None if problem is None else render(request, problem)
 
@@ -191,7 +191,7 @@ class ProblemMiddleware:
         return not response.get("Content-Type", "").startswith(CONTENT_TYPE)
 
 
-#: What to call an error of the framework's.
+#: Codes and texts for errors of the framework.
 _FOREIGN = {
     400: ("bad_request", "The request cannot be understood."),
     403: ("forbidden", "This is not allowed."),
@@ -223,14 +223,14 @@ def render(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer an address that no pattern matches (``handler404``)."""
+    """Answer a URL that no pattern matches (``handler404``)."""
     if request.path.startswith(settings.ADMIN_PREFIX):
         return page(request, 404, "There is nothing here", "It may have been removed since.")
     return nothing_here(request)
 
 
 def nothing_here(request: HttpRequest) -> HttpResponse:
-    """Answer 404 to a program, and to people who are to see nothing."""
+    """Answer 404, as a problem."""
     detail = _FOREIGN[404][1]
     without_slash = request.path_info.rstrip("/")
     if without_slash != request.path_info and is_valid_path(without_slash):
@@ -239,7 +239,7 @@ def nothing_here(request: HttpRequest) -> HttpResponse:
 
 
 def not_allowed(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer somebody who may not (``handler403``)."""
+    """Answer a request without the permission it needs (``handler403``)."""
     if request.path.startswith(settings.ADMIN_PREFIX):
         return page(request, 403, "You may not do this", "It needs a permission you lack.")
     return render(request, ApiProblem(403, "forbidden", "This is not allowed."))
@@ -254,7 +254,7 @@ def page(
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer a fault of ours (``handler500``), or of the database below a middleware."""
+    """Answer an error of ours (``handler500``), or of the database in a middleware."""
     import sys
 
     problem = as_problem(sys.exc_info()[1]) or ApiProblem(500, *_FOREIGN[500])

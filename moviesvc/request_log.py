@@ -10,14 +10,14 @@ from tasks_app.access import throttling
 
 
 class RequestLog(RequestMiddleware):
-    """Bind the request's id to its lines; say nothing of requests that went well.
+    """Bind the request's id to its log lines; log only requests that failed.
 
-    django-structlog composes a line at the start and at the end of each request, which our
-    configuration drops unless it failed: they cost as much as the key and its rate limit.
+    django-structlog composes a line at the start and the end of each request, which our settings
+    drop unless it failed: that would cost as much as checking the key and its rate limit.
     """
 
     def prepare(self, request: HttpRequest) -> None:
-        """Name the request in every line until it ends."""
+        """Bind the request's id to every line until the request ends."""
         structlog.contextvars.bind_contextvars(
             request_id=request.META["HTTP_X_REQUEST_ID"],  # ours, or checked by us
             # Not django-structlog's own: that one believes every X-Forwarded-For.
@@ -25,9 +25,9 @@ class RequestLog(RequestMiddleware):
         )
 
     def handle_response(self, request: HttpRequest, response: HttpResponseBase) -> None:
-        """Write the line of a failure, and keep the names while a stream goes on.
+        """Log a failure, and keep the context while a stream is sent.
 
-        A file is no stream of ours: the web server sends it, if nothing wraps it here.
+        A file does not count as a stream: the web server sends it, if nothing wraps it here.
         """
         is_stream = response.streaming and not isinstance(response, FileResponse)
         is_plain = response.status_code < 400 and not is_stream

@@ -1,9 +1,9 @@
 """What does the web server call? Django in threads, behind an event loop that waits for clients.
 
-A client may take its time: to send its body, or to read a file. Neither holds a thread here. The
-loop takes each body whole, in a bounded time, and only then gives the request to a thread; files
-are sent by the server itself, by their path, and have seats of their own. Who is slower than that
-is cut off.
+A client may be slow at sending its body or reading a file; neither occupies a thread. The loop
+receives each body completely, in a limited time, before a thread gets the request. The server
+sends files itself, by their path; large ones need one of a limited number of seats. Slower clients
+are disconnected.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
 Headers = list[tuple[str, str]]
 
 BODILESS_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
-#: A body or file above this has a seat; below, it fits into what a connection needs anyway.
+#: Larger bodies and files need a seat; smaller ones fit into a connection's own buffers.
 SMALL_BYTES = 64 * 1024
-#: At this rate at least, bytes a second, what is larger must come, or be read.
+#: The slowest rate, in bytes per second, at which a large body or file may be transferred.
 SLOWEST_RATE = 16 * 1024
-#: How many larger bodies one process receives at once; each may take a megabyte of memory.
+#: Large bodies that one process receives at once; each may take a megabyte of memory.
 LARGE_BODIES = 64
-#: Django parses this header before any of its middleware, in a time that grows with its length.
+#: Django parses this header before any middleware, in a time that grows with its length.
 LONGEST_CONTENT_TYPE = 1_024
 CONTENT_TYPE = "CONTENT_TYPE"
 CONNECTION = "moviesvc.connection"
 CUT_SHORT = "The request's body was cut short."
-#: What stands for a header's value that is not ASCII: it is there, and nobody accepts it.
+#: Replaces a header value that is not ASCII: the header is present, but no value matches.
 UNREADABLE = "\xef\xbf\xbd"
 
 
 class Refused(Exception):
-    """The request is answered here; Django never sees it, or its answer is not sent."""
+    """The request is answered here: Django does not see it, or its answer is not sent."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -55,7 +55,7 @@ class Refused(Exception):
 
 
 class SentFile:
-    """A file that the server is to send (`wsgi.file_wrapper`), from where it stands."""
+    """A file for the server to send (`wsgi.file_wrapper`), from its current position."""
 
     def __init__(self, file: Any, block_size: int = 8192) -> None:
         self.file = file
@@ -72,11 +72,11 @@ class Front:
     """An RSGI application around a WSGI one.
 
     Args:
-        threads: how many requests Django answers at once.
-        limit_bytes: what a body may have; of a longer one Django sees a byte more than that.
-        transfers: how many larger files are sent at once.
-        body_seconds: what a client may take for a small body, and for each pause within another.
-        write_seconds: how long a client may read nothing of what there is for it.
+        threads: requests that Django answers at once.
+        limit_bytes: the largest body; Django sees one byte more of a longer one and answers 413.
+        transfers: large files that are sent at once.
+        body_seconds: time for a small body, and for each pause within a large one.
+        write_seconds: how long a client may read nothing of its answer.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Front:
         }
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin; the loop runs when the server listens."""
+        """Start watching transfers, once the loop runs and the server listens."""
         self._loop = loop
         loop.call_soon(connections.limit_unread_writes, self._write_seconds)
         loop.call_soon(self._begin_to_watch)
@@ -122,11 +122,11 @@ class Front:
             self._tasks.append(self._loop.create_task(watchdog.beat(self, touch)))
 
     def has_room(self) -> bool:
-        """Whether a thread is free, so that nothing waits."""
+        """Whether a thread is free, so that no request waits."""
         return self._running < self._thread_count
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
-        """Answer one request."""
+        """Answer a request."""
         environ = self._environ(scope)
         try:
             if len(environ.get(CONTENT_TYPE, "")) > LONGEST_CONTENT_TYPE:
@@ -163,18 +163,18 @@ class Front:
         return environ
 
     async def _take_body(self, environ: dict[str, Any], protocol: Any) -> None:
-        """Put the whole body where Django looks for it, with its length.
+        """Put the whole body, with its length, where Django reads it.
 
-        Django would read a chunked one as empty.
+        Django would read a chunked body as empty.
 
         Raises:
-            Refused: it comes too slowly or not to its end, or too many large ones are coming.
+            Refused: it comes too slowly or incompletely, or too many large bodies are coming.
         """
         length = environ.get("CONTENT_LENGTH")
         if length is None and "HTTP_TRANSFER_ENCODING" not in environ:
             return
         if length is not None and int(length) > self._limit_bytes:
-            return  # Django refuses it by its length alone, so nobody need read it
+            return  # Django refuses it by its length, without reading it
         try:
             if length is not None and int(length) <= SMALL_BYTES:
                 async with asyncio.timeout(self._body_seconds):
@@ -184,13 +184,13 @@ class Front:
         except TimeoutError:
             detail = "The request's body did not come in time. Send it faster, without pauses."
             raise Refused(408, "request_timeout", detail) from None
-        except ProtocolClosed:  # nobody is there to read an answer
+        except ProtocolClosed:  # the client is gone
             raise Refused(400, "bad_request", CUT_SHORT) from None
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
 
     async def _large_body(self, protocol: Any) -> bytes:
-        """Return a body, cut one byte above the limit, which makes Django answer 413."""
+        """Return a body, cut one byte above the limit, so that Django answers 413."""
         if self._large_bodies >= LARGE_BODIES:
             detail = "Other clients are still sending their bodies. Try again in a second."
             raise Refused(503, "busy", detail)
@@ -213,7 +213,7 @@ class Front:
                     break
             body += chunk
             ends += not chunk
-        if ends > 1:  # the server says nothing else of a client that broke off; or of trailers
+        if ends > 1:  # the server's only sign of a client that broke off, or sent trailers
             raise Refused(400, "bad_request", CUT_SHORT)
         return bytes(body[: self._limit_bytes + 1])
 
@@ -224,14 +224,14 @@ class Front:
             self._respond(environ, protocol)
         except Refused as refusal:
             _refuse(environ, protocol, refusal)
-        except Exception as error:  # what Django itself could not turn into an answer
+        except Exception as error:  # an error that Django did not turn into an answer
             logger.exception("A request could not be answered", error=type(error).__name__)
             _refuse(environ, protocol, Refused(500, "internal_error", "Something went wrong here."))
         finally:
             self._loop.call_soon_threadsafe(self._finish, done)
 
     def _finish(self, done: asyncio.Future[None]) -> None:
-        """Note, in the loop, that a thread is free; whoever waits for it may have gone."""
+        """Note, in the loop, that a thread is free; the waiting request may be gone already."""
         self._running -= 1
         self.finished += 1
         if not done.cancelled():
@@ -260,9 +260,9 @@ class Front:
     def _send_file(
         self, file: Any, status: int, headers: Headers, protocol: Any, ends: connections.Ends
     ) -> None:
-        """Have the server send a file by its path; one that takes long needs a seat.
+        """Let the server send a file by its path; a large one needs a seat.
 
-        Its connection is closed behind it, since nothing else tells that a transfer has ended.
+        Its connection is closed afterwards, the only sign that the transfer has ended.
         """
         size, first = int(dict(headers)["Content-Length"]), file.tell()
         if not size:
@@ -279,8 +279,8 @@ class Front:
 def _add_headers(environ: dict[str, Any], headers: Any) -> None:
     """Add a request's headers under their CGI names.
 
-    There `_` stands for `-`, so a name with an underscore would pass for another one: it is left
-    out, as nginx and gunicorn do. What a proxy sets must not be set by a client in other letters.
+    There `-` becomes `_`, so a name with an underscore could pass for another header. It is
+    dropped, as in nginx and gunicorn; otherwise a client could forge a header that a proxy sets.
     """
     for name in headers.keys():  # noqa: SIM118 - no dict
         if "_" not in name:
@@ -293,7 +293,7 @@ def _add_headers(environ: dict[str, Any], headers: Any) -> None:
 
 
 def _stream(result: Iterable[bytes], transport: Any) -> None:
-    """Send each chunk as it comes, until the client has gone."""
+    """Send each chunk as it comes, until the client is gone."""
     try:
         for chunk in result:
             next(transport.send_bytes(chunk), None)  # an awaitable that need not be waited for
@@ -302,7 +302,7 @@ def _stream(result: Iterable[bytes], transport: Any) -> None:
 
 
 def _refuse(environ: dict[str, Any], protocol: Any, refusal: Refused) -> None:
-    """Answer with a problem of the shape that Django's have."""
+    """Answer with a problem in the same form as Django's."""
     problem = {
         "type": f"urn:problem:{refusal.code}",
         "title": HTTPStatus(refusal.status).phrase,

@@ -1,8 +1,8 @@
 """How is the service configured? From the environment alone, described where it is read.
 
-With nothing set, this is a development machine: PostgreSQL and Redis are started in
-``var/`` and callbacks may go to loopback. As soon as ``DATABASE_URL`` is set it is
-production, which refuses to start until everything that matters is said.
+With nothing set this is a development machine: PostgreSQL and Redis are started in ``var/``, and
+callbacks may go to loopback. With ``DATABASE_URL`` set it is production, which refuses to start
+until every setting that it needs is there.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from moviesvc.run import secret_file
 from moviesvc.run.lock_file import make_private
 from tasks_app import events, task_types
 
-os.umask(0o077)  # whatever a process of ours makes is for its owner alone, unless it says more
-gc.disable()  # there is no garbage until all is loaded; webhooks_app.apps turns it on
+os.umask(0o077)  # files that our processes create are for their owner alone by default
+gc.disable()  # start-up makes no garbage; webhooks_app.apps enables it again
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -69,7 +69,7 @@ _is_https = PUBLIC_URL.startswith("https://")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 
 INSTALLED_APPS = [
-    "moviesvc",  # first: a template of the theme is another one here
+    "moviesvc",  # first: one of its templates replaces the theme's
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -83,7 +83,7 @@ INSTALLED_APPS = [
     "rest_framework_api_key",  # its own APIKey table stays empty; ours extends its abstract model
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "tasks_app",  # before webhooks_app: its command `prune` adds media to the other's
+    "tasks_app",  # before webhooks_app: its command `prune` extends the other's
     "webhooks_app",
 ]
 
@@ -130,7 +130,7 @@ def _redis_url() -> str:
         url += ("&" if "?" in url else "?") + "socket_timeout=0.25&socket_connect_timeout=0.25"
     try:
         parse_redis_url(url)  # type: ignore[no-untyped-call]
-    except ValueError:  # whose text may quote a password
+    except ValueError:  # its text may quote a password
         raise ImproperlyConfigured(
             "REDIS_URL cannot be read. It has the form redis://user:password@host:port/db, "
             "rediss://... with TLS, or unix:///path?db=0; special characters in the user and the "
@@ -142,8 +142,8 @@ def _redis_url() -> str:
 # DATABASE_URL: postgresql://user:password@host:port/name, or any other form that libpq takes.
 DATABASES = {"default": database_url.read(_database_url())}
 DATABASES["default"].update(CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
-# A pooler may give each transaction another session: nothing may be kept in one, so no cursors that
-# outlive a statement, and no `options`, which PgBouncer refuses, at the start.
+# A pooler may give each transaction another session, so nothing may depend on one: no server-side
+# cursors, and no `options` at connect, which PgBouncer refuses.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # REDIS_URL: redis://host:port/db, rediss:// with TLS, or unix:///path?db=0; Valkey speaks the same.
@@ -182,11 +182,11 @@ DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
 TASK_LEASE_SECONDS = env.float("TASK_LEASE_SECONDS", default=30.0)
 # TASK_RETRY_WAITS: seconds before attempts 2, 3, ...; their number sets the attempts.
 TASK_RETRY_WAITS = [float(w) for w in env.list("TASK_RETRY_WAITS", default=["5", "30"])]
-# TASK_LOST_LIMIT: how many workers may be lost under a task before it fails.
+# TASK_LOST_LIMIT: a task fails after this many workers were lost while they ran it.
 TASK_LOST_LIMIT = env.int("TASK_LOST_LIMIT", default=10)
-# SWEEP_INTERVAL_SECONDS: how often what a crash left behind is repaired.
+# SWEEP_INTERVAL_SECONDS: how often the sweep repairs what crashes left behind.
 SWEEP_INTERVAL_SECONDS = env.float("SWEEP_INTERVAL_SECONDS", default=3.0)
-# RENDER_SLOTS: local renders at once in one worker process; 0 means one a core.
+# RENDER_SLOTS: local renders at once in one worker process; 0 means one per core.
 RENDER_SLOTS = env.int("RENDER_SLOTS", default=0) or os.cpu_count() or 1
 # GENERATION_PROVIDERS: JSON object, task type -> provider path (or {"provider", "options"}).
 GENERATION_PROVIDERS = env.json(
@@ -195,7 +195,7 @@ GENERATION_PROVIDERS = env.json(
         task_types.TASK_TYPES, "tasks_app.providers.previz.provider.PrevizProvider"
     ),
 )
-# Providers elsewhere (docs/providers.md): base URL and key of each; a key is sent there alone.
+# Remote providers (docs/providers.md): base URL and key of each; a key is sent to its URL only.
 OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="https://api.openai.com")
 OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
 REPLICATE_BASE_URL = env.str("REPLICATE_BASE_URL", default="https://api.replicate.com")
@@ -203,7 +203,7 @@ REPLICATE_API_TOKEN = env.str("REPLICATE_API_TOKEN", default="")
 FAL_BASE_URL = env.str("FAL_BASE_URL", default="https://queue.fal.run")
 FAL_API_KEY = env.str("FAL_API_KEY", default="")
 COG_BASE_URL = env.str("COG_BASE_URL", default="")
-# PROVIDER_ALLOW_NETWORKS: where a base URL may lie instead of at public addresses, http allowed.
+# PROVIDER_ALLOW_NETWORKS: private networks that a provider's base URL may be in, http allowed.
 PROVIDER_ALLOW_NETWORKS = env.list("PROVIDER_ALLOW_NETWORKS", default=[])
 # QUEUE_LIMIT_PER_PROJECT: queued tasks one project may have; further submits get 429.
 QUEUE_LIMIT_PER_PROJECT = env.int("QUEUE_LIMIT_PER_PROJECT", default=20_000)
@@ -217,16 +217,16 @@ PROJECT_RATE_LIMIT_PER_MINUTE = env.int("PROJECT_RATE_LIMIT_PER_MINUTE", default
 # WEB_THREADS: requests that one web process answers at once.
 WEB_THREADS = env.int("WEB_THREADS", default=16)
 # HEAD_TIMEOUT_SECONDS: how long a connection may wait for the head of a request, 60 at most; also
-# how long an idle one is kept. A proxy in front must give its own up sooner.
+# how long an idle one is kept. A proxy in front must close its idle connections sooner.
 HEAD_TIMEOUT_SECONDS = env.float("HEAD_TIMEOUT_SECONDS", default=30.0)
-# BODY_TIMEOUT_SECONDS: what a client may take for a body up to 64 KiB, and for each pause within a
-# larger one. WRITE_TIMEOUT_SECONDS: how long it may read nothing of what there is for it.
+# BODY_TIMEOUT_SECONDS: time for a body up to 64 KiB, and for each pause within a larger one.
+# WRITE_TIMEOUT_SECONDS: how long a client may read nothing of its answer.
 BODY_TIMEOUT_SECONDS = env.float("BODY_TIMEOUT_SECONDS", default=15.0)
 WRITE_TIMEOUT_SECONDS = env.float("WRITE_TIMEOUT_SECONDS", default=30.0)
 # MEDIA_TRANSFERS: files above 64 KiB that one web process sends at once; they hold no thread.
 MEDIA_TRANSFERS = env.int("MEDIA_TRANSFERS", default=256)
-# SSE_STREAMS, SSE_STREAMS_PER_KEY: open event streams per web process and per key. Each holds a
-# thread, so half of them at most: watchers must not starve other requests.
+# SSE_STREAMS, SSE_STREAMS_PER_KEY: open event streams per web process and per key. Each occupies a
+# thread, so they may take half of them at most: the others are for other requests.
 SSE_STREAMS = min(env.int("SSE_STREAMS", default=8), WEB_THREADS // 2)
 SSE_STREAMS_PER_KEY = env.int("SSE_STREAMS_PER_KEY", default=4)
 SSE_MAX_SECONDS = env.float("SSE_MAX_SECONDS", default=60.0)
@@ -240,12 +240,12 @@ MEDIA_URL_TTL = env.int("MEDIA_URL_TTL", default=0)
 MEDIA_ACCEL_PREFIX = env.str("MEDIA_ACCEL_PREFIX", default="")
 # MEDIA_RETENTION_DAYS: files of finished tasks are kept this long.
 MEDIA_RETENTION_DAYS = env.int("MEDIA_RETENTION_DAYS", default=30)
-# A web server that sends them itself (MEDIA_ACCEL_PREFIX) must get in; but not into VAR_DIR.
+# A web server that sends the files itself (MEDIA_ACCEL_PREFIX) must read them, but not VAR_DIR.
 _is_inside = Path(MEDIA_ROOT).resolve().is_relative_to(VAR_DIR.resolve())
 FILE_UPLOAD_PERMISSIONS = 0o600 if _is_inside else 0o644
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700 if _is_inside else 0o755
 S3_BUCKET = env.str("S3_BUCKET", default="")
-# S3_PREFIX: the part of the bucket that is ours, so that several installations can share one.
+# S3_PREFIX: our part of the bucket, so that several installations can share it.
 S3_PREFIX = env.str("S3_PREFIX", default="").strip("/")
 _media_storage: dict[str, Any] = {
     "BACKEND": "django.core.files.storage.FileSystemStorage",
@@ -258,8 +258,8 @@ if S3_BUCKET:
             "bucket_name": S3_BUCKET,
             "location": S3_PREFIX,
             "endpoint_url": env.str("S3_ENDPOINT_URL", default="") or None,
-            # S3_REGION: where the AWS_ variables do not say it. S3_ADDRESSING_STYLE: auto, path
-            # (the bucket in the path, as many servers of one's own want it) or virtual.
+            # S3_REGION: unless the AWS_ variables give it. S3_ADDRESSING_STYLE: auto, path (the
+            # bucket in the path, as many self-hosted servers need it) or virtual.
             "region_name": env.str("S3_REGION", default="") or None,
             "addressing_style": env.str("S3_ADDRESSING_STYLE", default="auto"),
             "file_overwrite": False,
@@ -283,7 +283,7 @@ WEBHOOKS: dict[str, Any] = {
     "ENGINE": env.str("WEBHOOK_ENGINE", default="worker"),
     "TIMEOUT_SECONDS": env.float("WEBHOOK_TIMEOUT_SECONDS", default=30.0),
     "CONNECTION_MAX_AGE_SECONDS": env.float("WEBHOOK_CONNECTION_MAX_AGE_SECONDS", default=60.0),
-    # What a lease lasts beyond the time-out: how long a dead engine's messages wait at most.
+    # A lease lasts this much longer than the time-out: so long may a dead engine's messages wait.
     "LEASE_MARGIN_SECONDS": env.float("WEBHOOK_LEASE_MARGIN_SECONDS", default=15.0),
     "RETRY_POLICY": env.str("WEBHOOK_RETRY_POLICY", default="standard"),
     "REQUIRE_HTTPS": env.bool("WEBHOOK_REQUIRE_HTTPS", default=IS_PRODUCTION),
@@ -311,7 +311,7 @@ ADMIN_ALLOW_NETWORKS = [ip_network(n) for n in env.list("ADMIN_ALLOW_NETWORKS", 
 METRICS_DIR = env.str("METRICS_DIR", default=str(VAR_DIR / "metrics"))
 
 USE_TZ = True
-TIME_ZONE = "UTC"  # Django's default would write another zone's time into every log
+TIME_ZONE = "UTC"  # Django's default would put another zone's time into every log line
 LANGUAGE_CODE = "en-gb"
 USE_I18N = False
 # The admin shows times as the log does, to the second and in UTC.
@@ -321,13 +321,13 @@ APPEND_SLASH = False
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _is_https
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True  # no script of ours reads either
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
-if _is_https:  # the prefix makes browsers refuse one that a neighbouring subdomain planted
+if _is_https:  # with this prefix browsers refuse a cookie that another subdomain set
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 SESSION_COOKIE_AGE = 12 * 3600
-# Never in the session's row: the message that shows a new API key would lie in the database.
+# Not in the session's row: the message that shows a new API key would be stored in the database.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=IS_PRODUCTION and _is_https)
-# What a load balancer or a collector asks from inside, over plain http.
+# Called by load balancers and collectors from inside, over plain http.
 SECURE_REDIRECT_EXEMPT = [r"^api/v1/health(/ready)?$", r"^metrics$"]
 SECURE_HSTS_SECONDS = 31_536_000 if _is_https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _is_https

@@ -1,4 +1,4 @@
-"""Which addresses does the service answer to?"""
+"""Which URLs does the service have?"""
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
@@ -13,7 +13,7 @@ handler404 = "moviesvc.problems.page_not_found"
 handler500 = "moviesvc.problems.server_error"
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    # First what is asked for most: patterns are tried in this order.
+    # Most used first: patterns are tried in this order.
     path("api/v1/", include("tasks_app.urls")),
     path("api/v1/", include("webhooks_app.urls")),
     path("", home.home),

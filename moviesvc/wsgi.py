@@ -16,10 +16,10 @@ from moviesvc.rsgi import Front  # noqa: E402
 from webhooks_app.signing.store import require_readable_at_boot  # noqa: E402
 
 require_readable_at_boot()
-# What is loaded now stays, and what a request makes dies with it: look seldom.
+# Objects loaded so far stay, and those of a request die with it: collect seldom.
 gc.freeze()
 gc.set_threshold(20_000, 50, 1_000)
-#: What granian calls.
+#: Called by granian.
 front = Front(
     application,
     threads=settings.WEB_THREADS,

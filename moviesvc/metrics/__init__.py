@@ -1,3 +1,3 @@
-"""How do the figures of many processes become one?"""
+"""How are the figures of many processes added up?"""
 
 __all__ = ["processes", "view"]

@@ -1,15 +1,15 @@
-"""How do the figures of many processes become one? By files in one directory of this machine.
+"""How are the figures of many processes added up? By files in one directory of this machine.
 
-Web, worker and delivery processes have no common memory and most of them no port, so each keeps
-its counters and histograms in files of its own (`prometheus_client`'s multiprocess mode) and
-`/metrics` adds them up. Three things that the library leaves to its users:
+Web, worker and delivery processes share no memory, and most have no port. So each keeps its
+counters and histograms in files of its own (`prometheus_client`'s multiprocess mode), and
+`/metrics` adds them up. Three things that the library does not solve:
 
-- *Who is alive?* Each process holds a file lock for life; the kernel frees it, kill -9 included.
-  A pid would not do: it is used again, and means nothing in the next container.
+- *Which process is alive?* Each holds a file lock until it ends; the kernel frees it, even after
+  kill -9. A pid does not work: it is reused, and means nothing in the next container.
 - *A counter must not fall* when a process dies. Its files are added to an archive, which replaces
-  the one before by a single rename: whenever this is killed, nothing is lost or counted twice.
-- *A full disk must not kill.* A write to a hole of a mapped file would be a SIGBUS, so the files
-  get their blocks first; where that fails the process counts for itself, unseen.
+  the previous one by a single rename: a kill at any moment loses nothing and counts nothing twice.
+- *A full disk must not kill.* A write to a hole of a mapped file would be a SIGBUS, so the files'
+  blocks are allocated first; where that fails, the process counts in its own memory only.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 logger = structlog.get_logger(__name__)
 
-#: What each process sets aside on disk, in bytes; all our series fill about a third of it.
+#: Bytes that each process allocates on disk; all our series fill about a third of them.
 SIZES = {"counter": 1 << 16, "histogram": 1 << 17, "gauge_livesum": 1 << 12}
-#: What outlives its process: a gauge describes a process, so it ends with it.
+#: Kinds that outlive their process; a gauge ends with it.
 LASTING = ("counter", "histogram")
 _FILE = re.compile(rf"(?:{'|'.join(SIZES)})_([0-9a-f]{{16}})\.db")
 
@@ -55,7 +55,7 @@ class ProcessMetrics:
         values.ValueClass = self._value
 
     def collect(self) -> Iterable[Metric]:
-        """Return the sums over all processes, dead ones included."""
+        """Return the sums over all processes, including dead ones."""
         try:
             with self._alone():
                 self._bury()
@@ -74,7 +74,7 @@ class ProcessMetrics:
 
     @functools.cached_property
     def _value_class(self) -> Any:
-        """Return the class of values in files; asked for only when there is a first value."""
+        """Return the class of values in files; called when the first value is made."""
         try:
             return values.MultiProcessValue(self._own_identity)  # type: ignore[no-untyped-call]
         except OSError as error:
@@ -82,17 +82,17 @@ class ProcessMetrics:
             return values.MutexValue
 
     def _own_identity(self) -> str:
-        """Return what this process's files are called; asked at every change of a value."""
+        """Return the name of this process's files; called at every change of a value."""
         if os.getpid() != self._pid:
             self._enter()
         return self._identity
 
     def _enter(self) -> None:
-        if self._alive:  # inherited over a fork: the lock is the parent's
+        if self._alive:  # inherited by a fork: the lock belongs to the parent
             self._alive.close()
         self._directory.mkdir(parents=True, exist_ok=True)
         identity = secrets.token_hex(8)
-        # Locked before it has its name: nobody may take a process that starts for a dead one.
+        # Locked before it is named, so that nobody takes a starting process for a dead one.
         unnamed = self._directory / f"{identity}.new"
         self._alive = unnamed.open("w")
         fcntl.flock(self._alive, fcntl.LOCK_EX)
@@ -107,7 +107,7 @@ class ProcessMetrics:
 
     @contextlib.contextmanager
     def _alone(self, more: int = 0) -> Iterator[None]:
-        """Be the only one on this machine that reads or tidies."""
+        """Let only one process on this machine read or archive at a time."""
         descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | more)
@@ -123,19 +123,19 @@ class ProcessMetrics:
         return {name: path for name, path in found.items() if name not in merged}
 
     def _archive(self) -> Path | None:
-        """Return the newest archive: the sums of the dead, and the names of their files."""
+        """Return the newest archive: the sums of dead processes, and the names of their files."""
         found = self._directory.glob("archive-*")
         return max(found, key=lambda path: int(path.name.partition("-")[2]), default=None)
 
     def _bury(self) -> None:
-        """Put the dead away; on a full disk they stay where they are, and count all the same."""
+        """Archive dead processes; on a full disk their files stay, and are still counted."""
         try:
             self._bury_dead()
         except OSError as error:
             logger.warning("Metrics of the dead cannot be put away", error=type(error).__name__)
 
     def _bury_dead(self) -> None:
-        """Move the figures of dead processes into the archive and remove their files."""
+        """Add the figures of dead processes to the archive, and remove their files."""
         living: dict[str, bool] = {}
         dead = []
         for name, path in self._files().items():
@@ -171,10 +171,10 @@ class ProcessMetrics:
                 new / f"{kind}_archive.db",
             )
         (new / "merged").write_text("\n".join(path.name for path in dead))
-        new.rename(self._directory / f"archive-{number}")  # from here on the files count no more
+        new.rename(self._directory / f"archive-{number}")  # from now on the files do not count
 
     def _tidy(self) -> None:
-        """Remove what nobody needs any more; it is found again where this is cut short."""
+        """Remove outdated files; an interrupted run is completed by the next one."""
         archive = self._archive()
         for name in (archive / "merged").read_text().split() if archive else ():
             (self._directory / name).unlink(missing_ok=True)
@@ -187,7 +187,7 @@ class ProcessMetrics:
 
 
 def _allocate(path: Path, size_bytes: int) -> None:
-    """Make a file of zeros whose blocks exist; it has its name only when it is whole."""
+    """Make a file of zeros with allocated blocks; it gets its name when it is complete."""
     unnamed = path.with_suffix(".new")
     try:
         with unnamed.open("wb") as file:
@@ -202,7 +202,7 @@ def _allocate(path: Path, size_bytes: int) -> None:
 
 
 def _write_sums(files: Iterable[Path], target: Path) -> None:
-    """Add up files of values into one."""
+    """Add up several files of values into one."""
     sums: dict[str, float] = {}
     for file in files:
         for key, value in _values_in(file) or ():
@@ -215,7 +215,7 @@ def _write_sums(files: Iterable[Path], target: Path) -> None:
 
 
 def _values_in(file: Path) -> list[tuple[str, float]] | None:
-    """Return what a file holds, None where its process left it torn."""
+    """Return the values in a file, None if its process left it damaged."""
     library: Any = MmapedDict  # it carries no types
     try:
         return [(key, value) for key, value, *_ in library.read_all_values_from_file(file)]

@@ -1,8 +1,8 @@
 """What does `/metrics` answer, and whom?
 
-The figures of the processes of this machine, added up, and those of the database, asked at most
-every five seconds. They tell of all projects, so they are not public: a key that is bound to no
-project opens them, or an address in METRICS_ALLOW_NETWORKS.
+The figures of this machine's processes, added up, and those of the database, read at most every
+five seconds. They cover all projects, so they are not public: they need a key that is bound to no
+project, or an address in METRICS_ALLOW_NETWORKS.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _check_key(request: HttpRequest) -> None:
-    """Let the request pass, or say why not.
+    """Check the API key of a scrape.
 
     Raises:
-        ApiProblem: 401 without a living key, 403 for one that may not read all projects.
+        ApiProblem: 401 without a valid key, 403 for one that may not read all projects.
     """
-    # A Prometheus before 2.55 can send no header of its own, but a bearer token.
+    # Prometheus before 2.55 can send no custom header, only a bearer token.
     scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
         request.META.setdefault("HTTP_X_API_KEY", token)
@@ -74,9 +74,9 @@ def _check_key(request: HttpRequest) -> None:
 
 
 class Counted:
-    """What processes counted, as far as this version of the code still counts it.
+    """What processes counted, limited to metrics that this version of the code has.
 
-    The files outlive an upgrade, and with them figures that have another name by now.
+    The files outlive an upgrade, and may contain metrics whose names have changed.
     """
 
     def collect(self) -> Iterable[Metric]:
@@ -91,10 +91,10 @@ class Counted:
 
 
 class SharedState:
-    """What the database and Redis say: the same from whichever machine it is asked."""
+    """What the database and Redis report; the same on every machine."""
 
     def collect(self) -> Iterable[Metric]:
-        """Return the gauges; without the database only that it is away."""
+        """Return the gauges; without the database only that it is unreachable."""
         yield _gauge(
             "movies_disk_free_ratio", "Free part of the disk that holds media.", _disk_free()
         )
@@ -130,7 +130,7 @@ class SharedState:
 
 
 def _disk_free() -> float:
-    """Return the free part, 0..1, of this machine's disk under MEDIA_ROOT."""
+    """Return the free part, 0..1, of the disk that holds MEDIA_ROOT."""
     place = Path(settings.MEDIA_ROOT)
     usage = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists()))
     return usage.free / usage.total
