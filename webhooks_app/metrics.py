@@ -20,7 +20,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 
 from webhooks_app.models import BreakerState, DeliveryOutcome, MessageStatus
-from webhooks_app.retry import AttemptResult, ErrorCode
+from webhooks_app.retry import ERROR_CODES, AttemptResult
 from webhooks_app.shown import safe_url
 
 #: Messages of one state are counted up to this number, so that the cost of a scrape is bounded.
@@ -96,9 +96,9 @@ def prepare() -> None:
     """Create every series, so that each exists with value 0 before anything has happened."""
     attempts.labels("succeeded", "")
     attempts.labels("interrupted", "")
-    for code in ErrorCode:
-        if code:
-            attempts.labels("failed", code)
+    for name, code in ERROR_CODES.items():
+        if code.is_sent:
+            attempts.labels("failed", name)
     for outcome in (DeliveryOutcome.SUCCEEDED, DeliveryOutcome.FAILED):
         attempt_seconds.labels(outcome)
     for kind in ("new", "reused"):

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from webhooks_app.conf import webhook_settings
 
@@ -29,25 +29,63 @@ INTERRUPTIONS_PER_FAILURE = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 GONE = 410
 _ASKS_FOR_PATIENCE = frozenset({429, 503})
-_FINAL_CODES = frozenset({"blocked_address", "invalid_url"})
 
 
 class ErrorCode(StrEnum):
-    """Why an attempt failed; the empty code is success. Stored on WebhookDelivery."""
+    """Why a message was not delivered; the empty code is success. Stored on attempts and messages.
+
+    ``meaning``: the end of a sentence. ``is_retried``: False where another attempt is of no use.
+    ``is_sent``: False where the message was given up without an attempt.
+    """
+
+    meaning: str
+    is_retried: bool
+    is_sent: bool
+
+    def __new__(
+        cls, code: str, meaning: str = "", is_retried: bool = True, is_sent: bool = True
+    ) -> Self:
+        """Make a member that compares and is stored as its code."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.meaning, member.is_retried, member.is_sent = meaning, is_retried, is_sent
+        return member
 
     NONE = ""
-    DNS = "dns"
-    CONNECT = "connect"
-    TLS = "tls"
-    TIMEOUT = "timeout"
-    RESET = "reset"
-    PROTOCOL = "protocol"
-    HTTP_STATUS = "http_status"
-    REDIRECT_REFUSED = "redirect_refused"
-    BLOCKED_ADDRESS = "blocked_address"
-    INVALID_URL = "invalid_url"
+    DNS = "dns", "the host name could not be resolved"
+    CONNECT = "connect", "no connection could be made"
+    TLS = "tls", "the TLS handshake or the certificate failed"
+    TIMEOUT = "timeout", "no answer came within the time-out"
+    RESET = "reset", "the connection was cut"
+    PROTOCOL = "protocol", "the answer was not valid HTTP"
+    HTTP_STATUS = "http_status", "the receiver's answer does not count as delivered"
+    REDIRECT_REFUSED = (
+        "redirect_refused",
+        "the receiver answered with a redirect, which is never followed",
+    )
+    BLOCKED_ADDRESS = (
+        "blocked_address",
+        "the egress policy does not let this address be dialled",
+        False,
+    )
+    INVALID_URL = "invalid_url", "the URL is not one the egress policy accepts", False
+    DESTINATION_DISABLED = (
+        "destination_disabled",
+        "an operator disabled the destination",
+        False,
+        False,
+    )
+    EXPIRED = (
+        "expired",
+        "it waited behind a pause or an open breaker for longer than is allowed",
+        False,
+        False,
+    )
 
 
+#: All that is known of the codes: API, admin, metrics and explanations read it.
+ERROR_CODES: dict[str, ErrorCode] = {code.value: code for code in ErrorCode if code}
+_FINAL_CODES = frozenset(code for code in ErrorCode if not code.is_retried)
 _NO_PHASES: Mapping[str, float] = {}
 
 

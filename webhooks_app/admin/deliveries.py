@@ -16,8 +16,9 @@ from webhooks_app.admin.base import ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, SinceFilter
 from webhooks_app.admin.replay_forms import EVENT_TYPES
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
-from webhooks_app.operators.explain import WHAT_THE_CODE_MEANS, seconds_text, summary
+from webhooks_app.operators.explain import seconds_text, summary
 from webhooks_app.outbox import deliveries_of_event, search_deliveries
+from webhooks_app.retry import ERROR_CODES
 from webhooks_app.shown import safe_url
 
 OUTCOME_TONES = {
@@ -69,7 +70,7 @@ class DeliveryErrorFilter(KnownValuesFilter):
 
     title = "error code"
     parameter_name = column = "error_code"
-    values = [(code, code) for code in WHAT_THE_CODE_MEANS]
+    values = [(code, code) for code in ERROR_CODES]
 
 
 class DeliveryAnswerFilter(KnownValuesFilter):

@@ -21,7 +21,6 @@ from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, Written
 from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.operators import ping
 from webhooks_app.operators.explain import (
-    WHAT_THE_CODE_MEANS,
     attempts,
     body_text,
     curl,
@@ -30,6 +29,7 @@ from webhooks_app.operators.explain import (
     policy_text,
 )
 from webhooks_app.outbox import search_messages
+from webhooks_app.retry import ERROR_CODES
 from webhooks_app.shown import safe_url
 
 STATUS_TONES = {
@@ -75,7 +75,7 @@ class ErrorFilter(KnownValuesFilter):
 
     title = "last error"
     parameter_name = column = "last_error_code"
-    values = [(code, code) for code in WHAT_THE_CODE_MEANS]
+    values = [(code, code) for code in ERROR_CODES]
 
 
 class AnswerFilter(KnownValuesFilter):

@@ -26,8 +26,8 @@ from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import EgressDenied
 from webhooks_app.models import MessageStatus, ReplayJob, WebhookMessage
 from webhooks_app.operators import ping, replay
-from webhooks_app.operators.explain import WHAT_THE_CODE_MEANS
 from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters
+from webhooks_app.retry import ERROR_CODES
 from webhooks_app.shown import safe_url, visible
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class FilterForm(ReplayForm):
         required=False, choices=_choices("any", EVENT_TYPES), widget=select_widget
     )
     error_code = forms.ChoiceField(
-        required=False, choices=_choices("any", WHAT_THE_CODE_MEANS), widget=select_widget
+        required=False, choices=_choices("any", ERROR_CODES), widget=select_widget
     )
     status_code = forms.IntegerField(
         required=False, min_value=100, max_value=599, widget=whole_number_widget

@@ -21,10 +21,9 @@ from webhooks_app.api.fields import (
 from webhooks_app.models import DeliveryOutcome, MessageStatus
 from webhooks_app.operators import replay
 from webhooks_app.outbox import ANY_STATUS, MessageFilters
-from webhooks_app.retry import ErrorCode
+from webhooks_app.retry import ERROR_CODES
 
 STATUSES = [*MessageStatus.values, ANY_STATUS]
-ERROR_CODES = [*(code.value for code in ErrorCode if code), "destination_disabled", "expired"]
 
 
 class _Conditions(StrictSerializer):
@@ -35,7 +34,7 @@ class _Conditions(StrictSerializer):
     host = Text(required=False, max_length=253, help_text="The receiver's host name.")
     event_type = Text(required=False, max_length=60)
     status_code = Whole(required=False, min_value=100, max_value=999)
-    error_code = Choice(ERROR_CODES, required=False)
+    error_code = Choice(list(ERROR_CODES), required=False)
     since = Moment(required=False, help_text="Written at or after this time.")
     until = Moment(required=False, help_text="Written before this time.")
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookMessage
+from webhooks_app.retry import ERROR_CODES, ErrorCode
 from webhooks_app.shown import safe_url, visible
 
 PHASES = (("dns_ms", "DNS"), ("connect_ms", "connect"), ("first_byte_ms", "first byte"))
@@ -21,21 +22,6 @@ _SIGNATURE = "webhook-signature"
 SHOWN_PLANNED = 10
 
 _UNITS = ((1.0, "ms", 1e-3), (120.0, "s", 1.0), (7200.0, "min", 60.0), (172_800.0, "h", 3600.0))
-
-WHAT_THE_CODE_MEANS = {
-    "dns": "the host name could not be resolved",
-    "connect": "no connection could be made",
-    "tls": "the TLS handshake or the certificate failed",
-    "timeout": "no answer came within the time-out",
-    "reset": "the connection was cut",
-    "protocol": "the answer was not valid HTTP",
-    "http_status": "the receiver's answer does not count as delivered",
-    "redirect_refused": "the receiver answered with a redirect, which is never followed",
-    "blocked_address": "the egress policy does not let this address be dialled",
-    "invalid_url": "the URL is not one the egress policy accepts",
-    "destination_disabled": "an operator disabled the destination",
-    "expired": "it waited behind a pause or an open breaker for longer than is allowed",
-}
 
 WHY_HELD = {
     "paused": "an operator paused it.",
@@ -147,7 +133,8 @@ def summary(delivery: WebhookDelivery) -> str:
 def _meaning(code: str, status: int | None) -> str:
     if code == "http_status" and status:
         return f"the receiver answered {status}, which does not count as delivered"
-    meaning = WHAT_THE_CODE_MEANS.get(code, code or "it failed")
+    known = ERROR_CODES.get(code)
+    meaning = known.meaning if known else code or "it failed"
     return f"{meaning} ({status})" if status else meaning
 
 
@@ -271,13 +258,14 @@ def _when(message: WebhookMessage, due: datetime, now: datetime) -> str:
 
 
 def _explain_dead(message: WebhookMessage) -> Explanation:
-    code, replay = message.last_error_code, "It is kept whole and can be replayed."
-    if message.last_status_code == 410 and code == "http_status":
+    code = ERROR_CODES.get(message.last_error_code)
+    replay = "It is kept whole and can be replayed."
+    if message.last_status_code == 410 and code == ErrorCode.HTTP_STATUS:
         text = f"The receiver answered 410 Gone, which means: never again. {replay}"
-    elif code in ("blocked_address", "invalid_url"):
-        text = f"Not retried, since {WHAT_THE_CODE_MEANS[code]}. {replay}"
-    elif code in ("destination_disabled", "expired"):
-        text = f"Not sent, since {WHAT_THE_CODE_MEANS[code]}. {replay}"
+    elif code and not code.is_sent:
+        text = f"Not sent, since {code.meaning}. {replay}"
+    elif code and not code.is_retried:
+        text = f"Not retried, since {code.meaning}. {replay}"
     else:
         tried = _used_up(message)
         text = (

@@ -11,10 +11,10 @@ from webhooks_app.conf import read_policy, webhook_settings
 from webhooks_app.operators.command import OperatorCommand
 from webhooks_app.operators.explain import seconds_text
 from webhooks_app.retry import (
+    ERROR_CODES,
     AttemptResult,
     Dead,
     Delivered,
-    ErrorCode,
     Policy,
     RetryAt,
     SimulatedAttempt,
@@ -77,11 +77,12 @@ def _answer(text: str, duration_seconds: float) -> AttemptResult:
     if retry_after and asked is None:
         raise ValueError(f"{retry_after!r} is no number of seconds to come back after")
     duration_ms = duration_seconds * 1000
-    if code in {error.value for error in ErrorCode if error}:
+    known = {name for name, error in ERROR_CODES.items() if error.is_sent}
+    if code in known:
         return AttemptResult(error_code=code, duration_ms=duration_ms, retry_after=asked)
     if not (code.isascii() and code.isdigit() and len(code) == 3):
-        known = ", ".join(error.value for error in ErrorCode if error)
-        raise ValueError(f"{code!r} is neither a status code nor one of: {known}")
+        names = ", ".join(name for name in ERROR_CODES if name in known)
+        raise ValueError(f"{code!r} is neither a status code nor one of: {names}")
     status = int(code)
     error = status_error_code(status, webhook_settings.SUCCESS_STATUSES)
     return AttemptResult(
