@@ -30,7 +30,7 @@ from moviesvc.run.lock_file import make_private
 from tasks_app import events, task_types
 
 os.umask(0o077)  # files that our processes create are for their owner alone by default
-gc.disable()  # start-up makes no garbage; webhooks_app.apps enables it again
+gc.disable()  # start-up makes no garbage; moviesvc.run.collector enables it again
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -83,8 +83,8 @@ INSTALLED_APPS = [
     "rest_framework_api_key",  # its own APIKey table stays empty; ours extends its abstract model
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "tasks_app",  # before webhooks_app: its command `prune` extends the other's
-    "webhooks_app",
+    "tasks_app",
+    "moviesvc.run.collector.LastApp",  # webhooks_app; the last one, so that all is loaded then
 ]
 
 MIDDLEWARE = [
@@ -158,6 +158,7 @@ _MIDDLEWARE = [
     "moviesvc.logs.LogContextMiddleware",
     "django_dramatiq.middleware.DbConnectionsMiddleware",
     "moviesvc.run.lifeline.LifelineMiddleware",
+    "moviesvc.run.collector.CollectSeldom",
     "tasks_app.middleware.ShutdownMiddleware",
     "webhooks_app.middleware.WebhookMiddleware",
     "tasks_app.middleware.SweepMiddleware",
@@ -280,6 +281,9 @@ WHITENOISE_USE_FINDERS = not IS_PRODUCTION
 _dev_networks = [] if IS_PRODUCTION else ["127.0.0.0/8", "::1/128"]
 _dev_hosts = [] if IS_PRODUCTION else ["localhost", "127.0.0.1", "[::1]"]
 WEBHOOKS: dict[str, Any] = {
+    "BASE_URL": PUBLIC_URL,
+    "SUBJECT_ADMIN": "admin:tasks_app_task_change",
+    "USER_AGENT": "AI-Movie-Task-Service/1.0",
     "ENGINE": env.str("WEBHOOK_ENGINE", default="worker"),
     "TIMEOUT_SECONDS": env.float("WEBHOOK_TIMEOUT_SECONDS", default=30.0),
     "CONNECTION_MAX_AGE_SECONDS": env.float("WEBHOOK_CONNECTION_MAX_AGE_SECONDS", default=60.0),
@@ -353,9 +357,6 @@ from moviesvc.metrics.processes import ProcessMetrics  # noqa: E402 - before the
 
 PROCESS_METRICS = ProcessMetrics(Path(METRICS_DIR))
 PROCESS_METRICS.use()
-
-# WEBHOOK_SUBJECT_ADMIN: the admin page of an event's subject, for links from a message.
-WEBHOOK_SUBJECT_ADMIN = "admin:tasks_app_task_change"
 
 if IS_PRODUCTION and os.environ.get("FAULT_INJECTION"):
     raise ImproperlyConfigured("FAULT_INJECTION is for tests; unset it in production.")

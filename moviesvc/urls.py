@@ -8,6 +8,8 @@ from moviesvc.metrics import view
 from tasks_app.media import serve
 from webhooks_app.urls import well_known_patterns
 
+admin.site.index_template = "moviesvc/dashboard.html"
+admin.site.index_title = "Dashboard"
 handler403 = "moviesvc.problems.not_allowed"
 handler404 = "moviesvc.problems.page_not_found"
 handler500 = "moviesvc.problems.server_error"

@@ -13,12 +13,13 @@ application = get_wsgi_application()
 from django.conf import settings  # noqa: E402 - after Django is set up, like what follows
 
 from moviesvc.rsgi import Front  # noqa: E402
+from moviesvc.run.collector import collect_seldom  # noqa: E402
 from webhooks_app.signing.store import require_readable_at_boot  # noqa: E402
 
 require_readable_at_boot()
 # Objects loaded so far stay, and those of a request die with it: collect seldom.
 gc.freeze()
-gc.set_threshold(20_000, 50, 1_000)
+collect_seldom()
 #: Called by granian.
 front = Front(
     application,

@@ -86,7 +86,11 @@ class WebhookSettings:
     # Dotted names of DRF authentication classes of the webhook API, which set ``request.auth`` to
     # an `api.access.Access`; empty: the project's DEFAULT_AUTHENTICATION_CLASSES.
     AUTHENTICATION_CLASSES: tuple[str, ...] = ()
-    USER_AGENT: str = "AI-Movie-Task-Service/1.0"
+    # The base of absolute links in answers; empty: as the request came in.
+    BASE_URL: str = ""
+    # The name of the admin page of an event's subject, for links from a message; empty: no links.
+    SUBJECT_ADMIN: str = ""
+    USER_AGENT: str = "Django-Webhooks/1.0"
     # Bytes of a response body that are read and kept.
     RESPONSE_BODY_LIMIT: int = 65_536
     # The event types an endpoint may subscribe to; empty: any dotted name.
@@ -244,6 +248,8 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "PROGRESS_INTERVAL": _number(0),
     "TRACEBACK": _flag,
     "AUTHENTICATION_CLASSES": lambda name, value: tuple(str(item) for item in _items(name, value)),
+    "BASE_URL": _text,
+    "SUBJECT_ADMIN": _text,
     "USER_AGENT": _text,
     "RESPONSE_BODY_LIMIT": _whole(0),
     "EVENT_TYPES": lambda name, value: tuple(str(item) for item in _items(name, value)),

@@ -1,19 +1,20 @@
-"""Which addresses does the webhook API have? Those of ``urlpatterns`` under ``/api/v1/``."""
+"""Which addresses does the webhook API have? Those below, wherever they are included."""
 
 from django.urls import path
 
 from webhooks_app.api import endpoints, feed, messages, replays, secrets
 
+app_name = "webhooks"
 urlpatterns = [
     path("webhooks/messages", messages.MessageListView.as_view()),
-    path("webhooks/messages/<str:message_id>", messages.MessageView.as_view()),
+    path("webhooks/messages/<str:message_id>", messages.MessageView.as_view(), name="message"),
     path("webhooks/messages/<str:message_id>/replay", replays.MessageReplayView.as_view()),
     path("webhooks/deliveries", messages.DeliveryListView.as_view()),
     path("webhooks/replays", replays.ReplayListView.as_view()),
-    path("webhooks/replays/<str:replay_id>", replays.ReplayView.as_view()),
+    path("webhooks/replays/<str:replay_id>", replays.ReplayView.as_view(), name="replay"),
     path("webhooks/replays/<str:replay_id>/cancel", replays.ReplayCancelView.as_view()),
     path("webhooks/endpoints", endpoints.EndpointListView.as_view()),
-    path("webhooks/endpoints/<str:endpoint_id>", endpoints.EndpointView.as_view()),
+    path("webhooks/endpoints/<str:endpoint_id>", endpoints.EndpointView.as_view(), name="endpoint"),
     path("webhooks/endpoints/<str:endpoint_id>/ping", endpoints.EndpointPingView.as_view()),
     path("webhooks/signing-secret", secrets.SecretView.as_view()),
     path("webhooks/signing-secret/rotate", secrets.SecretRotateView.as_view()),

@@ -3,4 +3,4 @@
 compose.yaml and other ways to run the processes need nothing of this folder.
 """
 
-__all__ = ["embedded", "lifeline", "lock_file", "secret_file", "watchdog"]
+__all__ = ["collector", "embedded", "lifeline", "lock_file", "secret_file", "watchdog"]

@@ -1,7 +1,5 @@
 """What does an operator see and do about webhooks? One module per page."""
 
-from django.contrib import admin
-
 from webhooks_app.admin import (
     deliveries,
     destinations,
@@ -23,6 +21,3 @@ __all__ = [
     "operator_actions",
     "replays",
 ]
-
-admin.site.index_template = "webhooks_app/dashboard.html"
-admin.site.index_title = "Dashboard"

@@ -20,37 +20,21 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
-from unfold.admin import ModelAdmin
-from unfold.decorators import display
-from unfold.views import ChangeList
-from unfold.widgets import (
-    INPUT_CLASSES,
-    UnfoldAdminDecimalFieldWidget,
-    UnfoldAdminIntegerFieldWidget,
-    UnfoldAdminSelectWidget,
-)
 
 from webhooks_app.admin.lists import BoundedPaginator, QuietChangeList, SinceFilter
+from webhooks_app.admin.theme import INPUT_CSS, STYLES, ChangeList, ModelAdmin, display
 from webhooks_app.models import WebhookMessage
 from webhooks_app.operators import record
-
-whole_number_widget = UnfoldAdminIntegerFieldWidget
-number_widget = UnfoldAdminDecimalFieldWidget
-select_widget = UnfoldAdminSelectWidget
-
-
-# The theme's, as wide as their form: its own width is one that no rule of ours can take back.
-_CLASSES = " ".join(name for name in INPUT_CLASSES if not name.startswith("max-w"))
 
 
 def text_widget(attrs: dict[str, str] | None = None) -> forms.TextInput:
     """Return an input in the theme's look."""
-    return forms.TextInput(attrs={"class": _CLASSES, **(attrs or {})})
+    return forms.TextInput(attrs={"class": INPUT_CSS, **(attrs or {})})
 
 
 def time_widget() -> forms.DateTimeInput:
     """Return the browser's own picker of a date and time; it needs no script."""
-    attrs = {"type": "datetime-local", "step": "1", "class": _CLASSES}
+    attrs = {"type": "datetime-local", "step": "1", "class": INPUT_CSS}
     return forms.DateTimeInput(format="%Y-%m-%dT%H:%M:%S", attrs=attrs)
 
 
@@ -186,6 +170,7 @@ class ReadOnlyAdmin(ModelAdmin):
             "title": str(row),
             "offered": self.offered(request, row),
             "is_popup": False,
+            "styles": STYLES,
             **self.page_context(request, row),
         }
         request.current_app = self.admin_site.name
@@ -283,5 +268,6 @@ def confirm(
         "hidden": hidden,
         "is_dangerous": is_dangerous,
         "submit": submit or title,
+        "styles": STYLES,
     }
     return TemplateResponse(request, "webhooks_app/confirm.html", context)

@@ -10,11 +10,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.decorators import display
 
 from webhooks_app.admin.base import ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, SinceFilter
 from webhooks_app.admin.replay_forms import EVENT_TYPES
+from webhooks_app.admin.theme import display
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
 from webhooks_app.operators.explain import seconds_text, summary
 from webhooks_app.outbox import deliveries_of_event, search_deliveries

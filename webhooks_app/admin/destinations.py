@@ -11,7 +11,6 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from unfold.decorators import display
 
 from webhooks_app.admin.base import (
     Operation,
@@ -19,9 +18,9 @@ from webhooks_app.admin.base import (
     ReasonForm,
     actor,
     sent_ping,
-    whole_number_widget,
 )
 from webhooks_app.admin.lists import KnownValuesFilter
+from webhooks_app.admin.theme import display, whole_number_widget
 from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookDestination, WebhookMessage
 from webhooks_app.operators import destinations
 from webhooks_app.operators.explain import seconds_text, why_held

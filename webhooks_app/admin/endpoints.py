@@ -9,10 +9,10 @@ from django.contrib import admin
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils.html import format_html
-from unfold.decorators import display
 
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, sent_ping, utc
 from webhooks_app.admin.lists import KnownValuesFilter
+from webhooks_app.admin.theme import display
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
 from webhooks_app.operators import endpoints
 from webhooks_app.shown import safe_url

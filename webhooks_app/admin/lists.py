@@ -12,7 +12,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
-from unfold.views import ChangeList
+
+from webhooks_app.admin.theme import ChangeList
 
 # A page beyond this is reached by a filter or a search: OFFSET walks over every row before it.
 COUNT_LIMIT = 1_000

@@ -6,18 +6,18 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from unfold.decorators import action, display
 
 from webhooks_app.admin import replay_forms
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, WrittenFilter
+from webhooks_app.admin.theme import action, display
+from webhooks_app.conf import webhook_settings
 from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.operators import ping
 from webhooks_app.operators.explain import (
@@ -168,7 +168,7 @@ class MessageAdmin(ReadOnlyAdmin):
 
     def task_page(self, row: WebhookMessage) -> str:
         """Return the page of the subject, where the project names a pattern for it."""
-        pattern = getattr(settings, "WEBHOOK_SUBJECT_ADMIN", "")
+        pattern = webhook_settings.SUBJECT_ADMIN
         is_ping = row.event.event_type == ping.PING
         return reverse(pattern, args=[row.event.subject]) if pattern and not is_ping else ""
 

@@ -16,12 +16,10 @@ from webhooks_app.admin.base import (
     ReasonForm,
     actor,
     confirm,
-    number_widget,
-    select_widget,
     text_widget,
     time_widget,
-    whole_number_widget,
 )
+from webhooks_app.admin.theme import number_widget, select_widget, whole_number_widget
 from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import EgressDenied
 from webhooks_app.models import MessageStatus, ReplayJob, WebhookMessage

@@ -10,12 +10,12 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import mark_safe
-from unfold.decorators import display
 
 from webhooks_app.admin import replay_forms
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
 from webhooks_app.admin.dashboard import cached
 from webhooks_app.admin.lists import KnownValuesFilter
+from webhooks_app.admin.theme import display
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.operators import replay
 from webhooks_app.shown import safe_url, visible

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiSerializerExtension, OpenApiSerializerFieldExtension
+from webhooks_app.api.openapi import OpenApiSerializerExtension, OpenApiSerializerFieldExtension
 
 
 class Described:

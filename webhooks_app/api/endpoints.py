@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -26,6 +25,7 @@ from webhooks_app.api.fields import (
     read_uuid,
     refuse,
 )
+from webhooks_app.api.openapi import OpenApiResponse, extend_schema
 from webhooks_app.api.pages import BY_TIME, page_of, page_response, read_page
 from webhooks_app.api.problems import ApiProblem, not_found
 from webhooks_app.api.serializers import (
@@ -33,7 +33,7 @@ from webhooks_app.api.serializers import (
     EndpointWithSecretSerializer,
     MessageSerializer,
 )
-from webhooks_app.api.view import WebhookView
+from webhooks_app.api.view import WebhookView, location
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
 from webhooks_app.operators import endpoints
@@ -141,7 +141,7 @@ class EndpointListView(WebhookView):
             raise ApiProblem(409, refused.code, f"{refused}.") from None
         secret = store.get_or_create(scope, endpoint.pk)
         body = {**EndpointSerializer(endpoint).data, "secret": secret}
-        headers = {"Location": f"/api/v1/webhooks/endpoints/{endpoint.pk}"}
+        headers = location(request, "endpoint", endpoint.pk)
         return Response(body, 201, headers=headers)
 
 
@@ -205,5 +205,5 @@ class EndpointPingView(WebhookView):
         """Send a `webhook.ping` event to this endpoint alone; the answer is the message."""
         endpoint = find_endpoint(request, endpoint_id)
         message = endpoints.ping(endpoint, actor=actor_of(request))
-        headers = {"Location": f"/api/v1/webhooks/messages/{message.pk}"}
+        headers = location(request, "message", message.pk)
         return Response(MessageSerializer(message).data, 202, headers=headers)

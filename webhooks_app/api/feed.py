@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,6 +18,7 @@ from webhooks_app.api.fields import (
     read_body,
     read_query,
 )
+from webhooks_app.api.openapi import extend_schema, inline_serializer
 from webhooks_app.api.pages import OLDEST_FIRST, page_of, page_response, read_page
 from webhooks_app.api.serializers import EventSerializer
 from webhooks_app.api.view import WebhookView

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webhooks_app.api.access import scope_of
 from webhooks_app.api.fields import read_id, read_query
 from webhooks_app.api.message_requests import DeliveryQuery, MessageQuery, filters_of
+from webhooks_app.api.openapi import extend_schema
 from webhooks_app.api.pages import page_of, page_response, read_page
 from webhooks_app.api.problems import not_found
 from webhooks_app.api.serializers import (

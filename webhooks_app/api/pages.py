@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
-from django.conf import settings
 from django.db.models import Model, QuerySet
-from drf_spectacular.utils import inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
+
+from webhooks_app.api.openapi import inline_serializer
+from webhooks_app.conf import webhook_settings
 
 Row = TypeVar("Row", bound=Model)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -117,7 +118,7 @@ def page_response(request: Request, results: Any, cursor: str | None) -> Respons
     if cursor is not None:
         query = request.query_params.copy()
         query["cursor"] = cursor
-        base = getattr(settings, "PUBLIC_URL", "")
+        base = webhook_settings.BASE_URL or request.build_absolute_uri("/").rstrip("/")
         following = f"{base}{request.path}?{query.urlencode()}"
     return Response({"results": results, "next_cursor": cursor, "next": following})
 

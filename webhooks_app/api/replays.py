@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiResponse, extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,9 +12,10 @@ from webhooks_app.api.access import actor_of, check_host, scope_of
 from webhooks_app.api.fields import read_body, read_uuid
 from webhooks_app.api.message_requests import BulkReplayRequest, ReplayOneRequest, filters_of
 from webhooks_app.api.messages import find_message
+from webhooks_app.api.openapi import OpenApiResponse, extend_schema, inline_serializer
 from webhooks_app.api.problems import ApiProblem, not_found
 from webhooks_app.api.serializers import MessageSerializer, ReplaySerializer
-from webhooks_app.api.view import WebhookView
+from webhooks_app.api.view import WebhookView, location
 from webhooks_app.models import ReplayJob
 from webhooks_app.operators import replay
 
@@ -62,7 +62,7 @@ class MessageReplayView(WebhookView):
             )
         except replay.ReplayRefused as refused:
             raise ApiProblem(409, refused.code, _sentence(refused)) from None
-        return _accepted(job)
+        return _accepted(request, job)
 
 
 class ReplayListView(WebhookView):
@@ -92,7 +92,7 @@ class ReplayListView(WebhookView):
             requested_by=actor_of(request),
             source="api",
         )
-        return _accepted(job)
+        return _accepted(request, job)
 
 
 class ReplayView(WebhookView):
@@ -143,8 +143,8 @@ def _find_replay(request: Request, text: str) -> ReplayJob:
     return job
 
 
-def _accepted(job: ReplayJob) -> Response:
-    headers = {"Location": f"/api/v1/webhooks/replays/{job.pk}"}
+def _accepted(request: Request, job: ReplayJob) -> Response:
+    headers = location(request, "replay", job.pk)
     return Response(ReplaySerializer(job).data, 202, headers=headers)
 
 

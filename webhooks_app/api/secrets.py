@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
-from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -22,6 +21,7 @@ from webhooks_app.api.fields import (
     read_body,
     read_query,
 )
+from webhooks_app.api.openapi import extend_schema, inline_serializer
 from webhooks_app.api.problems import not_found
 from webhooks_app.api.serializers import SecretSerializer
 from webhooks_app.api.view import WebhookView

@@ -9,11 +9,10 @@ from typing import Any
 
 import orjson
 from django.utils import timezone
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from webhooks_app.api.fields import RetryPolicy
+from webhooks_app.api.openapi import OpenApiTypes, extend_schema_field
 from webhooks_app.models import (
     DeliveryOutcome,
     DeliveryTrigger,

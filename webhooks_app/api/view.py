@@ -6,9 +6,11 @@ count here.
 
 from __future__ import annotations
 
+from django.urls import reverse
 from django.utils.module_loading import import_string
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -32,3 +34,10 @@ class WebhookView(APIView):
         if isinstance(exc, ValidationError):
             exc = invalid(field_problems(exc.detail))
         return super().handle_exception(exc)
+
+
+def location(request: Request, name: str, key: object) -> dict[str, str]:
+    """Return the header that says where an object is, under the prefix of the request."""
+    match = request.resolver_match
+    namespace = match.namespace if match else None
+    return {"Location": reverse(f"webhooks:{name}", args=[key], current_app=namespace)}

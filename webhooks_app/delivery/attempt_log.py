@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import structlog
-
 from webhooks_app import metrics
+from webhooks_app.log import get_logger
 from webhooks_app.models import DeliveryOutcome, MessageStatus
 from webhooks_app.outbox import Claimed
 from webhooks_app.retry import AttemptResult, Dead, Decision, Delivered, RetryAt
 from webhooks_app.shown import safe_url
 
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 
 def attempt_row(

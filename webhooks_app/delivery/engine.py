@@ -17,7 +17,6 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-import structlog
 from django.db import Error
 
 from webhooks_app import outbox, signing
@@ -28,12 +27,13 @@ from webhooks_app.delivery.attempt_log import attempt_row, interrupted_row, log_
 from webhooks_app.delivery.housekeeping import Housekeeping
 from webhooks_app.delivery.paces import DestinationPaces
 from webhooks_app.delivery.recorder import Recorder
+from webhooks_app.log import get_logger
 from webhooks_app.outbox import CHANNEL, Claimed
 from webhooks_app.retry import RetryAt, decide, policy_of
 from webhooks_app.signing.store import SecretCache
 from webhooks_app.transport import Transport
 
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 #: The longest sleep without a wake-up.
 IDLE_SECONDS = 1.0

@@ -10,7 +10,6 @@ import asyncio
 import random
 import time
 
-import structlog
 from django.db import Error
 
 from webhooks_app import metrics, outbox
@@ -19,9 +18,10 @@ from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import WRITE_NOTHING, DatabaseThread, why_unusable
 from webhooks_app.delivery.attempt_log import log_dead_letter
 from webhooks_app.delivery.paces import DestinationPaces
+from webhooks_app.log import get_logger
 from webhooks_app.retry import Dead, Policy, decide_interrupted
 
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 INTERVAL_SECONDS = 1.0
 #: Recorders retry every half second; this leaves them time to go first.

@@ -14,15 +14,15 @@ from typing import Any
 
 import orjson
 import psycopg
-import structlog
 
 from webhooks_app import metrics, outbox
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import connect, why_unusable
 from webhooks_app.delivery.attempt_log import bare_row
+from webhooks_app.log import get_logger
 from webhooks_app.models import MessageStatus
 
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 BATCH = 500
 RETRY_SECONDS = 0.5

@@ -7,12 +7,12 @@ import gc
 import threading
 from collections.abc import Callable
 
-import structlog
 import uvloop
 
 from webhooks_app.delivery.engine import Engine
+from webhooks_app.log import get_logger
 
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 #: Time for the engine's drain, its last writes, and a reserve.
 STOP_SECONDS = 15.0
@@ -57,7 +57,6 @@ class EngineThread:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        tune_garbage_collector()
         while not self._is_stopping.is_set():
             try:
                 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

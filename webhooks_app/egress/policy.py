@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from webhooks_app.conf import Network, WebhookSettings, webhook_settings
 from webhooks_app.egress.grammar import (
     EgressDenied,
@@ -29,6 +27,7 @@ from webhooks_app.egress.grammar import (
     parse_url,
 )
 from webhooks_app.egress.resolver import ThreadResolver
+from webhooks_app.log import get_logger
 from webhooks_app.retry import ErrorCode
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 else:
     AbstractResolver = object  # as in resolver.py, for the same reason
 
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Networks = tuple[Network, ...]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import structlog
-
+from webhooks_app.log import get_logger
 from webhooks_app.models import OperatorAction
 
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 
 def note(actor: str, action: str, target: str, reason: str = "") -> OperatorAction:

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-import structlog
 from django.db import connection
 
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.egress import origin_of
+from webhooks_app.log import get_logger
 from webhooks_app.models import WebhookEndpoint, WebhookEvent
 from webhooks_app.outbox.stop import supersede
 from webhooks_app.retry import Policy, resolve_policy
 
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 CHANNEL = "webhooks"
 

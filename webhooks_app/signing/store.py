@@ -18,7 +18,6 @@ from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
-import structlog
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -30,10 +29,11 @@ from django.db.models.functions import Least, Now
 
 from webhooks_app.conf import webhook_settings
 from webhooks_app.database import DatabaseThread
+from webhooks_app.log import get_logger
 from webhooks_app.models import SigningSecret, WebhookEndpoint
 from webhooks_app.signing.scheme import generate_secret
 
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 OVERLAP_SECONDS = 86_400.0
 #: So long a `SecretCache` believes what it read; well within the overlap of a rotation.

@@ -1,0 +1,109 @@
+"""Which look has the admin? That of django-unfold where the project installed it, else Django's.
+
+All that differs between the two is chosen here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.apps import apps
+from django.contrib.admin import widgets
+from django.urls import reverse
+from django.utils.html import format_html
+
+if TYPE_CHECKING or apps.is_installed("unfold"):
+    from unfold.admin import ModelAdmin
+    from unfold.decorators import action, display
+    from unfold.views import ChangeList
+    from unfold.widgets import (
+        INPUT_CLASSES,
+        UnfoldAdminDecimalFieldWidget,
+        UnfoldAdminIntegerFieldWidget,
+        UnfoldAdminSelectWidget,
+    )
+
+    whole_number_widget = UnfoldAdminIntegerFieldWidget
+    number_widget = UnfoldAdminDecimalFieldWidget
+    select_widget = UnfoldAdminSelectWidget
+    # The theme's, as wide as their form: its own width is one that no rule of ours can take back.
+    INPUT_CSS = " ".join(name for name in INPUT_CLASSES if not name.startswith("max-w"))
+    #: Stylesheets of a page of ours; the theme is told of them in its own settings.
+    STYLES: tuple[str, ...] = ()
+    LIST_TEMPLATE = None
+else:
+    from django.contrib import admin
+    from django.contrib.admin.decorators import action as plain_action
+    from django.contrib.admin.views.main import ChangeList
+
+    STYLES = ("webhooks_app/admin.css", "webhooks_app/plain.css")
+    #: It has the buttons of ``actions_list``, which the theme shows by itself.
+    LIST_TEMPLATE = "webhooks_app/change_list.html"
+    INPUT_CSS = ""
+    whole_number_widget = widgets.AdminIntegerFieldWidget
+    number_widget = forms.NumberInput
+    select_widget = forms.Select
+
+    class ModelAdmin(admin.ModelAdmin):
+        """Django's, with the stylesheets of our badges and bars."""
+
+        change_list_template = LIST_TEMPLATE
+        actions_list: tuple[str, ...] = ()
+
+        @property
+        def media(self) -> forms.Media:
+            """Return Django's media and our styles."""
+            return super().media + forms.Media(css={"all": STYLES})
+
+        def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
+            """Show the list, with a button for each of ``actions_list`` that is permitted."""
+            buttons = [self._button(name) for name in self.actions_list if self._may(request, name)]
+            return super().changelist_view(
+                request, {"list_buttons": buttons, **(extra_context or {})}
+            )
+
+        def _may(self, request: Any, name: str) -> bool:
+            needed = getattr(getattr(self, name), "allowed_permissions", ())
+            return all(getattr(self, f"has_{each}_permission")(request) for each in needed)
+
+        def _button(self, name: str) -> dict[str, str]:
+            page = f"admin:{self.opts.app_label}_{self.opts.model_name}_{name}_form"
+            return {"url": reverse(page), "label": getattr(self, name).short_description}
+
+    def action(*, icon: str = "", **kwargs: Any) -> Callable[[Any], Any]:
+        """Mark an action; Django's admin draws no icons."""
+        return plain_action(**kwargs)
+
+    def display(*, label: Mapping[str, str] | None = None, **kwargs: Any) -> Callable[[Any], Any]:
+        """Describe a column; with ``label``, a tone by value, it is shown as a badge."""
+        from django.contrib.admin.decorators import display as plain_display
+
+        def decorate(function: Any) -> Any:
+            @wraps(function)
+            def shown(self: Any, row: Any) -> Any:
+                found = function(self, row)
+                if label is None:
+                    return found
+                value, text = found
+                tone = label.get(value, "base")
+                return format_html('<span class="mv-badge mv-{}">{}</span>', tone, text)
+
+            return plain_display(**kwargs)(shown)
+
+        return decorate
+
+
+__all__ = [
+    "INPUT_CSS",
+    "STYLES",
+    "ChangeList",
+    "ModelAdmin",
+    "action",
+    "display",
+    "number_widget",
+    "select_widget",
+    "whole_number_widget",
+]
