@@ -1,10 +1,10 @@
 """The built-in renderer: the animatic that film people cut before a shot is made.
 
-`provider` is the parent's side; everything else runs in a child process. No picture,
-voice or note here is made by a model that was fed other people's films: scenes are
-drawn, scores are synthesised, and the files say PREVIZ.
+`provider` runs in the worker; everything else runs in a child process. No picture, voice or music
+is made by a model trained on other people's films: scenes are drawn, scores are synthesised, and
+every file is marked PREVIZ.
 """
 
 NAME = "previz"
-#: Raised when the same seed would give another picture.
+#: To be raised whenever the same seed gives another picture.
 MODEL = "previz-2"

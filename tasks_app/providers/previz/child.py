@@ -1,9 +1,9 @@
 """How does a render run, and stop, in a process of its own?
 
-Protocol: one line of JSON on stdin is the job; stdin then stays open as a lifeline.
-On stdout go JSON lines: ``{"progress": [fraction, step, detail]}`` any number of times,
-then one ``{"result": {...}}`` or ``{"error": {...}}``. The process ends itself when
-stdin closes, and by a signal from the kernel when its parent dies (Linux).
+Protocol: one line of JSON on stdin is the job; stdin then stays open, and when it closes the
+process ends itself. On stdout go JSON lines: ``{"progress": [fraction, step, detail]}`` any number
+of times, then one ``{"result": {...}}`` or ``{"error": {...}}``. On Linux the kernel also ends the
+process when its parent dies.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     _limit(request)
     threading.Thread(target=_watch_lifeline, daemon=True).start()
     _send(channel, _outcome(request, channel))
-    # Native libraries' destructors have nothing to add and may hang.
+    # Skip the destructors of native libraries, which may hang.
     os._exit(0)
 
 
@@ -95,7 +95,7 @@ def _outcome(request: dict[str, Any], channel: TextIO) -> dict[str, Any]:
         return _error(error, f"The renderer could not be loaded: {error}.", retryable=False)
     except MemoryError as error:
         return _error(error, "The render needed more memory than it may use.")
-    except Exception as error:  # the edge of this process: what is not told here is lost
+    except Exception as error:  # the edge of this process: an error not reported here is lost
         return _error(error, f"The render failed: {type(error).__name__}.")
 
 

@@ -1,7 +1,7 @@
-"""How does the parent run a render, watch it, and make sure that nothing of it is left?
+"""How does the parent run a render, watch it, and make sure that all of it ends?
 
-Safe to use from several threads at once: no code runs between fork and exec, and
-every limit is set by the child on itself.
+May be used from several threads at once: no code runs between fork and exec, and the child sets
+every limit on itself.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ logger = structlog.get_logger(__name__)
 POLL_SECONDS = 0.1
 KILL_AFTER_SECONDS = 2.0
 LOG_TAIL_BYTES = 4000
-#: What the child may know of our environment: no database address, no key.
+#: Environment variables that the child gets: no database URL, no key.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
 
 class RenderProcess:
-    """One child process, from start to certain end (use as a context manager)."""
+    """One child process, from its start to its guaranteed end (use as a context manager)."""
 
     def __init__(self, request: dict[str, Any], work_dir: Path) -> None:
         self._log = work_dir / "render.log"
@@ -80,7 +80,7 @@ class RenderProcess:
                     return result
 
     def stop(self) -> None:
-        """End the whole process group: ask, then after 2 s insist."""
+        """End the whole process group: SIGTERM, and after 2 s SIGKILL."""
         _signal_group(self._child.pid, signal.SIGTERM)
         try:
             self._child.wait(KILL_AFTER_SECONDS)
@@ -93,7 +93,7 @@ class RenderProcess:
 
     def _write(self, request: dict[str, Any]) -> None:
         assert self._child.stdin is not None
-        # A child that died at once shows up as a missing result.
+        # If the child died at once, its missing result is the error.
         with contextlib.suppress(BrokenPipeError):
             self._child.stdin.write(json.dumps(request).encode() + b"\n")
             self._child.stdin.flush()
@@ -130,7 +130,7 @@ class RenderProcess:
         return ProviderError("render_failed", f"The render process ended {how}.")
 
     def _last_words(self) -> str:
-        """Return what a crash wrote, for the log alone: a native one names no frame of ours."""
+        """Return the end of the child's stderr, for the log only: a native crash has no frames."""
         text = self._log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
         return text.replace(f"{PROJECT_ROOT}{os.sep}", "").strip()
 
@@ -142,8 +142,8 @@ def _signal_group(group: int, number: int) -> None:
 
 def _environment(work_dir: Path) -> dict[str, str]:
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    # One thread each: renders run side by side, as many as there are cores.
+    # One thread each: as many renders run in parallel as there are cores.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    # What a library caches goes with the work directory.
+    # HOME: files that a library caches are deleted with the work directory.
     own = {"HOME": str(work_dir.resolve()), "PYTHONPATH": str(PROJECT_ROOT)}
     return {**passed, **threads, **own, "PYTHONUNBUFFERED": "1"}

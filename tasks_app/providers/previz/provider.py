@@ -1,4 +1,4 @@
-"""The built-in provider as the runner sees it: limits at submit time, a child per render."""
+"""How does the worker see the built-in renderer? Limits at submit, one child per render."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class PrevizProvider:
         )
 
     def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
-        """Nothing runs elsewhere; a local render stops through its context."""
+        """Do nothing: a local render is stopped through its context."""
         return CancelOutcome.UNSUPPORTED
 
     def _request(self, job: Job, context: Context) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class PrevizProvider:
 
 
 class _Scaled:
-    """The runner's context with the child's 0..1 mapped to its share of the work."""
+    """The task's context with the child's progress 0..1 mapped to its share of the work."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

@@ -18,7 +18,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a plane at some depth lands on the picture: multiply, then add (pixels)."""
+    """Where a plane at some depth lies in the picture: multiply, then add (pixels)."""
 
     scale: float
     x: float
@@ -34,7 +34,7 @@ MOVES = {
     "pan_right": (Position(x=-0.28, pan=-0.022), Position(x=0.28, pan=0.022)),
     "crane_up": (Position(y=-0.12, tilt=0.03), Position(y=0.22, tilt=-0.03)),
 }
-NEAREST = 2.2  # nothing is planted closer to the camera at rest than this
+NEAREST = 2.2  # nothing may be closer to the camera at rest than this
 
 
 class Camera:
@@ -64,7 +64,7 @@ class Camera:
         return Position(*values)
 
     def view(self, depth: float, moment: float) -> View:
-        """Return the transform of a plane painted for the rest position."""
+        """Return the transform of a plane that was painted for the camera at rest."""
         at = self.position(moment)
         scale = depth / (depth - at.z)
         vx, vy = self.vanishing
@@ -73,9 +73,9 @@ class Camera:
         return View(scale, x, y)
 
     def margins(self, depth: float) -> tuple[int, int]:
-        """Return how far beyond the picture a plane must be painted, in pixels per side."""
+        """Return how far a plane must be painted beyond the picture, in pixels per side."""
         views = [self.view(depth, moment) for moment in (0.0, 1.0)]
-        # Where a push in magnifies, the edge leaves the picture and nothing is missing.
+        # A push in magnifies: the edge leaves the picture, so nothing is needed beyond it.
         mx = max(max(v.x, self.width - v.x - v.scale * self.width, 0) / v.scale for v in views)
         my = max(max(v.y, self.height - v.y - v.scale * self.height, 0) / v.scale for v in views)
         return int(mx) + 3, int(my) + 3
@@ -87,5 +87,5 @@ def _axes(at: Position) -> tuple[float, ...]:
 
 def _ease(moment: float) -> float:
     t = min(1.0, max(0.0, moment))
-    # Mostly linear with soft ends: a camera on rails, not a spring.
+    # Mostly linear with soft ends, like a camera on rails.
     return 0.5 * t + 0.5 * t * t * (3 - 2 * t)

@@ -1,7 +1,7 @@
 """What is a built place made of? Boxes, walls, lamps and air, before anything is drawn.
 
-The world has x right, y up, z away from a camera at the origin; units are about half
-a metre. Colours are linear light.
+The world has x right, y up, z away from a camera at the origin; one unit is about half a metre.
+Colours are linear light.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Quad:
 
 @dataclass(slots=True)
 class Place:
-    """A set under construction: walls, what casts shadows, lamps and air."""
+    """A set under construction: walls, shadow-casting boxes, lamps and air."""
 
     ambient: tuple[float, float, float]
     haze: tuple[float, float, float] = (0, 0, 0)

@@ -1,4 +1,4 @@
-"""How does a plan become frames? The set, its grade and its slate for one frame size."""
+"""How does a plan become frames? Builds the set, its grade and its slate for one frame size."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tasks_app.providers.previz.drawing.canvas import Array, surface_on
 from tasks_app.providers.previz.drawing.overlay import Slate
 from tasks_app.providers.previz.script.breakdown import Breakdown
 
-#: A wide picture within the frame; text goes into the bars that this leaves.
+#: Aspect ratio of the picture in the frame; text goes into the bars above and below.
 WIDE = 2.39
 
 
 def picture_rows(width: int, height: int, *, with_bars: bool) -> slice:
-    """Return the rows of the frame that hold the picture; even, so that chroma lines up."""
+    """Return the rows of the frame that hold the picture; even numbers, as chroma needs."""
     wanted = min(height, int(width / WIDE)) if with_bars and width > height else height
     bar = (height - wanted) // 4 * 2
     return slice(bar, height - bar)
 
 
 class Shot:
-    """A set ready to be photographed into a reusable buffer (height, width, 4) BGRA."""
+    """A set that draws frames into a reusable buffer (height, width, 4) BGRA."""
 
     def __init__(
         self, plan: Breakdown, seed: int, width: int, height: int, slate: Slate | None, rows: slice
@@ -49,7 +49,7 @@ class Shot:
         if plan.style in pencil.STYLES:
             pencil.redraw(self.stage)
         else:
-            # As wide as a pan: a plate of the picture's size would leave a bright edge.
+            # Wide enough for a pan: a plate of the picture's size would leave a bright edge.
             left, top, *size = self.stage.frame_of(INFINITY)
             self.stage.plant(grade.vignette(*size), INFINITY, left=left, top=top)
         self._frame = surface_on(self.buffer)

@@ -1,8 +1,7 @@
 """What stands between the camera and the back of the set? Plates by depth, far to near.
 
-A plate is a picture painted once for the camera at rest; drawing a frame is placing
-every plate where its depth says. Anything that lives (a walker, rain, a lamp) is an
-`Actor` and draws itself each frame.
+A plate is painted once, for the camera at rest; drawing a frame means placing every plate by its
+depth. Anything that changes (a walker, rain, a lamp) is an `Actor` and draws itself in each frame.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from tasks_app.providers.previz.drawing.canvas import (
 from tasks_app.providers.previz.script.breakdown import Breakdown
 
 INFINITY = 1e6
-#: A push in magnifies near plates; beyond this depth they may be drawn at whole pixels.
+#: A push in magnifies near plates; plates beyond this depth may be drawn at whole pixels.
 STILL = 5e5
 
 
@@ -41,7 +40,7 @@ class Moment:
 
 
 class Actor(Protocol):
-    """Something that draws itself anew in each frame."""
+    """Something that draws itself in each frame."""
 
     depth: float
 
@@ -51,7 +50,7 @@ class Actor(Protocol):
 
 @dataclass(slots=True)
 class Plate:
-    """A painted plane. ``drift``, ``heave``: pixels a second to the right, pixels down at a
+    """A painted plane. ``drift``: pixels per second to the right; ``heave``: pixels down at a
     moment; ``opacity``: 0..1 over time."""
 
     picture: skia.Image
@@ -88,14 +87,14 @@ class Plate:
 
 @dataclass(slots=True)
 class Cycle:
-    """Plates of one thing at equal steps of time, faded into each other, round and round."""
+    """Plates of one thing at equal steps of time, cross-faded in an endless loop."""
 
     plates: list[Plate]
     period: float
     depth: float
 
     def draw(self, canvas: skia.Canvas, camera: Camera, at: Moment) -> None:
-        """Draw the plate of the moment, and the next one over it as far as it has come."""
+        """Draw the current plate, and the next one over it with growing opacity."""
         steps = at.time / self.period * len(self.plates)
         index, part = int(steps), steps - int(steps)
         self.plates[index % len(self.plates)].draw(canvas, camera, at)
@@ -104,7 +103,7 @@ class Cycle:
 
 
 class Stage:
-    """A set being built: picture size, plan, light, camera, chance and the plates so far."""
+    """A set being built: picture size, plan, light, camera, random numbers and plates so far."""
 
     def __init__(
         self, width: int, height: int, plan: Breakdown, camera: Camera, rng: np.random.Generator
@@ -124,7 +123,7 @@ class Stage:
         return -mx, -my, self.width + 2 * mx, self.height + 2 * my
 
     def add(self, part: Actor) -> None:
-        """Put ``part`` in front of all that is there."""
+        """Add ``part`` in front of everything added before."""
         self.parts.append(part)
 
     def plant(
@@ -193,7 +192,7 @@ class Stage:
 
 
 def trimmed(buffer: Array, depth: float, *, left: int, top: int) -> Plate | None:
-    """Return a premultiplied buffer as a plate without its empty margins, if it shows at all."""
+    """Return a premultiplied buffer as a plate without empty margins; None if all is empty."""
     box = alpha_box(buffer)
     if box is None:
         return None

@@ -1,1 +1,1 @@
-"""How is one thing put on paper?"""
+"""How are pixels, light and texts drawn?"""

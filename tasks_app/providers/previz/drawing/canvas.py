@@ -1,4 +1,4 @@
-"""How are pixels made and kept? Arrays, noise, the film curve and skia images.
+"""How are pixels made and stored? Arrays, noise, the film curve and skia images.
 
 Pictures under construction are float arrays of shape (height, width, 3) in linear
 light or (height, width) masks in 0..1; finished ones are premultiplied BGRA skia
@@ -54,7 +54,7 @@ def premultiplied(rgb: Array, alpha: Array | None = None) -> Array:
 
 
 def _dither(shape: tuple[int, int]) -> Array:
-    """Return fixed noise below one step, so that skies do not band."""
+    """Return fixed noise below one brightness step, which prevents banding in skies."""
     rng = np.random.default_rng(7)
     tile = rng.random((128, 128), dtype=np.float32)
     repeat = (shape[0] // 128 + 1, shape[1] // 128 + 1)

@@ -11,7 +11,7 @@ import numpy as np
 from tasks_app.providers.previz.drawing.canvas import Array, premultiplied, smoothstep
 
 GRAIN_TILES = 6
-#: Chroma of the monochrome styles (128 is grey): a trace of cold, a trace of paper.
+#: Chroma of the monochrome styles (128 is grey): slightly cold, or slightly like paper.
 TINTS = {"noir": (129, 127), "storyboard": (124, 131), "pencil": (124, 131)}
 
 
@@ -35,7 +35,7 @@ class Grade:
             luma[:] = self._curve[luma]
         y, x = self._starts[number % GRAIN_TILES]
         height, width = luma.shape
-        # Luma lies within 16..235 and grain within 12 of it, so a wrapping add never wraps.
+        # Luma is within 16..235 and grain within 12 of it, so the addition cannot overflow.
         luma += self._grain[y : y + height, x : x + width]
         if self._tint:
             for index, value in zip((1, 2), self._tint, strict=True):
@@ -59,7 +59,7 @@ def _curve(style: str) -> Array | None:
 
 
 def vignette(width: int, height: int) -> Array:
-    """Return a black plate whose corners are denser, as any real lens has."""
+    """Return a black plate with denser corners, like the vignette of a lens."""
     y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     far = np.sqrt(x * x * 0.9 + y * y * 0.75)
     alpha = smoothstep(0.45, 1.45, far) * 0.62

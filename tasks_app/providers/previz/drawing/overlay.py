@@ -1,6 +1,6 @@
 """What is written on the picture? Slate, timecode, captions and the PREVIZ mark.
 
-The text stands in the bars above and below a wide picture, so it covers nothing.
+The text is in the bars above and below a wide picture, so it covers nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FAINT = skia.Color(128, 128, 126)
 
 @lru_cache(maxsize=32)
 def font(size: float) -> skia.Font:
-    """Return the shipped typeface at ``size`` pixels; never the machine's fonts."""
+    """Return the shipped typeface at ``size`` pixels; the machine's fonts are never used."""
     typeface = skia.Typeface.MakeFromFile(str(FONT))
     if typeface is None:
         raise RuntimeError("the shipped font could not be read")
@@ -45,7 +45,7 @@ def mark(pixels: Array) -> None:
     size = max(9.0, min(width, height) * 0.026)
     target = surface_on(pixels)
     x, y = width - size, height - size
-    # A dark edge first: the mark must be read on snow as well as at night.
+    # A dark edge first: the mark must be readable on snow as well as at night.
     write(target.getCanvas(), "PREVIZ", x + size * 0.07, y + size * 0.07, size, DARK, 1)
     write(target.getCanvas(), "PREVIZ", x, y, size, AMBER, 1)
     target.flushAndSubmit()

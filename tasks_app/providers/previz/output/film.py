@@ -17,7 +17,7 @@ from tasks_app.providers.previz.drawing.canvas import Array
 
 #: One encoder thread: the same seed then gives the same bytes on one machine.
 PRESETS = {
-    # Finding motion to a quarter of a pixel took a third of the encoder's time, and gained nothing.
+    # Motion search to a quarter pixel took a third of the encoder's time, without visible gain.
     "final": {"preset": "veryfast", "crf": "20", "x264-params": "subme=1"},
     "draft": {"preset": "ultrafast", "crf": "26"},
 }

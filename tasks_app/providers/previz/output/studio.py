@@ -50,7 +50,7 @@ def _video(data: dict[str, Any], work_dir: Path, report: Report) -> dict[str, An
     report(0.01, "breaking down", plan.setting)
     instants = moments(params["duration_s"], params["fps"])
     seconds = len(instants) / params["fps"]
-    # Beside the set, which is built in the time of three soundtracks and waits for nothing.
+    # In parallel with the set, which takes as long to build as three soundtracks.
     with ThreadPoolExecutor(1) as beside:
         sound = beside.submit(soundtrack.for_film, plan, data, seconds)
         _shoot(data, plan, sound, instants, work_dir=work_dir, report=report)
@@ -93,7 +93,7 @@ def _shoot(
     params, scene, quality = data["video_params"], data["scene_data"], data["options"]["quality"]
     width, height = _size(params["resolution"])
     rows = shot.picture_rows(width, height, with_bars=params["overlay"])
-    # A draft is drawn at half the size and enlarged: drawing is the larger half of the work.
+    # A draft is drawn at half the size and enlarged, since drawing takes most of the time.
     part = 2 if quality == "draft" else 1
     drawn = slice(rows.start // part, rows.stop // part)
     slate = None

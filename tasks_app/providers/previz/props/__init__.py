@@ -1,1 +1,1 @@
-"""Which things can be drawn?"""
+"""Which things can be drawn in a set?"""

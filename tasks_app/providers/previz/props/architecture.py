@@ -2,8 +2,8 @@
 # (arithmetic on arrays of any element type has the type Any)
 """How does a built place look? Its walls, lit and textured, drawn as plates by depth.
 
-Haze is multiplied in per texel; a glossy floor shows the walls mirrored and smeared;
-what glows also blooms.
+Haze is multiplied in per texel; a glossy floor shows the walls mirrored and smeared; bright things
+have a glow around them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _split(quad: Quad) -> list[Quad]:
         return [quad] if quad.corner[2] >= NEAR else []
     z0, z1 = sorted((quad.corner[2], quad.corner[2] + edge[2]))
     cuts = [max(z0, NEAR), *(b for b in BANDS if max(z0, NEAR) < b < z1), z1]
-    # Each piece reaches under the next nearer plate: plates part when the camera moves.
+    # Each piece reaches under the next nearer plate: gaps would open when the camera moves.
     under = [max(NEAR, z0, cut * UNDERLAP) for cut in cuts]
     return [_part(quad, along, u, b) for u, b in zip(under, cuts[1:], strict=False) if b - u > 1e-3]
 
@@ -85,7 +85,7 @@ def _middle(quad: Quad) -> float:
 
 
 def _textured(quad: Quad, place: Place, stage: Stage) -> skia.Image:
-    """Return the quad's picture: light times texture, with haze, as the film sees it."""
+    """Return the quad's picture: light times texture, with haze, after the film curve."""
     across, down = np.array(quad.across), np.array(quad.down)
     wide, tall = float(np.linalg.norm(across)), float(np.linalg.norm(down))
     columns, rows = _texture_size(quad, place, stage)
@@ -106,7 +106,7 @@ def _textured(quad: Quad, place: Place, stage: Stage) -> skia.Image:
 
 
 def _texture_size(quad: Quad, place: Place, stage: Stage) -> tuple[int, int]:
-    """Return columns and rows: about as many as the quad covers pixels, within reason."""
+    """Return columns and rows: about one per pixel that the quad covers, within limits."""
     corners = np.array([(p.x(), p.y()) for p in _corners(quad, place, stage)])
     sides = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
     finest = 360 if quad.texture else 48
@@ -164,7 +164,7 @@ def _softened(
     stage: Stage,
     spreads: tuple[tuple[float, float, float], ...],
 ) -> skia.Image:
-    """Draw ``pairs`` blurred, on a quarter of the size: blur is what costs most here.
+    """Draw ``pairs`` blurred, at a quarter of the size, since blur is the slowest step here.
 
     ``spreads``: horizontal and vertical radius in stage units, and strength, of each layer.
     """
@@ -212,7 +212,7 @@ def _draw_quad(
         matrix,
     )
     path = skia.Path.Polygon(target, True)
-    # A hair of the same picture around it closes the seams between neighbours.
+    # A thin outline of the same picture closes the seams between neighbours.
     paint = skia.Paint(
         Shader=shader, AntiAlias=True, Style=skia.Paint.kStrokeAndFill_Style, StrokeWidth=0.8
     )
@@ -222,7 +222,7 @@ def _draw_quad(
 def _reflection(
     everything: list[tuple[Quad, skia.Image]], place: Place, stage: Stage
 ) -> skia.Image:
-    """Return the world below the floor: every wall mirrored, smeared downwards, broken up."""
+    """Return the reflection in the floor: every wall mirrored, smeared downwards, broken up."""
     below = [(_mirrored(q, place.floor), picture) for q, picture in everything if not q.is_floor]
     small = _softened(below, place, stage, ((0.35, 2.6, 1.0),))
     buffer, target = surface(stage.width, stage.height)

@@ -1,7 +1,7 @@
 """How is a body drawn? Outlines of people from behind, in units of their height, feet at 0.
 
-Everything is paths, so that a figure can be drawn in the colour of the light at its edge
-and then, a hair beside it, dark.
+Everything is paths, so that a figure can be drawn in the colour of the light at its edge, and then
+dark with a small offset.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import skia
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What tells people apart: height, shoulders, hem (width, height), head, and garments."""
+    """How one person looks: height, shoulders, hem (width, height), head, and garments."""
 
     size: float = 1.0
     shoulder: float = 0.115
@@ -38,7 +38,7 @@ BUILDS = {
 
 
 def outline(build: Build, swing: float, bob: float) -> list[skia.Path]:
-    """Return the body's parts; ``swing``: -1..1 of the step, ``bob``: how high it carries them.
+    """Return the body's parts; ``swing``: phase of the step, -1..1; ``bob``: its vertical lift.
 
     They overlap and are not united: skia's union of curves loses whole parts at some angles.
     """

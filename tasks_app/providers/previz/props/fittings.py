@@ -27,7 +27,7 @@ class Room:
 
 
 def add_named(stage: Stage, place: Place) -> None:
-    """Add what the prompt names beside the usual things of the room."""
+    """Add what the prompt names besides the usual things of the room."""
     details = stage.plan.details
     has_table = stage.plan.setting in ("kitchen", "living_room", "room", "bar")
     if "table" in details and has_table:

@@ -14,7 +14,7 @@ COUNT = 46
 
 
 def plant(stage: Stage) -> None:
-    """Add what the plan's hour and season let float."""
+    """Add the floating things that fit the plan's time of day and season."""
     if "autumn" in stage.plan.details:
         stage.add(Motes(stage, (214, 110, 34), size=0.75, fall=5.5, blink=0.0))
     if stage.plan.weather in ("rain", "storm", "snow"):
@@ -26,7 +26,7 @@ def plant(stage: Stage) -> None:
 
 
 class Motes:
-    """Small things that wander, each at its own pace; ``fall`` in stage units a second."""
+    """Small things that drift, each at its own speed; ``fall`` in stage units per second."""
 
     depth = 5.0
 
@@ -38,7 +38,7 @@ class Motes:
         self._all: list[list[float]] = np.round(stage.rng.random((COUNT, 5)), 4).tolist()
 
     def draw(self, canvas: skia.Canvas, camera: Camera, at: Moment) -> None:
-        """Draw each one where its way has brought it, with a halo if it glows."""
+        """Draw each at its current place, with a halo if it glows."""
         view = camera.view(self.depth, at.fraction)
         for across, down, pace, phase, size in self._all:
             turn = 2 * math.pi * (at.time * (0.05 + 0.12 * pace) + phase)

@@ -1,6 +1,6 @@
 # mypy: no-warn-return-any
 # (arithmetic on arrays of any element type has the type Any)
-"""What does water meet? Sand with surf, rocks, a pier, a lighthouse, mist over a lake."""
+"""What is at the water's edge? Sand with surf, rocks, a pier, a lighthouse, mist over a lake."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def _tower(canvas: skia.Canvas, air: Array, *, is_lit: bool) -> None:
 
 
 class Beam:
-    """The light of the tower, turning: two cones that grow short as they point at us."""
+    """The turning light of the tower: two cones that shorten as they point at the camera."""
 
     depth = TOWER_DEPTH
 

@@ -186,14 +186,14 @@ def _unit(field: Array) -> Array:
 
 
 def _lit(heights: Array, light: Light) -> tuple[Array, Array]:
-    """Return the upward part of the normal, and key light after slope and cast shadow."""
+    """Return the vertical part of the normal, and the key light after slope and cast shadow."""
     step = TILE / SIZE
     dz, dx = np.gradient(heights, step)
     up = 1 / np.sqrt(1 + (dx * 0.8) ** 2 + (dz * 0.8) ** 2)
     lx, ly, lz = light.direction
     facing = np.clip((-dx * lx + ly - dz * lz) * up, 0, None)
     shadow = _shadow(heights, light, step)
-    # Light that scattered around the ridge: a low sun would else leave half the land black.
+    # Scattered light: otherwise a low sun would leave half the land black.
     wrap = np.clip((-dx * lx + ly * 2 + 0.25) * up, 0, 1) * 0.16
     sun = facing * shadow + wrap
     return up.astype(np.float32), sun.astype(np.float32)

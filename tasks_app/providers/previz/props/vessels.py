@@ -1,4 +1,4 @@
-"""What floats? A tall ship on the horizon and small sailing boats, with their reflections."""
+"""Which ships are drawn? A tall ship on the horizon and small sailing boats, with reflections."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tasks_app.providers.previz.drawing.canvas import film, skia_color
 from tasks_app.providers.previz.drawing.light import light_of
 from tasks_app.providers.previz.props import figures
 
-STEP_SECONDS = 0.56  # one foot to the other; footsteps are heard at the same pace
+STEP_SECONDS = 0.56  # time of one step; the sound of footsteps uses the same
 DEPTH, FAR = 4.6, 7.5
 SHADE = skia.Color(0, 0, 0, 96)
 
@@ -31,7 +31,7 @@ def plant(stage: Stage) -> None:
 
 
 class Figure:
-    """One person; draws itself anew in each frame."""
+    """One person, drawn in each frame."""
 
     def __init__(self, stage: Stage, role: str, across: float, depth: float, index: int) -> None:
         build = figures.BUILDS[role]
@@ -43,7 +43,7 @@ class Figure:
         self._foot = horizon + (stage.height * 0.90 - horizon) * small**0.5
         self._size = stage.unit * 50 * build.size * small**0.6
         self._walks = stage.plan.action == "walk"
-        # No two people keep the same step, and children need more of them.
+        # Different phases and speeds: people do not walk in step, and children step faster.
         self._start = 0.37 * index + len(role) * 0.2
         self._pace = STEP_SECONDS * build.size**0.5
         light = light_of(stage.plan)
@@ -67,7 +67,7 @@ class Figure:
         canvas.scale(view.scale * self._size, view.scale * self._size)
         shade = skia.Paint(AntiAlias=True, Color=SHADE)
         canvas.drawOval(skia.Rect(-0.19, -0.018, 0.19, 0.028), shade)
-        # Light from one side: all in its colour first, then the dark a hair beside it.
+        # Rim light from one side: everything in its colour first, then dark with a small offset.
         for colour in (self._edge, self._body):
             paint = skia.Paint(AntiAlias=True, Color=colour)
             for part in parts:

@@ -2,8 +2,8 @@
 # (arithmetic on arrays of any element type has the type Any)
 """How does water look? It mirrors what stands behind it in moving waves, down to the camera.
 
-The slopes of a repeating sea are computed for a few instants of a loop; each pixel looks
-up its slope and then, along the mirrored ray, the picture of what was planted before.
+The slopes of a repeating sea are computed for a few instants of a loop. Each pixel looks up its
+slope, and then, along the mirrored ray, the picture of everything added before.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNDERLAP = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """What water it is: mean slope, the side of the field in depth units, foam, deep colour."""
+    """Properties of the water: mean slope, side of the field in depth units, foam, deep colour."""
 
     slope: float
     side: float
@@ -60,7 +60,7 @@ def _waves(rng: np.random.Generator, surface: Surface, instants: int) -> Iterato
     k = np.fft.fftfreq(SIZE)[:, None] * SIZE
     kx = np.fft.rfftfreq(SIZE)[None, :] * SIZE
     size = np.maximum(np.hypot(k, kx), 1e-6)
-    # Waves run with the wind, which blows mostly towards the camera.
+    # Waves run with the wind, mostly towards the camera.
     along = 0.25 + 0.75 * np.abs(k * 0.94 + kx * 0.34) / size
     amount = np.where(size < 2.5, 0, size**-2.15) * along * np.exp(-((size / 150) ** 2))
     start = rng.random(size.shape) * 2 * np.pi
@@ -101,7 +101,7 @@ class _View:
         below = np.maximum(rows - horizon + 0.5, 0.4) / focal
         across = (np.arange(width, dtype=np.float32)[None, :] + left - stage.width / 2) / focal
         z = EYE / below
-        # The far edge fades, so that bands part unseen when the camera moves.
+        # The far edge fades, so that gaps between bands do not show when the camera moves.
         is_last = far >= BANDS[-1]
         cover = np.ones_like(z) if is_last else 1 - smoothstep(far * 0.72, far, z)
         return cls(left, top, width, below, across, z, cover, stage)

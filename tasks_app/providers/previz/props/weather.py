@@ -33,7 +33,7 @@ FALLS = {
 
 
 def plant(stage: Stage) -> None:
-    """Add what the plan's weather lets fall, outdoors only."""
+    """Add the plan's rain or snow, outdoors only."""
     if stage.plan.is_interior or stage.plan.setting == "space":
         return
     for fall in FALLS.get(stage.plan.weather, ()):

@@ -27,7 +27,7 @@ DEFAULT_TIME = {
     "spaceship": "night",
     "hallway": "night",
 }
-#: The same where it rains: no low sun shines through that.
+#: The same for rain, which does not go with a low sun.
 WET_TIME = {"sea": "day", "lake": "day", "forest": "day"}
 DEFAULT_CAMERA = {
     "mountains": "push_in",
@@ -40,7 +40,7 @@ DEFAULT_CAMERA = {
     "space": "pan_right",
 }
 MOST_ROLES = 3
-#: Who joins in when a prompt speaks of people.
+#: The roles that are used when a prompt mentions several people.
 CROWD = ("man", "woman", "robed", "woman")
 WORD = re.compile(r"[a-z][a-z'-]*")
 
@@ -64,7 +64,7 @@ class Breakdown:
 
     @property
     def is_interior(self) -> bool:
-        """Tell whether the shot is inside, so that no weather falls in it."""
+        """Say whether the shot is inside, where no weather shows."""
         return self.setting in INTERIORS
 
     def as_metadata(self) -> dict[str, Any]:
@@ -86,8 +86,8 @@ def break_down(
 ) -> Breakdown:
     """Read ``prompt`` word by word; explicit ``camera`` and ``style`` win over words.
 
-    A word counts as understood only when something is made of it: for a picture (``is_seen``)
-    drawn, or, as the mood is, played (``is_heard``). Where two words contend, the loser is ignored.
+    A word counts as understood only if it changes the result: in a picture (``is_seen``) or in the
+    sound (``is_heard``). Of two words that contradict each other, one is ignored.
     """
     found: dict[str, list[str]] = {kind: [] for kind in lexicon.TABLES}
     words = dict.fromkeys(_words(prompt))
@@ -128,7 +128,7 @@ def _cast(found: dict[str, list[str]]) -> tuple[str, ...]:
 
 
 def _seen(plan: Breakdown, is_heard: bool) -> Callable[[str, str], bool]:
-    """Return the judgement whether a meaning shows in the picture or its music."""
+    """Return a function that says whether a meaning shows in the picture or its music."""
 
     def is_used(kind: str, value: str) -> bool:
         if kind == "detail":
@@ -144,7 +144,7 @@ def _seen(plan: Breakdown, is_heard: bool) -> Callable[[str, str], bool]:
 
 
 def _heard(plan: Breakdown) -> Callable[[str, str], bool]:
-    """Return the judgement whether a meaning is heard in sound that has no picture."""
+    """Return a function that says whether a meaning is heard in sound without a picture."""
 
     def is_used(kind: str, value: str) -> bool:
         if kind == "detail":

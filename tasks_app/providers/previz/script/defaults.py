@@ -1,7 +1,7 @@
 """What does a request mean where it says nothing? Defaults of generation task data.
 
-The schemas fill these in before a provider sees the data; a provider must still
-stand data that came another way (a flat ``prompt``, a stored task of an older release).
+The schemas fill these in before a provider sees the data, but a provider also gets data that did
+not pass them (a flat ``prompt``, a stored task of an older release).
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ DETAILS = {
     "ship": "ship galleon frigate",
     "fire": "fire campfire bonfire",
 }
-#: Words that carry no picture; neither understood nor ignored.
+#: Words without a meaning for the picture; counted neither as understood nor as ignored.
 SILENT = frozenset(
     [
         "a",
@@ -228,15 +228,15 @@ ROOMS = frozenset({"kitchen", "bar", "living_room", "bedroom", "office", "room"}
 OUTDOORS = frozenset(
     {"mountains", "meadow", "desert", "snowfield", "sea", "lake", "forest", "street", "alley"}
 )
-#: Settings that have a set to draw; the others are only heard.
+#: Settings for which a set can be drawn; for others there is sound only.
 DRAWN = OUTDOORS | ROOMS | {"hallway", "spaceship", "space", "bridge"}
-#: Kinds of words that leave no trace in a set: no weather and no hour reaches it.
+#: Kinds of words without effect in a set, such as weather in space.
 UNSEEN = {
     "space": frozenset({"time", "weather"}),
     "spaceship": frozenset({"time", "weather"}),
     "hallway": frozenset({"weather"}),
 }
-#: Details that are drawn, and in which sets; None for all.
+#: Details that can be drawn, and in which sets; None means all.
 DRAWN_DETAILS: dict[str, frozenset[str] | None] = {
     "neon": frozenset({"street", "alley"}),
     "water": frozenset({"street", "alley"}),
@@ -264,18 +264,18 @@ DRAWN_DETAILS: dict[str, frozenset[str] | None] = {
     "books": ROOMS,
     "door": ROOMS,
 }
-#: What sound alone makes of a plan, besides the setting, the time, the mood and footsteps.
+#: What sound uses of a plan besides the setting, the time, the mood and footsteps.
 HEARD_WEATHER = frozenset({"rain", "storm"})
 HEARD_DETAILS = frozenset({"alert"})
-#: Where no setting is named, what a detail or style is found in.
+#: The setting that a detail or style implies where none is named.
 IMPLIED = {"neon": "alley", "noir": "alley", "ship": "sea"}
-#: Settings that show other named ones too, so that those words are understood with them.
+#: Settings that show other settings too, so that their words count as understood.
 INCLUDED = {
     "lake": frozenset({"mountains"}),
     "spaceship": frozenset({"space", "hallway", "bridge"}),
     **dict.fromkeys(ROOMS, frozenset({"room"})),
 }
-#: Where a prompt names several settings the more particular one wins.
+#: If a prompt names several settings, the first of these wins: the more specific one.
 SETTING_ORDER = (
     "spaceship",
     "alley",

@@ -49,7 +49,7 @@ def _video(params: dict[str, Any], scene: dict[str, Any]) -> list[FieldError]:
 def _fits(resolution: str) -> bool:
     width, _, height = resolution.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
-        return True  # The schema has a better sentence for a malformed size.
+        return True  # the schema reports a malformed size with a better text
     sides = sorted((int(width), int(height)))
     return sides[0] <= SHORT_SIDE and sides[1] <= LONG_SIDE
 

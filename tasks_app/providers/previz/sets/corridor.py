@@ -135,7 +135,7 @@ def _doors(place: Place) -> None:
 
 
 def _tubes(place: Place, look: Look, stage: Stage) -> None:
-    """Add the lamps at the ceiling; by night some of them are out."""
+    """Add the ceiling lamps; at night some of them are off."""
     for index, z in enumerate(BAYS):
         is_on = look is DAY or index in (1, 3, 6) or index == 4
         glow = tuple(part * 2.2 for part in look.lamp) if is_on else (0.02, 0.02, 0.02)

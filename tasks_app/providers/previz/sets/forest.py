@@ -153,7 +153,7 @@ def _floor(stage: Stage, wood: Wood, depth: float) -> tuple[skia.Image, int, int
 
 
 def _lying(stage: Stage, size: tuple[int, int], cell: float) -> Array:
-    """Return noise whose lumps lie flat, as on ground seen from a low eye."""
+    """Return noise with flat lumps, like ground seen from a low eye."""
     return resized(noise(stage.rng, max(2, size[0] // 4), size[1], cell, 5), *size)
 
 
@@ -205,7 +205,7 @@ def _stand(stage: Stage, wood: Wood, depth: float, count: int, wide: float) -> N
 
 
 def _places(stage: Stage, count: int, wide: float) -> list[float]:
-    """Return where trunks stand: anywhere at the sides, few in the middle, where we look."""
+    """Return where trunks stand: anywhere at the sides, few in the middle of the view."""
     spread = (np.arange(count) + stage.rng.uniform(0.15, 0.85, count)) / count * 2 - 1
     clear = min(0.34, 0.03 + wide * 0.034)
     moved = np.sign(spread) * (clear + (1.06 - clear) * np.abs(spread))
@@ -242,7 +242,7 @@ def _undergrowth(canvas: skia.Canvas, stage: Stage, depth: float, leaf: Array, f
 
 
 def _rays(stage: Stage, wood: Wood) -> None:
-    """Add shafts of light that slant through the stand, each breathing for itself."""
+    """Add shafts of light that slant through the stand; the brightness of each varies slowly."""
     unit, rng = stage.unit, stage.rng
     start = stage.width * (0.5 + wood.light.azimuth * 0.32)
     warm = (wood.light.key / wood.light.key.max()) ** 0.4

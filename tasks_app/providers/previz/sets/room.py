@@ -14,7 +14,7 @@ from tasks_app.providers.previz.props.fittings import BACK, CEILING, FLOOR, HALF
 from tasks_app.providers.previz.sets.landscape import plant_sky
 
 WHITEWASH, SKIRTING = (0.62, 0.60, 0.57), (0.55, 0.52, 0.48)
-FINE = 5.0  # times the usual texels, where the window's light falls
+FINE = 5.0  # factor for the number of texels where the window's light falls
 
 
 def build(stage: Stage) -> None:
@@ -100,9 +100,9 @@ def _shell(place: Place, room: Room, window: tuple[float, float, float, float]) 
 
 
 def _back_wall(place: Place, room: Room, window: tuple[float, float, float, float]) -> None:
-    """Add the wall around the window; beside the quads, it lets no sun through."""
+    """Add the wall around the window, and blockers so that sun enters by the window only."""
     left, right, low, high = window
-    # It reaches beyond the corners, which part when the camera moves.
+    # It reaches beyond the corners, where gaps open when the camera moves.
     far, deep_down, up = HALF + 0.6, FLOOR - 0.4, CEILING + 0.6
     for x0, x1, y0, y1 in (
         (-far, left, deep_down, up),
@@ -116,7 +116,7 @@ def _back_wall(place: Place, room: Room, window: tuple[float, float, float, floa
 
 
 def _blind(place: Place) -> None:
-    """Let no sun through the ceiling and the side walls."""
+    """Block the sun at the ceiling and the side walls."""
     place.blocks.append((-9, CEILING + 0.05, 0, 9, CEILING + 0.3, BACK + 0.3))
     for side in (-1, 1):
         x0, x1 = sorted((side * (HALF + 0.05), side * (HALF + 0.3)))
@@ -146,7 +146,7 @@ def _panes(place: Place, window: tuple[float, float, float, float], *, with_blin
 
 
 def _daylight(place: Place, window: tuple[float, float, float, float], light: Light) -> None:
-    """Let the window itself shine into the room, as a wide soft lamp."""
+    """Let the window itself light the room, as a wide soft lamp."""
     left, right, low, high = window
     strength = 10.0 if not light.is_night else 8.0
     sky = (
@@ -175,7 +175,7 @@ def _skyline(stage: Stage, light: Light) -> None:
 def _halo(
     stage: Stage, place: Place, window: tuple[float, float, float, float], light: Light
 ) -> None:
-    """Add the glow around the window and the shafts that its light draws in the air."""
+    """Add the glow around the window and the visible shafts of its light."""
     left, right, low, high = window
     bright = film((light.low * 0.8 + light.key * 0.25)[None, None, :])[0, 0]
     x0, y0 = architecture.project(place, stage, left, high, BACK)

@@ -64,7 +64,7 @@ class FarShore(terrain.Terrain):
     """Land that rises from the far side of the water."""
 
     def _profile(self, base: Array, x: Array, z: Array) -> Array:
-        # It climbs away from us: a wall that begins at full height would show one colour a column.
+        # It rises with distance: land that begins at full height would be a wall of stripes.
         climb: Array = super()._profile(base, x, z) * smoothstep(24, 33, z)
         return climb
 

@@ -1,4 +1,4 @@
-"""Which small things does a prompt name beside its set? Birds in the sky, a fire on the ground."""
+"""Which small things does a prompt name besides its set? Birds in the sky, a fire on the ground."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _soft(
 
 
 class Flock:
-    """Birds that cross the sky, each with its own beat."""
+    """Birds that cross the sky, each with its own wing beat."""
 
     depth = BIRD_DEPTH
 

@@ -77,10 +77,10 @@ def levelled(samples: Array, rate: int, target: float) -> tuple[Array, float]:
     """Bring ``samples`` (n, channels) to ``target`` LUFS without clipping.
 
     Returns:
-        The samples, and the loudness they really have; a limited one falls short.
+        The samples, and their real loudness, which is lower where the limiter was active.
     """
     result = samples
-    for _ in range(2):  # the limiter takes loudness away; once more gives most of it back
+    for _ in range(2):  # the limiter lowers the loudness; a second pass makes up for most of it
         loud = measured(result, rate)
         if not np.isfinite(loud):
             break

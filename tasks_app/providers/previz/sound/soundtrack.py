@@ -66,7 +66,7 @@ def _add_line(mix: Array, line: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def voice_for(character: str) -> str:
-    """Return a voice for a character's name: by role if it says one, else steadily by name."""
+    """Return a voice for a character: by its role if the name gives one, else by a hash of it."""
     words = [lexicon.TABLES["role"].get(word, "") for word in character.lower().split()]
     if any(word in character.lower() for word in ("old", "grand", "elder")):
         return "old"
@@ -102,7 +102,7 @@ def make(
 
 def _files(name: str, kind: str, seconds: float) -> list[dict[str, Any]]:
     media_type, codec = soundfile.FORMATS[kind][4:]
-    # Lossy codecs work in blocks of up to 60 ms and may keep a part of one at an end.
+    # Lossy codecs work in blocks of up to 60 ms, so the duration may be off by a part of one.
     expected = {"media_type": media_type, "codecs": [codec], "duration": seconds}
     width, height = soundfile.WAVEFORM_SIZE
     shape = {"media_type": "image/png", "width": width, "height": height}

@@ -2,8 +2,8 @@
 # (arithmetic on arrays of any element type has the type Any)
 """Who speaks? Five voices from one speech model, by moving its pitch and its formants.
 
-The model (hibari-tts) predicts a spectrum and a pitch curve per 12.5 ms; changing
-those before the waveform exists sounds like another speaker, not like a slowed tape.
+The model (hibari-tts) predicts a spectrum and a pitch curve per 12.5 ms. Changing those before the
+waveform is made sounds like another speaker; changing the waveform would sound like a slowed tape.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ VOICES = {
 @lru_cache(maxsize=1)
 def _model() -> Any:
     # ONNX Runtime's wheels report to their maker and keep an id of the device in the home
-    # directory, unless told before they are loaded; `disable_telemetry_events` comes too late.
+    # directory, unless this is set before they load; `disable_telemetry_events` comes too late.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     from hibari import Hibari
 
