@@ -21,7 +21,7 @@ from tasks_app.admin.media import previews
 from tasks_app.models import Task, TaskStatus
 from tasks_app.state import lifecycle
 from tasks_app.state.submit import NotRetryable, QueueFull, retry
-from tasks_app.task_types import TASK_TYPES
+from tasks_app.task_types import choices
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action, utc
 from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter
 from webhooks_app.admin.messages import STATUS_TONES as MESSAGE_TONES
@@ -52,7 +52,7 @@ class TypeFilter(KnownValuesFilter):
 
     title = "type"
     parameter_name = column = "task_type"
-    values = [(name, name.replace("_", " ")) for name in TASK_TYPES]
+    values = choices()
 
 
 def took(row: Task) -> str:

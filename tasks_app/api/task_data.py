@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import orjson
+from django.utils.module_loading import import_string
 from rest_framework.exceptions import ErrorDetail
 
 from tasks_app.api.task_fields import (
@@ -318,19 +319,19 @@ class AudioTaskData(CommonTaskData):
 
 @cache
 def serializer_for(schema: str) -> StrictSerializer:
-    """Return the one instance of a schema, by class name."""
-    found = globals()[schema]()
+    """Return the one instance of a schema, by the dotted path of its class."""
+    found = import_string(schema)()
     assert isinstance(found, StrictSerializer)
     return found
 
 
 def defaults(section: type[StrictSerializer]) -> dict[str, Any]:
     """Return what a section holds when nothing was said."""
-    filled: dict[str, Any] = orjson.loads(_defaults(section.__name__))
+    filled: dict[str, Any] = orjson.loads(_defaults(section))
     return filled
 
 
 @cache
-def _defaults(schema: str) -> bytes:
+def _defaults(section: type[StrictSerializer]) -> bytes:
     # As text, so that everybody gets values of their own.
-    return orjson.dumps(serializer_for(schema).run_validation({}))
+    return orjson.dumps(section().run_validation({}))

@@ -38,7 +38,7 @@ class PrevizProvider:
 
     name = NAME
     is_local = True
-    task_types = frozenset({"video_generation", "image_generation", "audio_generation"})
+    task_types = frozenset(defaults.FILLED_BY)
 
     def __init__(self, quality: str = "final", memory_bytes: int = MEMORY_BYTES) -> None:
         self._quality = quality

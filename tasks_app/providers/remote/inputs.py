@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-SECTIONS = {
-    "video_generation": ("scene_data", "video_params"),
-    "image_generation": ("image_data", "image_params"),
-    "audio_generation": ("audio_data", "audio_params"),
-}
+from tasks_app.task_types import TASK_TYPES
 
 
 def wishes(task_type: str, task_data: dict[str, Any]) -> dict[str, Any]:
@@ -17,7 +13,7 @@ def wishes(task_type: str, task_data: dict[str, Any]) -> dict[str, Any]:
     ``width`` and ``height`` (pixels) and ``aspect_ratio`` are computed from the resolution.
     """
     flat: dict[str, Any] = {}
-    for name in SECTIONS[task_type]:
+    for name in TASK_TYPES[task_type].sections:
         section = task_data.get(name) or {}
         flat |= {key: value for key, value in section.items() if _is_plain(value)}
     flat.setdefault("prompt", task_data.get("prompt") or flat.get("text", ""))

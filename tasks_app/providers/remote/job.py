@@ -32,6 +32,7 @@ from tasks_app.providers.base import (
 )
 from tasks_app.providers.remote.client import ProviderClient
 from tasks_app.providers.remote.inputs import wishes
+from tasks_app.task_types import TASK_TYPES
 from webhooks_app.conf import Network
 
 logger = structlog.get_logger(__name__)
@@ -41,7 +42,6 @@ FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 1.0, 10.0
 POLL_FAILURES = 5
 MAX_OUTPUT_BYTES = 2 << 30
 MAX_OUTPUTS = 4
-KINDS = {"video_generation": "video/", "image_generation": "image/", "audio_generation": "audio/"}
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
@@ -69,7 +69,7 @@ class RemoteProvider(ABC):
 
     name: ClassVar[str]
     is_local: ClassVar[bool] = False
-    task_types: ClassVar[frozenset[str]] = frozenset(KINDS)
+    task_types: ClassVar[frozenset[str]] = frozenset(TASK_TYPES)
     #: Settings (and environment variables) that hold the base URL and the key.
     url_setting: ClassVar[str]
     key_setting: ClassVar[str] = ""
@@ -230,7 +230,7 @@ class RemoteProvider(ABC):
         paths = [self._fetched(line, job, *row) for row in enumerate(outputs[:MAX_OUTPUTS])]
         context.progress(0.97, "checking")
         found = probe.probe_all([(path, None) for path in paths], context)
-        kind = KINDS[job.task_type]
+        kind = f"{TASK_TYPES[job.task_type].media}/"
         if not all(file.media_type.startswith(kind) for file in found):
             raise ProviderError("output_invalid", "The result is another kind of media.")
         roles = ["primary", *(f"primary_{n}" for n in range(2, len(paths) + 1))]

@@ -19,6 +19,7 @@ from tasks_app.providers.remote.job import (
     places,
     safe_id,
 )
+from tasks_app.task_types import TASK_TYPES
 
 RUNNING = frozenset({"queued", "in_progress"})
 SPEECH_FORMATS = {"wav": "wav", "mp3": "mp3", "ogg": "opus", "flac": "flac", "m4a": "aac"}
@@ -38,9 +39,10 @@ class OpenAICompatibleProvider(RemoteProvider):
 
     def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
         """Make an image or speech at once, or start a video."""
-        if job.task_type == "image_generation":
+        media = TASK_TYPES[job.task_type].media
+        if media == "image":
             return self._pictures(line, job, model)
-        if job.task_type == "audio_generation":
+        if media == "audio":
             return self._speech(line, job, model)
         asked = wishes(job.task_type, job.task_data)
         body = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 VIDEO_PARAMS = {
@@ -33,12 +34,7 @@ AUDIO_PARAMS = {
 def filled(task_type: str, task_data: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of ``task_data`` in its long form, with every default and a seed."""
     data = copy.deepcopy(task_data)
-    fill = {
-        "video_generation": _video,
-        "image_generation": _image,
-        "audio_generation": _audio,
-    }[task_type]
-    text = fill(data, data.pop("prompt", None))
+    text = FILLED_BY[task_type](data, data.pop("prompt", None))
     data["options"] = data.get("options") or {}
     if data.get("seed") is None:
         data["seed"] = seed_of(text)
@@ -82,3 +78,11 @@ def _audio(data: dict[str, Any], prompt: str | None) -> str:
     channels = 1 if audio["kind"] == "voice" else 2
     _merge(data, "audio_params", {**AUDIO_PARAMS, "channels": channels})
     return str(audio.get("text") or audio.get("prompt") or "")
+
+
+#: The task types that previz can make, and what fills in the task data of each.
+FILLED_BY: dict[str, Callable[[dict[str, Any], str | None], str]] = {
+    "video_generation": _video,
+    "image_generation": _image,
+    "audio_generation": _audio,
+}
