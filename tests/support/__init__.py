@@ -1,1 +1,1 @@
-"""What do the tests stand on? Servers, receivers and rows that they make for themselves."""
+"""What do the tests share? Servers, receivers, rows and other helpers that they make themselves."""

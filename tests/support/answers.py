@@ -52,7 +52,7 @@ class Answer:
     behave: Behaviour | None = field(default=None, compare=False)
 
     def head(self, length: int | None = None) -> bytes:
-        """Return status line and headers; ``length`` lies about the body when given."""
+        """Return status line and headers; ``length`` sets a wrong Content-Length."""
         pairs = [*self.headers]
         if self.status not in (101, 204, 304):
             pairs.append(("Content-Length", str(len(self.body) if length is None else length)))
@@ -65,7 +65,7 @@ def _behaving(behave: Behaviour) -> Answer:
 
 
 def unasked(later: bytes, delay: float = 0.02) -> Answer:
-    """Answer 200, and a moment later send more, though nobody asked."""
+    """Answer 200, and a moment later send bytes without a request."""
 
     async def behave(connection: Connection) -> None:
         await connection.send(Answer().head() + b"ok")
@@ -82,7 +82,7 @@ def redirect(location: str, status: int = 302) -> Answer:
 
 
 def retry_after(value: str, status: int = 429) -> Answer:
-    """Ask for patience."""
+    """Answer with a Retry-After header."""
     return Answer(status, headers=(("Retry-After", value),))
 
 
@@ -158,7 +158,7 @@ def endless_body(status: int = 200) -> Answer:
 
 @lru_cache(maxsize=4)
 def bomb(size: int) -> bytes:
-    """Return ``size`` zero bytes, compressed a thousandfold."""
+    """Return ``size`` zero bytes, gzipped to a thousandth of that."""
     return gzip.compress(bytes(size), 6)
 
 

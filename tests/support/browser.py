@@ -1,4 +1,4 @@
-"""Which browser looks at the admin? The system's Chromium, headless; none is ever downloaded."""
+"""Which browser opens the admin in tests? The system's Chromium, headless; never downloaded."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def find() -> str | None:
 def launched() -> Iterator[Browser]:
     """Run the browser.
 
-    Until it ends, this thread counts as one with a running event loop: Django's ORM needs
-    DJANGO_ALLOW_ASYNC_UNSAFE there.
+    Until it ends, this thread counts as one with a running event loop, so Django's ORM needs
+    DJANGO_ALLOW_ASYNC_UNSAFE in it.
     """
     from playwright.sync_api import sync_playwright
 
@@ -54,7 +54,7 @@ def launched() -> Iterator[Browser]:
 
 
 def log_in(page: Page, base: str, name: str, password: str = "password") -> None:
-    """Go through the login page to the dashboard."""
+    """Log in and open the dashboard."""
     page.goto(f"{base}/admin/")
     page.fill("input[name=username]", name)
     page.fill("input[name=password]", password)

@@ -66,7 +66,7 @@ def trust(context):
 
 def _allow_only_tls_1_1(context):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # that it is outdated is the point
+        warnings.simplefilter("ignore", DeprecationWarning)  # outdated on purpose
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")

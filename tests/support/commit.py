@@ -1,4 +1,4 @@
-"""Which version of the code is a long programme looking at?"""
+"""Which version of the code does a long run test?"""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """How does the database look after a month? Many rows, made by PostgreSQL itself in seconds.
 
-Common values are common, rare ones rare, and some that a filter offers occur nowhere: that is
-where a page without an index reads everything.
+Common values are common and rare ones rare; some values that a filter offers do not occur: a page
+without an index would then read the whole table.
 """
 
 from __future__ import annotations
 
 from django.db import connection
 
-#: Tables that grow with every task; nobody may read them from end to end.
+#: Tables that grow with every task; no page may read all of one.
 BIG = (
     "tasks_app_task",
     "webhooks_app_webhookevent",
@@ -82,7 +82,7 @@ FROM webhooks_app_webhookmessage ORDER BY id
 
 
 def fill(count: int) -> None:
-    """Make ``count`` tasks of the last 30 days and all that follows; let PostgreSQL measure it."""
+    """Make ``count`` tasks of the last 30 days with all their rows, and run ANALYZE."""
     with connection.cursor() as cursor:
         for statement in _FILL:
             cursor.execute(statement.replace("i % ", "i %% "), {"count": count})

@@ -1,9 +1,9 @@
 """Which PostgreSQL and Redis do the tests use? Their own, whatever the environment says.
 
-Loaded by `-p tests.support.embedded_plugin`, so before pytest-django reads the settings, in the
-controller and in each of its processes. Each process has a database (pytest-django names it),
-a Redis database and a state directory (metrics are files in there) of its own. The last
-process out stops the servers.
+Loaded by `-p tests.support.embedded_plugin`, before pytest-django reads the settings, in the
+controller and in each of its processes. Each process has its own database (named by pytest-django),
+Redis database and state directory (with the metrics files). The last process to end stops the
+servers.
 """
 
 import os
@@ -31,7 +31,7 @@ def _use_test_servers() -> None:
         "ENVIRONMENT": "development",
         "SECRET_KEY": "a key that only the tests use",
     }
-    # Compiled once, not by each of the hundreds of processes that tests start.
+    # Compiled files are written once, instead of in each of the hundreds of started processes.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for name in ("PUBLIC_URL", "ALLOWED_HOSTS", "PORT", "HOST", "DJANGO_SETTINGS_MODULE"):
         os.environ.pop(name, None)

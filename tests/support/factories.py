@@ -1,7 +1,7 @@
-"""Which rows does a test need? One function per model, each with defaults that are possible.
+"""Which rows does a test need? One function per model, each with valid defaults.
 
-Rows are written straight into the tables, past `lifecycle` and `outbox`: for tests of what reads
-them. Every default can be given by keyword; times are relative to `timezone.now()`.
+Rows are written straight into the tables, without `lifecycle` and `outbox`: for tests of code that
+reads them. Every default can be given by keyword; times are relative to `timezone.now()`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _numbers = itertools.count(1)
 
 
 def make_api_key(name: str = "test key", **fields: Any) -> tuple[ApiKey, str]:
-    """Make a key; answer it and the clear text for ``X-API-Key``."""
+    """Make a key; return it and its clear text for ``X-API-Key``."""
     key, clear = ApiKey.objects.create_key(name=name, **fields)
     return key, clear
 
 
 def make_staff(username: str = "", *, is_superuser: bool = True, **fields: Any) -> Any:
-    """Make somebody who may log in to the admin, with the password ``password``."""
+    """Make a user who may log in to the admin, with the password ``password``."""
     fields = {"is_staff": True, "is_superuser": is_superuser, **fields}
     name = username or f"operator-{next(_numbers)}"
     return get_user_model().objects.create_user(username=name, password="password", **fields)

@@ -1,4 +1,4 @@
-"""What does a provider elsewhere do? A stand-in over real HTTP that follows a script.
+"""What does a remote provider answer? A stand-in over real HTTP that follows a script.
 
 It knows no protocol: a script maps "METHOD /path" to answers, each request takes the next one
 and the last repeats. A dict is a JSON body with status 200.

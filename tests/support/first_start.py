@@ -25,7 +25,7 @@ run._collect_static()
 
 
 def copy(var: Path) -> None:
-    """Let ``var`` be as after a first start, all servers stopped."""
+    """Copy the state after a first start to ``var``; all servers are stopped."""
     VAR.mkdir(parents=True, exist_ok=True)
     with locked(VAR / ".first-start.lock"):
         if not _MADE.exists():
@@ -42,7 +42,7 @@ def _make() -> None:
     told = {
         "DJANGO_SETTINGS_MODULE": "moviesvc.settings",
         "DATABASE_URL": embedded.postgres(place),
-        "REDIS_URL": "redis://localhost",  # not asked
+        "REDIS_URL": "redis://localhost",  # not used
         "ENVIRONMENT": "development",
         "EMBEDDED": "off",
         "VAR_DIR": str(place),

@@ -1,7 +1,7 @@
-"""What does a web server call whose slowest rate a test can fall below? The service's own front.
+"""Which web server do tests of the slowest rate use? The service's own, with a higher rate.
 
-The kernel takes some megabytes on behalf of a client that does not read; so the rate is one at
-which these do not count, and a film still takes seconds only.
+The kernel buffers some megabytes for a client that does not read. At this rate they do not count,
+and a film still takes only seconds.
 """
 
 from moviesvc import rsgi

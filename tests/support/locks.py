@@ -1,6 +1,6 @@
-"""Do the locks hold what pyproject.toml asks for? `python -m tests.support.locks` says so.
+"""Do the lock files contain what pyproject.toml asks for? Run `python -m tests.support.locks`.
 
-It needs no network, so it cannot tell whether a newer version exists: `make lock` writes them anew.
+It uses no network, so it cannot know whether a newer version exists: `make lock` rewrites them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests import ROOT
 
 #: The extras of each lock, as `make lock` names them; None for all.
 LOCKS: dict[str, set[str] | None] = {"requirements.txt": {"s3"}, "requirements-dev.txt": None}
-#: A lock that names a place to download from would be bound to one machine's registry.
+#: A lock that names a download address would depend on one machine's registry.
 ADDRESS = re.compile(r"://|^--?\w", re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""What does a name server say? A real one, over UDP, whose answers a test decides name by name."""
+"""What does a name server answer? A real one, over UDP, with answers that a test sets by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-#: What a name may be in place of its addresses.
+#: Possible in place of addresses.
 ABSENT, BROKEN, SILENT = "absent", "broken", "silent"
 _CODES = {ABSENT: 3, BROKEN: 2}  # NXDOMAIN, SERVFAIL
 _TYPES = {1: ipaddress.IPv4Address, 28: ipaddress.IPv6Address}
@@ -71,5 +71,5 @@ def _packed(text: str, kind: int) -> bytes:
     ip = ipaddress.ip_address(text)
     if not isinstance(ip, _TYPES.get(kind, ())):
         return b""
-    # The name is the question's (a pointer to byte 12), the class IN, to be kept for no time.
+    # Name: a pointer to the question's (byte 12); class IN; time to live 0.
     return struct.pack("!HHHIH", 0xC00C, kind, 1, 0, len(ip.packed)) + ip.packed

@@ -1,13 +1,13 @@
-"""What is dialled, when every address of the world is this machine's own?
+"""Which addresses are dialled, in a network namespace where every address is this machine's own?
 
-A program for a fresh network namespace in which everything is local: it listens on every address
-there is, answers every look-up by name, and prints as JSON what it saw: how many connections each
-address got and how many the kernel saw begin. Nothing of it reaches another machine.
+A program for a fresh network namespace in which everything is local: it listens on every address,
+answers every look-up by name, and prints as JSON what it saw: how many connections each address got
+and how many the kernel saw begin. Nothing of it reaches another machine.
 
 ``deliver`` runs ``manage.py deliver_webhooks`` until stdin closes. ``corpus`` sends one request to
 each URL of the published cases, and some to a name whose address changes with every look-up.
-``reach`` sends to names of which some addresses are dead, and ``follow`` keeps sending to a name
-that moves and to one that the operator denies meanwhile.
+``reach`` sends to names with some dead addresses. ``follow`` keeps sending to a name that moves,
+and to one that the operator denies meanwhile.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ANSWER = b"HTTP/1.1 %b\r\nContent-Length: 2\r\n%b\r\nok"
 PUBLIC, INNER = "8.8.8.8", "10.0.0.5"
 PUBLIC_6, ELSEWHERE = "2606:4700::1111", "93.184.215.14"
 NAT64, NAT64_INNER = "64:ff9b::808:808", "64:ff9b::a00:5"
-# Nothing that is sent there is ever answered; and a network that the kernel knows no way to.
+# Packets to these are never answered; and a network to which the kernel has no route.
 DEAD_6, DEAD_4, NO_WAY_6 = "2620:fe::9", "9.9.9.9", "2a01:7e00::1"
 CASES = ROOT / "tests/vectors" / "ssrf_cases.json"
 # The nightly run sets REBINDINGS=10000.
@@ -58,7 +58,7 @@ REACH = {
 
 
 def turning() -> Callable[[], list[str]]:
-    """Return what answers with a public and a private address, turn by turn."""
+    """Return a resolver that answers with a public and a private address in turn."""
     turns: Iterator[list[str]] = cycle([[PUBLIC], [INNER]])
     return lambda: next(turns)
 
@@ -79,7 +79,7 @@ NAMES: dict[str, Any] = {
 
 
 def listen(accepted: Counter[str]) -> None:
-    """Answer whoever connects to any address, counted under the address that was dialled."""
+    """Answer every connection; count it by the address that was dialled."""
     for port in PORTS:
         listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
         threading.Thread(target=_serve, args=[listener, accepted], daemon=True).start()
@@ -121,7 +121,7 @@ def deliver(nameserver: Nameserver) -> dict[str, Any]:
 
 
 def corpus(nameserver: Nameserver) -> dict[str, Any]:
-    """Send to every case under the policy that it is meant for, then to the name that turns."""
+    """Send to every case under its policy, then to the name whose address alternates."""
     import django
 
     django.setup()
@@ -154,7 +154,7 @@ async def _send(url: str, times: int, is_http_allowed: bool) -> list[str]:
 
 
 def reach(nameserver: Nameserver) -> dict[str, Any]:
-    """Send once to each name of REACH; say what came of it, where, in how many seconds."""
+    """Send once to each name of REACH; return the outcome, the address used, and the seconds."""
     import django
 
     django.setup()
@@ -229,7 +229,7 @@ MODES = {"deliver": deliver, "corpus": corpus, "reach": reach, "follow": follow}
 
 
 def main() -> None:
-    """Do one of the four and print what was seen."""
+    """Run one of the four programs and print what was seen."""
     accepted: Counter[str] = Counter()
     listen(accepted)
     nameserver = Nameserver(NAMES, default=["93.184.215.14"])

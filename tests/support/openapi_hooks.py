@@ -1,4 +1,4 @@
-"""What does schemathesis have to know about this API? Loaded by it, in a process of its own."""
+"""What must schemathesis know about this API? Loaded by it, in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import strategies
 
 #: Parameter of a path -> ids that exist.
 KNOWN: dict[str, list[str]] = json.loads(os.environ["KNOWN_IDS"])
-#: What a link to a thing made before looks like; such a request is left alone.
+#: Ids of objects made by an earlier request; requests with one are not changed.
 IDENTIFIER = re.compile(r"[0-9]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CONTENT_TYPE = "application/problem+json"
 PROBLEM = {"type", "title", "status", "code", "detail", "instance", "request_id", "errors"}
 
-# Which of all URLs may be called is the egress policy's business, not the schema's.
+# Which URLs may be called is decided by the egress policy, not by the schema.
 schemathesis.openapi.format(
     "uri",
     strategies.from_regex(
@@ -28,7 +28,7 @@ schemathesis.openapi.format(
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Let every second request that names some object name one that is there."""
+    """Give every second request with an id the id of an existing object."""
     for name, ids in KNOWN.items():
         value = (case.path_parameters or {}).get(name)
         if isinstance(value, str) and len(value) % 2 and not IDENTIFIER.fullmatch(value):

@@ -8,14 +8,14 @@ from tasks_app.providers.base import CancelOutcome, Context, FieldError, Job, Re
 
 
 class Painter:
-    """Paints everything but 4000 pixels wide."""
+    """Accepts everything except a width of 4000 pixels."""
 
     name = "painter"
     is_local = True
     task_types = frozenset({"video_generation", "image_generation", "audio_generation"})
 
     def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
-        """Refuse one width, wherever it stands."""
+        """Refuse that width, wherever it is given."""
         params = task_data.get("image_params", {})
         if params.get("resolution", "").startswith("4000x"):
             pointer = "/task_data/image_params/resolution"
@@ -23,9 +23,9 @@ class Painter:
         return []
 
     def generate(self, job: Job, context: Context) -> Result:
-        """Never asked: no worker runs in these tests."""
+        """Never called: no worker runs in these tests."""
         raise NotImplementedError
 
     def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
-        """Nothing is remote."""
+        """Do nothing: nothing is remote."""
         return CancelOutcome.UNSUPPORTED

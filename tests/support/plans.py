@@ -1,4 +1,4 @@
-"""How does a test see the plan of a `Function`? It makes the same one, under the same settings."""
+"""How does a test see the plan of a `Function`? It plans the statement under the same settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from webhooks_app.functions import Function
 
 
 def plan_of(function: Function, *values: str) -> str:
-    """Return the plan that the function would make now, for any arguments, and keep.
+    """Return the generic plan that the function would make now, and keep.
 
     Args:
         values: SQL of the arguments, for a function that plans each time.
@@ -32,7 +32,7 @@ def plan_of(function: Function, *values: str) -> str:
 
 
 def unguided(plan: str) -> list[str]:
-    """Return what the plan may read from end to end, without a condition: indexes, or tables."""
+    """Return the indexes and tables that the plan may read completely, without a condition."""
     lines = plan.splitlines()
     return [
         found["index"] or found["table"]

@@ -1,4 +1,4 @@
-"""What tests of the built-in renderer share: a context that records, and short jobs."""
+"""What do tests of the built-in renderer share? A context that records, and short jobs."""
 
 import time
 from pathlib import Path

@@ -17,7 +17,7 @@ from tests import ROOT
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return what a child process needs to work on this test's database (committed rows only)."""
+    """Return the environment for a child process on this test's database (committed rows only)."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
     return {**kept, "DATABASE_URL": _database_url(), "PYTHONUNBUFFERED": "1", **more}
 
@@ -52,7 +52,7 @@ def running(log: Path, *arguments: str, **more: str) -> Iterator[subprocess.Pope
 
 
 def cpu_seconds(parent: psutil.Process) -> float:
-    """Return what a process and its children have used of the processors, the ended ones too."""
+    """Return the processor time of a process and its children, including ended ones."""
     own = parent.cpu_times()
     total = own.user + own.system + own.children_user + own.children_system
     for child in parent.children():
@@ -63,7 +63,7 @@ def cpu_seconds(parent: psutil.Process) -> float:
 
 
 def run(*arguments: str, timeout: float = 30, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python <arguments>`` to its end, and answer its exit code and what it printed."""
+    """Run ``python <arguments>`` to its end, and return its exit code and output."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Which providers do tests use where the picture does not matter? Small, real, and scripted."""
+"""Which providers do tests use where the picture does not matter? Small, scripted ones."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ class StillProvider:
             pause.wait(min(0.05, left))
 
     def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
-        """There is nothing remote."""
+        """Do nothing: nothing is remote."""
         return CancelOutcome.UNSUPPORTED
 
 
 class CanaryProvider(StillProvider):
-    """Crash with a text that quotes the request and the environment: no sink may show it."""
+    """Crash with a text that quotes the request and the environment, which nothing may show."""
 
     name = "canary"
 
     def generate(self, job: Job, context: Context) -> Result:
-        """Raise what no provider should."""
+        """Raise an error that is not a ProviderError."""
         raise RuntimeError(f"{job.task_data} {os.environ.get('PROVIDER_API_KEY')}")

@@ -1,4 +1,4 @@
-"""What does a receiver of webhooks do? Anything: a real HTTP server with scripted behaviour.
+"""What does a receiver of webhooks answer? A real HTTP server with scripted behaviour.
 
 Raw bytes over real sockets, in a thread with its own event loop, so that no test needs a mock.
 A script is a list of answers; each request takes the next one and the last one repeats. A number
@@ -56,7 +56,7 @@ class Request:
 
 
 def is_signed_by(verifier: Webhook, request: Request) -> bool:
-    """Ask the ``standardwebhooks`` package, as a receiver would."""
+    """Verify with the ``standardwebhooks`` package, as a receiver would."""
     try:
         verifier.verify(request.body, request.headers, json_parse=False)
     except WebhookVerificationError:
@@ -81,7 +81,7 @@ class Receiver:
         on_request: called in the receiver's thread before the answer goes out.
     """
 
-    #: The signed requests that any receiver of this process got since somebody last checked them.
+    #: Signed requests to any receiver of this process since the last check.
     unchecked: ClassVar[list[Request]] = []
 
     def __init__(
@@ -129,7 +129,7 @@ class Receiver:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/hook"
 
     def answer(self, *answers: Answer | int) -> None:
-        """Replace what is left of the script."""
+        """Replace the rest of the script."""
         self._script = list(answers)
 
     def wait_for(self, count: int, timeout: float = 5.0) -> list[Request]:
@@ -150,8 +150,8 @@ class Receiver:
         task.add_done_callback(self._tasks.discard)
 
     def _accept(self) -> None:
-        # Neither start_server, whose close() on Python 3.11 leaks a transport when a connection is
-        # just being accepted, nor sock_accept, whose cancellation can lose an accepted socket.
+        # Not start_server: its close() on Python 3.11 leaks a transport when a connection is being
+        # accepted. Not sock_accept: when cancelled it can lose an accepted socket.
         with contextlib.suppress(BlockingIOError):
             sock, _ = self._listener.accept()
             sock.setblocking(False)
@@ -183,7 +183,7 @@ class Receiver:
         try:
             await self._converse(Connection(number, reader, writer))
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # the client went away; it may
+            pass  # the client closed the connection, which it may do
         except asyncio.CancelledError:
             transport.abort()
         finally:

@@ -1,7 +1,7 @@
 """Which routes does the API have, by the URL resolver, and what do their parameters name?
 
-A new route with a parameter that `World` does not make, or a public one that is not in `PUBLIC`,
-fails the tests that walk all routes until somebody thought about it.
+A new route with a parameter that `World` does not make, or a new public one that is not in
+`PUBLIC`, fails the tests that walk all routes, so that somebody decides about it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class World:
         return [self.ids[name] for name in names]
 
 
-#: Ids that nothing has; of the same form as those that exist.
+#: Ids that do not exist, in the same form as those that do.
 ABSENT = {
     "task_id": str(uuid.uuid4()),
     "project_id": "absent_project",

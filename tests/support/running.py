@@ -1,6 +1,6 @@
-"""How does a test watch an engine at work? It starts one, owes an event to a URL, reads the rows.
+"""How does a test watch a working engine? It starts one, publishes an event and reads the rows.
 
-Retry waits are milliseconds here; the code that keeps them is the one that keeps seconds.
+Retry waits are milliseconds here; the code is the same as for seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHORT_POLICY = (0.05, 0.1, 0.2)
 
 @contextmanager
 def running_engine(**transport: Any) -> Iterator[EngineThread]:
-    """Run an engine in a thread, as a worker process hosts it, and see that it stops.
+    """Run an engine in a thread, as a worker process does, and check that it stops.
 
     Args:
         transport: arguments of `Transport`, such as a resolver or a TLS context.
@@ -42,9 +42,9 @@ def running_engine(**transport: Any) -> Iterator[EngineThread]:
 
 
 def check_signatures() -> None:
-    """F16: let the ``standardwebhooks`` package verify every request that came since the last call.
+    """F16: let the ``standardwebhooks`` package verify every request since the last call.
 
-    With any secret there is or was; whose it must be is what the tests of signing ask.
+    Any secret that exists or existed is accepted; which one it must be is tested with signing.
     """
     requests, Receiver.unchecked[:] = list(Receiver.unchecked), []
     rows = SigningSecret.objects.values_list("ciphertext", "scope") if requests else ()
@@ -90,12 +90,12 @@ def status_of(event: WebhookEvent) -> str:
 
 
 def attempts_of(event: WebhookEvent) -> list[WebhookDelivery]:
-    """Return the attempts of the event's only message, first first."""
+    """Return the attempts of the event's only message, oldest first."""
     return list(event.messages.get().deliveries.order_by("attempt_number"))
 
 
 def is_all_ended() -> bool:
-    """Tell whether no message is pending."""
+    """Say whether no message is pending."""
     return not WebhookMessage.objects.filter(status="pending").exists()
 
 
@@ -131,7 +131,7 @@ SELECT id, %(url)s, %(destination)s, 'pending', %(waits)s::float8[], 0, 0, 0, 0,
 FROM event
 """
 
-#: What a claim leaves behind when its process dies at once: a lease that is over, an open row.
+#: What a claim leaves if its process dies at once: an expired lease, an open delivery.
 CLAIM_AND_DIE = """
 WITH leased AS (
   UPDATE webhooks_app_webhookmessage SET attempt_count = attempt_count + 1,

@@ -1,8 +1,8 @@
 """How does the admin look? `python -m tests.support.screenshots` takes the pictures of the docs.
 
-It fills a database of its own (in `var/screenshots`) with a believable day, starts a web server
-on it, and photographs the pages in the system's Chromium. A running service is not touched.
-The pictures go to `docs/images`; with a folder named, every page goes there, light and dark.
+It fills a database of its own (in `var/screenshots`) with a day's data, starts a web server on it,
+and photographs the pages in the system's Chromium. A running service is not touched. The pictures
+go to `docs/images`; if a folder is given, every page goes there, light and dark.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _media() -> None:
 
 
 def _deliver(message: WebhookMessage) -> None:
-    """Make it look as if the receiver had taken it."""
+    """Mark its messages as delivered."""
     from django.utils import timezone
 
     from tests.support import factories
@@ -123,7 +123,7 @@ def _server() -> Iterator[str]:
 
 
 def _pages() -> dict[str, str]:
-    """Return name -> address of what is photographed."""
+    """Return name -> URL of the pages to photograph."""
     from tasks_app.models import ApiKey, Task
     from webhooks_app.models import (
         ReplayJob,
@@ -172,7 +172,7 @@ def _held(model: type) -> object:
 
 
 def _complaining(page: Page) -> list[str]:
-    """Return the list that what the browser complains about is put into."""
+    """Return a list to which the browser's complaints about a page are added."""
     complaints: list[str] = []
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: complaints.append(str(e)))
@@ -180,7 +180,7 @@ def _complaining(page: Page) -> list[str]:
 
 
 def _photograph(base: str, folder: Path, theme: str, only: set[str]) -> list[str]:
-    """Take a picture of each page; return what the browser complained about."""
+    """Take a picture of each page; return the browser's complaints."""
     with browser.launched() as running:
         context = running.new_context(viewport=SIZE, color_scheme=theme)  # type: ignore[arg-type]
         page = context.new_page()
@@ -193,7 +193,7 @@ def _photograph(base: str, folder: Path, theme: str, only: set[str]) -> list[str
     return complaints
 
 
-#: Played for a moment, since a player that only jumped there shows that it is still loading.
+#: Played for a moment, since a player that only jumps there shows its loading sign.
 TO_THE_MIDDLE = """async (player) => {
   player.muted = true;
   player.currentTime = player.duration / 2;
@@ -223,7 +223,7 @@ def _take(page: Page, address: str, path: Path) -> None:
 
 
 def _shrink(path: Path) -> None:
-    """Give a picture that is too big 256 colours, dotted, so that a film keeps its sky."""
+    """Reduce a picture that is too big to 256 colours, with dithering for smooth skies."""
     if path.stat().st_size <= MOST_BYTES:
         return
     with Image.open(path) as taken:

@@ -1,7 +1,7 @@
-"""How much memory does a process take that sends to strange receivers over and over?
+"""How much memory does a process need that sends to odd receivers again and again?
 
 ``python -m tests.support.sender ROUNDS URL...`` sends one request to every URL at once, ROUNDS
-times, and prints the kilobytes that its memory grew by, at its highest.
+times, and prints by how many kilobytes the peak of its memory grew.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How do tests reach the API through the web server that production uses?
 
-Granian with the service's own command line, on the test's database and Redis. Rows that it is
-to see must be committed, so such tests are ``django_db(transaction=True)``.
+Granian with the service's own command line, on the test's database and Redis. Rows for it must be
+committed, so such tests are ``django_db(transaction=True)``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Answer:
 
 
 class WebServer:
-    """The web processes of the service, started anew."""
+    """Web processes of the service, started for this test."""
 
     def __init__(self, *, processes: int = 2, **environment: str) -> None:
         self.port = free_port()
@@ -109,7 +109,7 @@ class WebServer:
             return Answer(response.status, response.headers, response.read())
 
     def raw(self, request: bytes, *, timeout: float = 10.0) -> bytes:
-        """Send bytes as they are and return everything until the server closes, or falls silent."""
+        """Send bytes as they are; return all bytes until the server closes, or sends no more."""
         with socket.create_connection(("127.0.0.1", self.port), timeout) as connection:
             connection.sendall(request)
             answer = b""
@@ -129,7 +129,7 @@ def _database_url() -> str:
 
 
 def no_renders() -> dict[str, str]:
-    """Return the environment of a server whose tasks nobody is asked to judge or to render."""
+    """Return environment variables that name a provider which accepts tasks and renders none."""
     return {
         "GENERATION_PROVIDERS": json.dumps(
             dict.fromkeys(TASK_TYPES, "tests.support.painter.Painter")

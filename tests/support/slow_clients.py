@@ -1,4 +1,4 @@
-"""What do slow clients say to the web server, in tests? Requests as bytes, over their sockets."""
+"""What do slow clients send to the web server, in tests? Requests as bytes, over their sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BODY = {**factories.SEED_REQUEST, "task_data": {"prompt": "a lamp"}}
 
 
 def padded_body(length: int) -> bytes:
-    """A body that a submit takes, as long as asked for."""
+    """Return the body of a valid submit, as long as asked for."""
     return json.dumps(BODY).encode().ljust(length)
 
 
@@ -42,9 +42,9 @@ def stored_film(media_root: Path, public_url: str, size_bytes: int) -> str:
 
 
 def connect(server: WebServer, request: bytes, *, window: int = 4096) -> socket.socket:
-    """Connect, let the system hold little for a client that does not read, and say so much."""
+    """Connect with a small receive buffer, and send these bytes."""
     client = socket.socket()
-    # Before it connects: else the system takes megabytes on the client's behalf.
+    # Set before it connects: otherwise the system buffers megabytes for the client.
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
     client.settimeout(20)
     client.connect(("127.0.0.1", server.port))

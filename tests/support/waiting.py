@@ -1,4 +1,4 @@
-"""How does a test wait for something real? It asks until the answer is yes or the time is up."""
+"""How does a test wait for something real? It polls until a predicate holds or time is up."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 def wait_until(
     predicate: Callable[[], T], timeout: float = 10.0, message: str | Callable[[], str] = ""
 ) -> T:
-    """Call `predicate` until it answers something true, and answer that.
+    """Call `predicate` until it returns something true, and return that.
 
     Args:
         timeout: seconds.

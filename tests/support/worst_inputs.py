@@ -1,8 +1,8 @@
-"""What is the worst that a client can send? Every field, parameter and header with every nastiness.
+"""What is the worst that a client can send? Hostile values for every field, parameter and header.
 
-What there is comes from the OpenAPI document and the admin's registry, so that a new field is
-driven without being named here. A value is sent at the size that the field takes, since that
-passes the first gate, and at the size of a whole body.
+The fields come from the OpenAPI document and the admin's registry, so that a new one is tested
+without being named here. Each value is sent at the largest size that the field accepts, since only
+that passes the first check, and at the size of a whole body.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from tests.support.factories import SEED_REQUEST
 
 SUBMIT = "/api/v1/tasks/submit"
 WHOLE_BODY = 1_040_000  # bytes, a little below the limit
-#: Enough for a field to show work that grows with the square of what it is given.
+#: Enough for a field to show time that grows with the square of its length.
 PART_OF_BODY = WHOLE_BODY // 10
 FULL = WHOLE_BODY // 3  # characters of three bytes
-#: What it takes to be slow at any length; the others are at their worst where a field takes them.
+#: Kinds that are slow at any length; the others are at their worst where a field accepts them.
 QUADRATIC = ("marks out of order", "a known name again and again", "digits", "a URL of dots")
 HEAD_CHARACTERS = MAX_ADDRESS - 500
 #: A longer one does not reach Django (moviesvc/rsgi.py).
@@ -48,7 +48,7 @@ HEADERS = (
 
 @dataclass(frozen=True)
 class Attack:
-    """One request, and what it is called in a report: route, field and kind of input."""
+    """One request, and its name in a report: route, field and kind of input."""
 
     name: str
     method: str
@@ -69,7 +69,7 @@ def cpu_seconds(client: Client, attack: Attack) -> tuple[float, int]:
         content_type=attack.content_type,
         headers=attack.headers,
     )
-    for _ in answer:  # a stream works while it is read
+    for _ in answer:  # a stream does its work while it is read
         pass
     return time.thread_time() + _database_seconds() - before, answer.status_code
 
@@ -86,7 +86,7 @@ def _database_seconds() -> float:
 
 
 def texts(size: int) -> dict[str, str]:
-    """Return texts of so many characters, by what makes each hard to read."""
+    """Return texts of this many characters, by what makes each hard to parse."""
     half = (size - 1) // 2
     return {
         "marks out of order": "a" + "\u0301" * half + "\u0316" * half,
@@ -111,7 +111,7 @@ def texts(size: int) -> dict[str, str]:
 
 
 def documents(size: int, signs: int = MAX_SIGNS) -> dict[str, str]:
-    """Return JSON values of at most so many bytes and signs, by what makes each hard to read."""
+    """Return JSON values of at most this many bytes and signs, by what makes each hard to parse."""
 
     def many(text: str, between: str = ",") -> str:
         each = sum(map((text + between).count, ",[{"))
@@ -166,9 +166,9 @@ def _components() -> dict[str, Any]:
 
 
 def leaves(schema: dict[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the place of every member of a schema, at any depth, with the size it takes.
+    """Yield the place of every member of a schema, at any depth, with the size that it accepts.
 
-    The items of a list stand under ``*`` and the number of them that it takes.
+    The items of a list have the place ``*``, with the number of items that it accepts.
     """
     if "$ref" in schema:
         schema = _components()[schema["$ref"].rpartition("/")[2]]
@@ -183,7 +183,7 @@ def leaves(schema: dict[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[A
 
 
 def _variants(path: str, operation: dict[str, Any]) -> Iterator[tuple[Any, dict[Any, int]]]:
-    """Yield the forms of a body: one that is right, and its members by place."""
+    """Yield the forms of a body: a valid one, and the places of its members."""
     content = operation["requestBody"]["content"]["application/json"]
     example = content.get("example") or next(iter(content.get("examples", {"": {}}).values()))
     schema, seen = content["schema"], set[Any]()
@@ -197,7 +197,7 @@ def _variants(path: str, operation: dict[str, Any]) -> Iterator[tuple[Any, dict[
 
 
 def _placed(base: Any, place: tuple[str, ...], value: Any, room: int = 1_000) -> Any:
-    """Return a body with a value at a place; in lists as often as they take it."""
+    """Return a body with a value at a place; in lists as often as they accept it."""
     if not place:
         return value
     head, *rest = place
@@ -210,7 +210,7 @@ def _placed(base: Any, place: tuple[str, ...], value: Any, room: int = 1_000) ->
 
 
 class _Json:
-    """A JSON text that stands for itself where `json.dumps` would write a value."""
+    """A JSON text that is written as it is where `json.dumps` would write a value."""
 
     MARK = "the place of a value"
 
@@ -224,7 +224,7 @@ def _body(base: Any, place: tuple[str, ...], value: str, *, is_json: bool = Fals
 
 
 def of_bodies(ids: dict[str, str]) -> Iterator[Attack]:
-    """Yield each nastiness in each field of each body, and in all fields at once."""
+    """Yield requests with each hostile value in each field of each body, and in all fields."""
     for (path, method), operation in operations().items():
         if "requestBody" not in operation or not path.startswith("/api/"):
             continue
@@ -234,7 +234,7 @@ def of_bodies(ids: dict[str, str]) -> Iterator[Attack]:
                 where = ".".join(place)
                 for length in (size, 4 * size, FULL):
                     for kind, text in _cached_texts(length).items():
-                        # Many of them in a list: its items are read like a field of their own.
+                        # Many of them in a list: its items are parsed like a field of their own.
                         if kind in QUADRATIC or (length == size and "*" not in where):
                             yield send(f"{where}: {kind} x{length}", _body(base, place, text))
                 for kind in ("names like known ones", "digits"):
@@ -255,7 +255,7 @@ def _attack(method: str, path: str, ids: dict[str, str], name: str, body: bytes 
 
 
 def of_addresses(ids: dict[str, str]) -> Iterator[Attack]:
-    """Yield each nastiness in each query parameter and in each part of a path."""
+    """Yield requests with each hostile value in each query parameter and part of a path."""
     for (path, method), operation in operations().items():
         if path.startswith("/api/"):
             plain = _attack(method, path, ids, "")
@@ -292,7 +292,7 @@ def _of_parameter(
 
 
 def _of_admin_lists() -> Iterator[Attack]:
-    """Yield each nastiness in the search and in the other parameters of each list of the admin."""
+    """Yield requests with each hostile value in each parameter of each list of the admin."""
     for model, model_admin in admin.site._registry.items():
         opts = model._meta
         path = f"/admin/{opts.app_label}/{opts.model_name}/"
@@ -312,12 +312,12 @@ def _of_admin_lists() -> Iterator[Attack]:
 
 
 def everything(ids: dict[str, str]) -> Iterator[Attack]:
-    """Yield all there is."""
+    """Yield all requests."""
     return chain(of_bodies(ids), of_addresses(ids), of_headers(ids))
 
 
 def of_headers(ids: dict[str, str]) -> Iterator[Attack]:
-    """Yield each nastiness in each header that something here reads."""
+    """Yield requests with each hostile value in each header that something here reads."""
     body, room = json.dumps(SEED_REQUEST).encode(), MAX_HEADERS - 1_000
     targets = [
         Attack("POST submit ", "POST", SUBMIT, body),

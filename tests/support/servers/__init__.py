@@ -1,1 +1,1 @@
-"""Which servers that nobody here wrote do tests run against?"""
+"""Which foreign servers do tests run against?"""

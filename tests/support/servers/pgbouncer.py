@@ -1,7 +1,7 @@
 """How does a test put PgBouncer in front of a PostgreSQL? In transaction mode, as Debian's.
 
-Nothing is set that Debian's file does not set, but for the address, the log-in and the pool: so
-start-up parameters that it does not know are refused, as they are by an operator's.
+Only the address, the log-in and the pool differ from Debian's configuration: so it refuses
+start-up parameters that it does not know, as an operator's PgBouncer does.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def in_front_of(server: Postgres, **settings: str) -> Iterator[PgBouncer]:
 
 
 def _as_somebody(folder: Path) -> list[str]:
-    """Return the beginning of a command that is not run as root, which PgBouncer refuses."""
+    """Return a command prefix for another user than root, as which PgBouncer refuses to run."""
     if os.geteuid() != 0:
         return ["setpriv"]
     owner = pwd.getpwnam("nobody")

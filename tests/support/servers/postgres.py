@@ -1,10 +1,10 @@
-"""How does a test get a PostgreSQL that nobody here built or tuned? It starts one of its own.
+"""How does a test get an ordinary PostgreSQL? It starts one with the defaults of `initdb`.
 
-Everything is as `initdb` leaves it: JIT where the build has it, a hundred connections, a password
-for everybody, a TCP port of 127.0.0.1 beside the Unix socket. Only fsync is off: it matters to whom
-the power fails, and a test waits a second for it whenever the tables are emptied. The service's
-role owns its database and is no superuser, as a careful operator has it. A server ends with the
-test process, however that ends.
+So JIT is on where the build has it, there are a hundred connections, a password for everybody, and
+a TCP port of 127.0.0.1 besides the Unix socket. Only fsync is off: it matters after a power failure
+alone, and costs a test a second whenever the tables are emptied. The service's role owns its
+database and is no superuser, as is recommended to operators. A server ends with the test process,
+however that ends.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.waiting import wait_until
 ROLE = "movies"
 #: Every character that a URL must escape, and some that a key=value string must.
 PASSWORD = "p@ss:w/rd ?#'%\\"
-#: What one start may take on a busy machine.
+#: The longest time of a start on a busy machine.
 START_SECONDS = 60
 
 
@@ -88,7 +88,7 @@ class Postgres:
 
     @staticmethod
     def own(path: Path) -> None:
-        """Give a path to whom the server runs as: itself, for who is not root."""
+        """Give a path to the user that the server runs as, if we are root."""
         if os.geteuid() == 0:
             owner = pwd.getpwnam("nobody")
             os.chown(path, owner.pw_uid, owner.pw_gid)
@@ -103,7 +103,7 @@ class Postgres:
             "fsync": "off",
             **settings,
         }
-        # The kernel ends it with us, also where a kill -9 leaves us no time for it.
+        # The kernel ends it with us, even after kill -9.
         command = [*(as_owner(self.data) or ["setpriv"]), "--pdeathsig", "INT"]
         command += [str(self.programs / "postgres"), "-D", str(self.data)]
         command += [f"--{name}={value}" for name, value in settings.items()]

@@ -1,7 +1,7 @@
-"""Which foreign programs are here? Debian's packages, looked up, never downloaded.
+"""Which foreign programs are installed? Debian's packages are looked up, never downloaded.
 
-`.ci/run` installs them; on another machine a test that needs an absent one is skipped with
-the line to type.
+`.ci/run` installs them. Elsewhere, a test that needs a missing one is skipped with the command to
+install it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from tests import ROOT
 
 #: Debian's package of each program, where its name differs.
 PACKAGES = {"postgres": "postgresql", "nc": "netcat-openbsd", "php": "php-cli"}
-#: Those of requirements.txt beside this file, and where `.ci/run` puts them.
+#: Programs from requirements.txt beside this file, and where `.ci/run` installs them.
 FROM_WHEELS = frozenset({"rclone"})
 WHEELS = ROOT / "var/foreign/venv/bin"
-#: Beyond the PATH: where Debian keeps what only its own wrappers are meant to call.
+#: Outside the PATH: where Debian keeps programs that its wrappers call.
 PLACES = "/usr/lib/postgresql/*/bin:/usr/sbin"
 
 

@@ -1,8 +1,8 @@
-"""How does a test get a Redis that is not ours? It starts Debian's, as an operator would have it.
+"""How does a test get a Redis like an operator's? It starts Debian's.
 
-TLS only, with a certificate of an authority of one's own; everybody must log in, as a user of an
-access list. The server may be stopped, killed, frozen, and started again with other options on
-the same port. It ends with the test process, however that ends.
+TLS only, with a certificate of a private authority; everybody must log in, as a user of an access
+list. The server may be stopped, killed, frozen, and started again with other options on the same
+port. It ends with the test process, however that ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.waiting import wait_until
 USER = "movies"
 #: Every character that a URL must escape.
 PASSWORD = "p@ss:w/rd ?#%"
-#: What `docs/operations.md` tells operators to allow the service's user, and not a word more.
+#: Exactly the rights that `docs/operations.md` names for the service's user.
 ALLOWED = ("~movies*", "~rate:*", "~workers", "+@all", "-@admin", "-@dangerous")
 START_SECONDS = 20
 
@@ -83,9 +83,9 @@ class Server:
         self.let_in(password, allowed)
 
     def let_in(self, password: str = PASSWORD, allowed: Any = ALLOWED) -> None:
-        """Make the service's user anew; nobody else gets in from outside."""
+        """Create the service's user again; nobody else may log in from outside."""
         admin = self.admin()
-        admin.execute_command("ACL", "DELUSER", USER)  # and out with those who are in
+        admin.execute_command("ACL", "DELUSER", USER)  # also ends its connections
         admin.execute_command("ACL", "SETUSER", USER, "on", f">{password}", *allowed)
 
     def _answers(self) -> bool:
@@ -99,7 +99,7 @@ class Server:
             return False
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal: SIGSTOP freezes it, SIGCONT lets it go on."""
+        """Send it a signal: SIGSTOP freezes it, SIGCONT continues it."""
         assert self.process is not None
         self.process.send_signal(number)
 
