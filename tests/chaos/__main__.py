@@ -1,7 +1,7 @@
-"""What is broken, and how often? All of it, or what ONLY names; `QUICK=1` breaks less of each.
+"""What is broken, and how often? Every run, or those that ONLY names; `QUICK=1` shortens each.
 
 ``ONLY=F1,F4 QUICK=1 CHAOS_SEED=7 python -m tests.chaos`` prints a table and writes
-``var/chaos.json``. The exit code is 1 when a promise did not hold.
+``var/chaos.json``. The exit code is 1 when a promise was broken.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tests.chaos import kills, mutants, outages, place, points, races, report
 from tests.chaos.report import Figure
 from tests.support import commit
 
-#: Runs of single processes share one pair of servers, those of the whole service another.
+#: Runs with single processes share one pair of servers, runs with the whole service another.
 STAGED = ("F2", "F7", "F8", "F9", "F27")
-#: What QUICK=1 breaks unless ONLY says otherwise.
+#: The runs of QUICK=1, unless ONLY names others.
 BRIEF = ("F1", "F2", "F4", "F8")
 
 
@@ -112,7 +112,7 @@ def _timed(name: str, run: Callable[[Path], Figure], var: Path) -> Figure:
     began = time.monotonic()
     try:
         figure = run(var)
-    except Exception as error:  # one run that breaks down must not keep the others from theirs
+    except Exception as error:  # a run that fails by itself must not stop the others
         traceback.print_exc()
         figure = Figure(name, "the run itself broke down", "", missed=[str(error)[:500]])
     figure.seconds = round(time.monotonic() - began, 1)

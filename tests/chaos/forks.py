@@ -1,9 +1,9 @@
-"""How does one get a fresh service process in milliseconds? Fork it from one that is warm.
+"""How is a fresh service process started in milliseconds? By forking one that has imported all.
 
-``python -m tests.chaos.forks`` imports everything once, opens no connection and no thread, and
-then forks a child for every order it reads: a real Dramatiq worker with all our middleware, a
-delivery engine, or one API request. Each child can be told where to die, fail or freeze
-(`webhooks_app.crash_points`). Orders and answers are JSON lines; `stage` is the other end.
+``python -m tests.chaos.forks`` imports everything once, opens no connection and no thread, and then
+forks a child for every order it reads: a real Dramatiq worker with all our middleware, a delivery
+engine, or one API request. Each child can be told where to die, fail or freeze
+(`webhooks_app.crash_points`). Orders and answers are JSON lines; `stage` sends and reads them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORKER_STOP_MS = 5_000
 
 
 def worker(threads: int = 2) -> None:
-    """Be a worker process until SIGTERM."""
+    """Run as a worker process until SIGTERM."""
     import dramatiq
 
     process = dramatiq.Worker(dramatiq.get_broker(), worker_threads=threads, worker_timeout=50)
@@ -30,7 +30,7 @@ def worker(threads: int = 2) -> None:
 
 
 def engine() -> None:
-    """Be a dedicated delivery process until SIGTERM."""
+    """Run as a dedicated delivery process until SIGTERM."""
     from webhooks_app.delivery.thread import EngineThread
 
     thread = EngineThread()
@@ -53,7 +53,7 @@ def call(
     if idempotency_key:
         headers["idempotency-key"] = idempotency_key
     content = {} if body is None else {"data": body, "content_type": "application/json"}
-    # A server error is an answer, as it is for a real client.
+    # A server error is returned as an answer, as a real client gets it.
     client = Client(raise_request_exception=False)
     response = client.generic(
         method,
@@ -95,12 +95,12 @@ def _child(order: dict[str, Any]) -> None:
         os._exit(code)
 
 
-#: What was seen last of a child: a stop is reported once only.
+#: The last reported state of each child: a stop is reported only once.
 _seen: dict[int, str] = {}
 
 
 def _wait(pid: int, seconds: float) -> str:
-    """Return how a child is: running, frozen, killed or ended with a code."""
+    """Return a child's state: running, frozen, killed or ended with a code."""
     if _seen.get(pid, "running").startswith(("killed", "ended")):
         return _seen[pid]
     deadline = time.monotonic() + seconds
@@ -123,7 +123,7 @@ def _state(status: int) -> str:
 
 
 def main() -> None:
-    """Obey orders until stdin closes."""
+    """Carry out orders until stdin closes."""
     import django
 
     django.setup()
@@ -134,7 +134,7 @@ def main() -> None:
 
     connections.close_all()
     children: set[int] = set()
-    # A child inherits this mask with all its threads, and waits for the signal when it is ready.
+    # Children and their threads inherit this mask; a child accepts the signal once it is ready.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:

@@ -1,7 +1,6 @@
-"""What is known when the dust has settled? What was accepted, the rows, and what arrived.
+"""What is known after a run? Which tasks were accepted, the rows, and what arrived.
 
-The raw material of `ledger`: read once, from the outside, with plain SQL and none of the
-product's code.
+The input of `ledger`: read once, from outside, with plain SQL and without the product's code.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _FILES = "file.task_id::text AS task, file.run_token"
 
 @dataclass(frozen=True)
 class Post:
-    """One request that the receiver got. ``status`` is None where it gave no answer."""
+    """One request that the receiver got. ``status`` is None if it gave no answer."""
 
     target: str
     webhook_id: str
@@ -51,7 +50,7 @@ class Post:
 
     @classmethod
     def of(cls, request: Request) -> Post:
-        """Take what counts out of a receiver's request."""
+        """Make one from a receiver's request."""
         return cls(
             target=request.path,
             webhook_id=request.headers.get("webhook-id", ""),
@@ -64,13 +63,13 @@ class Post:
 
     @property
     def is_success(self) -> bool:
-        """Tell whether the answer means delivered."""
+        """Say whether the answer means delivered."""
         return self.status in SUCCESS
 
 
 @dataclass
 class History:
-    """One run: what clients and receiver saw, what was done to the service, and the rows.
+    """One run: what clients and the receiver saw, what was done to the service, and the rows.
 
     Args:
         accepted: ids of tasks that were answered with 201 (also after repeated tries).
@@ -96,7 +95,7 @@ class History:
     files: list[Any] = field(default_factory=list)
 
     def read(self, query: Query, scope: str, patience_seconds: float = 5.0) -> History:
-        """Read the rows of one project; a lease dead for longer than the patience is a zombie."""
+        """Read a project's rows; a lease that expired longer ago than the patience is a zombie."""
         dead = [patience_seconds, scope]
         tasks = _select(query, _TASKS, "tasks_app_task WHERE", "project_id = %s", dead)
         self.tasks = {task.id: task for task in tasks}
@@ -127,7 +126,7 @@ class History:
 
     @property
     def posts_of(self) -> dict[int, list[Post]]:
-        """Return what arrived by message; what belongs to no message is under 0."""
+        """Return the received requests by message; those that match no message are under 0."""
         found: dict[int, list[Post]] = defaultdict(list)
         by_address = {
             (self.events[message.event].event_id, _target(message.url)): message.id
@@ -151,5 +150,5 @@ def _select(query: Query, columns: str, source: str, condition: str, values: lis
 
 
 def _split(columns: str) -> list[str]:
-    """Split at the commas that are in no parenthesis (ours have none inside)."""
+    """Split at commas outside of parentheses (ours have none inside)."""
     return columns.split(",")

@@ -38,11 +38,11 @@ def f1(var: Path, kills: int, seed: int) -> Figure:
 
 
 def _warm(scene: Scene) -> dict[str, int]:
-    """Let every process have done something before its resources are counted."""
-    with scene.load() as warm:  # with as many clients, so that as many threads wake up
+    """Let every process do some work before its resources are counted."""
+    with scene.load() as warm:  # with as many clients as later, so that as many threads start
         wait_until(lambda: len(warm.accepted) >= 20, timeout=30)
     scene.settle(30)
-    # The ledger of the run must not miss these tasks: they belong to another project.
+    # These tasks get a project of their own, which the run's ledger does not read.
     counted = scene.resources()
     scene.scope += "-run"
     scene.url = scene.url.replace("?token", "-run?token")
@@ -57,7 +57,7 @@ def _kill_and_wait(scene: Scene, rng: random.Random) -> str:
 
 
 def f3(var: Path, kills: int) -> Figure:
-    """The time from the kill of a worker until its task is under way again."""
+    """Measure the time from the kill of a worker until another has started its task."""
     figure = Figure("F3", f"{kills} x kill -9 of the worker at work (lease 2 s)", "at most 4 s")
     waits = []
     accepted: list[str] = []
@@ -88,7 +88,7 @@ def _recovery_seconds(scene: Scene, task_id: str) -> float:
 
 
 def _worker_of(scene: Scene, task_id: str) -> int:
-    """Return the worker process that has the task; the supervisor marks each one's lines."""
+    """Return the worker process that runs the task; the supervisor prefixes each one's lines."""
     mark = rf"^worker(\d+) .*Task started task_id={task_id}"
 
     def found() -> list[str]:
@@ -99,7 +99,7 @@ def _worker_of(scene: Scene, task_id: str) -> int:
 
 
 def f10(var: Path, stops: int) -> Figure:
-    """SIGTERM under load: out in time, nothing twice, back at once."""
+    """Send SIGTERM under load: the service ends in time, sends nothing twice, and restarts fast."""
     figure = Figure("F10", f"{stops} x SIGTERM under load", "0 duplicates, start <= 5 s")
     ends, starts = [], []
     with victims.running(var, "f10", seconds=0.5) as scene:

@@ -1,7 +1,7 @@
-"""Was anything lost, doubled, forged or left lying? The invariants of the delivery promise.
+"""Was anything lost, doubled, forged or left behind? The invariants of the delivery promise.
 
-Each check takes a `History` and yields a sentence for every violation. `check` runs them all;
-an empty answer is the promise kept.
+Each check takes a `History` and yields a sentence for every violation. `check` runs them all; an
+empty result means that the promise was kept.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from tests.chaos.history import TERMINAL, History, Post
 
 Check = Callable[[History], Iterator[str]]
-#: More descriptors, threads or connections than this beyond where it began is a leak.
+#: More new descriptors, threads or connections than this count as a leak.
 LEAK_SLACK = 12
-#: What a message may end as.
+#: The final states of a message.
 ENDED = ("delivered", "dead", "superseded", "cancelled")
 
 
 def accepted_tasks_end(history: History) -> Iterator[str]:
-    """I1: every accepted id exists and is terminal, and nothing exists that nobody asked for."""
+    """I1: every accepted task exists and has ended, and no other task exists."""
     for task_id in history.accepted:
         task = history.tasks.get(task_id)
         if task is None:
@@ -48,7 +48,7 @@ def one_result_per_task(history: History) -> Iterator[str]:
 
 
 def end_and_message_are_one(history: History) -> Iterator[str]:
-    """I3: an ended task has its event and its one message; a running one has neither."""
+    """I3: an ended task has its event and its message; a running one has neither."""
     events = {event.subject: event for event in history.events.values() if event.is_terminal}
     owed = Counter((message.event, message.url) for message in history.messages.values())
     for task in history.tasks.values():
@@ -103,7 +103,7 @@ def delivered_means_answered(history: History) -> Iterator[str]:
 
 
 def posts_are_identical_and_signed(history: History) -> Iterator[str]:
-    """I7: same id and bytes on every attempt, each signed, times never going back."""
+    """I7: same id and bytes on every attempt, each signed, timestamps never going back."""
     for message_id, posts in history.posts_of.items():
         if message_id and len({post.body for post in posts}) > 1:
             yield f"message {message_id} was sent with different bodies"
@@ -141,18 +141,18 @@ def duplicates(history: History) -> int:
 
 
 def duplicates_have_a_cause(history: History) -> Iterator[str]:
-    """I8: there are no more duplicates than crashes that can explain them."""
+    """I8: there are no more duplicates than the crashes can explain."""
     repeats, crashes = _repeats(history), history.crashes
     allowed = crashes * history.repeats_per_crash
     if sum(repeats) > allowed:
         yield f"{sum(repeats)} duplicates, and {crashes} crashes explain {allowed}"
-    # However many requests a crash caught, each message was under way but once.
+    # A crash can interrupt many requests, but each message at most once.
     if max(repeats, default=0) > crashes:
         yield f"{max(repeats)} duplicates of one message, and {crashes} crashes"
 
 
 def nothing_is_held_by_the_dead(history: History) -> Iterator[str]:
-    """I9: no lease outlives its time, and no attempt stays open once its message ended."""
+    """I9: no lease outlives its time, and no attempt stays open after its message has ended."""
     for task in history.tasks.values():
         if task.is_zombie:
             yield f"task {task.id} is held by a lease that ran out"
@@ -168,7 +168,7 @@ def nothing_is_held_by_the_dead(history: History) -> Iterator[str]:
 
 
 def attempts_are_numbered_without_gap(history: History) -> Iterator[str]:
-    """I10: attempt numbers are 1..n, and the message counts n."""
+    """I10: attempt numbers are 1..n, and the message's count is n."""
     attempts_of = history.attempts_of
     for message in history.messages.values():
         numbers = [row.attempt_number for row in attempts_of[message.id]]
@@ -177,7 +177,7 @@ def attempts_are_numbered_without_gap(history: History) -> Iterator[str]:
 
 
 def no_secret_leaks(history: History) -> Iterator[str]:
-    """I11: no canary is found in any sink, nor in what was sent."""
+    """I11: no canary is found in any log or stored text, nor in what was sent."""
     sent = b"\n".join(post.body for post in history.posts).decode("utf-8", "replace")
     for name, text in {**history.sinks, "webhook bodies": sent}.items():
         for canary in history.canaries:
@@ -186,7 +186,7 @@ def no_secret_leaks(history: History) -> Iterator[str]:
 
 
 def nothing_leaks(history: History) -> Iterator[str]:
-    """I12: no descriptors, threads or connections are left over."""
+    """I12: no descriptors, threads or connections are left behind."""
     for name, (before, after) in history.resources.items():
         if after > before + LEAK_SLACK:
             yield f"{name} grew from {before} to {after}"

@@ -1,4 +1,4 @@
-"""Who uses the service while it is being broken? Clients that try again until they are heard."""
+"""Who uses the service while it is being broken? Clients that retry until they get an answer."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PATIENCE_SECONDS = 60.0
 class Load:
     """Threads that submit tasks at a steady pace; a context manager.
 
-    A submit is repeated under the same Idempotency-Key until it is answered, as the guide tells
-    clients to. ``refused`` lists answers that no client should get (5xx while the web answers).
+    A submit is repeated with the same Idempotency-Key until it is answered, as the guide advises.
+    ``refused`` lists answers that no client should get (5xx while the web server answers).
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Load:
             self._stop.wait(self._pause)
 
     def submit(self) -> None:
-        """Submit one task and stay with it until there is an answer."""
+        """Submit one task, again and again until there is an answer."""
         key = uuid.uuid4().hex
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:

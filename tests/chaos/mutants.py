@@ -1,7 +1,7 @@
-"""F26: would the tests notice if a safety net were gone? Each net is removed in a copied tree.
+"""F26: would the tests notice if a safety net were missing? Each is removed in a copied tree.
 
-A mutant is one replacement in one file; the tests named with it must go red, and must be green
-on the copy before anything was removed.
+A mutant is one replacement in one file. The tests named with it must fail with it, and must pass on
+the unchanged copy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEST_SECONDS = 240
 
 @dataclass(frozen=True)
 class Mutant:
-    """One safety net: where it is, what stands there without it, and who should notice."""
+    """One safety net: its file and lines, what replaces them, and the tests that should fail."""
 
     net: str
     file: str
@@ -168,7 +168,7 @@ MUTANTS = (
 
 
 def f26(var: Path, count: int) -> Figure:
-    """Remove the nets one at a time and run the tests that should notice."""
+    """Remove the safety nets one at a time, and run the tests that should fail."""
     figure = Figure("F26", "a safety net removed, one at a time", "every one noticed")
     tree = copy_tree(var / "tree")
     chosen = MUTANTS[:count]
@@ -197,7 +197,7 @@ def copy_tree(tree: Path) -> Path:
 
 
 def survives(tree: Path, mutant: Mutant) -> bool:
-    """Tell whether all tests stay green without this net; the file is put back."""
+    """Say whether all tests still pass without this safety net; the file is restored."""
     path = tree / mutant.file
     source = path.read_text()
     if source.count(mutant.old) != 1:
@@ -210,7 +210,7 @@ def survives(tree: Path, mutant: Mutant) -> bool:
 
 
 def passes(tree: Path, tests: tuple[str, ...] | list[str]) -> bool:
-    """Run tests in the tree, to the first red one."""
+    """Run tests in the tree, up to the first failure."""
     command = [sys.executable, "-m", "pytest", *tests, "-n", "0", "-x", "-q", "-p", "no:randomly"]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     with (tree / "mutants.log").open("ab") as log:

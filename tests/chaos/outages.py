@@ -1,4 +1,4 @@
-"""F4, F5, F6, F28: what if Redis, PostgreSQL or the disk is gone for a while?"""
+"""F4, F5, F6, F28: what if Redis, PostgreSQL or the disk is unavailable for a while?"""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _expect_no_refusal(figure: Figure, load: Load) -> None:
 
 
 def f5(var: Path, tasks: int) -> Figure:
-    """Redis refuses, then hangs, while tasks are submitted; later it is back."""
+    """Redis refuses connections, then hangs, while tasks are submitted; later it is back."""
     figure = Figure("F5", f"Redis away while {tasks} tasks are submitted", "all taken, p99 <= 1 s")
     with (
         _own_redis(var / "redis") as socket,
@@ -84,7 +84,7 @@ def f5(var: Path, tasks: int) -> Figure:
 
 @contextmanager
 def _own_redis(var: Path) -> Iterator[str]:
-    """Start a Redis that only a proxy knows; return its socket."""
+    """Start a Redis that is reached only through a proxy; return its socket."""
     embedded.redis(var)
     try:
         yield victims.redis_socket(var)
@@ -159,7 +159,7 @@ def _states(scene: Scene, ids: list[str]) -> set[tuple[str, str]]:
 
 @contextmanager
 def _small_disk(path: Path) -> Iterator:
-    """Make a disk of 1 MB where the system lets us, else a folder that can be blocked."""
+    """Make a disk of 1 MB if the system allows it, otherwise a folder that can be blocked."""
     path.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", str(path)]
     is_mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
@@ -181,7 +181,7 @@ def _fill(path: Path, is_full: bool) -> None:
 
 
 def _block(path: Path, is_full: bool) -> None:
-    """Put a file where the folder of results should be: every write fails, also for root."""
+    """Put a file in the place of the results folder: every write fails, even for root."""
     results = path / "results"
     if is_full:
         shutil.rmtree(results, ignore_errors=True)

@@ -15,13 +15,13 @@ from pathlib import Path
 from moviesvc.run import embedded
 from tests.chaos.stage import ROOT, SECRET_KEY, Stage
 
-#: ``CHAOS_VAR`` names another place, for two programmes at a time.
+#: ``CHAOS_VAR`` names another place, so that two runs can happen at once.
 VAR = Path(os.environ.get("CHAOS_VAR") or ROOT / "var" / "chaos").resolve()
 
 
 @dataclass(frozen=True)
 class Place:
-    """Servers of one's own, with the schema in them."""
+    """A pair of servers for these runs, with the schema in the database."""
 
     var: Path
     database_url: str
@@ -37,7 +37,7 @@ _begun: set[Path] = set()
 
 
 def clear(var: Path) -> None:
-    """Start from nothing the first time this process asks; later runs share what is there."""
+    """Start with empty servers the first time in this process; later runs share them."""
     if var not in _begun:
         embedded.stop(var)
         shutil.rmtree(var, ignore_errors=True)
@@ -46,7 +46,7 @@ def clear(var: Path) -> None:
 
 @contextmanager
 def fresh(var: Path) -> Iterator[Place]:
-    """Have servers with our tables, and stop them afterwards; logs and results stay."""
+    """Run servers with our tables, and stop them afterwards; logs and results stay."""
     clear(var)
     is_new = not (var / "pg").exists()
     place = Place(var, embedded.postgres(var), embedded.redis(var))

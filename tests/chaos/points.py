@@ -1,7 +1,7 @@
-"""F2: what if a process dies, fails or freezes at exactly the worst line? At every such line.
+"""F2: what if a process dies, fails or freezes at the worst possible line? At every such line.
 
-One task with webhooks per case. The victim meets its fault, a healthy process takes over when
-the leases have run out, a frozen victim wakes up afterwards; then the ledger is read.
+One task with webhooks per case. The victim reaches its fault, a healthy process takes over when the
+leases have expired, a frozen victim continues afterwards; then the ledger is checked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.support.answers import Answer
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until
 
-#: Fault points by the process that meets them. `find` reads the sources; a test compares.
+#: Fault points by the process that reaches them. `find` reads the sources; a test compares them.
 SUBMIT = ("submit.before_commit", "submit.after_commit", "submit.after_enqueue")
 CANCEL = ("cancel.before_commit", "cancel.after_commit")
 SHUTDOWN = ("handback.after_update", "engine.drain")
@@ -50,22 +50,22 @@ ENGINE = (
     "engine.after_record",
     "engine.after_follow_up",
 )
-#: Met only by a process that repairs what another left.
+#: Reached only by a process that repairs what another one left.
 RECOVERY = ("engine.before_recovered",)
-#: Met by no task's way: played by tests/e2e/test_replay_crash.py.
+#: Not reached by any task: tested by tests/e2e/test_replay_crash.py.
 REPLAY = ("replay.before_commit",)
 POINTS = (*SUBMIT, *CANCEL, *SHUTDOWN, *TASK, *ENGINE, *RECOVERY)
-#: Where a message is in nobody's hands but the dying engine's.
+#: Points at which only the dying engine has the message.
 FAST_PATH = (*ENGINE, "finish.before_publish", "finish.after_commit")
 ACTIONS = ("kill", "raise", "freeze")
 EVENTS = ["task.started", "task.progress", "task.completed", "task.failed", "task.cancelled"]
-#: The first attempt fails and is tried again; long enough for the watch and for progress.
+#: The first attempt fails and is retried; long enough for the lease watch and for progress.
 PROVIDER = {"seconds": 0.35, "fail_code": "render_failed", "failures": 1}
 
 
 @dataclass
 class Case:
-    """One fault and what came of it. ``met`` says whether the process got there at all."""
+    """One fault and its result. ``met``: whether the process reached the fault at all."""
 
     point: str
     action: str
@@ -99,9 +99,9 @@ def cases(points: Iterable[str], actions: Sequence[str], hits: Sequence[int]) ->
 
 
 def play(stage: Stage, receiver: Receiver, case: Case, frozen_seconds: float = 5.0) -> Case:
-    """Let one task meet its fault and read the ledger.
+    """Let one task run into its fault, and check the ledger.
 
-    Who froze is woken when all is quiet, at the latest after ``frozen_seconds``.
+    A frozen process continues when all is quiet, at the latest after ``frozen_seconds``.
     """
     scope = f"{case.point.replace('.', '-')}-{secrets.token_hex(4)}"
     slow = 0.3 if case.point == "engine.drain" else 0.0
@@ -119,7 +119,7 @@ def play(stage: Stage, receiver: Receiver, case: Case, frozen_seconds: float = 5
         victim.terminate(3)
     _survive(stage, victim, scope, case.action, frozen_seconds)
     case.met = stage.has_met(faults)
-    # Three events of a task may be under way at once.
+    # Three events of a task may be in flight at once.
     history = stage.history(scope, [task_id], receiver, crashes=2, repeats_per_crash=3)
     case.violations = ledger.check(history)
     case.duplicates = ledger.duplicates(history)
@@ -128,18 +128,18 @@ def play(stage: Stage, receiver: Receiver, case: Case, frozen_seconds: float = 5
 
 
 def _survive(stage: Stage, victim: Victim, scope: str, action: str, frozen_seconds: float) -> None:
-    """Wait for the fault, hand over to a healthy process, and wake who was frozen."""
+    """Wait for the fault, let a healthy process take over, and continue a frozen one."""
 
     def is_over() -> bool:
         return victim.wait() != "running" or stage.is_quiet(scope)
 
-    # What a raised fault left to a lease is not waited for.
+    # After a raised fault the process goes on: do not wait until it has used up its lease.
     with contextlib.suppress(AssertionError):
         wait_until(is_over, timeout=1.5 if action == "raise" else 15)
     state = victim.wait()
     stage.age(messages=state != "frozen")
     rescuer = stage.fork("worker")
-    # What a frozen transaction holds cannot be rescued; a message's lease lasts 3.6 s.
+    # Rows locked by a frozen transaction cannot be recovered; a message's lease lasts 3.6 s.
     is_quiet = stage.settle(scope, frozen_seconds if state == "frozen" else 10.0)
     if victim.wait() == "frozen":
         victim.thaw()
@@ -151,7 +151,7 @@ def _survive(stage: Stage, victim: Victim, scope: str, action: str, frozen_secon
 
 
 def _cancel_at_last(stage: Stage, task_id: str, faults: str) -> None:
-    """Cancel, and once more where there was no answer."""
+    """Cancel, and repeat it if there was no answer."""
     first = stage.call("DELETE", f"tasks/{task_id}", faults=faults, seconds=1.0)
     if first is None or first["status"] >= 500:
         stage.call("DELETE", f"tasks/{task_id}")
@@ -165,7 +165,7 @@ def _die_and_recover(stage: Stage, victim: Victim, faults: str) -> Victim:
 
 
 def f2(stage: Stage, where: Iterable[str], actions: Sequence[str], hits: Sequence[int]) -> Figure:
-    """Play points with every action; what no process met is counted apart."""
+    """Run all points with every action; faults that no process reached are counted apart."""
     played = []
     for case in cases(where, actions, hits):
         with Receiver([200]) as receiver:

@@ -21,7 +21,7 @@ DAY = 86_400.0
 
 
 def f7(var: Path, replies: Sequence[int]) -> Figure:
-    """The reply to the k-th request to PostgreSQL or Redis is lost, at submit and at work."""
+    """Lose the reply to the k-th request to PostgreSQL or Redis, at submit and at work."""
     figure = Figure("F7", f"reply k lost, k in {replies[0]}..{replies[-1]}", "ledger clean")
     lost, duplicates = 0, 0
     with _proxied(var) as (stage, postgres, redis):
@@ -77,7 +77,7 @@ def _lose_reply(
 
 
 def f8(var: Path, times: int) -> Figure:
-    """A worker freezes with its result in hand and wakes when another has finished the task."""
+    """A worker freezes just before its commit, and continues after another finished the task."""
     figure = Figure("F8", f"{times} x frozen before the commit", "0 double results, fenced > 0")
     with place.fresh(var) as here, here.stage({"seconds": 0.05}) as stage:
         for number in range(times):
@@ -91,7 +91,7 @@ def f8(var: Path, times: int) -> Figure:
                 figure.expect(stage.settle(scope, 40), "the other worker did not finish the task")
                 before = _fenced(stage)
                 victim.thaw()
-                # Not each one gets to its commit: its watch may notice first.
+                # Not every one gets to its commit: the lease watch may stop it before.
                 with contextlib.suppress(AssertionError):
                     wait_until(lambda before=before: _fenced(stage) > before, timeout=3)
                 for process in (victim, rescuer):
@@ -104,12 +104,12 @@ def f8(var: Path, times: int) -> Figure:
 
 
 def _fenced(stage: Stage) -> int:
-    """Count the late commits that hit no row."""
+    """Count late commits that changed no row."""
     return stage.log.read_text(errors="replace").count("its work was discarded")
 
 
 def f9(var: Path, messages: int, engines: int) -> Figure:
-    """Engines in processes of their own race for the same due messages."""
+    """Several engine processes race for the same due messages."""
     what = f"{engines} engines race for {messages:,} messages"
     figure = Figure("F9", what, "0 double claims")
     scope = f"race-{secrets.token_hex(3)}"
@@ -128,7 +128,7 @@ def f9(var: Path, messages: int, engines: int) -> Figure:
         for engine in racing:
             engine.terminate()
         history = stage.history(scope, [task_id], receiver)
-        # The copies are events of no task: what counts here is each one's way to the receiver.
+        # The copies belong to no task: only the invariants of messages apply to them.
         keep = ("I4", "I5", "I6", "I7", "I8", "I9", "I10")
         found = ledger.check(history)
         figure.violations = {name: found[name] for name in keep if name in found}
@@ -137,7 +137,7 @@ def f9(var: Path, messages: int, engines: int) -> Figure:
 
 
 def _multiply(stage: Stage, scope: str, messages: int) -> None:
-    """Owe the receiver as many copies of the one message, all due at once."""
+    """Publish as many copies of the one message, all due at once."""
     _copy(
         stage,
         "webhooks_app_webhookevent",
@@ -203,7 +203,7 @@ def f27(var: Path) -> Figure:
             worker.terminate()
         history = stage.history(scope, accepted, receiver)
         found = ledger.check(history)
-        # Their timestamps are a day off, as their clocks are; all else must hold.
+        # Their timestamps are a day off, like their clocks; everything else must hold.
         found["I7"] = [each for each in found.get("I7", []) if "go back" not in each]
         figure.violations = {name: each for name, each in found.items() if each}
         attempts = len(history.deliveries)

@@ -1,4 +1,4 @@
-"""How is a chaos run told? As a row of a table and an entry of ``chaos.json``."""
+"""How is a chaos run reported? As a row of a table and an entry of ``chaos.json``."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tests.chaos.history import History
 
 @dataclass
 class Figure:
-    """What one run broke, what was to hold, and what was seen."""
+    """What one run broke, what should hold, and what was seen."""
 
     id: str
     what: str
     target: str
     seen: dict[str, Any] = field(default_factory=dict)
     violations: dict[str, list[str]] = field(default_factory=dict)
-    #: Targets beyond the ledger that were missed, as sentences.
+    #: Targets besides the ledger that were missed, as sentences.
     missed: list[str] = field(default_factory=list)
-    #: Faults that no process came to in this run.
+    #: Faults that no process reached in this run.
     not_met: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def is_reached(self) -> bool:
-        """Tell whether the promise held."""
+        """Say whether the promise held."""
         return not self.violations and not self.missed
 
     def judge(self, history: History) -> Figure:
-        """Read the ledger of a run into this figure."""
+        """Check the ledger of a run, and add its result to this figure."""
         self.violations = ledger.check(history)
         self.seen |= {
             "tasks": len(history.accepted),
@@ -54,7 +54,7 @@ class Figure:
 
 
 def show(console: Console, figures: list[Figure]) -> None:
-    """Print one row a figure, and every violation below."""
+    """Print one row per figure, and every violation below."""
     table = Table(title="chaos", title_justify="left")
     for heading in ("", "what was broken", "target", "seen", "s", ""):
         table.add_column(heading)
@@ -81,7 +81,7 @@ def _told(seen: Mapping[str, Any]) -> str:
 
 
 def save(path: Path, figures: list[Figure], **about: str) -> None:
-    """Write ``chaos.json``; figures that were not run this time keep their last entry."""
+    """Write ``chaos.json``; figures that were not run keep their last entry."""
     ids = {figure.id for figure in figures}
     kept = []
     if path.exists():

@@ -1,7 +1,7 @@
-"""Where do single processes play out their faults? On a stage of warm forks with one database.
+"""How do single processes run into their faults? As quick forks on one database.
 
-The harness's side of `forks`: start processes with fault points, let time pass for leases, and
-read the ledger. Uses no code of the product.
+The harness's side of `forks`: starts processes with fault points, makes leases expire, and reads
+the ledger. Uses no code of the product.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 TASK_TYPE = "image_generation"
 SECRET_KEY = "a key that only the chaos runs use"
-#: Time-outs of milliseconds where the product's are seconds; leases are aged by `Stage.age`.
+#: Time-outs of milliseconds instead of the product's seconds; `Stage.age` makes leases expire.
 _ENVIRONMENT = {
     "DJANGO_SETTINGS_MODULE": "moviesvc.settings",
     "EMBEDDED": "off",
@@ -55,8 +55,8 @@ SELECT (SELECT count(*) FROM tasks_app_task
      JOIN webhooks_app_webhookevent event ON event.id = message.event_id
      WHERE event.scope = %(scope)s AND delivery.outcome = 'pending')
 """
-#: The clock moves on: whoever does not prolong a lease from now on is found out.
-#: What a frozen transaction holds is left alone.
+#: Makes leases expire now: only a process that extends its lease afterwards keeps it. Rows locked
+#: by a frozen transaction are skipped.
 _AGE = (
     "UPDATE tasks_app_task SET lease_expires_at = now() WHERE id IN (SELECT id FROM tasks_app_task"
     " WHERE lease_expires_at IS NOT NULL FOR UPDATE SKIP LOCKED)",
@@ -77,7 +77,7 @@ class Victim:
         return str(self.stage.ask({"wait": self.pid, "seconds": seconds}))
 
     def thaw(self) -> None:
-        """Let a frozen process go on."""
+        """Continue a frozen process (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
         wait_until(lambda: self.wait() != "frozen")
 
@@ -163,12 +163,12 @@ class Stage:
         return json.loads(line)
 
     def fork(self, role: str, faults: str = "", skew: float = 0.0, **arguments: Any) -> Victim:
-        """Start a process in a role of `forks`."""
+        """Start a process in one of the roles of `forks`."""
         order = {"role": role, "faults": faults, "skew_seconds": skew, "arguments": arguments}
         return Victim(self, int(self.ask({**order, "log": str(self.log)})))
 
     def _result(self, role: str, faults: str = "", seconds: float = 20.0, **arguments: Any) -> Any:
-        """Fork, wait, and return what the process wrote; None when it died before."""
+        """Fork, wait, and return what the process wrote; None if it died first."""
         with tempfile.TemporaryDirectory(dir=self.var) as place:
             out = Path(place) / "out"
             victim = self.fork(role, faults, out=str(out), **arguments)
@@ -182,7 +182,7 @@ class Stage:
         return self._result("call", method=method, path=path, body=body, key=self.key, **options)
 
     def submit(self, scope: str, url: str, faults: str = "", **fields: Any) -> str:
-        """Submit as a careful client does: the same key again until there is a 201."""
+        """Submit like a careful client: repeat with the same key until there is a 201."""
         body = {
             "project_id": scope,
             "task_type": TASK_TYPE,
@@ -201,31 +201,31 @@ class Stage:
         raise AssertionError(f"never accepted: {answer}")
 
     def query(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
-        """Read rows, past any proxy."""
+        """Read rows, without a proxy in between."""
         return self._connection.execute(sql, values or None).fetchall()  # type: ignore[arg-type]
 
     def execute(self, sql: str) -> None:
-        """Change rows, past any proxy."""
+        """Change rows, without a proxy in between."""
         self._connection.execute(sql)  # type: ignore[arg-type]
 
     def age(self, *, messages: bool = True) -> None:
-        """Let every lease that is not prolonged run out now.
+        """Make every lease expire now, unless it is extended.
 
-        A frozen engine measures its leases itself and would not know: wait for those.
+        A frozen engine measures its own leases and would not notice: wait for those.
         """
         for statement in _AGE if messages else _AGE[:1]:
             self._connection.execute(statement)  # type: ignore[arg-type]
 
     def has_met(self, fault: str) -> bool:
-        """Tell whether any process got as far as to this fault."""
+        """Say whether any process reached this fault."""
         return f"fault injected: {fault}\n" in self.log.read_text(errors="replace")
 
     def is_quiet(self, scope: str) -> bool:
-        """Tell whether nothing of a project is due, running or open."""
+        """Say whether nothing of a project is due, running or open."""
         return bool(self.query(DUE, {"scope": scope})[0][0] == 0)
 
     def settle(self, scope: str, seconds: float = 15.0) -> bool:
-        """Wait until a project is quiet; False when the time is up."""
+        """Wait until a project is quiet; False when time is up."""
         try:
             wait_until(lambda: self.is_quiet(scope), timeout=seconds)
         except AssertionError:
@@ -235,7 +235,7 @@ class Stage:
     def history(
         self, scope: str, accepted: Sequence[str], receiver: Receiver, **known: Any
     ) -> History:
-        """Return the project's history for the ledger; its URLs carry the project's name."""
+        """Return the project's history for the ledger; its URLs contain the project's name."""
         answer = self.call("GET", f"webhooks/signing-secret?project_id={scope}")
         posts = [Post.of(r) for r in list(receiver.requests) if r.path.endswith(f"/{scope}")]
         history = History(accepted, posts, answer["body"]["secret"], **known)

@@ -1,7 +1,7 @@
-"""How does one lose a reply? With a proxy that swallows it and resets the connection.
+"""How is a reply lost? By a proxy that drops it and resets the connection.
 
-Stands in front of PostgreSQL or Redis (a Unix socket here) and listens on loopback. One thread
-with an event loop; every switch may be thrown from any thread.
+Stands in front of the Unix socket of PostgreSQL or Redis and listens on loopback. One thread with
+an event loop; its settings may be changed from any thread.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class TcpProxy:
         self._thread.join(5)
 
     def set_mode(self, mode: str) -> None:
-        """Change the mode, and end every connection that was made before."""
+        """Change the mode, and close every connection made before."""
         self.mode = mode
         self._loop.call_soon_threadsafe(self._end_all)
 
     def lose_reply(self, number: int) -> None:
-        """From now on count requests, and lose the reply to the ``number``-th; 0 for none."""
+        """Count requests from now on, and lose the reply to the ``number``-th; 0 for none."""
         self.requests, self.dropped, self._lose = 0, False, number
 
     def _end_all(self) -> None:
@@ -91,7 +91,7 @@ class TcpProxy:
         if self.mode == "refuse":
             return
         if self.mode == "hang":
-            await reader.read()  # until the client has had enough
+            await reader.read()  # until the client gives up
             return
         server_reader, server_writer = await asyncio.open_unix_connection(self._target)
         doomed = asyncio.Event()
@@ -123,7 +123,7 @@ class TcpProxy:
         while chunk := await server.read(65536):
             if doomed.is_set():
                 self.dropped = True
-                return  # the server did it, and nobody will hear of it
+                return  # the server has done the work, but its reply is lost
             writer.write(chunk)
             await writer.drain()
 

@@ -1,6 +1,6 @@
 """Does the delivery promise hold when processes die? The short form of ``make chaos``.
 
-Every crash point of the delivery engine, the parts of the harness that all runs rest on, and a
+Every crash point of the delivery engine, the parts of the harness that all runs depend on, and a
 few kills of the whole service under load. The long form is ``python -m tests.chaos``.
 """
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.long
 
 
 def test_every_fault_point_is_played() -> None:
-    """No fault point is in the sources and not in the list of `points`, nor the other way."""
+    """The list of `points` names exactly the fault points in the sources."""
     assert {*points.POINTS, *points.REPLAY} == points.find()
 
 
@@ -55,7 +55,7 @@ def _database(django_db_setup: None) -> None:
 
 @pytest.fixture
 def stage(_database: None, transactional_db: None, tmp_path: Path) -> Iterator[Stage]:
-    """Warm forks on this process's test database and Redis."""
+    """Quick forks on this process's test database and Redis."""
     parameters = connection.get_connection_params()
     host = urllib.parse.quote(parameters["host"], safe="")
     url = f"postgresql://postgres@:{parameters['port']}/{parameters['dbname']}?host={host}"
@@ -76,7 +76,7 @@ def test_engine_may_die_at_every_line(stage: Stage) -> None:
 
 
 def test_late_commit_of_a_frozen_worker_is_fenced(stage: Stage) -> None:
-    """A worker that wakes after its task was given away and finished changes nothing."""
+    """A worker that continues after its task was taken over and finished changes nothing."""
     with Receiver([200]) as receiver:
         case = points.play(stage, receiver, Case("run.after_store", "freeze", 1), 30.0)
     assert (case.met, case.violations) == (True, {})
@@ -92,7 +92,7 @@ def test_service_survives_kills_under_load(tmp_path: Path) -> None:
 
 
 def test_ledger_is_not_blind(stage: Stage) -> None:
-    """The ledger that all this rests on finds a loss in real rows, too."""
+    """The ledger finds a loss in real rows."""
     with Receiver([200]) as receiver:
         task_id = stage.submit("blind", f"{receiver.url}/blind")
         worker = stage.fork("worker")
@@ -106,7 +106,7 @@ def test_ledger_is_not_blind(stage: Stage) -> None:
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.net)
 def test_mutants_name_one_place_each(mutant: mutants.Mutant) -> None:
-    """The safety nets that F26 removes are where it looks for them."""
+    """The safety nets that F26 removes are at the named places."""
     assert (ROOT / mutant.file).read_text().count(mutant.old) == 1
     for test in mutant.tests:
         assert (ROOT / test.partition("::")[0]).exists()

@@ -1,6 +1,6 @@
-"""Does the ledger see it when a promise is broken? Every invariant, on a history made to break it.
+"""Does the ledger notice a broken promise? Every invariant, on a history that violates it.
 
-The chaos runs are worth what this check is worth, so each of its rules is shown a violation.
+The chaos runs depend on this check, so each of its rules is shown a violation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BODY = b'{"status":"completed"}'
 
 
 def post(attempt: int, status: int | None, *, timestamp: int = 1_700_000_000) -> Post:
-    """Return a request signed as it should be."""
+    """Return a correctly signed request."""
     content = b".".join([b"msg_1", str(timestamp).encode(), BODY])
     signature = "v1," + base64.b64encode(hmac.digest(KEY, content, hashlib.sha256)).decode()
     return Post("/hook", "msg_1", attempt, timestamp, signature, BODY, status)
@@ -199,7 +199,7 @@ BROKEN: list[tuple[str, Callable[[History], None]]] = [
 
 
 def test_ledger_finds_nothing_where_the_promise_was_kept() -> None:
-    """A history without fault passes, so that red means something."""
+    """A history without faults passes, so a failing check means something."""
     assert ledger.check(kept()) == {}
 
 
@@ -207,12 +207,12 @@ def test_ledger_finds_nothing_where_the_promise_was_kept() -> None:
     ("invariant", "do"), BROKEN, ids=lambda each: getattr(each, "__name__", each)
 )
 def test_ledger_sees_a_broken_promise(invariant: str, do: Callable[[History], None]) -> None:
-    """Each way to break a promise turns its own invariant red, with a sentence."""
+    """Each way to break a promise is reported under its invariant, with a sentence."""
     history = kept()
     do(history)
     assert ledger.check(history).get(invariant), f"{invariant} did not see it"
 
 
 def test_every_invariant_is_shown_a_violation() -> None:
-    """No rule of the ledger is without a proof that it bites."""
+    """Every rule of the ledger has a test that violates it."""
     assert {invariant for invariant, _ in BROKEN} == set(ledger.INVARIANTS)

@@ -1,4 +1,4 @@
-"""How is a running service broken, and found whole again? By pid, signal and socket."""
+"""How is a running service broken and checked afterwards? By pid, signal and socket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.e2e.conftest import Service
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until
 
-#: Seconds where the product's defaults are tens of seconds, so that a run is bounded.
+#: Seconds where the product's defaults are tens of seconds, to keep runs short.
 _ENVIRONMENT = {
     "WORKER_PROCESSES": "2",
     "TASK_LEASE_SECONDS": "2",
@@ -49,7 +49,7 @@ class Scene:
         self.service = service
         self.receiver = receiver
         self.scope = f"{name}-{secrets.token_hex(4)}"
-        # A secret in the query, as relays have them; it must not turn up in any log.
+        # A secret in the query, as some clients use it; it must not be in any log.
         self.canary = f"canary-{secrets.token_hex(8)}"
         self.url = f"{receiver.url}/{self.scope}?token={self.canary}"
         self.secret = self._signing_secret()
@@ -80,18 +80,18 @@ class Scene:
         return redis.Redis(unix_socket_path=path, socket_timeout=5)
 
     def is_quiet(self) -> bool:
-        """Tell whether nothing is due, running or open."""
+        """Say whether nothing is due, running or open."""
         with contextlib.suppress(psycopg.Error):
             return bool(self.query(DUE, {"scope": self.scope})[0][0] == 0)
         return False
 
     def settle(self, seconds: float) -> None:
-        """Wait until all that was accepted has ended and been told; the ledger says what not."""
+        """Wait until every accepted task has ended and been delivered; the ledger tells if not."""
         with contextlib.suppress(AssertionError):
             wait_until(self.is_quiet, timeout=seconds)
 
     def history(self, accepted: list[str], **known: Any) -> History:
-        """Return what the ledger needs."""
+        """Return the history for the ledger."""
         path = f"/{self.scope}?"
         posts = [Post.of(r) for r in list(self.receiver.requests) if path in r.path]
         log = self.service.whole_log()
@@ -106,7 +106,7 @@ class Scene:
         return history.read(self.query, self.scope, 2.0)
 
     def resources(self) -> dict[str, int]:
-        """Count database connections, and descriptors and threads of the greediest process."""
+        """Count database connections, and the most descriptors and threads of any process."""
         own = [p for p in self.service.everything() if p.name().startswith(("python", "granian"))]
         counts = {"database connections": self.query("SELECT count(*) FROM pg_stat_activity")[0][0]}
         with contextlib.suppress(psutil.Error):
@@ -117,7 +117,7 @@ class Scene:
     # -- what can be broken ---------------------------------------------------------------
 
     def processes(self) -> dict[str, list[psutil.Process]]:
-        """Return what runs by kind; the supervisor's kind is ``run``."""
+        """Return the running processes by kind; the supervisor's kind is ``run``."""
         assert self.service.process
         kinds: dict[str, list[psutil.Process]] = {}
         for process in self.service.everything():
@@ -126,7 +126,7 @@ class Scene:
         return kinds
 
     def kill_one(self, rng: random.Random) -> str:
-        """kill -9 of one process of any kind, or of all; started again as a person would."""
+        """kill -9 one process of a kind, or all; start again what an operator would start."""
         kinds = self.processes()
         kind = rng.choice([*sorted(kinds), "everything"])
         if kind == "everything":
@@ -165,7 +165,7 @@ def _kind(process: psutil.Process, supervisor: int) -> str:
 
 @contextmanager
 def running(var: Path, name: str, *, seconds: float = 0.1, **environment: str) -> Iterator[Scene]:
-    """Start the service with a receiver, and end everything whatever happens."""
+    """Run the service with a receiver, and end everything in any case."""
     place.clear(var)
     var.mkdir(parents=True, exist_ok=True)
     given = {"provider": "tests.support.providers.StillProvider", "options": {"seconds": seconds}}
@@ -177,18 +177,18 @@ def running(var: Path, name: str, *, seconds: float = 0.1, **environment: str) -
             service.start()
             yield Scene(service, receiver, name)
         finally:
-            # At once: how it stops when it is asked to is a run of its own (F10).
+            # Killed at once: the regular stop has a run of its own (F10).
             if service.process:
                 service.kill_everything()
 
 
 def redis_socket(var: Path) -> str:
-    """Return where the embedded Redis of a state directory listens."""
+    """Return the socket of the embedded Redis of a state directory."""
     var.mkdir(parents=True, exist_ok=True)
     return str(socket_directory(var.resolve(), embedded.LONGEST_SOCKET_NAME) / "redis.sock")
 
 
 def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process that may be gone."""
+    """Send a signal to a process that may have ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
