@@ -1,1 +1,1 @@
-"""How fast is it? Programmes that measure, never tests that time: `python -m tests.bench`."""
+"""How fast is it? Programs that measure; no test depends on a time: `python -m tests.bench`."""

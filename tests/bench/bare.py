@@ -1,4 +1,4 @@
-"""What could aiohttp do at best? A bare loop posting prepared requests: no database, no signing.
+"""What is the best that aiohttp can do? A loop that posts prepared requests, without a database.
 
 It runs in a process of its own on uvloop, with the engine's garbage collector settings, and
 posts the bytes, headers and URLs that the engine would.

@@ -1,7 +1,7 @@
-"""What could a submit cost at least? A view that stores the row and sends the ticket, no more.
+"""What does a submit cost at least? A view that stores the row and sends the ticket, no more.
 
-No middleware, no authentication, no validation, no answer worth the name: Django, one insert
-of the same row by the same statement, one message by the same broker.
+No middleware, no authentication, no validation, a minimal answer: Django, one insert of the same
+row by the same statement, one message by the same broker.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def submit(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [path("api/v1/tasks/submit", submit)]
 
-if not settings.configured:  # loaded by the web server, not by a test that walks modules
+if not settings.configured:  # loaded by the web server, not by a test that imports every module
     settings.MIDDLEWARE = []
     settings.ROOT_URLCONF = "tests.bench.bare_view"
     application = Front(

@@ -1,4 +1,4 @@
-"""How does a benchmark run its own programmes? As processes that answer JSON lines, then end."""
+"""How does a benchmark run its own programs? As processes that answer JSON lines, then end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START_SECONDS = 30.0
 
 
 class Child:
-    """A module of the benchmark as a process; each line of JSON to it is answered by one."""
+    """A module of the benchmark as a process that answers each line of JSON with one line."""
 
     def __init__(self, module: str, *arguments: str, database: str = "movies") -> None:
         self._command = [sys.executable, "-m", f"tests.bench.{module}", *arguments]
@@ -54,7 +54,7 @@ class Child:
 
 
 class Server:
-    """A server of the service as a process group of its own, its output in a log file."""
+    """A server of the service as a process group of its own, with its output in a log file."""
 
     def __init__(self, name: str, command: list[str], **environment: str) -> None:
         self._name = name
@@ -86,7 +86,7 @@ class Server:
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time of the server and its workers so far."""
+        """Return the processor time of the server and its workers so far."""
         times = [process.cpu_times() for process in self._family()]
         return float(sum(time.user + time.system for time in times))
 
@@ -103,7 +103,7 @@ def wait_for_port(port: int) -> None:
 
 
 def answer_lines(answer: Any) -> None:
-    """Answer every line of stdin by what ``answer(order)`` returns, until it is closed."""
+    """Answer every line of stdin with the result of ``answer(order)``, until it is closed."""
     for line in sys.stdin:
         order: Mapping[str, Any] = json.loads(line)
         sys.stdout.write(json.dumps(answer(order)) + "\n")

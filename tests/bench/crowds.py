@@ -20,7 +20,7 @@ LONG_WAITS = (600.0, 600.0)
 
 
 def p6(scale: place.Scale) -> list[Figure]:
-    """Deliver to healthy destinations, alone and beside a dead and some hanging ones."""
+    """Deliver to healthy destinations, alone and together with a dead and some hanging ones."""
     rate = Figure("P6", "healthy deliveries beside bad ones", "1/s", 0.90)
     p95 = Figure("P6", "healthy p95 beside bad ones", "ms", 1.2, is_less_better=True)
     rate.reference_name = p95.reference_name = "alone"
@@ -101,11 +101,11 @@ def _against_one(engines: int, rate_of: Callable[[int], float], rounds: int) -> 
 
 
 def p10(scale: place.Scale) -> list[Figure]:
-    """Hold many requests open and look at the engine's memory."""
+    """Hold many requests open and measure the engine's memory."""
     what = f"memory for {scale.in_flight:,} in flight, 16 KB each"
     figure = Figure("P10", what, "MB", 100, is_less_better=True)
     settings = {
-        # One project, as here, has at most three quarters of an engine's seats.
+        # One project, as used here, has at most three quarters of an engine's seats.
         "MAX_IN_FLIGHT": 2 * scale.in_flight,
         "DESTINATION_START_WINDOW": scale.in_flight,
         "DESTINATION_MAX_WINDOW": scale.in_flight,
@@ -131,4 +131,4 @@ def _wait_for_open(connection: Any, count: int) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError("not all requests are open")
         time.sleep(0.05)
-    time.sleep(1.0)  # claimed is not yet sent
+    time.sleep(1.0)  # claimed messages are sent a moment later

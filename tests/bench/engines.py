@@ -45,7 +45,7 @@ class EngineProcess:
 
     @property
     def cpu_seconds(self) -> float:
-        """What the process has used of the processors so far, all threads."""
+        """Return the processor time of the process so far, all threads."""
         import psutil
 
         times = psutil.Process(self._process.pid).cpu_times()
@@ -53,7 +53,7 @@ class EngineProcess:
 
     @property
     def rss_bytes(self) -> int:
-        """The process's resident memory."""
+        """Return the process's resident memory."""
         import psutil
 
         return int(psutil.Process(self._process.pid).memory_info().rss)

@@ -18,7 +18,7 @@ SECONDS = 7.0
 
 
 def p11(scale: place.Scale) -> list[Figure]:
-    """Render clips of 1080p24 with everything on and relate the time to the clip's length."""
+    """Render clips of 1080p24 with every feature, and relate the time to the clip's length."""
     rounds = 1 if scale.rounds < 5 else 3
     return [_rendered(name, prompt, rounds) for name, prompt in PROMPTS.items()]
 

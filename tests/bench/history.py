@@ -1,4 +1,4 @@
-"""P5: does a claim take longer when millions of messages are behind us?"""
+"""P5: does a claim take longer after millions of messages?"""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FROM event
 
 
 def p5(scale: place.Scale) -> list[Figure]:
-    """Claim from a database with a long history and from one with none, in turns."""
+    """Claim from a database with a long history and from one without, in turns."""
     with place.connect() as connection:
         messages.clear(connection)
     place.copy_database(LONG)
@@ -51,7 +51,7 @@ def p5(scale: place.Scale) -> list[Figure]:
 
 
 def _fill(count: int) -> None:
-    """Bring the history up to ``count`` finished messages; it is kept for the next time."""
+    """Add finished messages until there are ``count``; they are kept for the next run."""
     with place.connect(LONG) as connection:
         row = connection.execute("SELECT count(*) FROM webhooks_app_webhookmessage").fetchone()
         (destination,) = messages.destination_ids(connection, URLS[:1])
@@ -65,7 +65,7 @@ def _fill(count: int) -> None:
 
 
 async def _milliseconds(name: str, times: int) -> float:
-    """Return the median time of a claim; what was claimed is taken out of the way again."""
+    """Return the median time of a claim; claimed messages are removed again."""
     from webhooks_app import outbox
 
     found = []

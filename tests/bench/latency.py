@@ -49,7 +49,7 @@ def _milliseconds(receiver: ReceiverProcess, url: str, number: int) -> float:
 
 
 def p4(scale: place.Scale) -> list[Figure]:
-    """End tasks one at a time, each when the one before has been delivered."""
+    """End tasks one at a time, each after the one before has been delivered."""
     secret, rounds = project_secret(), max(2, scale.rounds)
     figures = [
         Figure("P4", f"commit to first byte, {part}", "ms", goal, is_less_better=True)

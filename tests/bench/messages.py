@@ -1,4 +1,4 @@
-"""How do messages fall due in a benchmark, and how is it known that they were delivered?
+"""How do messages become due in a benchmark, and how is their delivery checked?
 
 A delivery counts only when the receiver has it and the row says so.
 """
@@ -83,7 +83,7 @@ def owe(
 
 
 def clear(connection: Any) -> None:
-    """Forget every message, and let the planner know."""
+    """Delete every message, and run ANALYZE."""
     connection.execute(_TABLES)
     connection.execute("ANALYZE")
 
@@ -106,7 +106,7 @@ def wait_until_recorded(connection: Any, urls: Sequence[str], timeout: float = 1
 def deliver_all(
     connection: Any, receiver: ReceiverProcess, urls: Sequence[str], count: int, secret: str
 ) -> float:
-    """Owe ``count`` messages to an engine that runs; return deliveries a second, all verified."""
+    """Publish ``count`` messages to a running engine; return deliveries per second, verified."""
     receiver.reset()
     begin = owe(connection, urls, count)
     receiver.wait_for(count)
@@ -116,7 +116,7 @@ def deliver_all(
 
 
 def check(receiver: ReceiverProcess, count: int, secret: str) -> dict[str, Any]:
-    """Hold the receiver's evidence against what was owed: each once, each signed."""
+    """Compare the receiver's requests with what was published: each once, each signed."""
     report = receiver.report(secret)
     found = (report["requests"], report["distinct"], report["verified"])
     if found != (count, count, count):
@@ -125,7 +125,7 @@ def check(receiver: ReceiverProcess, count: int, secret: str) -> dict[str, Any]:
 
 
 def check_rows(connection: Any, count: int) -> None:
-    """Hold the rows against what was owed: delivered, with one succeeded attempt each."""
+    """Compare the rows with what was published: delivered, with one successful attempt each."""
     row = connection.execute(
         "SELECT (SELECT count(*) FROM webhooks_app_webhookmessage WHERE status = 'delivered'),"
         " (SELECT count(*) FROM webhooks_app_webhookdelivery WHERE outcome = 'succeeded'),"

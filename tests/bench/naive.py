@@ -16,17 +16,17 @@ from tests.bench.report import Figure, in_turns
 from tests.bench.throughput import project_secret
 
 THREADS = 8  # Dramatiq's own default
-ENGINE_DELIVERIES = 20  # times as many as the naive way gets, so that both take a while
+ENGINE_DELIVERIES = 20  # times as many as for the naive way, so that both run long enough
 
 
 def p2(scale: place.Scale) -> list[Figure]:
-    """Against an actor that was written with care."""
+    """Compare with an actor that was written with care."""
     what = "deliveries, by one Dramatiq message each"
     return _against("deliver", Figure("P2", what, "1/s", 20, reference_name="actor"), scale)
 
 
 def p3(scale: place.Scale) -> list[Figure]:
-    """Against an actor with a new HTTP client for each attempt."""
+    """Compare with an actor that opens a new HTTP client for each attempt."""
     what = "deliveries, by a new client each"
     return _against("first", Figure("P3", what, "1/s", 100, reference_name="actor"), scale)
 

@@ -51,7 +51,7 @@ def _time_and_queries(rounds: int, what: str, path: Callable[[str], str]) -> lis
 
 
 def _status_of_one(name: str) -> str:
-    """Return the path of a task in the middle of a database's."""
+    """Return the URL path of a task in the middle of a database's tasks."""
     with place.connect(name) as connection:
         (task_id,) = connection.execute(
             "SELECT id FROM tasks_app_task ORDER BY id OFFSET 50 LIMIT 1"

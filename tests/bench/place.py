@@ -19,21 +19,21 @@ from moviesvc.run import embedded
 
 ROOT = Path(__file__).resolve().parents[2]
 SCOPE = "bench"
-#: What runs until this process ends.
+#: Servers that run until this process ends.
 _servers = ExitStack()
 atexit.register(_servers.close)
-#: Ours may not reach the environment of the processes that are measured.
+#: Prefixes of environment variables that must not reach the measured processes.
 _CLEARED = ("PG", "WEBHOOK", "TASK_", "DJANGO_", "PUBLIC_URL", "ALLOWED_HOSTS", "FAULT")
 
 
 def var_directory() -> Path:
-    """Return where servers, logs and results live; ``BENCH_VAR`` names another place."""
+    """Return the folder of servers, logs and results; ``BENCH_VAR`` names another one."""
     return Path(os.environ.get("BENCH_VAR") or ROOT / "var" / "bench")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured. Counts of messages, requests and rows; seconds where it says so."""
+    """How much is measured: numbers of messages, requests and rows; seconds where named so."""
 
     rounds: int
     deliveries: int
@@ -71,7 +71,7 @@ def prepare() -> None:
         "DJANGO_SETTINGS_MODULE": "moviesvc.settings",
     }
     set_up_django()
-    os.environ["LOG_LEVEL"] = "INFO"  # of what is measured; this process's lines are no news
+    os.environ["LOG_LEVEL"] = "INFO"  # for the measured processes; this one logs less
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
@@ -90,7 +90,7 @@ def _start_database(var: Path) -> str:
 
 
 def set_up_django() -> None:
-    """Do what every process of a benchmark does first; the environment is the parent's."""
+    """Set up a process of a benchmark; it gets its environment from its parent."""
     import django
 
     django.setup()
@@ -103,7 +103,7 @@ def database_url(name: str) -> str:
 
 
 def copy_database(name: str) -> bool:
-    """Make an empty database with our schema, unless there is one; tell whether it is new."""
+    """Make an empty database with our schema, unless it exists; say whether it is new."""
     from django.db import connection, connections
 
     with connection.cursor() as cursor:

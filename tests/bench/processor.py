@@ -1,4 +1,4 @@
-"""P14, P17: what does the database do for an idle engine, and what do both for one delivery?"""
+"""P14, P17: what does the database do for an idle engine, and what does one delivery cost?"""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def database_seconds(connection: Any) -> float:
 
 
 def p14(scale: place.Scale) -> list[Figure]:
-    """Let an engine wait for work, and look at the database."""
+    """Let an engine wait for work, and measure the database."""
     figure = Figure("P14", "database for an idle engine", "% of a core", 1.0, is_less_better=True)
     with place.connect() as connection, EngineProcess():
         messages.clear(connection)
-        time.sleep(2)  # what its start costs is another matter
+        time.sleep(2)  # the cost of its start is not part of this
         seconds = min(IDLE_SECONDS, 5 * scale.steady_seconds)
         for _ in range(max(1, scale.rounds // 2)):
             before = database_seconds(connection)
@@ -41,7 +41,7 @@ def p14(scale: place.Scale) -> list[Figure]:
 
 
 def p17(scale: place.Scale) -> list[Figure]:
-    """Owe a backlog, let an engine work it off, and add up engine and database."""
+    """Publish a backlog, let an engine deliver it, and add up engine and database."""
     secret, count = project_secret(), scale.deliveries
     parts = ("engine and database", "database alone")
     figures = [

@@ -34,7 +34,7 @@ WHERE id = %s AND started_at IS NOT NULL
 
 
 def p12(scale: place.Scale) -> list[Figure]:
-    """Submit single tasks of one project, alone and beside a long queue of another."""
+    """Submit single tasks of one project, alone and while another has a long queue."""
     count = QUEUED if scale.rounds >= 5 else 500
     what = f"first start beside {count:,} queued tasks of another project"
     figure = Figure("P12", what, "ms", 1.2, is_less_better=True, reference_name="alone")
@@ -46,7 +46,7 @@ def p12(scale: place.Scale) -> list[Figure]:
 def _delay(tries: int, queued: int) -> float:
     """Return the median milliseconds from submit to start."""
     with place.connect() as connection, _worker():
-        _delay_of_one(connection)  # the worker is up
+        _delay_of_one(connection)  # the worker is ready
         if queued:
             _crowd(connection, queued)
         found = [_delay_of_one(connection) for _ in range(tries)]
@@ -54,7 +54,7 @@ def _delay(tries: int, queued: int) -> float:
 
 
 def _crowd(connection: Any, count: int) -> None:
-    """Queue tasks, each with its ticket as a submit sends it; return when every seat is taken."""
+    """Queue tasks, each with its ticket as at a submit; return when every worker is busy."""
     from django.conf import settings
 
     from tasks_app import tickets
@@ -86,7 +86,7 @@ def _delay_of_one(connection: Any) -> float:
 
 @contextmanager
 def _worker() -> Iterator[None]:
-    """Run one worker as the service does, whose tasks take no time to speak of."""
+    """Run one worker as the service does, with tasks that take almost no time."""
     still = {
         "provider": "tests.support.providers.StillProvider",
         "options": {"seconds": WORK_SECONDS},

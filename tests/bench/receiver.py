@@ -1,7 +1,7 @@
-"""What do the benchmarks send to? A raw protocol in its own process that keeps every request.
+"""Where do the benchmarks send to? A minimal server in its own process that keeps every request.
 
-It answers at once and verifies afterwards, when the clock has stopped: each signature is
-computed anew here. Controlled by JSON lines on stdin; answers on stdout.
+It answers at once and verifies after the measurement: each signature is computed again here.
+Controlled by JSON lines on stdin; answers on stdout.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n
 
 
 class Store:
-    """All requests since the last reset, and who waits for how many."""
+    """All requests since the last reset, and the number that somebody waits for."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[float, bytes]] = []
         self.target = 0
 
     def add(self, request: bytes) -> None:
-        """Keep one request; say so when it is the one that is waited for."""
+        """Keep one request; report it if it is the awaited one."""
         self.requests.append((time.monotonic(), request))
         if len(self.requests) == self.target:
             say({"reached": self.target, "at": self.requests[-1][0]})
 
     def expect(self, count: int) -> None:
-        """Say when ``count`` requests are there."""
+        """Report when ``count`` requests have come."""
         self.target = count
         if len(self.requests) >= count:
             say({"reached": count, "at": self.requests[count - 1][0] if count else 0.0})
 
     def report(self, secret: str) -> None:
-        """Say what came: requests, distinct ids, verified signatures, first arrival by id."""
+        """Report what came: requests, distinct ids, verified signatures, first arrival by id."""
         key = base64.b64decode(secret.removeprefix("whsec_"))
         first: dict[str, float] = {}
         verified = 0
@@ -81,11 +81,11 @@ class Answering(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Keep the asyncio transport."""
         self._transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
-        """Take requests off the stream as they become complete."""
+        """Parse complete requests from the stream."""
         self._buffer = self._buffer + data if self._buffer else data
         while self._buffer:
             end = self._buffer.find(b"\r\n\r\n")
@@ -105,7 +105,7 @@ def _content_length(head: bytes) -> int:
 
 
 def say(answer: dict[str, Any]) -> None:
-    """Write one line to whoever controls us."""
+    """Write one line to the controlling process."""
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 
@@ -115,7 +115,7 @@ def _loopback(first: int, count: int) -> list[str]:
 
 
 def _free_port() -> int:
-    """Return a port that egress allows: high, and no database's."""
+    """Return a port that the egress policy allows: high, and no database's."""
     for port in range(20_000 + os.getpid() % 5_000, 27_000):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("0.0.0.0", port))
@@ -152,7 +152,7 @@ async def _serve() -> None:
 
 
 class ReceiverProcess:
-    """The receiver, seen from the benchmark; a context manager."""
+    """The receiver, as the benchmark controls it; a context manager."""
 
     def __enter__(self) -> ReceiverProcess:
         self._process = subprocess.Popen(
@@ -173,22 +173,22 @@ class ReceiverProcess:
 
     @property
     def urls(self) -> list[str]:
-        """One URL for each healthy destination."""
+        """Return one URL for each healthy destination."""
         return [f"http://{host}:{self.port}/hook" for host in _loopback(1, DESTINATIONS)]
 
     @property
     def hanging_urls(self) -> list[str]:
-        """URLs that take a request and never answer: about a tenth of all."""
+        """Return URLs that accept a request and never answer: about a tenth of all."""
         hosts = _loopback(1 + DESTINATIONS, HANGING)
         return [f"http://{host}:{self.port}/hook" for host in hosts]
 
     @property
     def dead_url(self) -> str:
-        """A URL where nothing listens."""
+        """Return a URL where nothing listens."""
         return f"http://127.0.0.{1 + DESTINATIONS + HANGING}:{self.port}/hook"
 
     def reset(self) -> None:
-        """Forget all requests."""
+        """Delete all requests."""
         self._ask(do="reset")
 
     def wait_for(self, count: int) -> float:

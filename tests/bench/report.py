@@ -1,4 +1,4 @@
-"""How is a figure told? As a table on the terminal and as a list in ``bench.json``."""
+"""How is a figure reported? As a table on the terminal and in a list in ``bench.json``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 @dataclass
 class Figure:
-    """One figure: the rounds of two variants that took turns, and what is to be reached.
+    """One figure: the rounds of two variants that took turns, and the goal.
 
     ``goal`` is for the ratio ours/reference, at least or (``is_less_better``) at most; without
     a reference it is for our own value.
@@ -31,7 +31,7 @@ class Figure:
     reference: list[float] = field(default_factory=list)
 
     def add(self, ours: float, reference: float | None = None) -> None:
-        """Take the values of one round."""
+        """Add the values of one round."""
         self.ours.append(ours)
         if reference is not None:
             self.reference.append(reference)
@@ -43,7 +43,7 @@ class Figure:
 
     @property
     def is_reached(self) -> bool:
-        """Tell whether the goal is met."""
+        """Say whether the goal is met."""
         value = median(self.ours) if self.ratio is None else self.ratio
         return value <= self.goal if self.is_less_better else value >= self.goal
 
@@ -66,7 +66,7 @@ class Figure:
 def in_turns(
     rounds: int, ours: Callable[[], float], reference: Callable[[], float], figure: Figure
 ) -> Figure:
-    """Measure both variants in every round, each first in every other one."""
+    """Measure both variants in every round; the order alternates."""
     for number in range(rounds):
         if number % 2:
             mine = ours()
@@ -83,7 +83,7 @@ def pairs_in_turns(
     reference: Callable[[], tuple[float, ...]],
     figures: list[Figure],
 ) -> list[Figure]:
-    """Like ``in_turns`` for measurements that yield a value for each of several figures."""
+    """Like ``in_turns``, for measurements that return values for several figures."""
     for number in range(rounds):
         if number % 2:
             mine, other = ours(), reference()
@@ -118,7 +118,7 @@ def _spread(values: list[float]) -> str:
 
 
 def save(path: Path, figures: list[Figure], machine: str, commit: str) -> None:
-    """Write ``bench.json``; figures that were not run this time keep their last entry."""
+    """Write ``bench.json``; figures that were not run keep their last entry."""
     kept = []
     ids = {figure.id for figure in figures}
     if path.exists():

@@ -1,4 +1,4 @@
-"""P15: what does the worst request cost that a client can make, any field of any route?"""
+"""P15: what does the most expensive request cost that a client can make, on any field?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN = 10
 
 
 def p15(scale: place.Scale) -> list[Figure]:
-    """Send every nastiness to every field, parameter and header; the slowest is the figure."""
+    """Send every hostile value to every field, parameter and header; report the slowest."""
     from django.conf import settings
     from django.db import transaction
     from django.test import Client
@@ -26,10 +26,10 @@ def p15(scale: place.Scale) -> list[Figure]:
     from tests.support.factories import make_staff
     from tests.support.routes import OWN, World
 
-    logging.disable(logging.CRITICAL)  # a line for each would bury the result
+    logging.disable(logging.CRITICAL)  # a line for each request would hide the result
     settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, "testserver"]
     AdminLoginThrottle.TRIES_PER_MINUTE = 10_000_000
-    gc.freeze()  # as the web server does
+    gc.freeze()  # as in the web server
     gc.set_threshold(20_000, 50, 1_000)
     found: list[tuple[float, int, str]] = []
     with transaction.atomic():
@@ -43,7 +43,7 @@ def p15(scale: place.Scale) -> list[Figure]:
 
         for attack in worst_inputs.everything(World(OWN).ids):
             seconds, status = cost(attack)
-            if seconds > 0.05:  # one of three, since what else runs makes caches cold
+            if seconds > 0.05:  # the least of three: other processes may have made caches cold
                 seconds = min(seconds, cost(attack)[0], cost(attack)[0])
             found.append((seconds, status, attack.name))
         transaction.set_rollback(True)

@@ -1,4 +1,4 @@
-"""Does the benchmark still run, and say what it measured? No timing is judged here."""
+"""Does the benchmark still run and report? No time is checked here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(module: str, *arguments: str, **environment: str) -> None:
 
 
 def test_tiny_bench_delivers_all_and_writes_its_figures(tmp_path: Path) -> None:
-    """The programme holds receiver and rows against what was owed, and writes every key."""
+    """The program compares receiver and rows with what was published, and writes every key."""
     var = tmp_path / "bench"
     try:
         run("tests.bench", BENCH_VAR=str(var), QUICK="tiny", ONLY="P1,P4")

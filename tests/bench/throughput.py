@@ -1,4 +1,4 @@
-"""P1: how much of what aiohttp can do at best is left with signatures and durable rows?"""
+"""P1: how much of aiohttp's best speed remains with signatures and durable rows?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def project_secret() -> str:
 
 
 def p1(scale: place.Scale) -> list[Figure]:
-    """Measure one engine against the bare loop, by the clock and by the processor's time.
+    """Compare one engine with the bare loop, by the clock and by the processor's time.
 
     The clock also counts PostgreSQL and the receiver, who share the machine, and whatever else
     runs on it; the processor's time is the engine's alone.

@@ -1,4 +1,4 @@
-"""P8: what does the whole of a submit cost beside the least it could be?"""
+"""P8: what does a complete submit cost, compared with the least possible?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TASK_TABLES = "TRUNCATE tasks_app_task, tasks_app_mediafile, tasks_app_idempoten
 
 
 def make_key() -> str:
-    """Make an API key without a limit worth the name; return its clear text."""
+    """Make an API key with a limit that is never reached; return its clear text."""
     from tasks_app.models import ApiKey
 
     _, clear = ApiKey.objects.create_key(name="bench", rate_limit_per_minute=10_000_000)
@@ -23,7 +23,7 @@ def make_key() -> str:
 
 
 def forget_tasks(connection: Any) -> None:
-    """Remove all tasks and tickets, and let the planner know."""
+    """Remove all tasks and tickets, and run ANALYZE."""
     from tasks_app import redis_gate
 
     connection.execute(TASK_TABLES)
@@ -33,7 +33,7 @@ def forget_tasks(connection: Any) -> None:
 
 @contextlib.contextmanager
 def web_server(name: str, application: str) -> Iterator[tuple[Server, str]]:
-    """Run the service's web server with another application; yield it and its submit URL."""
+    """Run the service's web server with a given application; yield it and its submit URL."""
     from moviesvc.run import service
 
     port = free_port()
@@ -45,7 +45,7 @@ def web_server(name: str, application: str) -> Iterator[tuple[Server, str]]:
 
 
 def p8(scale: place.Scale) -> list[Figure]:
-    """Measure submits a second, by the clock and by the server's processor time."""
+    """Measure submits per second, by the clock and by the server's processor time."""
     figures = [
         Figure("P8", what, "1/s", 0.50, reference_name="bare view")
         for what in ("submits through the web server", "submits for a second of CPU")
@@ -68,7 +68,7 @@ def p8(scale: place.Scale) -> list[Figure]:
                 raise RuntimeError(f"created {done['created']}, rows {rows}, sent {number}")
             return number / done["seconds"], number / cpu
 
-        for server in (ours, bare):  # every thread connects to the database once
+        for server in (ours, bare):  # every thread opens its database connection once
             measure(*server, max(50, count // 10))
         pairs_in_turns(scale.rounds, lambda: measure(*ours), lambda: measure(*bare), figures)
         forget_tasks(connection)

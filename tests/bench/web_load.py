@@ -1,4 +1,4 @@
-"""Who asks the web server? A process with a fixed number of connections that never pause."""
+"""Who sends requests to the web server? A process with a fixed number of busy connections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONNECTIONS = 16
 
 
 def document(project_id: str) -> dict[str, Any]:
-    """Return the submit of the contract, with a callback on loopback."""
+    """Return the contract's example submit, with a callback on loopback."""
     return {
         "project_id": project_id,
         "task_type": "video_generation",
@@ -47,7 +47,7 @@ async def _post(url: str, key: str, count: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Post as ordered."""
+    """Post as the order says."""
     from tests.bench.children import answer_lines
 
     def answer(order: Mapping[str, Any]) -> dict[str, Any]:
