@@ -23,10 +23,7 @@ from rest_framework.request import Request
 
 from moviesvc.admin_gate import is_in
 from tasks_app import metrics as task_metrics
-from tasks_app import (
-    redis_gate,
-    tickets,
-)
+from tasks_app import redis_gate, tickets
 from tasks_app.access import throttling
 from tasks_app.access.authentication import ApiKeyAuthentication, unauthorized
 from webhooks_app import metrics as webhook_metrics

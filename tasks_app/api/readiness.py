@@ -13,11 +13,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from tasks_app import (
-    metrics,
-    redis_gate,
-    tickets,
-)
+from tasks_app import metrics, redis_gate, tickets
 from tasks_app.media import mark
 from webhooks_app import metrics as webhook_metrics
 from webhooks_app.database import WRITE_NOTHING

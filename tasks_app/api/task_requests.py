@@ -12,10 +12,7 @@ import orjson
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
-from tasks_app import (
-    events,
-    providers,
-)
+from tasks_app import events, providers
 from tasks_app.api import task_data as schemas
 from tasks_app.api.task_fields import (
     Choice,

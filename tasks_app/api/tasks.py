@@ -16,12 +16,7 @@ from rest_framework.views import APIView
 from tasks_app.access.authentication import access_of, scoped
 from tasks_app.api import queries
 from tasks_app.api.json_format import JsonObject
-from tasks_app.api.openapi.hooks import (
-    IDEMPOTENCY_KEY,
-    SEED_EXAMPLE,
-    SUBMIT_REQUEST,
-    operation,
-)
+from tasks_app.api.openapi.hooks import IDEMPOTENCY_KEY, SEED_EXAMPLE, SUBMIT_REQUEST, operation
 from tasks_app.api.task_requests import is_project_id, read_submit, task_body
 from tasks_app.models import Task, TaskStatus
 from tasks_app.state import estimates, lifecycle

@@ -13,10 +13,7 @@ from django.utils import timezone
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
-from tasks_app import (
-    metrics,
-    redis_gate,
-)
+from tasks_app import metrics, redis_gate
 from tasks_app.state import lifecycle
 from tasks_app.state.submit import Submit, submit
 from tests.support import factories

@@ -19,10 +19,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tasks_app import (
-    redis_gate,
-    tickets,
-)
+from tasks_app import redis_gate, tickets
 from tasks_app.models import ApiKey, Task
 from tasks_app.task_types import TASK_TYPES
 from tasks_app.upkeep import sweep

@@ -20,12 +20,7 @@ from django.utils import timezone
 from tasks_app.api.task_requests import check_task_data
 from tasks_app.models import Task
 from tests.support import factories
-from webhooks_app.models import (
-    WebhookDelivery,
-    WebhookDestination,
-    WebhookEvent,
-    WebhookMessage,
-)
+from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookEvent, WebhookMessage
 
 POLICY = [1.0, 2.0, 4.0]
 WAITS = [0.0, 1.0, 3.0, 7.0]

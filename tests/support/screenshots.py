@@ -125,12 +125,7 @@ def _server() -> Iterator[str]:
 def _pages() -> dict[str, str]:
     """Return name -> URL of the pages to photograph."""
     from tasks_app.models import ApiKey, Task
-    from webhooks_app.models import (
-        ReplayJob,
-        WebhookDestination,
-        WebhookEndpoint,
-        WebhookMessage,
-    )
+    from webhooks_app.models import ReplayJob, WebhookDestination, WebhookEndpoint, WebhookMessage
 
     admin = "/admin/"
     hooks, tasks = f"{admin}webhooks_app/", f"{admin}tasks_app/"

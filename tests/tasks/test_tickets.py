@@ -10,10 +10,7 @@ import dramatiq
 import pytest
 import redis
 
-from tasks_app import (
-    redis_gate,
-    tickets,
-)
+from tasks_app import redis_gate, tickets
 from tasks_app.models import Task
 from tasks_app.state.submit import Submit
 from tasks_app.state.submit import submit as submit_task

@@ -12,13 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from webhooks_app.admin.base import (
-    Operation,
-    ReadOnlyAdmin,
-    ReasonForm,
-    actor,
-    sent_ping,
-)
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, ReasonForm, actor, sent_ping
 from webhooks_app.admin.lists import KnownValuesFilter
 from webhooks_app.admin.theme import display, whole_number_widget
 from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookDestination, WebhookMessage

@@ -20,14 +20,7 @@ from webhooks_app.admin.theme import action, display
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.operators import ping
-from webhooks_app.operators.explain import (
-    attempts,
-    body_text,
-    curl,
-    explain,
-    planned,
-    policy_text,
-)
+from webhooks_app.operators.explain import attempts, body_text, curl, explain, planned, policy_text
 from webhooks_app.outbox import search_messages
 from webhooks_app.retry import ERROR_CODES
 from webhooks_app.shown import safe_url

@@ -12,13 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from webhooks_app.admin.base import (
-    ReasonForm,
-    actor,
-    confirm,
-    text_widget,
-    time_widget,
-)
+from webhooks_app.admin.base import ReasonForm, actor, confirm, text_widget, time_widget
 from webhooks_app.admin.theme import number_widget, select_widget, whole_number_widget
 from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import EgressDenied

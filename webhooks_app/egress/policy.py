@@ -19,13 +19,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from webhooks_app.conf import Network, WebhookSettings, webhook_settings
-from webhooks_app.egress.grammar import (
-    EgressDenied,
-    Origin,
-    RequestTarget,
-    origin_of,
-    parse_url,
-)
+from webhooks_app.egress.grammar import EgressDenied, Origin, RequestTarget, origin_of, parse_url
 from webhooks_app.egress.resolver import ThreadResolver
 from webhooks_app.log import get_logger
 from webhooks_app.retry import ErrorCode

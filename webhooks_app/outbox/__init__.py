@@ -19,10 +19,7 @@ from webhooks_app.outbox.find import (
     messages_of,
     recent_ends,
 )
-from webhooks_app.outbox.prune import (
-    count_prunable,
-    prune,
-)
+from webhooks_app.outbox.prune import count_prunable, prune
 from webhooks_app.outbox.publish import (
     CHANNEL,
     Target,
@@ -38,15 +35,8 @@ from webhooks_app.outbox.recover import (
     expired_leases,
     recover,
 )
-from webhooks_app.outbox.replay import (
-    replay_messages,
-    replay_messages_to,
-)
-from webhooks_app.outbox.search import (
-    deliveries_of_event,
-    search_deliveries,
-    search_messages,
-)
+from webhooks_app.outbox.replay import replay_messages, replay_messages_to
+from webhooks_app.outbox.search import deliveries_of_event, search_deliveries, search_messages
 from webhooks_app.outbox.stop import acknowledge, bury_disabled, call_off, supersede
 
 __all__ = [

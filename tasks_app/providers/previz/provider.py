@@ -15,10 +15,7 @@ from tasks_app.providers.base import (
     ProviderError,
     Result,
 )
-from tasks_app.providers.previz import (
-    MODEL,
-    NAME,
-)
+from tasks_app.providers.previz import MODEL, NAME
 from tasks_app.providers.previz.process import RenderProcess
 from tasks_app.providers.previz.script import defaults, limits
 
