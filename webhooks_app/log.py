@@ -23,11 +23,15 @@ class _Logger:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        #: Kept, since structlog makes a logger anew for each one that is asked for.
+        self._structlog: Any = None
 
     def __getattr__(self, method: str) -> Any:
         if not structlog.is_configured():
             return getattr(_standard(self._name), method)
-        return getattr(structlog.get_logger(self._name), method)
+        if self._structlog is None:
+            self._structlog = structlog.get_logger(self._name)
+        return getattr(self._structlog, method)
 
 
 def _standard(name: str) -> Any:
