@@ -2,6 +2,11 @@
 
 Pure: numbers in, coordinates and texts out. The templates turn them into SVG, so a chart needs no
 script, follows the theme's colours, and looks the same in a screenshot, a test and a browser.
+
+The theme's own chart component was tried instead, and needs no inline script either. But it draws
+once, when a page is loaded, so the charts were empty after the dashboard had renewed itself; its
+options are JSON, which cannot write ``100 ms`` and ``10 s`` at a logarithmic axis; and on a phone
+its labels ran into each other.
 """
 
 from __future__ import annotations
