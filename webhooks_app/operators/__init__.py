@@ -1,3 +1,3 @@
-"""What may an operator do, and how is it told?"""
+"""What may an operator do, and how is the state of a message explained?"""
 
 __all__ = ["command", "destinations", "endpoints", "explain", "ping", "record", "replay"]

@@ -1,8 +1,8 @@
-"""How do commands for operators speak? One form of help, and progress that fits where it is shown.
+"""What do operators' commands have in common? The form of their help, their errors and progress.
 
-`--help` says what a command does, shows examples that can be pasted, and explains every exit
-code. A database that cannot be used is a sentence. A bar moves on a terminal only; in a log it
-becomes a plain line now and then.
+`--help` says what a command does, shows examples to paste, and explains every exit code. A database
+that cannot be used gives one sentence. A progress bar is drawn on a terminal only; elsewhere a
+plain line is written from time to time.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from webhooks_app.database import why_unusable
 
 NO_DATABASE = 4
-INTERRUPTED = 130  # as shells have it
+INTERRUPTED = 130  # the shells' code for Ctrl-C
 _NOT_MIGRATED = (errors.UndefinedTable, errors.UndefinedColumn)
 
-#: Off a terminal a line is written at most so often.
+#: Without a terminal, a line is written at most this often.
 PLAIN_SECONDS = 10.0
 
 
 class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the line breaks of descriptions and puts Django's own options last."""
+    """Keeps the line breaks of descriptions, and lists Django's own options last."""
 
 
 class OperatorCommand(BaseCommand):
     """A command whose help has examples and exit codes."""
 
-    #: Django's own options still work; twenty lines about them would hide ours.
+    #: Django's own options work, but their twenty lines of help would hide ours.
     suppressed_base_arguments = {
         *("--version", "--verbosity", "--settings", "--pythonpath", "--traceback"),
         *("--no-color", "--force-color", "--skip-checks"),
     }
-    #: What can be pasted after `manage.py`, each with a word on what it is for.
+    #: Arguments that can be pasted after `manage.py`, each with its purpose.
     examples: Sequence[tuple[str, str]] = ()
-    #: Exit code -> what it means. 0 is always there.
+    #: Exit code -> meaning. 0 is always there.
     exit_codes: Mapping[int, str] = {}
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run; a database that is away or not set up, and Ctrl-C, are a sentence and a code."""
+        """Run; a missing database and Ctrl-C end in one sentence and an exit code."""
         try:
             return super().execute(*args, **options)
         except KeyboardInterrupt:
@@ -72,7 +72,7 @@ class OperatorCommand(BaseCommand):
             raise CommandError(text, returncode=NO_DATABASE) from error
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Put examples and exit codes below the options."""
+        """Append examples and exit codes to the options."""
         kwargs.setdefault("formatter_class", _HelpFormatter)
         kwargs.setdefault("epilog", self._epilog(subcommand))
         parser = super().create_parser(prog_name, subcommand, **kwargs)
@@ -92,7 +92,7 @@ class OperatorCommand(BaseCommand):
 
 
 class Bar:
-    """Shows how far something is; `moved` takes the whole count so far."""
+    """Shows the progress of some work; `moved` takes the total done so far."""
 
     def __init__(self, title: str, total: int | None, rich_bar: Progress | None) -> None:
         self._title, self._total, self._rich = title, total, rich_bar

@@ -1,7 +1,7 @@
-"""What may an operator do to a destination, and how is it put on record?
+"""What may an operator do to a destination, and how is it recorded?
 
-The one place where a destination is paused, disabled, enabled and tried out, whichever door
-somebody came through. Each function writes an `OperatorAction` in the same transaction.
+The one place where a destination is paused, disabled, enabled or pinged, for the admin, the API and
+commands. Each function writes an `OperatorAction` in the same transaction.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ MAX_IN_FLIGHT = 1_000
 
 
 class NothingToPing(ValueError):
-    """Nobody knows a URL of this destination to send a test event to."""
+    """No URL of this destination is known, so no test event can be sent."""
 
 
 @transaction.atomic
 def pause(destination: WebhookDestination, seconds: int, *, actor: str, reason: str) -> None:
-    """Hold the destination's messages back; they lose no retry by it.
+    """Hold the destination's messages; this uses up no retries.
 
     Raises:
-        ValueError: for a time outside 1 s to 24 h, after which what waits is dead anyway.
+        ValueError: not within 1 s to 24 h; after that, waiting messages are dead anyway.
     """
     if not 1 <= seconds <= MAX_PAUSE_SECONDS:
         raise ValueError(f"a pause is 1 to {MAX_PAUSE_SECONDS} seconds")
@@ -41,23 +41,23 @@ def pause(destination: WebhookDestination, seconds: int, *, actor: str, reason: 
 
 @transaction.atomic
 def resume(destination: WebhookDestination, *, actor: str, reason: str) -> None:
-    """End a pause, or let an open breaker try again now."""
+    """End a pause or a hold; an open breaker probes now."""
     WebhookDestination.objects.filter(pk=destination.pk).update(held_until=None, hold_reason="")
     record.note(actor, "destination.resume", str(destination), reason)
     outbox.wake()
 
 
 def disable(destination: WebhookDestination, *, actor: str, reason: str) -> int:
-    """Send nothing there until somebody enables it; what waits for it becomes dead letters.
+    """Send nothing there until it is enabled; what waits for it becomes dead letters.
 
-    A backlog is buried in batches, outside the transaction that disables, so that a million
-    waiting messages hold no lock for long; a crash in between leaves the rest to the engines.
+    The backlog is ended in batches, outside the transaction that disables, so that a million
+    pending messages are not locked for long; after a crash the engines do the rest.
 
-    Returns: the messages buried by this call; an engine may have buried others meanwhile.
+    Returns: the messages ended by this call; an engine may have ended others meanwhile.
     """
     rows = WebhookDestination.objects.filter(pk=destination.pk)
     with transaction.atomic():
-        # Who disabled it first, and why, stays.
+        # If it was disabled before, the first time and reason are kept.
         rows.filter(disabled_at=None).update(disabled_at=Now(), disabled_reason=reason[:300])
         record.note(actor, "destination.disable", str(destination), reason)
     return outbox.bury_disabled()
@@ -65,7 +65,7 @@ def disable(destination: WebhookDestination, *, actor: str, reason: str) -> int:
 
 @transaction.atomic
 def enable(destination: WebhookDestination, *, actor: str, reason: str) -> None:
-    """Let messages go there again; those that died meanwhile wait for a replay."""
+    """Let messages go there again; dead letters from the time before need a replay."""
     WebhookDestination.objects.filter(pk=destination.pk).update(
         disabled_at=None, disabled_reason="", held_until=None, hold_reason=""
     )
@@ -77,7 +77,7 @@ def enable(destination: WebhookDestination, *, actor: str, reason: str) -> None:
 def limit_in_flight(
     destination: WebhookDestination, limit: int | None, *, actor: str, reason: str
 ) -> None:
-    """Set how many requests one engine may have open to it; None for the adaptive limit.
+    """Set how many requests one engine may have in flight to it; None: the adaptive limit.
 
     Raises:
         ValueError: for a limit outside 1 to 1,000 (to stop everything, pause it).
@@ -91,10 +91,10 @@ def limit_in_flight(
 
 @transaction.atomic
 def ping(destination: WebhookDestination, *, actor: str, reason: str) -> WebhookMessage:
-    """Send a test event, once and without retries, to the URL that was last written to there.
+    """Send a test event, once and without retries, to the destination's last used URL.
 
     Raises:
-        NothingToPing: no message and no endpoint of the project names a URL there.
+        NothingToPing: the project has no message and no endpoint with a URL there.
     """
     target = _latest_target(destination)
     message = pings.send(destination.scope, target)

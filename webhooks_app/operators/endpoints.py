@@ -1,7 +1,7 @@
-"""How are subscriptions made, changed, tried out and ended?
+"""How are subscriptions made, changed, pinged and deleted?
 
 An endpoint gets every event of its project, filtered by type, signed with a secret of its own.
-`outbox.publish` reads them; this module writes them.
+`outbox.publish` reads the endpoints; this module writes them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from webhooks_app.retry import resolve_policy
 from webhooks_app.shown import safe_url
 from webhooks_app.signing import store
 
-#: Every event is written once per endpoint, so their number is bounded.
+#: A limit, since every event is written once per endpoint.
 MAX_PER_SCOPE = 50
 _CHANGEABLE = frozenset(
     {"url", "event_types", "description", "retry_policy", "is_enabled", "disabled_reason"}
@@ -28,7 +28,7 @@ _CHANGEABLE = frozenset(
 
 
 class EndpointRefused(Exception):
-    """An endpoint cannot be made or changed this way. ``code`` is a documented word."""
+    """An endpoint cannot be made or changed this way. ``code`` is documented for clients."""
 
     code = "refused"
 
@@ -40,21 +40,22 @@ class EndpointExists(EndpointRefused):
 
 
 class TooManyEndpoints(EndpointRefused):
-    """The project has as many endpoints as it may have."""
+    """The project has reached its limit of endpoints."""
 
     code = "too_many_endpoints"
 
 
 def create(scope: str, url: str, *, actor: str, **fields: Any) -> WebhookEndpoint:
-    """Subscribe a URL to the events of a project; its signing secret is made with it.
+    """Subscribe a URL to the events of a project, with a signing secret of its own.
 
     Args:
         fields: ``event_types`` (empty: all), ``description``, ``retry_policy``, ``is_enabled``.
 
     Raises:
         EgressDenied: the URL may not be called.
-        EndpointExists, TooManyEndpoints: as they say.
-        ValueError: the retry policy is none.
+        EndpointExists: the project has an endpoint with this URL.
+        TooManyEndpoints: the project has reached its limit.
+        ValueError: the retry policy is invalid.
     """
     _check(url=url, **fields)
     with transaction.atomic():
@@ -74,7 +75,7 @@ def update(
 
     Raises:
         EgressDenied, EndpointExists, ValueError: as for `create`.
-        WebhookEndpoint.DoesNotExist: it was deleted meanwhile, here and below.
+        WebhookEndpoint.DoesNotExist: it was deleted meanwhile (also in the functions below).
     """
     if unknown := set(changes) - _CHANGEABLE:
         raise ValueError(f"an endpoint has no {', '.join(sorted(unknown))} to change")
@@ -92,9 +93,9 @@ def update(
 
 
 def delete(endpoint: WebhookEndpoint, *, actor: str) -> None:
-    """End a subscription and what is pending for it; the history stays, without the link.
+    """Delete a subscription and end what is pending for it; the history stays without the link.
 
-    An attempt under way closes its own row and then finds its message cancelled.
+    An attempt in flight closes its own row, and then finds its message cancelled.
     """
     with transaction.atomic():
         WebhookEndpoint.objects.select_for_update().get(pk=endpoint.pk)
@@ -104,18 +105,18 @@ def delete(endpoint: WebhookEndpoint, *, actor: str) -> None:
 
 
 def disable_endpoint(scope: str, url: str, reason: str) -> bool:
-    """Disable the endpoint of a project with this URL, if there is one that is enabled.
+    """Disable the enabled endpoint of a project with this URL, if there is one.
 
-    Returns: whether there was. The engine does the same when a receiver answers 410 Gone.
+    Returns: whether there was one. The engine does the same after an answer 410 Gone.
     """
     rows = WebhookEndpoint.objects.filter(scope=scope, url=url, is_enabled=True)
     return bool(rows.update(is_enabled=False, disabled_reason=reason[:300]))
 
 
 def ping(endpoint: WebhookEndpoint, *, actor: str, reason: str = "") -> WebhookMessage:
-    """Send a test event to one endpoint, over the path of every other message.
+    """Send a test event to one endpoint, on the same path as every other message.
 
-    Also a disabled one, so that a repaired receiver can be tried before it is enabled.
+    Also to a disabled one, so that a repaired receiver can be tested before it is enabled.
     """
     target = outbox.Target(endpoint.url, endpoint.retry_policy, endpoint)
     with transaction.atomic():
@@ -126,7 +127,7 @@ def ping(endpoint: WebhookEndpoint, *, actor: str, reason: str = "") -> WebhookM
 
 
 def _held(endpoint: WebhookEndpoint) -> WebhookEndpoint:
-    """Return the endpoint as it is now, safe from change and deletion for this transaction."""
+    """Return the endpoint, locked against changes and deletion in this transaction."""
     return WebhookEndpoint.objects.select_for_update(no_key=True).get(pk=endpoint.pk)
 
 

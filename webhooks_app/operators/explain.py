@@ -1,7 +1,7 @@
-"""Why does a message stand where it stands, and what happened to it, in words an operator reads?
+"""Why is a message in its state, and what happened to it, in sentences for operators?
 
-Pure: rows in, sentences and shapes out; ``now`` is an argument. Everything a receiver sent is
-made harmless to look at by `shown.visible`; HTML escaping is the template's.
+Pure: rows in, sentences and shapes out; ``now`` is an argument. Everything a receiver sent goes
+through `shown.visible`; HTML escaping is done by the templates.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WHY_HELD = {
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a duration as people say it: ``350 ms``, ``2.5 s``, ``4 min``, ``3.5 h``."""
+    """Return a duration in a readable unit: ``350 ms``, ``2.5 s``, ``4 min``, ``3.5 h``."""
     for limit, unit, scale in _UNITS:
         if seconds < limit:
             value = seconds / scale
@@ -42,7 +42,7 @@ def seconds_text(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Phase:
-    """One bar of the waterfall; positions in percent of the longest attempt."""
+    """One bar of the timeline; positions in percent of the longest attempt."""
 
     name: str
     css: str
@@ -70,7 +70,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the head of a message's page says. ``tone``: success, danger, warning, info or base."""
+    """The heading of a message's page. ``tone``: success, danger, warning, info or base."""
 
     headline: str
     text: str
@@ -113,14 +113,14 @@ def _attempt(delivery: WebhookDelivery, before: datetime | None, longest: float)
 
 
 def _detail(delivery: WebhookDelivery) -> str:
-    """Return what the summary does not say: the cause, or a note on an odd answer."""
+    """Return what the summary leaves out: the cause, or a note on an odd answer."""
     if delivery.error_code == "http_status":
         return delivery.error.partition("; ")[2]
     return delivery.error
 
 
 def summary(delivery: WebhookDelivery) -> str:
-    """Return in one sentence what became of an attempt."""
+    """Return one sentence on how an attempt ended."""
     if delivery.outcome == "pending":
         return "Under way, or its process died and nobody has found out yet."
     if delivery.outcome == "interrupted":
@@ -139,7 +139,7 @@ def _meaning(code: str, status: int | None) -> str:
 
 
 def _phases(delivery: WebhookDelivery, longest: float) -> list[Phase]:
-    """Lay the measured phases end to end; what is left over is reading, or waiting in vain."""
+    """Place the measured phases one after another; the rest is reading the body, or waiting."""
     bars, at = [], 0.0
     for key, name in PHASES:
         if (milliseconds := delivery.phases.get(key)) is not None:
@@ -167,7 +167,7 @@ def _headers(headers: Any) -> list[tuple[str, str]]:
 
 
 def explain(message: WebhookMessage, now: datetime) -> Explanation:
-    """Say why the message stands where it stands, and when something happens next."""
+    """Explain why the message is in its state, and what happens next and when."""
     if message.status == "pending":
         return _explain_pending(message, now)
     if message.status == "delivered":
@@ -229,14 +229,14 @@ def _last_failure(message: WebhookMessage) -> str:
 
 @dataclass(frozen=True)
 class Planned:
-    """An attempt that is still to come."""
+    """An attempt in the future."""
 
     number: int
     when: str
 
 
 def planned(message: WebhookMessage, now: datetime) -> list[Planned]:
-    """Return the attempts that follow, the first ones of a long policy; none of what has ended."""
+    """Return the next attempts (the first ones of a long policy); none if the message ended."""
     if message.status != "pending" or message.next_attempt_at is None:
         return []
     number = message.attempt_count + 1
@@ -298,7 +298,7 @@ def body_text(body: bytes | memoryview) -> str:
 
 
 def curl(message: WebhookMessage) -> str:
-    """Return a command that sends the same request without a valid signature.
+    """Return a curl command for the same request without a valid signature.
 
     The signature is left out on purpose: a copied command must not be a usable credential.
     """
@@ -311,7 +311,7 @@ def curl(message: WebhookMessage) -> str:
         (_SIGNATURE, "v1,MASKED"),
     ]
     lines = [f"curl -i -X POST {shlex.quote(safe_url(message.url))}"]
-    # Double quotes, so that the shell fills in the time; none of the values holds a quote.
+    # Double quotes, so that the shell inserts the time; none of the values contains a quote.
     lines += [f'  -H "{name}: {value}"' for name, value in headers]
     lines.append(f"  --data-binary {shlex.quote(bytes(event.body).decode('utf-8', 'replace'))}")
     return " \\\n".join(lines)

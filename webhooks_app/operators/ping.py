@@ -1,4 +1,4 @@
-"""How is a receiver tried out? With a test event that nobody but it gets."""
+"""How is a receiver tested? With an event that only this receiver gets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from webhooks_app import outbox
 from webhooks_app.models import WebhookEvent, WebhookMessage
 
-#: The one event type of this app's own; all others are the host's.
+#: The only event type of this app itself; all others come from the project.
 PING = "webhook.ping"
 #: The JSON Schema of its body, and an example.
 SCHEMA = {
@@ -27,7 +27,7 @@ EXAMPLE = {"type": PING, "project_id": "test_project", "sent_at": "2025-01-15T10
 
 
 def send(scope: str, target: outbox.Target, **facts: str) -> WebhookMessage:
-    """Owe one ``webhook.ping`` to one URL, over the path of every other message.
+    """Owe one ``webhook.ping`` to one URL; it is sent like every other message.
 
     Must run inside a transaction.
 
@@ -45,6 +45,6 @@ def send(scope: str, target: outbox.Target, **facts: str) -> WebhookMessage:
         targets=[target],
         is_for_endpoints=False,
     )
-    # Nobody who pulls events is waiting for a test.
+    # Acknowledged at once, so that the pull feed does not show it.
     WebhookEvent.objects.filter(pk=event.pk).update(acknowledged_at=Now())
     return WebhookMessage.objects.select_related("event", "destination").get(event=event)

@@ -1,4 +1,4 @@
-"""Who did what to the outbox, when and why? Every door writes the same lines."""
+"""Who did what to the outbox, when and why? Admin, API and commands record it here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ logger = get_logger(__name__)
 
 
 def note(actor: str, action: str, target: str, reason: str = "") -> OperatorAction:
-    """Put one line on record, in the transaction of what it tells of.
+    """Record one action, in the transaction of the action itself.
 
     Args:
         actor: who: a user name, ``key <prefix>`` or ``command <login>``.

@@ -1,9 +1,9 @@
 """How are messages sent again? The one service behind the admin, the API and the command.
 
-A replay is a `ReplayJob`, also for one message. It makes messages due again, with the same
-`webhook-id` and the same bytes; the engine sends them on the path of every other message. Bulk
-jobs advance in batches, each one transaction that also notes how far it came: a crash at any
-point continues with the next message, and none goes twice.
+A replay is a `ReplayJob`, even for one message. It makes messages due again, with the same
+`webhook-id` and the same bytes; the engine sends them like every other message. Bulk jobs advance
+in batches, each one transaction that also stores the progress: after a crash at any point the
+replay continues with the next message, and none is sent twice.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from webhooks_app.operators import record
 from webhooks_app.outbox import MessageFilters, messages_of, replay_messages, replay_messages_to
 from webhooks_app.shown import safe_url
 
-#: Messages made due in one transaction: some ten milliseconds of row locks.
+#: Messages per transaction: row locks for some ten milliseconds.
 BATCH = 500
-#: A count stops here, so that looking at a filter never walks a whole history.
+#: Counting stops here, so that a preview never reads the whole history.
 COUNT_LIMIT = 10_000
 SAMPLE = 10
 MAX_RATE = 10_000.0
-#: How far a job that was not looked at in time may catch up on its rate.
+#: A late job may send as much at once as its rate allows in this time.
 CATCH_UP_SECONDS = 1.0
 
 
 class ReplayRefused(Exception):
-    """A replay cannot be done. ``code`` is a documented word."""
+    """A replay is not possible. ``code`` is documented for clients."""
 
     code = "refused"
 
@@ -49,7 +49,7 @@ class InFlight(ReplayRefused):
 
 
 class DestinationDisabled(ReplayRefused):
-    """The message's destination is disabled; nothing leaves for it until it is enabled."""
+    """The message's destination is disabled; nothing is sent there until it is enabled."""
 
     code = "destination_disabled"
 
@@ -62,7 +62,7 @@ class NotRunning(ReplayRefused):
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a replay would do: how many messages (exact below ``COUNT_LIMIT``), and the first."""
+    """Preview of a replay: the number of messages (exact below ``COUNT_LIMIT``) and the first."""
 
     count: int
     is_exact: bool
@@ -70,7 +70,7 @@ class Preview:
 
 
 def preview(filters: MessageFilters, scope: str | None = None) -> Preview:
-    """Count what a replay with these filters would send again, and show the oldest few."""
+    """Count what a replay with these filters would send again, and return the oldest few."""
     found = messages_of(filters.for_replay(), scope)
     count = found.values("id")[: COUNT_LIMIT + 1].count()
     sample = found.select_related("event", "destination").order_by("id")[:SAMPLE]
@@ -87,7 +87,7 @@ def start(
     requested_by: str,
     source: str,
 ) -> ReplayJob:
-    """Put a bulk replay on its way; the engine advances it, or `advance` does.
+    """Start a bulk replay; the engine advances it, or a caller of `advance` does.
 
     Messages that are written later are not part of it.
 
@@ -137,13 +137,13 @@ def replay_one(
     requested_by: str,
     source: str,
 ) -> ReplayJob:
-    """Send one message again now, also a delivered one.
+    """Replay one message now, also a delivered one.
 
-    A message that is pending and due already goes anyway: the job then counts it as skipped.
+    A message that is due already is sent anyway: the job counts it as skipped.
 
     Raises:
         InFlight: an attempt is under way.
-        DestinationDisabled: nothing may leave for its destination.
+        DestinationDisabled: its destination is disabled.
         EgressDenied: ``to_url`` may not be called.
     """
     if to_url:
@@ -169,7 +169,7 @@ def replay_one(
 
 
 def cancel(job: ReplayJob, *, requested_by: str, reason: str = "") -> ReplayJob:
-    """Stop a running replay: what is due stays due, the rest is left alone.
+    """Cancel a running replay: messages made due are still sent, the rest is not.
 
     Raises:
         NotRunning: it has ended already.
@@ -184,10 +184,10 @@ def cancel(job: ReplayJob, *, requested_by: str, reason: str = "") -> ReplayJob:
 
 
 def advance_running_jobs(budget_seconds: float = 0.5) -> int:
-    """Advance every running replay whose next batch is due; return the messages made due.
+    """Advance every running replay whose next batch is due; return the number made due.
 
-    Safe in any number of processes: a job that another one advances is passed over. Returns
-    after about ``budget_seconds``, with the rest left for the next call.
+    Safe in any number of processes: a job that another process advances is skipped. Returns after
+    about ``budget_seconds``; the next call does the rest.
     """
     deadline = time.monotonic() + budget_seconds
     made_due = 0
@@ -224,7 +224,7 @@ def advance(job_id: UUID) -> int | None:
 
 
 def wait_for(job: ReplayJob, on_progress: Callable[[Progress], None], timeout: float) -> Progress:
-    """Advance one replay and watch it until nothing of it is still to be sent.
+    """Advance one replay and wait until none of its messages is pending any more.
 
     Args:
         on_progress: is called a few times a second.
@@ -257,7 +257,7 @@ def _run_batch(job: ReplayJob, ids: list[int]) -> int:
     if not ids:
         return 0
     if job.target_url:
-        # Several messages of one event are one there, so what was left out shows in the end.
+        # Several messages of one event become one there, so a count of rows does not fit.
         started = replay_messages_to(job.pk, ids, job.target_url)
     else:
         started = replay_messages(job.pk, ids)
@@ -271,7 +271,7 @@ def _run_batch(job: ReplayJob, ids: list[int]) -> int:
 
 
 def _finish(job: ReplayJob, state: ReplayState) -> None:
-    """End a job. What changed its status meanwhile was skipped too, so that the sum is right."""
+    """End a job. Messages whose status changed meanwhile count as skipped, so that the sum fits."""
     job.state = state
     job.finished_at = _now()
     job.next_batch_at = None
@@ -281,14 +281,14 @@ def _finish(job: ReplayJob, state: ReplayState) -> None:
 
 
 def _after(job: ReplayJob, seconds: float) -> datetime:
-    """Return when the next batch is due, counted from when this one was, against drift."""
+    """Return when the next batch is due, counted from when this one was due, to avoid drift."""
     now = _now()
     due = job.next_batch_at or now
     return max(due, now - timedelta(seconds=CATCH_UP_SECONDS)) + timedelta(seconds=seconds)
 
 
 def _locked(message_id: int, to_url: str) -> WebhookMessage:
-    """Lock one message and say why it cannot go, where it cannot."""
+    """Lock one message; raise the reason if it cannot be replayed."""
     rows = WebhookMessage.objects.select_related("event", "destination")
     message = rows.select_for_update(of=("self",)).get(pk=message_id)
     target: WebhookMessage | None = message

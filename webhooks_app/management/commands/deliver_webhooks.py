@@ -1,4 +1,4 @@
-"""A delivery process of its own, for WEBHOOK_ENGINE=dedicated or a machine that only delivers."""
+"""How does an engine run in its own process? For WEBHOOK_ENGINE=dedicated, or more machines."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Listener:
 
     @property
     def is_all_verified(self) -> bool:
-        """Tell whether something came and everything that came verified."""
+        """Say whether something came and every request was verified."""
         return 0 < self._received == self._verified
 
     async def run(self) -> None:
@@ -135,16 +135,16 @@ class Listener:
 
 
 def _secrets_of_sender(body: bytes) -> list[str]:
-    """Return the secrets of the project that a body names, none where this place has no such.
+    """Return the secrets of the project that a body names, [] if it does not exist here.
 
-    That the body chooses whose secrets it is held against gives nothing away: it must fit them.
+    It is safe that the body chooses the secrets: the signature must still fit one of them.
     """
     try:
         project = json.loads(body)["project_id"]
         if SigningSecret.objects.filter(scope=str(project)).exists():
             return store.current_secrets(str(project))
     except (ValueError, TypeError, KeyError, RecursionError, DataError):
-        pass  # no body of ours
+        pass  # not a body of ours
     finally:
         connection.close()  # this thread's own
     return []
@@ -158,5 +158,5 @@ def _pretty(body: bytes) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text that cannot steer a terminal."""
+    """Return text without control characters for a terminal."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)

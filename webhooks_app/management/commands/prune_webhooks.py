@@ -1,4 +1,4 @@
-"""How does an operator end old history at once, instead of at the daily time?"""
+"""How does an operator delete old history now, before the daily run does?"""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ NOTHING_FOUND = 3
 
 
 class Command(OperatorCommand):
-    """Replay what filters mean; with --wait, until the last answer is in."""
+    """Replay the messages that filters select; with --wait, until all have an outcome."""
 
     help = (
         "Send webhook messages again: the same webhook-id, the same bytes, a fresh signature."
@@ -73,7 +73,7 @@ class Command(OperatorCommand):
         how.add_argument("--timeout", type=float, default=3600.0, help="Of --wait, in seconds.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Preview, ask, start, and wait where asked to; or cancel."""
+        """Show a preview, ask, start, and wait if asked to; or cancel."""
         if options["cancel"]:
             self._cancel(options["cancel"], options["reason"])
             return

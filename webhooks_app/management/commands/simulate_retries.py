@@ -1,4 +1,4 @@
-"""When would a message be tried, given a policy and a receiver that answers like this?"""
+"""When would a message be tried, with a given policy and given answers?"""
 
 from __future__ import annotations
 
