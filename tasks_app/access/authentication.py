@@ -1,7 +1,7 @@
-"""Who asks, and what may they do? API keys, as the database has them or had a moment ago.
+"""Who asks, and what may they do? Checks API keys, with a short memory.
 
-A busy thread asks for the same key again and again, so it remembers what it read for
-`REMEMBERED_SECONDS`; a revoked key ends no later than that.
+A busy thread sees the same key again and again, so it remembers a key that it read for
+`REMEMBERED_SECONDS`; a revoked key works no longer than that.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ REMEMBERED_KEYS = 100
 
 @dataclass(frozen=True)
 class Access:
-    """What a key opens; views see it as ``request.auth``."""
+    """What a key may do; views get it as ``request.auth``."""
 
     key: ApiKey
 
     @property
     def scope(self) -> str | None:
-        """Return the one project this key may touch, None for all."""
+        """Return the only project this key may use, None for all."""
         return self.key.project_id or None
 
     def allows(self, action: str) -> bool:
-        """Tell whether the key may read, submit or admin."""
+        """Say whether the key has a scope: read, submit or admin."""
         return action in self.key.scopes
 
 
 def access_of(request: Request) -> Access:
-    """Return what the key of an authenticated request opens."""
+    """Return the access of an authenticated request's key."""
     return cast(Access, request.auth)
 
 
 def find_key(text: str) -> ApiKey | None:
-    """Return the living key with this clear text: neither unknown, revoked nor expired."""
+    """Return the valid key with this clear text; None if unknown, revoked or expired."""
     match = _KEY.fullmatch(text)
     if match is None:
         return None
@@ -68,13 +68,13 @@ def find_key(text: str) -> ApiKey | None:
 
 
 class _Memory(threading.local):
-    """What one thread read lately: each key by its prefix, and until when that holds."""
+    """What one thread read lately: each key by its prefix, and until when it may be used."""
 
     def __init__(self) -> None:
         self.keys: dict[str, tuple[float, ApiKey]] = {}
 
     def note(self, key: ApiKey) -> None:
-        """Remember a key for a moment."""
+        """Remember a key for a short time."""
         if len(self.keys) >= REMEMBERED_KEYS:
             self.keys.clear()
         self.keys[key.prefix] = time.monotonic() + REMEMBERED_SECONDS, key
@@ -84,11 +84,11 @@ _memory = _Memory()
 
 
 def _look_up(prefix: str) -> ApiKey | None:
-    """Return the key with this prefix, and see to it that the connection is alive.
+    """Return the key with this prefix, and make sure that the database connection works.
 
-    Django would first ask each kept connection whether it still works, at the price of a round
-    trip. This statement, a request's first, tells that as well, and can be said again over a new
-    connection; and a connection that answered a moment ago is alive while it is quiet.
+    Django would first check each kept connection, which costs a round trip. This statement, the
+    first of a request, shows that as well, and is repeated on a new connection if it fails. A
+    connection that answered a moment ago and has received nothing since is taken to work.
     """
     until, key = _memory.keys.get(prefix, (0.0, None))
     if time.monotonic() < until and _is_quiet():
@@ -101,7 +101,7 @@ def _look_up(prefix: str) -> ApiKey | None:
 
 
 def _is_quiet() -> bool:
-    """Tell whether the server has said nothing unasked, as it does when it ends a connection."""
+    """Say whether the server has sent nothing unrequested, as it does when it ends a session."""
     session = connection.connection
     if session is None or session.closed:
         return False
@@ -121,7 +121,7 @@ def _ask(prefix: str) -> list[ApiKey]:
 
 
 def note_use(key: ApiKey) -> None:
-    """Remember that the key was used, with at most one write a minute."""
+    """Store that the key was used, with at most one write per minute."""
     now = timezone.now()
     if key.last_used_at and now - key.last_used_at < USED_EVERY:
         return
@@ -129,7 +129,7 @@ def note_use(key: ApiKey) -> None:
     try:
         ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
     except Error as error:
-        # A read-only database still answers who only reads.
+        # A client that only reads must still work with a read-only database.
         if why_unusable(error) != READ_ONLY:
             raise
         return
@@ -137,13 +137,13 @@ def note_use(key: ApiKey) -> None:
 
 
 class ApiKeyAuthentication(BaseAuthentication):
-    """Read ``X-API-Key``; answer 401 to every key that opens nothing."""
+    """Reads ``X-API-Key``; answers 401 to every key that is not valid."""
 
-    #: What the 401 says to who brings none.
+    #: Text of the 401 for a request without a key.
     hint = "Send your API key in the header X-API-Key."
 
     def authenticate(self, request: Request) -> tuple[None, Access] | None:
-        """Return the access that the key gives, None when there is no key.
+        """Return the access of the request's key, None without a key.
 
         Raises:
             ApiProblem: 401 for a key that is not valid, 429 for too many of those.
@@ -158,11 +158,11 @@ class ApiKeyAuthentication(BaseAuthentication):
         return None, Access(key)
 
     def authenticate_header(self, request: Request) -> str:
-        """Return the challenge, without which DRF would answer 403."""
+        """Return the challenge; without it DRF would answer 403."""
         return 'ApiKey realm="api"'
 
     def _refusal(self, request: Request) -> ApiProblem:
-        """Count failures per address, so that keys cannot be guessed at speed."""
+        """Count failures per address, so that keys cannot be guessed quickly."""
         address = throttling.client_address(request._request)
         verdict = throttling.take(f"refused:{address}", settings.REFUSED_KEYS_PER_MINUTE)
         if not verdict.is_allowed:
@@ -177,5 +177,5 @@ def unauthorized(detail: str) -> ApiProblem:
 
 
 def scoped(queryset: Any, access: Access, field: str = "project_id") -> Any:
-    """Narrow a queryset to what the key may see."""
+    """Limit a queryset to the projects that the key may see."""
     return queryset if access.scope is None else queryset.filter(**{field: access.scope})

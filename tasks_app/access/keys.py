@@ -1,4 +1,4 @@
-"""How is an API key made and ended, and how does that get on record? Admin and command call it."""
+"""How is an API key made and revoked, and how is that recorded? For the admin and the command."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 def hosts_in(text: str) -> list[str]:
-    """Return the hosts in a text, as they are compared with a URL's.
+    """Return the hosts in a text, in the form in which they are compared with a URL's.
 
     Raises:
-        ValueError: one is no host, such as a URL, or a host with a port.
+        ValueError: one is not a host name, for example a URL, or a host with a port.
     """
     return [_host(word) for word in text.replace(",", " ").split()]
 
@@ -34,10 +34,10 @@ def _host(word: str) -> str:
 
 
 def policy_in(text: str) -> str | list[float] | None:
-    """Return the retry policy in a text: a name, or waits; None where it names none.
+    """Return the retry policy in a text: a name, or waits; None if it is empty.
 
     Raises:
-        ValueError: there is no such policy.
+        ValueError: not a valid policy.
     """
     if not text.strip():
         return None
@@ -48,7 +48,7 @@ def policy_in(text: str) -> str | list[float] | None:
 
 @transaction.atomic
 def issue(key: ApiKey, *, actor: str, reason: str) -> str:
-    """Save a new key and return its clear text, which nobody can ever show again."""
+    """Save a new key and return its clear text, which is not stored."""
     clear = ApiKey.objects.assign_key(key)
     key.save(force_insert=True)
     record.note(actor, "api_key.create", str(key), reason)
@@ -57,7 +57,7 @@ def issue(key: ApiKey, *, actor: str, reason: str) -> str:
 
 @transaction.atomic
 def revoke(prefix: str, *, actor: str, reason: str) -> bool:
-    """End a key within a second; return whether there was an active one."""
+    """Revoke a key, with effect within a second; return whether it was active."""
     # One conditional update: the model's own save() would rewrite the whole row.
     if not ApiKey.objects.filter(prefix=prefix, revoked=False).update(revoked=True):
         return False

@@ -1,9 +1,9 @@
-"""How many requests may a key make, counted once over all processes?
+"""How many requests may a key make, counted over all processes together?
 
-A bucket of tokens per key in Redis, refilled evenly, taken from by one atomic script. Far from
-the limit each process asks Redis now and then only, and tells what it let through meanwhile.
-When Redis is away each process counts for itself: the limit then holds per process, and no
-request is refused for Redis's sake.
+One token bucket per key in Redis, refilled evenly, and used by one atomic script. Far from the
+limit a process asks Redis only from time to time, and then reports what it allowed meanwhile.
+Without Redis each process counts alone: the limit then holds per process, and no request is refused
+because of Redis.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 MINUTE = 60.0
-LOCAL_BUCKETS = 10_000  # the oldest are forgotten, so that addresses cannot fill the memory
-#: How long a process may go on without Redis, and with which part of what was left. To go over
-#: a limit, all that was left would have to be taken within that time.
+LOCAL_BUCKETS = 10_000  # then the oldest are dropped, so that addresses cannot fill the memory
+#: How long a process may go on without asking Redis, and for which part of the remaining tokens.
+#: The limit could only be exceeded if all the rest were used within that time.
 TAB_SECONDS = 0.1
 TAB_PART = 100
 
-# The bucket as one point in time (GCRA): when it would be full again. KEYS[1] the bucket,
-# ARGV: seconds per token, tokens, tokens that were taken before without asking. Answers {allowed,
-# tokens left, microseconds until full, microseconds until the next token}. The clock is Redis's,
-# since those of the machines differ.
+# The bucket is stored as one point in time (GCRA): when it will be full again. KEYS[1]: the bucket;
+# ARGV: seconds per token, size, tokens used before without asking. Returns {allowed, tokens left,
+# microseconds until full, microseconds until the next token}. Uses Redis's clock, since those of
+# the machines differ.
 _SCRIPT = """
 local now = redis.call('TIME')
 now = now[1] * 1000000 + now[2]
@@ -61,7 +61,7 @@ return {allowed and 1 or 0, left, math.ceil(full - now),
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the bucket said; times in seconds."""
+    """The bucket's answer; times in seconds."""
 
     is_allowed: bool
     limit: int
@@ -70,7 +70,7 @@ class Verdict:
     retry_in: float
 
     def less(self, tokens: int) -> Verdict:
-        """Return the verdict on the last of so many tokens more."""
+        """Return this verdict after ``count`` more tokens."""
         full_in = self.full_in + tokens * MINUTE / self.limit
         return Verdict(True, self.limit, self.remaining - tokens, full_in, 0.0)
 
@@ -84,7 +84,7 @@ class Verdict:
 
 
 def take(bucket: str, per_minute: int, taken_before: int = 0) -> Verdict:
-    """Take one token from a bucket that holds, and gains, ``per_minute`` of them a minute.
+    """Take a token from a bucket of ``per_minute`` tokens, which refills in a minute.
 
     Args:
         taken_before: how many were taken without asking since the last time.
@@ -107,7 +107,7 @@ def _take_from_redis(
     arguments = (1, key, gap, per_minute, taken_before)
     try:
         answer = client.evalsha(_NAME, *arguments)
-    except redis.exceptions.NoScriptError:  # Redis is new, or was told to forget
+    except redis.exceptions.NoScriptError:  # Redis was restarted, or its scripts were flushed
         answer = client.eval(_SCRIPT, *arguments)
     allowed, remaining, full_in, retry_in = answer
     return bool(allowed), int(remaining), full_in / 1e6, retry_in / 1e6
@@ -115,7 +115,7 @@ def _take_from_redis(
 
 @dataclass(slots=True)
 class _Tab:
-    """What Redis said of a bucket, until when that will do, and what was taken since."""
+    """Redis's last answer for a bucket, how long it may be used, and the tokens used since."""
 
     verdict: Verdict
     until: float = 0.0
@@ -123,7 +123,7 @@ class _Tab:
 
 
 class Tabs:
-    """The buckets as this process sees them between two questions to Redis."""
+    """The buckets as this process sees them between two calls to Redis."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -131,7 +131,7 @@ class Tabs:
         self._lock = threading.Lock()
 
     def take(self, bucket: str, per_minute: int) -> Verdict:
-        """Take one token: on the tab where much is left, else from Redis."""
+        """Take one token: locally while many are left, otherwise from Redis."""
         with self._lock:
             tab = self._tabs.get(bucket)
             if tab and self._is_good(tab, per_minute):
@@ -170,7 +170,7 @@ class LocalBuckets:
     def take(
         self, bucket: str, per_minute: int, taken_before: int = 0
     ) -> tuple[bool, int, float, float]:
-        """Answer as the script does."""
+        """Take one token, as the script does."""
         gap = MINUTE / per_minute
         with self._lock:
             now = time.monotonic()
@@ -191,7 +191,7 @@ _local = LocalBuckets()
 
 
 def client_address(request: HttpRequest) -> str:
-    """Return who connected, seen past exactly the proxies that the operator declared."""
+    """Return the client's address, behind exactly as many proxies as the operator declared."""
     proxies = settings.TRUSTED_PROXIES
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     if proxies and len(forwarded) >= proxies and forwarded[-proxies].strip():
@@ -200,7 +200,7 @@ def client_address(request: HttpRequest) -> str:
 
 
 def rate_limited(verdict: Verdict) -> ApiProblem:
-    """Return the 429 of an empty bucket."""
+    """Return the 429 for an empty bucket."""
     seconds = max(1, math.ceil(verdict.retry_in))
     return ApiProblem(
         429,
@@ -211,7 +211,7 @@ def rate_limited(verdict: Verdict) -> ApiProblem:
 
 
 class KeyRateThrottle(BaseThrottle):
-    """Count every request of a key against its own limit, or the service's, and its project's."""
+    """Counts every request against the key's own or the service's limit, and its project's."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Take one token.
@@ -228,7 +228,7 @@ class KeyRateThrottle(BaseThrottle):
         if verdict.is_allowed and access.scope and shared:
             of_project = _tabs.take(f"project:{access.scope}", shared)
             verdict = min(verdict, of_project, key=lambda it: (it.is_allowed, it.remaining))
-        # The middleware copies them to the answer, whatever view or error makes it.
+        # A middleware copies these to the response, whichever view or error makes it.
         cast(Any, request._request).rate_limit_headers = verdict.headers()
         if not verdict.is_allowed:
             raise rate_limited(verdict)

@@ -2,7 +2,7 @@
 
 ``settings.GENERATION_PROVIDERS`` maps a task type to a name of `BUILT_IN` or a dotted path, or
 to ``{"provider": name or path, "options": {...}}``; options are the provider's keyword
-arguments. Nothing falls back to another provider silently.
+arguments. There is no automatic fallback to another provider.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ def configured_task_types() -> frozenset[str]:
 
 
 def _setting() -> dict[str, Any]:
-    # Imported here so that a render's child process, which has no settings, can
-    # import this package.
+    # Imported here: a render's child process imports this package without any settings.
     from django.conf import settings
 
     return cast(dict[str, Any], settings.GENERATION_PROVIDERS)

@@ -1,9 +1,9 @@
 """What is a provider? The one interface behind which every kind of media is made.
 
-A provider turns a task's validated ``task_data`` into files. It knows nothing of
-the database, of Dramatiq or of webhooks: the runner hands it a `Job` and a
-`Context` and gets a `Result` back, or one of the two exceptions below. This module
-imports neither Django nor any model, so a child process can load it cheaply.
+A provider turns a task's validated ``task_data`` into files. It knows nothing of the database,
+Dramatiq or webhooks: the worker calls it with a `Job` and a `Context`, and gets a `Result` or one
+of the two exceptions below. This module imports neither Django nor a model, so that a child process
+can load it quickly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tasks_app.failures import is_retryable
 
 
 class ProviderError(Exception):
-    """The work failed; ``code`` says whose fault it was, ``message`` is for operators.
+    """The work failed; ``code`` is the cause, ``message`` is for operators.
 
     Args:
         code: one of `failures.ERROR_CODES` (an unknown code counts as permanent).
@@ -45,11 +45,11 @@ class ProviderError(Exception):
 
 
 class Cancelled(Exception):
-    """The context said so, and everything the provider had started is gone."""
+    """The context asked to stop, and everything the provider had started has ended."""
 
 
 class CancelOutcome(StrEnum):
-    """What became of a request to cancel remote work."""
+    """Result of a request to cancel remote work."""
 
     CONFIRMED = "confirmed"
     REQUESTED = "requested"
@@ -58,7 +58,7 @@ class CancelOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with a request: where (JSON pointer), what, and in words."""
+    """One fault of a request: where (JSON pointer), a code, and a sentence."""
 
     pointer: str
     code: str
@@ -69,9 +69,9 @@ class FieldError:
 class Job:
     """One attempt at one task.
 
-    ``work_dir`` exists, is empty and belongs to this attempt alone; the runner
-    removes it. ``deadline`` is a `time.monotonic()` value of the runner's process.
-    ``remote_state`` is what an earlier attempt passed to `Context.save_remote`.
+    ``work_dir`` exists, is empty and belongs to this attempt only; the worker deletes it.
+    ``deadline`` is a `time.monotonic()` value of the worker's process. ``remote_state`` is what an
+    earlier attempt passed to `Context.save_remote`.
     """
 
     task_id: str
@@ -84,22 +84,22 @@ class Job:
 
 
 class Context(Protocol):
-    """The runner as a provider sees it. Every method may be called from one thread only."""
+    """The worker, as a provider sees it. Call every method from one thread only."""
 
     def progress(self, fraction: float, step: str, detail: str = "") -> None:
-        """Say how far the work is: 0..1, never going back; cheap to call often."""
+        """Report progress: 0..1, never decreasing; may be called often."""
 
     def cancelled(self) -> bool:
-        """Tell whether the work is no longer wanted (cancelled, lost, shutting down)."""
+        """Say whether the work is no longer wanted (cancelled, lost, shutting down)."""
 
     def is_over(self) -> bool:
-        """Tell whether the task has ended (cancelled), so that nobody will resume remote work."""
+        """Say whether the task has ended (cancelled), so that remote work is not resumed."""
 
     def save_remote(self, state: dict[str, Any]) -> None:
-        """Make ``state`` durable before returning, so that a crash resumes a paid job."""
+        """Store ``state`` before returning, so that a paid job can be resumed after a crash."""
 
     def seconds_left(self) -> float:
-        """Seconds until the deadline; negative when it has passed."""
+        """Return the seconds until the deadline; negative when it has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class MediaOutput:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came out: the files, and who made them.
+    """The result: the files, and which provider and model made them.
 
     ``files`` holds exactly one output whose role is ``primary``. ``cost`` is what the
     provider charged, for example ``{"amount": "0.12", "currency": "USD"}``, or None.
@@ -149,8 +149,8 @@ class Result:
 class Provider(Protocol):
     """One maker of media. Instances are shared by all worker threads of a process.
 
-    ``is_local``: the work burns this machine's cores, so that at most ``RENDER_SLOTS`` run
-    at once; one that waits for a far side needs no slot.
+    ``is_local``: the work uses this machine's processors, so at most ``RENDER_SLOTS`` run at once;
+    a provider that waits for a remote service needs no slot.
     """
 
     name: str
@@ -169,4 +169,4 @@ class Provider(Protocol):
         """
 
     def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
-        """Ask the far side to stop work described by ``remote_state``."""
+        """Ask the remote service to stop work described by ``remote_state``."""
