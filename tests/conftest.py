@@ -1,4 +1,4 @@
-"""Which fixtures are shared by all tests? Clients for the three doors: API, admin, nobody."""
+"""Which fixtures are shared by all tests? Clients of the API and of the admin, and clean state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.receiver import Receiver
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the modules that take long, so that none is left at the end; else at random."""
+    """Start with the modules that take long, so that none is left for the end; else at random."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
@@ -33,7 +33,7 @@ def _own_media(settings: Any, tmp_path: Path) -> Iterator[None]:
             "OPTIONS": {"location": settings.MEDIA_ROOT},
         },
     }
-    # Hundreds of times faster than the default, for the operators that tests make.
+    # Hundreds of times faster than the default, for the users that tests make.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     cache.clear()
     yield
@@ -48,7 +48,7 @@ def _own_requests() -> None:
 
 @pytest.fixture(autouse=True)
 def _open_gate() -> None:
-    """Let every test ask Redis, also after one that took it away."""
+    """Open the gate of Redis for every test, also after one that shut it."""
     redis_gate.gate.open()
 
 

@@ -1,4 +1,4 @@
-"""Are the habits kept: one list of checks, locks that fit, one version, and types to be found?"""
+"""Are the habits kept: one list of checks, locks that fit, one version, and typed packages?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PIN = r"^idna==\S+"
 
 
 def checks(text: str) -> set[str]:
-    """Return the checks that a text calls, without how each is told to change nothing."""
+    """Return the checks that a text calls, without their options to change nothing."""
     for word in ("$(BIN)", ".venv/bin"):
         text = text.replace(f"{word}/", "BIN/")
     text = re.sub(r" (--check|--fix|--force-exclude)(?= |$)", "", text, flags=re.MULTILINE)
@@ -28,7 +28,7 @@ def checks(text: str) -> set[str]:
 
 
 def test_a_commit_passes_what_lint_asks() -> None:
-    """The hooks of pre-commit and `make lint` call the same checks, told alike."""
+    """The hooks of pre-commit and `make lint` call the same checks."""
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
     recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -39,7 +39,7 @@ def test_a_commit_passes_what_lint_asks() -> None:
 
 
 def test_the_locks_fit() -> None:
-    """What pyproject.toml asks for is locked, with hashes, and nothing that nobody asks for."""
+    """What pyproject.toml asks for is locked, with hashes, and nothing else is."""
     assert list(locks.faults(ROOT)) == []
 
 
@@ -57,7 +57,7 @@ def test_the_locks_fit() -> None:
 def test_the_check_of_the_locks_bites(
     tmp_path: Path, file: str, old: str, new: str, fault: str
 ) -> None:
-    """A lock that no longer fits is noticed, whichever way."""
+    """A lock that no longer fits is reported, whatever the difference."""
     for name in ("pyproject.toml", *locks.LOCKS):
         (tmp_path / name).write_text((ROOT / name).read_text())
     text, count = re.subn(old, new, (tmp_path / file).read_text(), flags=re.MULTILINE)
@@ -67,7 +67,7 @@ def test_the_check_of_the_locks_bites(
 
 
 def test_there_is_one_version() -> None:
-    """The package, its description and the API page take one number, which the changelog heads."""
+    """The package, its description, the API page and the changelog have the same version."""
     assert PYPROJECT["project"]["dynamic"] == ["version"]
     assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "moviesvc.__version__"}
     assert SPECTACULAR_SETTINGS["VERSION"] == moviesvc.__version__
@@ -77,6 +77,6 @@ def test_there_is_one_version() -> None:
 
 
 def test_types_are_found() -> None:
-    """Each package says that it is typed, so that mypy reads it from another project too."""
+    """Each package is marked as typed, so that mypy reads it from another project."""
     packages = ("moviesvc", "tasks_app", "webhooks_app")
     assert [name for name in packages if not (ROOT / name / "py.typed").exists()] == []

@@ -1,4 +1,4 @@
-"""Does the code keep to its own map: who may import whom, who may dial, and how long a file is?"""
+"""Does the code keep its rules: who may import whom, who may connect, and how long a file is?"""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ARROWS = {
 }
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 50
-#: Who may open a connection over HTTP: the transport to receivers and everything that clients'
-#: URLs name, and those that only ever call the service itself.
+#: Modules that may open HTTP connections: the transport to receivers and to everything that
+#: clients' URLs name, and programs that only call the service itself.
 CLIENT = re.compile(
     r"ClientSession\(|\baiohttp\.request\(|\burlopen\(|\bHTTPS?Connection\(|\burllib3\b"
     r"|\b(import|from) (requests|httpx|pycurl|httplib2)\b"
@@ -34,7 +34,7 @@ CLIENT_FILES = {
     "moviesvc/run/service.py": "asks the own web server whether it is up",
     "moviesvc/management/commands/demo.py": "calls the own service",
 }
-#: Who may make a socket: the policy itself, and those that look at this machine's own ports.
+#: Modules that may make a socket: the policy, and those that look at this machine's own ports.
 SOCKET = re.compile(
     r"\bsocket\.(socket|create_connection)\(|\b(open_connection|create_connection|sock_connect)\("
     r"|\bTCPConnector\(|\b(import|from) (smtplib|ftplib|telnetlib|websockets|paramiko|socks)\b"
@@ -79,7 +79,7 @@ def imports_of(text: str) -> Iterator[str]:
 
 
 def test_imports_follow_the_arrows() -> None:
-    """The webhook app knows neither of the others, tasks do not know the service, nobody tests."""
+    """The webhook app imports neither other part, tasks do not import the service, none tests."""
     wrong = [
         f"{path} imports {module}"
         for path, text in sources().items()
@@ -91,7 +91,7 @@ def test_imports_follow_the_arrows() -> None:
 
 
 def test_only_its_middleware_lets_the_webhook_app_know_dramatiq() -> None:
-    """Any Django project can use the app: no other module of it imports the task queue."""
+    """Any Django project can use the app: only one of its modules imports the task queue."""
     users = {
         path
         for path, text in sources().items()
@@ -110,7 +110,7 @@ def test_nobody_but_the_transport_opens_an_http_client() -> None:
 
 
 def test_nobody_else_makes_a_socket() -> None:
-    """Below HTTP the same: sockets are the policy's, and of those who only ask this machine."""
+    """The same for sockets: only the policy makes them, and modules that look at this machine."""
     users = {path for path, text in sources().items() if SOCKET.search(text)}
     assert users == set(SOCKET_FILES)
 
@@ -175,7 +175,7 @@ def test_every_module_says_which_question_it_answers() -> None:
 
 
 def test_nothing_strange_lies_at_the_top() -> None:
-    """What a newcomer sees first is the fixed list; dot files, state and caches aside."""
+    """The top folder has a fixed list of files, except dot files, state and caches."""
     seen = {path.name for path in ROOT.iterdir() if not path.name.startswith((".", "__"))}
     assert seen - TOP_LEVEL - {"var"} == set()
 

@@ -1,6 +1,6 @@
-"""Is every room where the plan has it: who stands on whom, what each shows, and who may write?
+"""Is every room where the plan has it: what it may use, what it exports, and who may write?
 
-The plan is data here; docs/architecture.md draws it.
+The plan is data here; docs/architecture.md shows it as a picture.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from tests import ROOT
 from tests.test_layout import sources
 
-#: Each line may use what stands below it, and nothing beside or above. A name is a folder or a
+#: Each line may use what is below it, and nothing on its own line or above. A name is a folder or a
 #: module of the app; the modules of a folder are one room.
 FLOORS = {
     "webhooks_app": """
@@ -45,9 +45,9 @@ FLOORS = {
         task_types
     """,
 }
-#: Who may leave out the face: what Django and the web server find by a module's name.
+#: Exempt from having a face: Django and the web server find these by a module's name.
 FACELESS = {"urls", "management"}
-#: The renderer is one programme: its folders are drawers, whose files use each other.
+#: The renderer is one program: the files of its folders use each other directly.
 ONE_ROOM = "tasks_app.providers.previz"
 MOST_MODULES = 14
 SMALL = 60
@@ -131,7 +131,7 @@ def floors(app: str) -> dict[str, int]:
 
 
 def test_every_room_stands_on_a_floor() -> None:
-    """A new folder or module has to say where it stands."""
+    """A new folder or module must be added to the plan."""
     seen = {
         f"{app}: {room(module)}"
         for module in modules()
@@ -155,7 +155,7 @@ def test_no_arrow_runs_up() -> None:
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
-    """Not even within one room, and not inside of functions."""
+    """No circle of imports, not even within one room or inside functions."""
     ways = defaultdict(set)
     for found in imports():
         module = found.path[:-3].replace("/", ".").removesuffix(".__init__")
@@ -184,7 +184,7 @@ def face(folder: str) -> set[str]:
 
 
 def test_a_room_is_entered_by_its_face() -> None:
-    """From another folder come only the names and the modules that ``__init__`` lists."""
+    """Another folder imports only the names and modules that ``__init__`` lists."""
     wrong = set()
     for found in imports():
         folder, _, last = found.module.rpartition(".")
@@ -223,13 +223,13 @@ def test_nobody_takes_a_function_for_its_module() -> None:
 
 
 def test_a_folder_holds_few_modules() -> None:
-    """More than fourteen are a list to search, not a room to know."""
+    """No folder has more than fourteen modules."""
     counts = Counter(Path(path).parent.as_posix() for path in sources() if "__init__" not in path)
     assert {name: count for name, count in counts.items() if count > MOST_MODULES} == {}
 
 
 def test_a_small_module_has_two_users_or_a_reason() -> None:
-    """What one module uses and fits on a screen belongs into that module."""
+    """A small module with only one user belongs into that user, or has a listed reason."""
     users = defaultdict(set)
     for found in imports():
         users[found.module].add(found.path)
@@ -243,7 +243,7 @@ def test_a_small_module_has_two_users_or_a_reason() -> None:
 
 
 MESSAGES = "webhooks_app_webhook(message|delivery)"
-#: Who alone changes which tables: by SQL, or by the ORM.
+#: Which folder alone changes which tables, by SQL or by the ORM.
 WRITERS = {
     "webhooks_app/outbox/": (
         rf"\b(INSERT INTO|UPDATE|DELETE FROM) +{MESSAGES}\b"
@@ -258,7 +258,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("folder", WRITERS)
 def test_one_room_writes(folder: str) -> None:
-    """A message's or a task's state changes in one room, so that it can be read in one place."""
+    """A message's or a task's state is changed in one room only."""
     pattern = re.compile(WRITERS[folder])
     writers = {path for path, text in sources().items() if pattern.search(text)}
     assert {path for path in writers if not path.startswith(folder)} == set()
@@ -266,7 +266,7 @@ def test_one_room_writes(folder: str) -> None:
 
 
 def test_no_statement_names_the_other_apps_tables() -> None:
-    """SQL stays within its app: the other one is asked through its face."""
+    """SQL names only tables of its own app; the other app is called through its face."""
     naming = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE) +\"?(tasks_app|webhooks_app)_[a-z]+\b")
     wrong = {
         path
@@ -277,7 +277,7 @@ def test_no_statement_names_the_other_apps_tables() -> None:
 
 
 def test_one_class_one_name() -> None:
-    """No two public classes of an app share a name, but for those that Django asks for."""
+    """No two public classes of an app share a name, except those that Django asks for."""
     names = defaultdict(list)
     for path, text in sources().items():
         for node in ast.parse(text).body:
