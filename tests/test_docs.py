@@ -1,7 +1,8 @@
-"""Do the pages for users tell the truth? Their code is taken out and run."""
+"""Do the pages tell the truth? Their code is run, and their pictures are drawn again."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
@@ -13,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.support import drawings
+from tests.test_rooms import FLOORS, floors, room
 from webhooks_app.signing import scheme
 
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODIES = ["{}", '{"a": "\\u00fc \\ud83c\\udfac \\u2028"}', '{"größe": "🎬"}', "x" * 20_000]
 
@@ -97,9 +101,53 @@ def test_links_between_the_pages_lead_somewhere() -> None:
     assert not broken
 
 
-def test_the_way_of_a_webhook_names_files_that_exist() -> None:
-    """Every module, test and page that the developers' page of webhooks names is there."""
+def test_pages_name_files_that_exist() -> None:
+    """Every file and folder of ours that a page names in code is there."""
+    ours = r"`((?:moviesvc|tasks_app|webhooks_app|tests|docs|examples)/[\w/.-]+)[^`]*`"
+    named = {
+        (page.name, path)
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+        for path in re.findall(ours, page.read_text())
+    }
+    assert len(named) >= 20
+    assert {(page, path) for page, path in named if not (ROOT / path).exists()} == set()
+
+
+def test_the_way_of_a_webhook_is_the_way_through_the_code() -> None:
+    """Each step of the developers' page names modules, and functions that are defined there."""
     text = (ROOT / "docs/WEBHOOK_IMPLEMENTATION.md").read_text()
-    paths = re.findall(r"`((?:tasks_app|webhooks_app|tests)/[\w/.]+)`", text)
-    assert len(paths) >= 10
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    steps = re.findall(r"^\| \d\. [^|]+\| ([^|]+) \|", text, re.MULTILINE)
+    places = [re.findall("`([^`]+)`", place) for step in steps for place in step.split("; ")]
+    assert len(places) >= 12
+    for path, *names in places:
+        code = (ROOT / path).read_text()
+        assert [name for name in names if not re.search(rf"\bdef {name}\(", code)] == []
+
+
+@pytest.mark.parametrize("name", drawings.PICTURES)
+def test_the_picture_is_of_today(name: str) -> None:
+    """The picture in the docs is what the plan draws, and the page shows it."""
+    is_of_today = (drawings.FOLDER / name).read_text() == drawings.PICTURES[name]()
+    assert is_of_today, "draw it anew: .venv/bin/python -m tests.support.drawings"
+    assert f"(images/{name})" in ARCHITECTURE
+
+
+@pytest.mark.parametrize("module", [module for _, module, _ in drawings.WAY])
+def test_the_way_leads_through_what_there_is(module: str) -> None:
+    """Each step of the way is a module, or what a room shows."""
+    app, _, inside = module.partition(".")
+    assert room(module) in floors(app)
+    folder, _, last = module.rpartition(".")
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError:
+        assert callable(getattr(importlib.import_module(folder), last)), inside
+
+
+@pytest.mark.parametrize("app", FLOORS)
+def test_every_folder_is_in_the_table(app: str) -> None:
+    """The page says of each folder which question it answers."""
+    table = ARCHITECTURE.partition(f"| room of `{app}`")[2].partition("\n\n")[0]
+    folders = {path.name for path in (ROOT / app).iterdir() if (path / "__init__.py").exists()}
+    told = {name for name in folders if f"`{name}`" in table}
+    assert folders - told == {"management", "migrations"}

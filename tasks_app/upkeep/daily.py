@@ -77,7 +77,7 @@ def prune_daily(budget_seconds: float = BUDGET_SECONDS) -> bool:
     run, _run, _rests_until = _run or _Run(), None, time.monotonic() + REST_SECONDS
     try:
         is_done = run.advance(budget_seconds)
-    except NotOurs:  # logged by `storage_mark.keep`
+    except NotOurs:  # logged by `mark.keep`
         return False
     _rests_until = 0.0
     if is_done:

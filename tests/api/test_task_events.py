@@ -12,7 +12,7 @@ from django.test import Client
 
 from tasks_app import redis_gate
 from tasks_app.access import throttling
-from tasks_app.api import stream as views_events
+from tasks_app.api import stream
 from tasks_app.models import ApiKey, Task
 from tests.support import factories
 
@@ -92,9 +92,9 @@ def test_one_key_cannot_take_the_seats_of_all(api: Client, settings: Any) -> Non
         assert int(refused["Retry-After"]) > 0
         with watching(other, task):
             assert other.get(f"/api/v1/tasks/{task.pk}/events").status_code == 503
-    assert views_events.seats.count() == 0
+    assert stream.seats.count() == 0
     with watching(api, task):
-        assert views_events.seats.count() == 1
+        assert stream.seats.count() == 1
 
 
 def test_a_revoked_key_watches_no_longer(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:

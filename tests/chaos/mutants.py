@@ -71,7 +71,7 @@ MUTANTS = (
         '        "lease_expires_at = now() + make_interval(secs => %s)",\n'
         "        [settings.TASK_LEASE_SECONDS],\n    )",
         "    return True",
-        ("tests/tasks/work/test_runner.py",),
+        ("tests/tasks/work/test_run.py",),
     ),
     Mutant(
         "outbox: the message an end owes",

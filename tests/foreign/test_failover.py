@@ -21,7 +21,7 @@ from tasks_app.models import MediaFile, Task
 from tasks_app.state.submit import Submit
 from tasks_app.state.submit import submit as submit_task
 from tasks_app.tickets import stopping
-from tasks_app.work import run as runner
+from tasks_app.work import run_next
 from tests.foreign.conftest import django_at
 from tests.support import factories
 from tests.support.answers import Answer, Connection
@@ -216,7 +216,7 @@ def test_finished_work_outlasts_a_read_only_database(
         options = settings.GENERATION_PROVIDERS["image_generation"]["options"]
         options["fail_code"] = "content_refused"
     task = submit_task(Submit("p", "image_generation", {"prompt": "x"})).task
-    run = running_in_a_thread(lambda: runner.run_next("image_generation"))
+    run = running_in_a_thread(lambda: run_next("image_generation"))
     wait_until(lambda: Task.objects.get(pk=task.pk).status == "processing")
     with read_only(foreign_database):
         end_leases(foreign_database)
@@ -250,7 +250,7 @@ def test_commit_whose_answer_was_lost_keeps_the_files(
     settings.GENERATION_PROVIDERS = {"image_generation": "tests.support.providers.StillProvider"}
     monkeypatch.setattr("tasks_app.state.lifecycle.faultpoint", end_session_after_commit())
     task = submit_task(Submit("p", "image_generation", {"prompt": "x"})).task
-    runner.run_next("image_generation")
+    run_next("image_generation")
     task.refresh_from_db()
     assert (task.status, task.event_sequence) == ("completed", 1)
     (file,) = MediaFile.objects.all()

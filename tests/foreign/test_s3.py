@@ -32,7 +32,7 @@ from tasks_app.work import run
 from tests.support.ports import free_port
 from tests.support.servers.programs import program
 from tests.support.waiting import wait_until
-from tests.tasks.media.test_storage_mark import (  # noqa: F401 - fixtures, and the same tests on S3
+from tests.tasks.media.test_mark import (  # noqa: F401 - fixtures, and the same tests on S3
     _fresh_process,
     finished_task,
     restored_dump,

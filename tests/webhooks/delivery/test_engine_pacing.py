@@ -1,6 +1,6 @@
 """Does the engine itself keep windows, breakers, holds and an operator's word?
 
-`test_pacing` tests the state machine; here a real engine meets real receivers, and what counts is
+`test_pace` tests the state machine; here a real engine meets real receivers, and what counts is
 what arrives there and what the rows say.
 """
 

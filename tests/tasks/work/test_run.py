@@ -1,4 +1,4 @@
-"""Does the runner see a claimed task through, whatever the provider does?"""
+"""Does the worker see a claimed task through, whatever the provider does?"""
 
 from __future__ import annotations
 

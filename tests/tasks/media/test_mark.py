@@ -26,7 +26,7 @@ from tasks_app.media import mark as storage_mark
 from tasks_app.models import MediaFile, Task
 from tasks_app.upkeep import daily, sweep
 from tasks_app.upkeep.orphans import remove_orphans
-from tasks_app.work import run as runner
+from tasks_app.work import run as work_run
 from tests.support import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -229,7 +229,7 @@ def test_a_live_run_of_another_database_keeps_its_work_directory() -> None:
     work = Path(settings.WORK_ROOT, str(uuid.uuid4()))
     work.mkdir(parents=True)
     os.utime(work, (time.time() - 120,) * 2)
-    with runner._in_use(work):
+    with work_run._in_use(work):
         sweep.remove_dead_work()
         assert work.is_dir()
     sweep.remove_dead_work()
