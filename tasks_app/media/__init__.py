@@ -1,3 +1,3 @@
-"""Where do files lie, and what is in them?"""
+"""Where are media files stored, and what is in them?"""
 
 __all__ = ["mark", "probe", "serve", "store"]

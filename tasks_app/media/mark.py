@@ -1,18 +1,18 @@
-"""Whose files lie in the media storage? Nobody deletes what is not his.
+"""Which installation may delete files in the media storage? Only the one whose mark is there.
 
-A second database on the same storage (a restored dump, a staging system, a clone of a disk) knows
-other tasks than the first, so the first one's files look to it as if nobody owned them. So the
-storage carries a mark that names one database and one start of its server, and the sweep of that
-one refreshes it every few minutes. Whoever deletes media calls `require_ours` first:
+A second database on the same storage (a restored dump, a staging system, a cloned disk) knows other
+tasks than the first, so the first one's files look unused to it. So the storage has a mark with the
+id of one database and one start of its server; that installation's sweep refreshes it every few
+minutes. Code that deletes media calls `require_ours` first:
 
 - Another database's mark: refused, until an operator says otherwise (`manage.py adopt_storage`).
-- The same database after another start of its server: a restart or a failover, or else a copy of
-  the whole server. That is told by waiting: a mark that nobody refreshes is taken over, one that
-  somebody does is a living copy's, and refused.
-- No mark: the storage is empty, or holds files of our own tasks only, and becomes ours; else
-  refused.
+- The same database after another start of its server: either a restart or failover, or a copy of
+  the whole server. Waiting tells which: a mark that is no longer refreshed is taken over; if it is
+  refreshed, a copy is running, and deleting is refused.
+- No mark: the storage becomes ours if it is empty or holds files of our own tasks only; otherwise
+  deleting is refused.
 
-Writing files needs no permission, since their names are unguessable and never used twice.
+Writing files is always allowed, since their names are unguessable and never reused.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from webhooks_app.operators import record
 logger = structlog.get_logger(__name__)
 
 NAME = ".installation"
-#: How often the owner refreshes the mark, and after how long without that it is left behind.
+#: How often the owner refreshes the mark, and after which time without that it is abandoned.
 REFRESH = timedelta(minutes=5)
 ABANDONED = timedelta(minutes=15)
 ADOPT = "If its files are this installation's alone: manage.py adopt_storage"
-#: What is on record begins so; the index over targets finds it.
+#: Beginnings of the operator actions' targets; the index over targets finds them.
 _RECORD, _SEEN = "media storage: ", "media storage mark "
 
 
 class NotOurs(Exception):
-    """The storage is not, or not yet, ours to delete in; the text says what to do."""
+    """This installation may not delete in the storage (yet); the text says what to do."""
 
     def __init__(self, text: str, *, is_passing: bool = False) -> None:
         super().__init__(text)
@@ -64,14 +64,14 @@ class Mark:
 
 
 def require_ours(*, is_check: bool = False) -> None:
-    """Return where files may be deleted; refresh the mark, or take the storage over, on the way.
+    """Check that this installation may delete files; refresh its mark or take the storage over.
 
     Args:
         is_check: only look, and change nothing.
 
     Raises:
-        NotOurs: they may not.
-        OSError: the storage cannot be asked.
+        NotOurs: it may not.
+        OSError: the storage cannot be reached.
     """
     own, mark = _own(), read()
     if mark is None:
@@ -88,7 +88,7 @@ def require_ours(*, is_check: bool = False) -> None:
 
 
 def _require_abandoned(mark: Mark, is_check: bool) -> None:
-    """Return when nobody has refreshed the mark for a while since we saw it first."""
+    """Return once the old mark has not been refreshed for ABANDONED since we first saw it."""
     seen = f"{_SEEN}{mark.server} "
     first = OperatorAction.objects.filter(target__startswith=seen).order_by("at", "pk").first()
     if first is None and not is_check:
@@ -105,7 +105,7 @@ def _require_abandoned(mark: Mark, is_check: bool) -> None:
 
 
 def adopt(actor: str, reason: str) -> None:
-    """Make the storage ours, whosever it was; on record."""
+    """Make the storage ours, whatever its mark; recorded as an operator action."""
     before = read()
     write(_own())
     whose = f"it was of database {before.database}" if before else "it had no mark"
@@ -116,7 +116,7 @@ def read() -> Mark | None:
     """Return the storage's mark.
 
     Raises:
-        OSError: it cannot be read, or makes no sense.
+        OSError: it cannot be read or parsed.
     """
     try:
         if settings.S3_BUCKET:
@@ -132,7 +132,7 @@ def read() -> Mark | None:
 
 
 def write(mark: Mark) -> None:
-    """Put the mark in place of the one that is there."""
+    """Replace the storage's mark."""
     text = json.dumps({**asdict(mark), "what": "whose media these are; see docs/operations.md"})
     if settings.S3_BUCKET:
         default_storage.put(NAME, text.encode())  # type: ignore[attr-defined]
@@ -141,14 +141,14 @@ def write(mark: Mark) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     new = place.with_name(f"{NAME}.{uuid.uuid4().hex}")
     new.write_text(text)
-    new.replace(place)  # so that nobody reads half of it
+    new.replace(place)  # atomic: nobody reads half of it
 
 
 def _own() -> Mark:
     """Return the mark that this database would write now.
 
-    The number of the cluster tells apart what was restored elsewhere, the number of the database
-    what was restored beside it. A copy of the whole server has both, but not its start.
+    The cluster's id differs in a database restored elsewhere, the database's id in one restored on
+    the same server. A copy of the whole server has both ids, but another start time.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -169,13 +169,13 @@ def _holds_foreign_tasks() -> bool:
     return Task.objects.filter(pk__in=ids).count() < len(ids)
 
 
-# What the sweep and readiness do with it.
+# Used by the sweep and by readiness.
 
 _next_round = 0.0
 
 
 def keep() -> None:
-    """Keep the mark fresh, and say so where the storage is not ours; cheap to call often."""
+    """Refresh the mark; log if the storage is not ours. Cheap to call often."""
     global _next_round
     if time.monotonic() < _next_round:
         return
@@ -198,14 +198,14 @@ def keep() -> None:
 
 
 def problem() -> str:
-    """Return why nothing is deleted, as the last sweep found it; nothing where all is well."""
+    """Return why nothing is deleted, as the last sweep found it; "" if all is well."""
     last = OperatorAction.objects.filter(target__startswith=_RECORD).order_by("-at", "-pk").first()
     is_well = last is None or last.action == "storage.adopt" or last.target.endswith("it is ours")
     return "" if last is None or is_well else last.target.removeprefix(_RECORD)
 
 
 def folders(path: str) -> list[str]:
-    """Return the names of the folders in a folder of the storage; none where there is none."""
+    """Return the names of the folders in a folder of the storage; [] if it does not exist."""
     try:
         return default_storage.listdir(path)[0]
     except FileNotFoundError:
@@ -213,7 +213,7 @@ def folders(path: str) -> list[str]:
 
 
 def is_uuid(name: str) -> bool:
-    """Tell whether a folder is named as those of tasks and runs are."""
+    """Say whether a name has the form of a task's or run's folder."""
     try:
         uuid.UUID(name)
     except ValueError:

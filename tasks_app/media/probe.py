@@ -4,9 +4,9 @@ A decoder fed with hostile or broken bytes may crash, hang or eat memory, so the
 is opened in a child (`python -m tasks_app.media.probe CPU_SECONDS PATH...`) with limits of its own.
 Nothing here trusts a name or a header that came with the file.
 
-What a file may cost is CPU time, since on a busy machine the clock says nothing about the file.
-Where it does not suffice the same file is probed again with twice as much, because making it
-again may take long or be paid for.
+The limit is CPU time, since on a busy machine elapsed time says nothing about the file. If it is
+too short, the same file is probed again with twice as much, because generating it again may take
+long or cost money.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ logger = structlog.get_logger(__name__)
 
 #: CPU seconds for each file at the first try; 28 s of light 4K film take 12.5 on two cores.
 CPU_SECONDS = 60
-#: How often the same files are probed before their time counts as run out; each try doubles it.
+#: Tries for the same files; each try doubles the CPU time.
 TRIES = 3
-#: By the clock a try may take so many times its CPU time: a share of a twentieth is enough.
+#: A try may take this multiple of its CPU time by the clock: a twentieth of a processor suffices.
 CLOCK_FACTOR = 20
 WATCH_SECONDS = 0.25
 MEMORY_BYTES = 4 << 30
-#: Container name as FFmpeg says it -> media type, by whether a picture stream exists.
+#: FFmpeg's container name -> media types with and without a video stream.
 CONTAINERS = {
     "mov,mp4,m4a,3gp,3g2,mj2": ("video/mp4", "audio/mp4"),
     "matroska,webm": ("video/webm", "audio/webm"),
@@ -72,7 +72,7 @@ IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF8")
 
 @dataclass(frozen=True, slots=True)
 class ProbedFile:
-    """What decoding the file showed. Pixels, seconds, frames per second; None if it has none."""
+    """What decoding showed. Pixels, seconds, frames per second; None if the file has none."""
 
     media_type: str
     size_bytes: int
@@ -95,7 +95,7 @@ class ProbedFile:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a file must be; None means anything. ``tolerance`` is seconds of duration."""
+    """What a file must be; None means anything. ``tolerance``: seconds of duration."""
 
     media_type: str | None = None
     codecs: tuple[str, ...] | None = None
@@ -105,7 +105,7 @@ class Expected:
     tolerance: float = 1 / 24
 
     def problem(self, found: ProbedFile) -> str:
-        """Say in words what differs, or return an empty text."""
+        """Return a sentence on what differs, "" if nothing does."""
         for name in ("media_type", "codecs", "width", "height"):
             want, have = getattr(self, name), getattr(found, name)
             if want is not None and want != have:
@@ -123,20 +123,20 @@ class Expected:
 def probe(
     path: Path, expected: Expected | None = None, *, context: Context | None = None
 ) -> ProbedFile:
-    """Decode ``path`` in a child process and say what it holds; see `probe_all`."""
+    """Decode ``path`` in a child process and return what it contains; see `probe_all`."""
     return probe_all([(path, expected)], context)[0]
 
 
 def probe_all(
     files: Sequence[tuple[Path, Expected | None]], context: Context | None = None
 ) -> list[ProbedFile]:
-    """Decode files in a child process and say what they hold.
+    """Decode files in a child process and return what they contain.
 
     Raises:
         ProviderError: ``output_invalid`` (retryable) when one is not whole, sound media or
             differs from what is expected; ``probe_timed_out`` when every try ran out of time;
             ``timed_out`` when the task's own time is over.
-        Cancelled: the context said so.
+        Cancelled: the context asked to stop.
     """
     found = [_parse(row) for row in _rows([path for path, _ in files], context)]
     for (path, expected), file in zip(files, found, strict=True):
@@ -165,11 +165,11 @@ def _rows(paths: list[Path], context: Context | None) -> list[dict[str, Any]]:
 def _try(
     paths: list[Path], cpu_seconds: int, context: Context | None
 ) -> list[dict[str, Any]] | None:
-    """Probe once; None when the time ran out, the child's CPU time or the clock's."""
+    """Probe once; None when the child's CPU time or the clock's limit was reached."""
     command = [sys.executable, "-m", "tasks_app.media.probe", str(cpu_seconds)]
     with subprocess.Popen(
         [*command, *(str(path.resolve()) for path in paths)],
-        stdin=subprocess.PIPE,  # closed by our death, which ends the child
+        stdin=subprocess.PIPE,  # closed when we die, which ends the child
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={"PATH": os.defpath, "PYTHONPATH": str(PROJECT_ROOT)},
@@ -190,12 +190,12 @@ def _try(
 def _output(
     child: subprocess.Popen[bytes], deadline: float, context: Context | None
 ) -> bytes | None:
-    """Wait for the end of the child and return what it said; None when the deadline passes."""
+    """Wait for the child and return its output; None when the deadline passes."""
     assert child.stdout is not None
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(WATCH_SECONDS)
-            return child.stdout.read()  # a pipe holds 64 KiB, and a file is a line
+            return child.stdout.read()  # safe after the end: the output fits into the pipe's 64 KiB
         if context is not None and context.cancelled():
             raise Cancelled
         if context is not None and context.seconds_left() <= 0:
@@ -225,7 +225,7 @@ def _image_facts(path: Path) -> dict[str, Any]:
 
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
-            image.load()  # Pillow refuses truncated files only when it decodes them.
+            image.load()  # Pillow notices a truncated file only when it decodes it
             name = str(image.format)
             return _facts(Image.MIME[name], (name.lower(),), image.width, image.height)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -254,7 +254,7 @@ def _stream_facts(path: Path) -> dict[str, Any]:
     import av
 
     try:
-        # "file" alone: a playlist inside a download must not make us open other addresses.
+        # "file" only: a playlist inside a download must not make us open other URLs.
         options = {"protocol_whitelist": "file", "err_detect": "explode"}
         with av.open(str(path), options=options) as container:
             return _container_facts(container)
@@ -280,7 +280,7 @@ def _container_facts(container: Any) -> dict[str, Any]:
 
 
 def _decode(container: Any, streams: list[Any]) -> float:
-    """Decode everything and return the seconds that the leading stream covers."""
+    """Decode everything and return the seconds that the main stream covers."""
     leading = streams[0]
     first: Fraction | None = None
     end = Fraction(0)
@@ -317,7 +317,7 @@ def _end_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Probe the files named on the command line, after the limit, and print one JSON list."""
+    """Set the limits, probe the files on the command line, and print one JSON list."""
     cpu_seconds = int(arguments[0])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,7 +1,7 @@
 """How are media kept on S3? By django-storages, with errors and signatures as we need them.
 
-Whatever fails below (botocore's errors are no `OSError`) is an `OSError` here, as with files, so
-that nobody has to know which storage it is.
+Every error below becomes an `OSError`, as with files (botocore's errors are none), so that callers
+need not know which storage it is.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from storages.backends.s3 import S3Storage
 
-#: So long for one request and its repetitions; the sweep has more to do than to wait for a bucket.
+#: Limits for one request with its repetitions, since the sweep must not wait long for a bucket.
 CONNECT_SECONDS, READ_SECONDS, TRIES = 5, 30, 3
 
 
 @contextmanager
 def as_os_errors() -> Iterator[None]:
-    """Turn the client library's errors into an `OSError` that says which it was, without URLs."""
+    """Turn the client library's errors into an `OSError` with their type, without URLs."""
     try:
         yield
     except ClientError as error:
@@ -58,7 +58,7 @@ class S3(S3Storage):  # type: ignore[misc]
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": TRIES},
-            # Checksums in trailers are Amazon's alone; others refuse or store them.
+            # Checksums in trailers are Amazon's own; other servers refuse or store them.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
@@ -77,7 +77,7 @@ class S3(S3Storage):  # type: ignore[misc]
 
     @_translated
     def put(self, name: str, content: bytes) -> None:
-        """Write a small file, in place of the one that may be there."""
+        """Write or replace a small file."""
         self.bucket.Object(self._normalize_name(name)).put(Body=content)
 
 

@@ -31,7 +31,7 @@ from webhooks_app.api.problems import ApiProblem
 
 logger = structlog.get_logger(__name__)
 
-#: The types that are shown in place; everything else is offered as a download.
+#: Types that are shown in the browser; everything else is a download.
 EXTENSIONS = {
     "video/mp4": "mp4",
     "image/png": "png",
@@ -47,12 +47,12 @@ EXTENSIONS = {
 }
 _SALT = "media"
 _ID = re.compile(r"[\x21-\x7e]{1,32}")
-#: One range of bytes. A number longer than any file is none: the whole file is an answer to that.
+#: One range of bytes. A longer number does not match, and then the whole file is sent.
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def media_url(file: MediaFile) -> str:
-    """Return the absolute capability link of a file."""
+    """Return the absolute URL of a file, which contains the right to read it."""
     name = quote(f"{file.role}{PurePosixPath(file.path).suffix}", safe="")
     url = f"{settings.PUBLIC_URL}/media/{file.id}/{file.link_token}/{name}"
     if settings.MEDIA_URL_TTL:
@@ -62,12 +62,12 @@ def media_url(file: MediaFile) -> str:
 
 
 def foreign_origin() -> str:
-    """Return the origin that media links redirect to, where that is not ours: a bucket's."""
+    """Return the origin that media links redirect to (a bucket's), "" if they do not."""
     if not settings.S3_BUCKET:
         return ""
     try:
         place = urlsplit(default_storage.url("any"))
-    except OSError:  # no credentials: no link leads there either
+    except OSError:  # no credentials: then no link works
         return ""
     return f"{place.scheme}://{place.netloc}"
 
@@ -86,7 +86,7 @@ def serve(request: HttpRequest, media_id: str, token: str, name: str) -> HttpRes
             link = default_storage.link(file.path, file.media_type, _disposition(file))  # type: ignore[attr-defined]
             return HttpResponseRedirect(link)
         if settings.MEDIA_ACCEL_PREFIX:
-            # nginx sends the file; it keeps our type, and drops most of our other headers.
+            # nginx sends the file; it keeps our content type, and drops most other headers.
             place = quote(settings.MEDIA_ACCEL_PREFIX + file.path)  # nginx decodes it
             headers = {"X-Accel-Redirect": place}
             response: HttpResponseBase = HttpResponse(content_type=file.media_type, headers=headers)
@@ -139,7 +139,7 @@ def _from_disk(request: HttpRequest, file: MediaFile) -> HttpResponseBase:
 
 
 class _Part:
-    """The next ``length`` bytes of an open file, as a file: the web server sends it by its name."""
+    """The next ``length`` bytes of an open file, in a form that the web server sends itself."""
 
     def __init__(self, handle: File[bytes], length: int) -> None:
         self.name, self.tell, self.close = handle.name, handle.tell, handle.close
@@ -152,7 +152,7 @@ class _Part:
 
 
 def _range(request: HttpRequest, file: MediaFile) -> tuple[int, int] | tuple[()] | None:
-    """Return the bytes asked for: None for all, () for a range that cannot be satisfied."""
+    """Return the range of bytes: None for all, () for one that cannot be satisfied."""
     found = _RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
     start, end = found.groups() if found else ("", "")
     condition = request.headers.get("If-Range")

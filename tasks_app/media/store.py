@@ -1,7 +1,7 @@
-"""Where do media files lie, and what is said of them?
+"""Where are media files stored, and how is one described?
 
-A stored file lies at ``results/{task_id}/{run_token}/{role}.{ext}``: a fenced-out run
-never touches the winner's files.
+A file is stored at ``results/{task_id}/{run_token}/{role}.{ext}``: a run that lost its task never
+overwrites another run's files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Rendered(File):  # type: ignore[type-arg]
     """A finished file that the file system storage may move instead of copying."""
 
     def temporary_file_path(self) -> str:
-        """Return where the file lies now (the name Django's storage looks for)."""
+        """Return the file's current path (the name that Django's storage looks for)."""
         return str(self.name)
 
 
@@ -34,7 +34,7 @@ def store(task: Task, result: Result) -> list[MediaFile]:
     """Put a result's files into the storage and return their (unsaved) rows.
 
     Raises:
-        ProviderError: ``storage_failed``, worth another attempt.
+        ProviderError: ``storage_failed``, retryable.
     """
     stored: list[MediaFile] = []
     try:
@@ -70,14 +70,14 @@ def _store_one(task: Task, output: MediaOutput) -> MediaFile:
 
 
 def discard(files: list[MediaFile]) -> None:
-    """Delete stored files that no committed row names."""
+    """Delete stored files that no committed row refers to."""
     for file in files:
         with contextlib.suppress(OSError):
             default_storage.delete(file.path)
 
 
 def receipt(file: MediaFile) -> dict[str, Any]:
-    """Return what the webhook says of one file; keys without a value are left out."""
+    """Return a file's entry in the webhook; keys without a value are left out."""
     facts = {
         "role": file.role,
         "media_url": media_url(file),
@@ -95,7 +95,7 @@ def receipt(file: MediaFile) -> dict[str, Any]:
 
 
 def describe(result: Result, files: list[MediaFile]) -> dict[str, Any]:
-    """Return a completed task's ``result``: the main file's receipt, all files, who made it."""
+    """Return a completed task's ``result``: the main file, all files, provider and model."""
     primary = next(file for file in files if file.role == "primary")
     head = {key: value for key, value in receipt(primary).items() if key != "role"}
     return {

@@ -11,7 +11,8 @@ from tasks_app.models import Task
 from tasks_app.task_types import TASK_TYPES
 
 POSITION_LIMIT = 1000
-#: A queue with so many more is not counted again for a moment; nobody takes as many in that time.
+#: A queue this much longer than the limit is not counted again for DEEP_SECONDS: so many tasks are
+#: not claimed in that time.
 DEEP_BEYOND = 100
 DEEP_SECONDS = 0.25
 MEASURED_ENOUGH = 5
@@ -37,9 +38,9 @@ SELECT count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (
 
 
 class DeepQueues:
-    """Which queues held many more than are counted a moment ago? Each process knows for itself.
+    """Remembers which queues were much longer than is counted; each process has its own.
 
-    Counting a thousand rows takes the database as long as the rest of a submit.
+    Counting a thousand rows costs the database as much as the rest of a submit.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,11 +48,11 @@ class DeepQueues:
         self._deep_until: dict[tuple[str, int], float] = {}
 
     def is_deep(self, task: Task) -> bool:
-        """Tell whether a new task's place is beyond the limit without counting."""
+        """Say whether a new task's place is certainly beyond the limit, without counting."""
         return self._clock() < self._deep_until.get((task.task_type, task.priority), 0.0)
 
     def note(self, task: Task, position: int) -> None:
-        """Remember a place, counted up to ``POSITION_LIMIT + DEEP_BEYOND``."""
+        """Store a place, counted up to ``POSITION_LIMIT + DEEP_BEYOND``."""
         if position >= POSITION_LIMIT + DEEP_BEYOND:
             self._deep_until[task.task_type, task.priority] = self._clock() + DEEP_SECONDS
 
@@ -68,7 +69,7 @@ def queue_position(task: Task) -> int:
 def estimated_duration(task_type: str) -> int:
     """Return the median seconds of the last hundred of this type, or its prior until five ran.
 
-    Kept for a few seconds in each process: a submit should not pay for the statistics.
+    Each process caches it for a few seconds, so that a submit does not pay for it.
     """
     now = time.monotonic()
     cached = _cache.get(task_type)

@@ -1,8 +1,8 @@
 """How does a task change its state? Every change is here, and only here.
 
-Each is one conditional UPDATE from a known state, fenced by ``run_token`` where a worker
-writes; a terminal state and the webhooks it owes are one transaction. The database's
-clock is the only clock. How a task begins is in `submit`.
+Each change is one conditional UPDATE from a known state, with ``run_token`` as fencing token where
+a worker writes. A terminal state and its webhook messages are written in one transaction. Only the
+database's clock is used. How a task begins is in `submit`.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class AlreadyEnded(Exception):
 
 
 class LostClaim(Exception):
-    """The task is no longer ours: cancelled, or given to another worker."""
+    """This worker has lost the task: it was cancelled, or given to another worker."""
 
 
 def cancel(task_id: uuid.UUID | str) -> Task:
-    """Cancel a queued or running task; whoever's conditional update hits the row wins.
+    """Cancel a queued or running task. Of two concurrent changes the first UPDATE wins.
 
     Raises:
         Task.DoesNotExist: there is no such task.
-        AlreadyEnded: it had ended before.
+        AlreadyEnded: the task has ended.
     """
     with transaction.atomic():
         task = statements.update_returning(
@@ -68,9 +68,9 @@ def cancel(task_id: uuid.UUID | str) -> Task:
 
 
 def claim_next(task_type: str) -> Task | None:
-    """Take the best queued task of a type under a fresh token and lease.
+    """Claim the best queued task of a type, with a new token and lease.
 
-    Best: of the project with the fewest running, then by priority, then by age.
+    Best: of the project with the fewest running tasks, then by priority, then by age.
     """
     token = uuid.uuid4()
     with transaction.atomic():
@@ -83,14 +83,14 @@ def claim_next(task_type: str) -> Task | None:
     if task is not None:
         faultpoint("claim.after_commit")
         metrics.task_started(task)
-        # The ticket may have come with another request: the id in a line is the task's.
+        # The task's own ids: the ticket may belong to another request.
         ids = {"task_id": str(task.id), "request_id": task.request_id}
         logger.info("Task started", **ids, task_type=task_type)
     return task
 
 
 def extend_lease(task: Task) -> bool:
-    """Push the lease's end away; False means the task is not ours any more."""
+    """Extend the task's lease; False when this worker has lost the task."""
     return statements.update_fenced(
         task,
         "lease_expires_at = now() + make_interval(secs => %s)",
@@ -99,20 +99,20 @@ def extend_lease(task: Task) -> bool:
 
 
 def is_ours(task: Task) -> bool:
-    """Tell whether the claim still stands."""
+    """Say whether this worker still has the task."""
     return Task.objects.filter(pk=task.pk, run_token=task.run_token).exists()
 
 
 def has_ended(task: Task) -> bool:
-    """Tell whether the task is in a terminal state, whoever put it there."""
+    """Say whether the task is in a terminal state, whoever ended it."""
     return Task.objects.filter(pk=task.pk, finished_at__isnull=False).exists()
 
 
 def progress(task: Task, fraction: float, step: str, *, is_event_due: bool) -> None:
-    """Store how far the work is, and tell subscribers when it is time to.
+    """Store the progress, and publish it if the interval has passed.
 
     Raises:
-        LostClaim: the task is not ours any more.
+        LostClaim: this worker has lost the task.
     """
     with transaction.atomic():
         is_wanted = is_event_due and _is_wanted(task, events.PROGRESS)
@@ -130,10 +130,10 @@ def progress(task: Task, fraction: float, step: str, *, is_event_due: bool) -> N
 
 
 def save_remote(task: Task, state: dict[str, Any]) -> None:
-    """Make a provider's state durable before it is used.
+    """Store a provider's state before it is used.
 
     Raises:
-        LostClaim: the task is not ours any more.
+        LostClaim: this worker has lost the task.
     """
     if not statements.update_fenced(
         task, "remote_state = %s::jsonb", [orjson.dumps(state).decode()]
@@ -142,10 +142,10 @@ def save_remote(task: Task, state: dict[str, Any]) -> None:
 
 
 def complete(task: Task, result: dict[str, Any], files: Sequence[MediaFile]) -> Task:
-    """End a task well: result, files, event and messages in one transaction.
+    """End a task as completed: result, files, event and messages in one transaction.
 
     Raises:
-        LostClaim: the task is not ours any more; nothing was written.
+        LostClaim: this worker has lost the task; nothing was written.
     """
     return _finish(
         task,
@@ -157,10 +157,10 @@ def complete(task: Task, result: dict[str, Any], files: Sequence[MediaFile]) -> 
 
 
 def fail(task: Task, error_code: str, traceback: str = "") -> Task:
-    """End a task badly, for good.
+    """End a task as failed.
 
     Raises:
-        LostClaim: the task is not ours any more; nothing was written.
+        LostClaim: this worker has lost the task; nothing was written.
     """
     return _finish(
         task,
@@ -202,7 +202,7 @@ def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:
     """Put a task whose attempt failed back into the queue, due after ``wait_seconds``.
 
     Raises:
-        LostClaim: the task is not ours any more.
+        LostClaim: this worker has lost the task.
     """
     if not statements.update_fenced(
         task,
@@ -218,7 +218,7 @@ def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:
 
 
 def hand_back(task: Task) -> None:
-    """Put a task back at once with nothing counted, since this worker is shutting down."""
+    """Put a task back into the queue without counting the attempt, as this worker is stopping."""
     statements.update_fenced(
         task,
         "status = 'queued', run_token = NULL, lease_expires_at = NULL, version = version + 1,"
@@ -229,7 +229,7 @@ def hand_back(task: Task) -> None:
 
 
 def take_expired_leases() -> int:
-    """Give tasks of lost workers back to the queue, or fail them when too many were lost."""
+    """Requeue the tasks of lost workers, or fail them when too many workers were lost."""
     taken = 0
     for task in statements.requeue_expired(settings.TASK_LOST_LIMIT):
         metrics.worker_lost(task)
@@ -242,7 +242,7 @@ def take_expired_leases() -> int:
 
 
 def fail_overdue(grace_seconds: float = 60.0) -> int:
-    """End tasks whose worker lives but did not stop them at their deadline."""
+    """End tasks whose worker is alive but did not stop them at their deadline."""
     overdue = statements.overdue(grace_seconds)
     for task in overdue:
         _fail_unless_lost(task, "timed_out")
@@ -280,5 +280,5 @@ def _publish(task: Task, event_type: str) -> None:
 
 
 def types_due(since_seconds: float = 0.0) -> list[str]:
-    """Return the task types that have something due in the queue, for at least so long."""
+    """Return the task types with queued tasks that have been due for at least so long."""
     return statements.types_due(list(TASK_TYPES), since_seconds)

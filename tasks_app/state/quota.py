@@ -1,9 +1,9 @@
-"""Has a project its quota of queued tasks? Counted seldom where there is much room.
+"""Has a project reached its quota of queued tasks? Counted rarely while there is much room.
 
-A count walks every queued task of the project. So each process remembers how much room it saw
-and counts anew when a tenth of that is used up, or a second has passed: a project far from its
-quota costs nothing, one close to it is counted every time, and even ten processes that count
-at the same moment cannot overshoot.
+A count reads every queued task of the project. So each process remembers how much room it saw, and
+counts again when a tenth of that is used, or after a second: a project far from its quota costs
+nothing, one close to it is counted every time, and even ten processes that count at the same moment
+cannot exceed it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Callable
 
 SECONDS = 1.0
 PARTS = 10
-PROJECTS = 10_000  # the oldest are forgotten
+PROJECTS = 10_000  # then the oldest are dropped
 
 
 class Quota:
-    """What one process knows of the room that projects have; safe to share by threads."""
+    """What one process knows of the projects' room; thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        #: (project, limit) -> (submits until the next count, when that is due anyway)
+        #: (project, limit) -> (submits until the next count, latest time of it)
         self._spare: dict[tuple[str, int], tuple[int, float]] = {}
 
     def is_full(self, project_id: str, limit: int, count: Callable[[], int]) -> bool:
-        """Tell whether a project may not queue one task more.
+        """Say whether a project may not queue another task.
 
         Args:
             count: returns the queued tasks, counted up to ``limit``.

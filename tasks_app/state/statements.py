@@ -1,7 +1,7 @@
 """Which SQL moves task rows? Only `lifecycle` may call this module.
 
-Raw statements, because each is one conditional UPDATE whose row count (or returned row)
-is the answer, and because every time in it is the database's.
+Raw statements, because each is one conditional UPDATE whose row count (or returned row) is the
+result, and because every time in them is the database's.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ UPDATE tasks_app_task SET
 WHERE id = (SELECT id FROM best)
 RETURNING tasks_app_task.*
 """,
-    # Planned each time, unlike those of the engine: a claim begins work of seconds, and a plan made
-    # while the table was empty would look for the row to update in any index that knows its id.
+    # Planned at each call, unlike the engine's statements: the task that follows takes seconds, and
+    # a plan made on an empty table might look up the row to update in a wrong index.
     plan_cache_mode="force_custom_plan",
 )
 
@@ -95,7 +95,7 @@ _INSERT = f"""
 INSERT INTO tasks_app_task ({_INSERT_FIELDS}, created_at, available_at)
 VALUES ({", ".join(["%s"] * len(_INSERT_FIELDS.split(",")))}, now(), now()) RETURNING created_at
 """  # noqa: S608 - constants
-# The row itself is not among those that its own statement sees.
+# A statement does not see the row that it inserts, hence the 1.
 _AHEAD_OF_IT = """, 1 + (
   SELECT count(*) FROM (
     SELECT 1 FROM tasks_app_task ahead
@@ -173,14 +173,14 @@ WHERE lease.expires_at <= clock_timestamp()
 
 
 def take_lease(name: str, token: uuid.UUID, seconds: float) -> bool:
-    """Take the lease of that name for so long; False while another holds it."""
+    """Take the lease of that name for so many seconds; False while another process holds it."""
     with connection.cursor() as cursor:
         cursor.execute(_TAKE_LEASE, [name, token, seconds])
         return bool(cursor.rowcount == 1)
 
 
 def end_lease(name: str, token: uuid.UUID) -> None:
-    """Give a lease back, unless it ran out and another took it."""
+    """Give a lease back, unless it expired and another process took it."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM tasks_app_lease WHERE name = %s AND token = %s", [name, token])
 
@@ -253,7 +253,7 @@ def overdue(grace_seconds: float) -> list[Task]:
     return _fetch(sql, [grace_seconds])
 
 
-# The order makes the planner follow the index to the first row, whatever it thinks of the rest.
+# The ORDER BY makes the planner read only the first row of an index, whatever its statistics say.
 _TYPES_DUE = """
 SELECT name FROM unnest(%s::text[]) name CROSS JOIN LATERAL (
   SELECT 1 FROM tasks_app_task
@@ -265,7 +265,7 @@ SELECT name FROM unnest(%s::text[]) name CROSS JOIN LATERAL (
 
 
 def types_due(task_types: Sequence[str], since_seconds: float) -> list[str]:
-    """Return those of the task types that have something due in the queue, for so long."""
+    """Return those of the task types with queued tasks that have been due for so long."""
     with connection.cursor() as cursor:
         cursor.execute(_TYPES_DUE, [list(task_types), since_seconds])
         return [row[0] for row in cursor.fetchall()]

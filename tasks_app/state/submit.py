@@ -1,6 +1,6 @@
 """How does a request become a stored task? One transaction, and then a hint to the workers.
 
-A task begins here, and is done again here as a new one; every other change of its state is in
+A retry on request also begins here, as a new task; every other change of a task's state is in
 `lifecycle`.
 """
 
@@ -27,11 +27,11 @@ _deep_queues = estimates.DeepQueues()
 
 
 class IdempotencyConflict(Exception):
-    """The Idempotency-Key was used before, for another request."""
+    """The Idempotency-Key was used for another request before."""
 
 
 class QueueFull(Exception):
-    """The project has as many queued tasks as it may have."""
+    """The project has reached its quota of queued tasks."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The project already has {limit} queued tasks.")
@@ -69,13 +69,13 @@ class Submit:
 
     @property
     def scope(self) -> str:
-        """Where the Idempotency-Key means this request and no other."""
+        """The scope within which an Idempotency-Key is unique."""
         return f"project:{self.project_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What became of a submit: the task, the answer's body, and whether it is a repeat."""
+    """The result of a submit: the task, the answer's body, and whether it is a repeated answer."""
 
     task: Task
     response: dict[str, Any]
@@ -83,11 +83,11 @@ class Submission:
 
 
 def submit(request: Submit) -> Submission:
-    """Store the task, durably; the ticket that follows is only a hint.
+    """Store the task durably; the ticket sent afterwards is only a hint.
 
     Raises:
-        IdempotencyConflict: the key stands for another request.
-        QueueFull: the project's quota of queued tasks is used up.
+        IdempotencyConflict: the key was used for another request.
+        QueueFull: the project has reached its quota of queued tasks.
     """
     if request.idempotency_key and (earlier := _earlier(request)):
         return earlier
@@ -103,7 +103,7 @@ def submit(request: Submit) -> Submission:
             )
             transaction.set_rollback(not is_first)
             faultpoint("submit.before_commit")
-        if not is_first:  # another request with the same key was committed meanwhile
+        if not is_first:  # another request with the same key has just committed
             return submit(request)
     else:  # one statement is a transaction of its own
         faultpoint("submit.before_commit")
@@ -117,7 +117,7 @@ def submit(request: Submit) -> Submission:
 
 
 def _earlier(request: Submit) -> Submission | None:
-    """Return what the same Idempotency-Key made within its 24 hours."""
+    """Return the stored answer for the same Idempotency-Key within its 24 hours."""
     row = (
         IdempotencyKey.objects.select_related("task")
         .filter(scope=request.scope, key=request.idempotency_key)
@@ -181,7 +181,7 @@ def retry(task: Task, *, api_key: ApiKey | None = None, request_id: str = "") ->
     """Submit a new task with the same input, linked to the old one.
 
     Raises:
-        NotRetryable: unless the task failed or was cancelled.
+        NotRetryable: the task neither failed nor was cancelled.
     """
     if task.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
         raise NotRetryable(task)

@@ -1,4 +1,4 @@
-"""How is one claimed task seen through?"""
+"""How does a worker run one claimed task to its end?"""
 
 from tasks_app.work.run import run_next
 

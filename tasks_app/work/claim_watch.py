@@ -1,4 +1,4 @@
-"""Is a claimed task still ours? A thread beside the work keeps the lease, and notices its end."""
+"""Is a claimed task still ours? A thread beside the work extends the lease, and notices a loss."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tasks_app.state import lifecycle
 from tasks_app.work.outages import without_database
 from webhooks_app.crash_points import faultpoint
 
-#: How often the watch looks whether the task was cancelled; a cancel must bite within 2 s.
+#: How often to check whether the task was cancelled; a cancel must take effect within 2 s.
 WATCH_SECONDS = 0.5
 
 
 class ClaimWatch:
-    """Keep the lease alive in a thread and connection of its own; notice when it is lost."""
+    """Extend the lease in a thread with its own connection; notice when the task is lost."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -28,7 +28,7 @@ class ClaimWatch:
 
     @property
     def is_lost(self) -> bool:
-        """Tell whether the task was cancelled or given to another worker."""
+        """Say whether the task was cancelled or given to another worker."""
         return self._lost.is_set()
 
     def __enter__(self) -> ClaimWatch:
@@ -48,7 +48,7 @@ class ClaimWatch:
                 is_time = now - extended >= third
                 faultpoint("watch.before_look")
                 with without_database():
-                    # Only the token decides, never the time: an outage does not end a claim.
+                    # The run token decides, not the clock: an outage alone does not end a claim.
                     look = lifecycle.extend_lease if is_time else lifecycle.is_ours
                     if not look(self._task):
                         self._lost.set()

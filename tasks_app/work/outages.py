@@ -15,13 +15,13 @@ from webhooks_app.database import why_unusable
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-#: How soon the end of an attempt is written again: sooner than the sweep gives the task away.
+#: Wait between two tries to write the end of an attempt; shorter than the sweep's interval.
 WRITE_AGAIN_SECONDS = 0.5
 
 
 @contextmanager
 def without_database(consequence: str = "") -> Iterator[None]:
-    """Go on where the database cannot be used, and log what that means; other errors pass."""
+    """Ignore errors of an unusable database and log what that means; other errors are raised."""
     try:
         yield
     except Error as error:
@@ -32,10 +32,10 @@ def without_database(consequence: str = "") -> Iterator[None]:
 
 
 def through_outages(write: Callable[[], T]) -> T:
-    """Call until the database takes it: what was rendered, or paid for, is not given up.
+    """Repeat the call until the database accepts it, so that finished work is not lost.
 
     Raises:
-        LostClaim: the lease ran out meanwhile, and somebody else has the task.
+        LostClaim: the lease expired meanwhile, and another worker has the task.
     """
     is_told = False
     while True:

@@ -1,8 +1,8 @@
 """How does one claimed task get from claim to finish?
 
-Synchronous: a thread of the worker stays with the task. A second thread keeps the lease
-alive and notices when the task is not ours any more. What can crash or hang runs in a
-child process of the provider; the deadline is that child being killed.
+Synchronous: one thread of the worker runs the task. A second thread extends the lease and notices
+when the task is lost. Whatever may crash or hang runs in a child process of the provider, which is
+killed at the deadline.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from webhooks_app.database import why_unusable
 logger = structlog.get_logger(__name__)
 
 PROGRESS_SECONDS = 1.0
-#: A dead database would burn the whole queue in a second if tickets were not held a moment.
+#: Hold each ticket this long during an outage; otherwise all tickets would be used up at once.
 OUTAGE_PAUSE_SECONDS = 1.0
-#: One ticket serves tasks for so long; longer ones are worth a ticket each.
+#: A ticket is used for further tasks until this much time has passed.
 SHORT_SECONDS = 1.0
 
 
 def run_next(task_type: str) -> None:
-    """Claim the best task of a type and see it through; a no-op when there is none.
+    """Claim the best task of a type and run it to its end; does nothing if there is none.
 
-    Goes on with the next while tasks are short and nobody waits for another type: a ticket's
-    way through the broker would take as long as such a task.
+    Continues with further tasks while they are short and no other type waits: the broker would
+    take as long for the next ticket as such a task.
     """
     began = time.monotonic()
     while not stopping.is_set() and _run_one(task_type):
@@ -61,7 +61,7 @@ def run_next(task_type: str) -> None:
 
 
 def _run_one(task_type: str) -> bool:
-    """Tell whether there was a task, and a seat for it."""
+    """Say whether there was a task and a free seat."""
     provider = get_provider(task_type)
     seat = take_seat(provider)
     if seat is None:
@@ -113,7 +113,7 @@ def _run(task: Task, provider: Provider, seat: Seat) -> None:
 
 @contextmanager
 def _in_use(directory: Path) -> Iterator[None]:
-    """Hold a lock on a work directory, so that no sweep, of whichever database, removes it."""
+    """Lock a work directory, so that no sweep (even of another database) deletes it."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -142,21 +142,21 @@ def _work(task: Task, provider: Provider, work_dir: Path, watch: ClaimWatch, sea
     try:
         through_outages(partial(lifecycle.complete, task, receipt, files))
     except lifecycle.LostClaim:
-        # Unless an earlier try was committed and only the answer to it was lost.
+        # Keep the files if an earlier try had committed and only its reply was lost.
         if not MediaFile.objects.filter(run_token=str(task.run_token)).exists():
             store.discard(files)
         raise
 
 
 def _failed(task: Task, error: ProviderError) -> None:
-    # The client is told a sentence of ours; whoever reads the log needs the provider's own.
+    # The client gets a sentence of ours; the log needs the provider's own.
     logger.warning("Attempt failed", error_code=error.code, reason=error.message or None)
     waits = settings.TASK_RETRY_WAITS
-    # The client's own deadline is final; a provider's time-out inside it is not.
+    # The time limit of the task is final; a time-out inside the provider is not.
     is_final = not error.retryable or error.code == "timed_out" or task.attempts >= len(waits)
     write: Callable[[], object]
     if is_final:
-        # The frames that receivers are shown; where time ran out, nothing erred.
+        # The traceback for receivers; a time-out is not an error in our code.
         is_error = error.code != "timed_out"
         frames = (error.traceback_text or own_frames(error)) if is_error else ""
         write = partial(lifecycle.fail, task, error.code, frames)
@@ -168,7 +168,7 @@ def _failed(task: Task, error: ProviderError) -> None:
 
 
 class _RunContext:
-    """What the provider sees of the runner (`tasks_app.providers.base.Context`)."""
+    """The worker, as the provider sees it (`tasks_app.providers.base.Context`)."""
 
     def __init__(self, task: Task, watch: ClaimWatch, deadline: float) -> None:
         self._task = task
@@ -176,11 +176,11 @@ class _RunContext:
         self._deadline = deadline
         self._fraction = 0.0
         self._stored_at = 0.0
-        # The first progress event may go at once, the next after the interval.
+        # The first progress event may be sent at once, the next after the interval.
         self._event_at = -float("inf")
 
     def progress(self, fraction: float, step: str, detail: str = "") -> None:
-        """Store the progress, at most once a second; it never goes back."""
+        """Store the progress, at most once a second; it never decreases."""
         now = time.monotonic()
         self._fraction = min(1.0, max(self._fraction, fraction))
         if now - self._stored_at < PROGRESS_SECONDS:
@@ -194,17 +194,17 @@ class _RunContext:
             lifecycle.progress(self._task, self._fraction, text, is_event_due=is_event_due)
 
     def cancelled(self) -> bool:
-        """Tell whether the work is not wanted any more."""
+        """Say whether the work is no longer wanted."""
         return self._watch.is_lost or stopping.is_set()
 
     def is_over(self) -> bool:
-        """Tell whether the task has ended; a lost lease or a shutdown is not the end."""
+        """Say whether the task has ended; a lost lease or a shutdown does not count."""
         with without_database():
             return lifecycle.has_ended(self._task)
         return False
 
     def save_remote(self, state: dict[str, Any]) -> None:
-        """Make the provider's state durable."""
+        """Store the provider's state."""
         through_outages(partial(lifecycle.save_remote, self._task, state))
 
     def seconds_left(self) -> float:

@@ -1,4 +1,4 @@
-"""How does an operator say that the files in the media storage are this installation's?"""
+"""How does an operator declare that the media storage belongs to this installation?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from webhooks_app.operators.command import OperatorCommand
 
 
 class Command(OperatorCommand):
-    """Put this database's mark into the media storage."""
+    """Write this database's mark into the media storage."""
 
     help = (
         "Make the media storage this installation's, whoever's mark it carries. From then on the "
@@ -38,7 +38,7 @@ class Command(OperatorCommand):
         parser.add_argument("--dry-run", action="store_true", help="Only say whose it is.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Say whose it is, ask, adopt."""
+        """Show the current owner, ask, and adopt."""
         try:
             is_ours = self._is_ours()
             if options["dry_run"]:
@@ -64,7 +64,9 @@ class Command(OperatorCommand):
         if is_yes:
             return
         if not sys.stdin.isatty():
-            raise CommandError("Nobody to ask here: give --yes (or --dry-run).", returncode=2)
+            raise CommandError(
+                "Cannot ask without a terminal: give --yes (or --dry-run).", returncode=2
+            )
         self.stdout.write("Files in it that no task of this database owns will be removed.")
         if input("Is nobody else using it? [y/N] ").strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing was changed.", returncode=2)

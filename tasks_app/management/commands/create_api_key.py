@@ -1,4 +1,4 @@
-"""How does an operator without the admin make, list and revoke API keys?"""
+"""How does an operator make, list and revoke API keys without the admin?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTHING_FOUND = 3
 
 
 class Command(OperatorCommand):
-    """Make a key and print it once; with --list or --revoke, look after those there are."""
+    """Make a key and print it once; or list or revoke existing ones."""
 
     help = (
         "Create an API key and print it, this once: only a hash is stored. Or --list the keys "
@@ -59,7 +59,7 @@ class Command(OperatorCommand):
         parser.add_argument("--revoke", metavar="PREFIX", help="Revoke the key with this prefix.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do what was asked."""
+        """Make, list or revoke, as the options say."""
         if options["list"]:
             self._list()
         elif options["revoke"]:

@@ -1,4 +1,4 @@
-"""How does an operator end old history, media included, at once instead of at its time?"""
+"""How does an operator delete old history and media now, before the daily run does?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from webhooks_app.operators.command import progress
 
 
 class Command(PruneMessages):
-    """The webhooks' command, and the files of tasks on top."""
+    """`prune_webhooks`, and in addition the files of tasks."""
 
     help = (
         "Remove webhook messages with their attempts and events, and the files of tasks, that "
@@ -30,7 +30,7 @@ class Command(PruneMessages):
         parser.add_argument("--only", choices=["messages", "media"], help="Leave the other.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Prune media too."""
+        """Prune media, too."""
         super().handle(*args, **options)
         if options["only"] == "messages":
             return
@@ -40,7 +40,7 @@ class Command(PruneMessages):
             raise CommandError(f"Files stay: {error or type(error).__name__}") from None
 
     def prune_messages(self, days: float | None, options: dict[str, Any]) -> None:
-        """Remove or count messages, unless only media are meant."""
+        """Remove or count messages, unless only media were asked for."""
         if options["only"] != "media":
             super().prune_messages(days, options)
 

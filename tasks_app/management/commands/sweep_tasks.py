@@ -1,4 +1,4 @@
-"""How does an operator repair at once what a crash left, without waiting for a worker's sweep?"""
+"""How does an operator repair what a crash left now, without waiting for a worker's sweep?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ANOTHER_SWEEPS = 3
 
 
 class Command(OperatorCommand):
-    """Sweep once and print what there was to repair."""
+    """Sweep once and print what was repaired."""
 
     help = (
         "Repair what a crash left behind: give tasks of lost workers back to the queue, end those "
