@@ -95,7 +95,7 @@ def test_behind_a_hold_the_plan_waits_for_its_end() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"last_status_code": 410}, "never again"),
+        ({"last_status_code": 410}, "nothing sent there again"),
         ({"last_error_code": "blocked_address"}, "egress policy"),
         ({"last_error_code": "expired"}, "longer than is allowed"),
         ({"policy": []}, "its policy has no retries"),

@@ -26,7 +26,7 @@ _UNITS = ((1.0, "ms", 1e-3), (120.0, "s", 1.0), (7200.0, "min", 60.0), (172_800.
 WHY_HELD = {
     "paused": "an operator paused it.",
     "breaker": "its breaker is open, since ten messages in a row failed there.",
-    "retry_after": "it asked to be left alone for so long (Retry-After).",
+    "retry_after": "the receiver asked for this pause (Retry-After).",
 }
 
 
@@ -122,7 +122,7 @@ def _detail(delivery: WebhookDelivery) -> str:
 def summary(delivery: WebhookDelivery) -> str:
     """Return one sentence on how an attempt ended."""
     if delivery.outcome == "pending":
-        return "Under way, or its process died and nobody has found out yet."
+        return "Under way, or its process died and the lease has not expired yet."
     if delivery.outcome == "interrupted":
         return "The process that made it ended before the answer was recorded."
     if delivery.outcome == "succeeded":
@@ -180,9 +180,9 @@ def explain(message: WebhookMessage, now: datetime) -> Explanation:
     if message.status == "dead":
         return _explain_dead(message)
     if message.status == "superseded":
-        text = "A newer event of the same task made it pointless, so it is not sent."
+        text = "A newer event of the same task replaced it, so it is not sent."
         return Explanation("Superseded", text, "base")
-    text = "The client acknowledged the event through the pull feed, or it was called off."
+    text = "The client acknowledged the event through the pull feed, or it was cancelled."
     return Explanation("Cancelled", text, "base")
 
 
@@ -261,7 +261,7 @@ def _explain_dead(message: WebhookMessage) -> Explanation:
     code = ERROR_CODES.get(message.last_error_code)
     replay = "It is kept whole and can be replayed."
     if message.last_status_code == 410 and code == ErrorCode.HTTP_STATUS:
-        text = f"The receiver answered 410 Gone, which means: never again. {replay}"
+        text = f"The receiver answered 410 Gone: it wants nothing sent there again. {replay}"
     elif code and not code.is_sent:
         text = f"Not sent, since {code.meaning}. {replay}"
     elif code and not code.is_retried:

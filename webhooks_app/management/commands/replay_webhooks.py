@@ -115,7 +115,9 @@ class Command(OperatorCommand):
         if options["yes"]:
             return
         if not sys.stdin.isatty():
-            raise CommandError("Nobody to ask here: give --yes (or --dry-run).", returncode=2)
+            raise CommandError(
+                "Cannot ask without a terminal: give --yes (or --dry-run).", returncode=2
+            )
         if input("Send them again? [y/N] ").strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing was sent.", returncode=2)
 
