@@ -1,7 +1,7 @@
-"""Does the whole thing work on this machine? Three real tasks, three verified webhooks.
+"""Does the whole service work on this machine? Three real tasks, three verified webhooks.
 
-Uses the service that runs already, else runs one for itself. Talks to it as any client would:
-over HTTP, with its own receiver on loopback and the independent `standardwebhooks` verifier.
+Uses a running service, or runs one itself. Acts like any client: over HTTP, with its own receiver
+on loopback and the independent `standardwebhooks` verifier.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Command(OperatorCommand):
 
 @dataclass
 class Inbox:
-    """What the receiver got: the requests' headers and bodies, in the order of arrival."""
+    """What the receiver got: headers and bodies of the requests, in order of arrival."""
 
     url: str = ""
     requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -94,9 +94,9 @@ class Api:
         self._headers = {"X-API-Key": key, "Content-Type": "application/json"}
 
     def call(self, path: str, body: Any = None) -> Any:
-        """GET, or POST where there is a body.
+        """GET, or POST if there is a body.
 
-        Raises: CommandError with what the service answered.
+        Raises: CommandError with the service's answer.
         """
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.base}/{path}", data, self._headers)  # noqa: S310 - our own service
@@ -119,7 +119,7 @@ class Demo:
         self.console = console
 
     def run(self, timeout: float) -> list[str]:
-        """Answer what went wrong, nothing when all is well."""
+        """Return what went wrong, "" when all is well."""
         secret = self.api.call(f"webhooks/signing-secret?project_id={PROJECT}")["secret"]
         tasks = {name: self._submit(name, data) for name, data in TASKS.items()}
         self._wait(tasks, time.monotonic() + timeout)
@@ -175,7 +175,7 @@ class Demo:
 
 
 def _download_size(url: str) -> int:
-    """Answer the bytes at the address, 0 when it cannot be read."""
+    """Return the number of bytes at a URL, 0 when it cannot be read."""
     try:
         with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 - our own service
             return len(response.read())
@@ -185,7 +185,7 @@ def _download_size(url: str) -> int:
 
 @contextlib.contextmanager
 def _receiver() -> Iterator[Inbox]:
-    """Receive on loopback, answering 204 to everything."""
+    """Receive on loopback; answers 204 to everything."""
     inbox = Inbox()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -196,7 +196,7 @@ def _receiver() -> Iterator[Inbox]:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Print nothing: the demo says what arrived."""
+            """Print nothing: the demo reports what arrived."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         inbox.url = f"http://127.0.0.1:{server.server_port}/webhooks"
@@ -207,7 +207,7 @@ def _receiver() -> Iterator[Inbox]:
 
 @contextlib.contextmanager
 def _service(console: Console) -> Iterator[dict[str, Any]]:
-    """Use the service that runs, or run one until the demo is over."""
+    """Use a running service, or run one until the demo is over."""
     var = Path(settings.VAR_DIR).resolve()
     running = RunFile(var).read()
     if running:
@@ -247,7 +247,7 @@ def _start(log: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the demo, which then ends it in order
+            start_new_session=True,  # Ctrl-C reaches only the demo, which then stops the service
             preexec_fn=lambda: die_with(parent),
         )
 

@@ -1,7 +1,7 @@
 """How is everything started? One command: servers, migrations, a login, then all processes.
 
-With `--role` it starts the processes of one role alone, of which any number may run anywhere.
-It ends when it is told to (Ctrl-C, SIGTERM) and leaves nothing behind but `var/`.
+With `--role` it starts only the processes of one role, of which any number may run anywhere. It
+ends on Ctrl-C or SIGTERM and leaves nothing behind but `var/`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Command(OperatorCommand):
 
 
 class Service:
-    """The running service, or one role of it, from the first migration to the last process.
+    """The running service, or one role of it, from migrations to the end of the last process.
 
     Args:
         state: where the locks lie that end every process with this one.
@@ -97,7 +97,7 @@ class Service:
 
     def run(self) -> None:
         if self.role == "all":
-            self.run_file.remove()  # of one that was killed
+            self.run_file.remove()  # of a service that was killed
         complaint = service.check_port() if self.role in ("all", "web") else ""
         if complaint:
             raise CommandError(complaint)
@@ -124,7 +124,7 @@ class Service:
         supervisor.say("stopped; what was under way goes on at the next start")
 
     def _prepare(self) -> None:
-        """Bring the database up to date, and make a login for development."""
+        """Apply migrations, and make a login for development."""
         call_command("migrate", interactive=False, verbosity=0)
         require_readable()
         self.login = {"api_key": None, "admin_user": None, "admin_password": None}
@@ -134,7 +134,7 @@ class Service:
             self.login = dict(zip(self.login, ensure_development_login(), strict=True))
 
     def _tick(self, supervisor: Supervisor) -> float:
-        """Repair, describe and announce; answer the seconds until the next time."""
+        """Repair, update run.json and announce; return the seconds until the next call."""
         self._repair_servers(supervisor)
         pids = service.pids_by_role(supervisor, self.state)
         if not self.is_ready and not self._is_up(pids):
@@ -144,7 +144,7 @@ class Service:
                 {"url": settings.PUBLIC_URL, **self.login, **pids, "pids": pids}
                 | {"supervisor": os.getpid()}
             )
-        if not self.is_ready:  # after the file, so that whoever reads the banner finds it
+        if not self.is_ready:  # after run.json, so that a reader of the banner finds it
             self.is_ready = True
             self._announce(supervisor)
         self._continue_stopped(supervisor)
@@ -152,13 +152,13 @@ class Service:
         return WATCH_SECONDS
 
     def _continue_stopped(self, supervisor: Supervisor) -> None:
-        """Let the web server's main process go on: it starts what takes a dead one's place."""
+        """Continue the web server's main process if it is stopped: it replaces dead workers."""
         for child in supervisor.children:
             if child.program.role == "web" and child.continue_if_stopped():
                 supervisor.say(f"the web server's main process {child.pid} was stopped; it goes on")
 
     def _replace_silent(self, supervisor: Supervisor) -> None:
-        """Kill each web process that gives no sign of life; the web server starts another."""
+        """Kill each web process that has been silent for too long; the web server replaces it."""
         for pid in self.silence.look(service.signs_of_web_processes(supervisor, self.state)):
             supervisor.say(f"web process {pid} does not answer any more; another takes its place")
             with contextlib.suppress(ProcessLookupError):
@@ -174,7 +174,7 @@ class Service:
             if not os.environ.get("REDIS_URL"):
                 embedded.redis(self.var)
         except EmbeddedError as problem:
-            supervisor.say(str(problem))  # and try again in a second
+            supervisor.say(str(problem))  # and try again after a second
 
     def _announce(self, supervisor: Supervisor) -> None:
         if self.role != "all":
@@ -211,9 +211,9 @@ In production they go over https to public addresses only. Ctrl-C stops everythi
 
 
 def _require_migrated(supervisor: Supervisor) -> None:
-    """Refuse to start one role on a database that lacks migrations; it does not apply them.
+    """Refuse to start one role on a database that lacks migrations; they are not applied here.
 
-    A database that does not answer refuses nothing: the processes wait for it by themselves.
+    If the database does not answer, the role starts anyway: its processes wait for it.
     """
     try:
         executor = MigrationExecutor(connections["default"])
@@ -230,19 +230,19 @@ def _require_migrated(supervisor: Supervisor) -> None:
 
 
 def _receiver_port() -> int:
-    """Answer where the receiver to try it with may listen: beside the service."""
+    """Return a port for the receiver in the example, other than the service's."""
     return LISTEN_PORT if settings.PORT != LISTEN_PORT else LISTEN_PORT + 1
 
 
 def _python() -> str:
-    """Answer how to call this Python from the checkout."""
+    """Return how to call this Python from the project's folder."""
     program = Path(sys.executable)
     is_inside = program.is_relative_to(settings.BASE_DIR)
     return str(program.relative_to(settings.BASE_DIR) if is_inside else program)
 
 
 def _collect_static() -> None:
-    """Copy and compress the static files, a second's work, only when one of them changed."""
+    """Collect and compress the static files (about a second), if one of them changed."""
     found = sorted(
         (path, os.stat(storage.path(path)).st_mtime_ns)
         for finder in get_finders()
