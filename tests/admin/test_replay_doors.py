@@ -183,7 +183,7 @@ def test_another_url_is_judged_at_each_door(door: str) -> None:
 
 
 def test_replays_through_two_doors_at_once_double_nothing() -> None:
-    """Shows that a message which one replay has set going is not set going by another."""
+    """Shows that a message which one replay has made due is not made due by another."""
     made = scene()
     for door in ("api", "command"):
         DOORS[door]({"host": HOST})

@@ -1,12 +1,12 @@
 """Which shapes draw these numbers? Geometry for SVG charts that the server renders.
 
-Pure: numbers in, coordinates and texts out. The templates turn them into SVG, so a chart needs no
-script, follows the theme's colours, and looks the same in a screenshot, a test and a browser.
+Pure: numbers in, coordinates and texts out. Templates turn them into SVG, so a chart needs no
+script, uses the theme's colours, and looks the same in a screenshot, a test and a browser.
 
-The theme's own chart component was tried instead, and needs no inline script either. But it draws
-once, when a page is loaded, so the charts were empty after the dashboard had renewed itself; its
-options are JSON, which cannot write ``100 ms`` and ``10 s`` at a logarithmic axis; and on a phone
-its labels ran into each other.
+The theme's own chart component was tried. It needs no inline script either, but it draws only when
+a page is loaded, so charts were empty after the dashboard had refreshed itself; its options are
+JSON, which cannot format ``100 ms`` and ``10 s`` at a logarithmic axis; and on a phone its labels
+overlapped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Rect:
-    """A bar, or the invisible strip that shows a bucket's numbers under the pointer."""
+    """A bar, or the invisible strip that shows a bucket's numbers at the pointer."""
 
     x: float
     y: float
@@ -42,7 +42,7 @@ class Rect:
 
 @dataclass(frozen=True)
 class Line:
-    """A polyline; ``points`` as SVG wants them."""
+    """A polyline; ``points`` in SVG's format."""
 
     css: str
     points: str
@@ -59,7 +59,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """Everything a template draws."""
+    """Everything a template needs for one chart."""
 
     width: int
     height: int
@@ -82,7 +82,7 @@ Format = Callable[[float], str]
 
 
 def nice_ceiling(value: float) -> float:
-    """Return the next value above whose quarters, the grid lines, are round."""
+    """Return the next larger value whose quarters, the grid lines, are round."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
@@ -94,7 +94,7 @@ def nice_ceiling(value: float) -> float:
 
 
 def count_text(value: float) -> str:
-    """Return a count for an axis: ``950``, ``1.2k``, ``3M``."""
+    """Return a count in short form for an axis: ``950``, ``1.2k``, ``3M``."""
     for limit, unit in ((1e6, "M"), (1e3, "k")):
         if value >= limit:
             return f"{value / limit:.3g}{unit}"
@@ -158,7 +158,7 @@ def _tip(label: str, index: int, series: Sequence[Series], text: Format) -> str:
 def stacked_bars(
     labels: Sequence[str], series: Sequence[Series], *, width: int = 560, height: int = 200
 ) -> Chart:
-    """Draw counts per bucket, one colour upon the other."""
+    """Draw counts per bucket, stacked by colour."""
     totals = [sum(s.values[i] or 0 for s in series) for i in range(len(labels))]
     if not any(totals):
         return Chart(width, height, True, list(series))
@@ -227,7 +227,7 @@ def _pieces(frame: _Frame, values: Sequence[float | None]) -> list[str]:
             pieces.append([])
             continue
         pieces[-1].append(f"{frame.x(index + 0.5)},{frame.y(value)}")
-    # One bucket alone has no line: a short one is drawn through it.
+    # A single bucket gives no line, so a short dash is drawn.
     return [" ".join(p) if len(p) > 1 else _dash(p[0], frame) for p in pieces if p]
 
 
@@ -259,7 +259,7 @@ def row(
     note: str = "",
     tone: str = "",
 ) -> Row:
-    """Lay ``(css, number, text)`` end to end, scaled to ``longest``."""
+    """Place ``(css, number, text)`` one after another, scaled to ``longest``."""
     at, rects = 0.0, []
     for css, number, text in parts:
         wide = 100 * number / (longest or 1)

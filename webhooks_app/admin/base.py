@@ -1,7 +1,7 @@
 """How is a row shown, and how is every action on it confirmed and recorded?
 
-Pages are read-only; whatever changes something is an `Operation`: a button that leads to a page
-which says what will happen and asks why, and a POST that does it. A GET never changes anything.
+Pages are read-only; every change is an `Operation`: a button leads to a page that says what will
+happen and asks for a reason, and a POST does it. A GET never changes anything.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from webhooks_app.operators import record
 
 
 def text_widget(attrs: dict[str, str] | None = None) -> forms.TextInput:
-    """Return an input in the theme's look."""
+    """Return an input with the theme's style."""
     return forms.TextInput(attrs={"class": INPUT_CSS, **(attrs or {})})
 
 
 def time_widget() -> forms.DateTimeInput:
-    """Return the browser's own picker of a date and time; it needs no script."""
+    """Return the browser's own date and time picker; it needs no script."""
     attrs = {"type": "datetime-local", "step": "1", "class": INPUT_CSS}
     return forms.DateTimeInput(format="%Y-%m-%dT%H:%M:%S", attrs=attrs)
 
 
 def utc(column: str, words: str) -> Any:
-    """Return a list's column of times whose head says which clock they are of."""
+    """Return a list's column of times whose heading names the time zone."""
 
     @display(description=f"{words} (UTC)", empty_value="-")
     def shown(self: ModelAdmin, row: Any) -> Any:
@@ -49,7 +49,7 @@ def utc(column: str, words: str) -> Any:
 
 
 class ReasonForm(forms.Form):
-    """Ask why; the answer goes into the operators' record."""
+    """Asks for a reason, which is stored in the operators' log."""
 
     reason = forms.CharField(
         max_length=500,
@@ -78,32 +78,32 @@ class Operation:
 
 
 def actor(request: HttpRequest) -> str:
-    """Return the name under which an operator's actions are recorded."""
+    """Return the name under which an operator's actions are stored."""
     return request.user.get_username()
 
 
 def sent_ping(message: WebhookMessage) -> str:
-    """Return what to say of a ping on its way, with a link to what becomes of it."""
+    """Return the sentence after a ping was sent, with a link to its message."""
     page = reverse("admin:webhooks_app_webhookmessage_change", args=[message.pk])
     return format_html('A ping is on its way: <a href="{}">see what comes back</a>.', page)
 
 
 def record_action(request: HttpRequest, action: str, target: str, reason: str) -> None:
-    """Put an operator's action on record."""
+    """Store an operator's action."""
     record.note(actor(request), action, target, reason)
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """A list and a page to read, with `Operation` buttons; no field can be edited."""
+    """A read-only list and page, with `Operation` buttons."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # "Show counts" counts the whole table, once per choice
+    show_facets = admin.ShowFacets.NEVER  # facets would count the whole table once per choice
     list_per_page = 50
     list_disable_select_all = True
     list_fullwidth = True
     sortable_by: Sequence[str] = ()
-    #: The order of the column that the filter by time asks for, where the list has another.
+    #: The sort order for the filter by time, if the list has another one.
     newest_first: Sequence[str] = ()
     operations: tuple[Operation, ...] = ()
     page_template = ""
@@ -126,23 +126,23 @@ class ReadOnlyAdmin(ModelAdmin):
         return paginator
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds rows by hand."""
+        """Return False: rows are not added by hand."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody edits fields."""
+        """Return False: fields are not edited."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody deletes; retention does."""
+        """Return False: only retention deletes."""
         return False
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """Build no form where a template of ours shows the row."""
+        """Return no fields where our own template shows the row."""
         return [] if self.page_template else list(super().get_fieldsets(request, obj))
 
     def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        """Return what ``page_template`` needs beside ``row``."""
+        """Return the template context for ``page_template``, besides ``row``."""
         return {}
 
     def offered(self, request: HttpRequest, row: Any) -> list[Operation]:
@@ -184,7 +184,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return row
 
     def get_urls(self) -> list[URLPattern]:
-        """Add one address per operation."""
+        """Add one URL per operation."""
         opts = self.opts
         return [
             path(
@@ -198,7 +198,7 @@ class ReadOnlyAdmin(ModelAdmin):
     def operate(
         self, request: HttpRequest, object_id: str, *, operation: Operation
     ) -> HttpResponse:
-        """Ask (GET), then do it (POST)."""
+        """Ask for confirmation (GET), or do it (POST)."""
         if not request.user.has_perm(operation.permission):
             raise PermissionDenied
         row = self.find(request, object_id)
@@ -228,11 +228,11 @@ class ReadOnlyAdmin(ModelAdmin):
         return HttpResponseRedirect(self.page_url(row))
 
     def name_of(self, row: Any) -> str:
-        """Return the row's name, fit to be shown."""
+        """Return the row's name in a form that may be shown."""
         return str(row)
 
     def page_url(self, row: Any) -> str:
-        """Return the address of a row's page."""
+        """Return the URL of a row's page."""
         opts = self.opts
         return reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[row.pk])
 
@@ -253,7 +253,7 @@ def confirm(
     is_dangerous: bool = False,
     submit: str = "",
 ) -> HttpResponse:
-    """Show what is about to happen, and ask for the reason.
+    """Show what will happen, and ask for the reason.
 
     ``hidden``: names and values to post along.
     """

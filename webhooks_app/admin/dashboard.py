@@ -1,7 +1,7 @@
-"""How are the deliveries doing? The webhook half of the dashboard: SQL and charts.
+"""How well do deliveries work? The webhook half of the dashboard: SQL and charts.
 
-A fixed number of statements whatever the tables hold, each on an index and over the chosen range
-only. The numbers are cached for 5 s, or for ten times as long as they took to compute.
+A fixed number of statements, each on an index and over the chosen range only, whatever the size of
+the tables. Results are cached for 5 s, or for ten times as long as they took to compute.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from webhooks_app.operators.explain import seconds_text
 from webhooks_app.shown import safe_url
 
 CACHE_SECONDS = 5.0
-# Counting a backlog stops here; "10,000+" says all an operator needs.
+# Counting a backlog stops here; "10,000+" is enough for an operator.
 COUNT_LIMIT = 10_000
 Numbers = TypeVar("Numbers")
 
 
 @dataclass(frozen=True)
 class Range:
-    """A stretch of time up to now, cut into buckets."""
+    """A period up to now, cut into buckets."""
 
     name: str
     bucket_seconds: int
@@ -97,7 +97,7 @@ SELECT destination.id, scheme, host, port, scope, failing_messages, disabled_at 
 
 
 def cached(name: str, compute: Callable[[], Numbers], seconds: float = CACHE_SECONDS) -> Numbers:
-    """Return what ``compute`` returned in the last ``seconds``; slow answers are kept longer."""
+    """Return the cached result of ``compute``; slow results are kept longer than ``seconds``."""
     kept = cache.get(name)
     if kept is not None:
         return kept
@@ -115,7 +115,7 @@ def rows_of(sql: str, parameters: Any) -> list[tuple[Any, ...]]:
 
 
 def bounded(count: int) -> str:
-    """Return a count that may have stopped at its limit."""
+    """Return a count as text, with "+" if it stopped at its limit."""
     return f"{COUNT_LIMIT:,}+" if count > COUNT_LIMIT else f"{count:,}"
 
 
@@ -164,7 +164,7 @@ def _cards(succeeded: int, failed: int, waiting: int, dead: int) -> list[dict[st
 
 
 def _oldest_due() -> dict[str, str]:
-    """Tell how late the latest message is: by its destination's doing, or by our own."""
+    """Say how late the oldest due message is, and whether its destination or we are the cause."""
     found = rows_of(_OLDEST, None)
     if not found:
         return {"name": "Oldest due", "value": "none", "tone": "good"}
@@ -244,5 +244,5 @@ def _failing_row(entry: tuple[Any, ...], longest: int) -> Row:
 
 
 def range_of(name: str | None) -> Range:
-    """Return the range a request asks for."""
+    """Return the period that a request asks for."""
     return RANGES.get(name or "", RANGES[DEFAULT_RANGE])

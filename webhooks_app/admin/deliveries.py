@@ -30,7 +30,7 @@ OUTCOME_TONES = {
 
 
 class OutcomeFilter(KnownValuesFilter):
-    """By what became of the attempt."""
+    """By the attempt's outcome."""
 
     title = "outcome"
     parameter_name = column = "outcome"
@@ -38,14 +38,14 @@ class OutcomeFilter(KnownValuesFilter):
 
 
 class StartedFilter(SinceFilter):
-    """By when it was made."""
+    """By the time of the attempt."""
 
     title = "time"
     column = "started_at"
 
 
 class TriggerFilter(KnownValuesFilter):
-    """By why it was made; the scheduled ones are nearly all, so they are no choice."""
+    """By trigger; nearly all attempts are scheduled ones, so that is no choice."""
 
     title = "trigger"
     parameter_name = column = "trigger"
@@ -53,7 +53,7 @@ class TriggerFilter(KnownValuesFilter):
 
 
 class DeliveryEventFilter(KnownValuesFilter):
-    """By the type of the event; of a type with many, the newest ones."""
+    """By event type; of a type with many events, only the newest."""
 
     title = "event (newest)"
     parameter_name = "event_type"
@@ -101,7 +101,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     at_started = utc("started_at", "started")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:
-        """Leave out what a list does not show: up to 64 KiB a row."""
+        """Defer columns that a list does not show, up to 64 KiB per row."""
         return (
             super()
             .get_queryset(request)
@@ -111,7 +111,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search by what an index answers, and by nothing else."""
+        """Search only what an index can answer."""
         return search_deliveries(queryset, search_term), False
 
     def changeform_view(
@@ -121,14 +121,14 @@ class DeliveryAdmin(ReadOnlyAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Lead to the attempt in its message's timeline."""
+        """Redirect to the attempt in its message's timeline."""
         delivery = self.find(request, object_id or "")
         page = reverse("admin:webhooks_app_webhookmessage_change", args=[delivery.message_id])
         return HttpResponseRedirect(f"{page}#attempt-{delivery.attempt_number}")
 
     @display(description="attempt")
     def number(self, row: WebhookDelivery) -> str:
-        """Show which attempt of which message."""
+        """Show the attempt number and the message."""
         return f"{row.message_id} #{row.attempt_number}"
 
     @display(description="outcome", label=OUTCOME_TONES)
@@ -138,13 +138,13 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     @display(description="answer")
     def status(self, row: WebhookDelivery) -> str:
-        """Show the status, or why there is none."""
+        """Show the status, or the error code."""
         text = str(row.response_status or row.error_code or "-")
         return format_html('<span title="{}">{}</span>', summary(row), text)
 
     @display(description="receiver")
     def receiver(self, row: WebhookDelivery) -> str:
-        """Show the URL without what may be secret."""
+        """Show the URL without possible secrets."""
         return format_html('<span class="mv-clip">{}</span>', safe_url(row.url))
 
     @display(description="event")

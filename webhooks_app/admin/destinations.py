@@ -1,4 +1,4 @@
-"""How does an operator see which receivers are in trouble, and hold, stop or free them?"""
+"""How does an operator see which receivers have problems, and pause, disable or enable them?"""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from webhooks_app.operators import destinations
 from webhooks_app.operators.explain import seconds_text, why_held
 
 CHANGE = "webhooks_app.change_webhookdestination"
-# Counting the backlog of a destination stops here.
+# Counting a destination's backlog stops here.
 BACKLOG_LIMIT = 10_000
 
 
 class PauseForm(ReasonForm):
-    """Ask for how long, and why."""
+    """Asks for the length of a pause, and a reason."""
 
     minutes = forms.IntegerField(
         min_value=1, max_value=1440, initial=30, widget=whole_number_widget(), help_text="1 to 1440"
@@ -34,7 +34,7 @@ class PauseForm(ReasonForm):
 
 
 class LimitForm(ReasonForm):
-    """Ask for the limit, and why."""
+    """Asks for the limit, and a reason."""
 
     limit = forms.IntegerField(
         min_value=1,
@@ -80,7 +80,7 @@ def _ping(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]
 
 
 def state(row: WebhookDestination) -> tuple[str, str]:
-    """Return the tone and the words for how a destination stands."""
+    """Return tone and text for a destination's state."""
     if row.disabled_at:
         return "danger", "disabled"
     if row.held_until and row.held_until > timezone.now():
@@ -92,7 +92,7 @@ def state(row: WebhookDestination) -> tuple[str, str]:
 
 
 def ago(time: datetime | None) -> str:
-    """Return how long ago that was."""
+    """Return how long ago a time was, as text."""
     return f"{seconds_text((timezone.now() - time).total_seconds())} ago" if time else "never"
 
 
@@ -101,7 +101,7 @@ def _is_held(row: WebhookDestination) -> bool:
 
 
 class HealthFilter(KnownValuesFilter):
-    """By how it stands."""
+    """By state."""
 
     title = "health"
     parameter_name = "health"
@@ -189,11 +189,11 @@ class DestinationAdmin(ReadOnlyAdmin):
     )
 
     def page_context(self, request: HttpRequest, row: WebhookDestination) -> dict[str, Any]:
-        """Return the backlog, the latest messages and what operators did."""
+        """Return the backlog, the latest messages and the operators' actions."""
         of_it = WebhookMessage.objects.filter(destination=row)
         latest = of_it.select_related("event").defer("event__body").order_by("-id")
         actions = OperatorAction.objects.filter(target__startswith=str(row)[:300])
-        # By the attempts: those open are few, while a backlog may be long.
+        # Start from the attempts: few are open, while the backlog may be long.
         open_attempts = WebhookDelivery.objects.filter(outcome="pending", message__destination=row)
         tone, words = state(row)
         return {
@@ -213,12 +213,12 @@ class DestinationAdmin(ReadOnlyAdmin):
         description="health", label={"danger": "danger", "warning": "warning", "success": "success"}
     )
     def health(self, row: WebhookDestination) -> Sequence[str]:
-        """Show how it stands as a badge."""
+        """Show the state as a badge."""
         return state(row)
 
     @display(description="project")
     def project(self, row: WebhookDestination) -> str:
-        """Show who sees it so."""
+        """Show the project."""
         return row.scope
 
     @display(description="failing in a row")
@@ -228,17 +228,17 @@ class DestinationAdmin(ReadOnlyAdmin):
 
     @display(description="last success")
     def succeeded(self, row: WebhookDestination) -> str:
-        """Show how long ago something arrived."""
+        """Show how long ago the last success was."""
         return ago(row.last_success_at)
 
     @display(description="last failure")
     def failed(self, row: WebhookDestination) -> str:
-        """Show how long ago something did not."""
+        """Show how long ago the last failure was."""
         return ago(row.last_failure_at)
 
     @display(description="held for")
     def held(self, row: WebhookDestination) -> str:
-        """Show how long nothing goes there."""
+        """Show how long the destination is still held."""
         if not _is_held(row) or row.held_until is None:
             return "-"
         return seconds_text((row.held_until - timezone.now()).total_seconds())

@@ -38,7 +38,7 @@ def _ping(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -
 
 
 class EnabledFilter(KnownValuesFilter):
-    """By whether it receives."""
+    """By enabled or disabled."""
 
     title = "state"
     parameter_name = column = "is_enabled"
@@ -47,7 +47,7 @@ class EnabledFilter(KnownValuesFilter):
 
 @admin.register(WebhookEndpoint)
 class EndpointAdmin(ReadOnlyAdmin):
-    """Subscriptions. They are made through the API; their secrets are never shown here."""
+    """Subscriptions. They are made through the API; secrets are never shown here."""
 
     page_template = "webhooks_app/endpoint.html"
     list_display = ["receiver", "project", "types", "shown_state", "at_made"]
@@ -99,17 +99,17 @@ class EndpointAdmin(ReadOnlyAdmin):
         }
 
     def name_of(self, row: WebhookEndpoint) -> str:
-        """Leave out what may be secret in the URL."""
+        """Return the URL without possible secrets."""
         return f"{safe_url(row.url)} ({row.scope})"
 
     @display(description="project")
     def project(self, row: WebhookEndpoint) -> str:
-        """Show whose it is."""
+        """Show the project."""
         return row.scope
 
     @display(description="receiver")
     def receiver(self, row: WebhookEndpoint) -> str:
-        """Show the URL without what may be secret."""
+        """Show the URL without possible secrets."""
         return format_html('<span class="mv-clip">{}</span>', safe_url(row.url))
 
     @display(description="events")
@@ -119,6 +119,6 @@ class EndpointAdmin(ReadOnlyAdmin):
 
     @display(description="state", label={"enabled": "success", "disabled": "danger"})
     def shown_state(self, row: WebhookEndpoint) -> Sequence[str]:
-        """Show whether it receives."""
+        """Show whether it is enabled."""
         word = "enabled" if row.is_enabled else "disabled"
         return word, word

@@ -1,4 +1,4 @@
-"""How does a list of millions open at once? It counts little, and filters by indexed columns."""
+"""How does a list of millions open quickly? With limited counts, and filters on indexed columns."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from django.utils.functional import cached_property
 
 from webhooks_app.admin.theme import ChangeList
 
-# A page beyond this is reached by a filter or a search: OFFSET walks over every row before it.
+# Later pages are reached by a filter or a search: OFFSET reads every row before it.
 COUNT_LIMIT = 1_000
 
 
 class BoundedCount(int):
-    """A count that stopped at its limit and says so when shown."""
+    """A count that may have stopped at its limit, which its text then says."""
 
     def __str__(self) -> str:
         return f"{int(self):,}+"
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts no further than `COUNT_LIMIT` rows, so that a list of millions opens at once."""
+    """Counts at most `COUNT_LIMIT` rows, so that a list of millions opens quickly."""
 
-    # Unordered, PostgreSQL is free to count by the index of what is asked for, and does not walk
-    # past all others. But rows of the last hour are the last ones it would come upon, so that a
-    # count of those names the order that has them first.
+    # Without an order PostgreSQL may count by the index that fits the filter. But it would find the
+    # rows of the last hour last, so for a filter by time the order puts the newest first.
     counted_by: Sequence[str] = ()
 
     @cached_property
@@ -43,17 +42,17 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
 
 class QuietChangeList(ChangeList):  # type: ignore[misc, type-arg, unused-ignore]
-    """Says how many rows there are only where a filter or a search narrowed them down."""
+    """Shows the number of rows only if a filter or a search limits them."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Fetch the page; without a narrowing the count would stand beside "show all"."""
+        """Fetch the page; without a filter the count would be shown beside "show all"."""
         super().get_results(request)
         if not (self.query or self.get_filters_params()):
             self.full_result_count = self.result_count
 
 
 class KnownValuesFilter(admin.SimpleListFilter):
-    """A filter over an indexed column with values known without asking the table."""
+    """A filter on an indexed column, with known values, so that the table is not read for them."""
 
     values: Sequence[tuple[str, str]] = ()
     column = ""
@@ -71,7 +70,7 @@ class KnownValuesFilter(admin.SimpleListFilter):
 
 
 class SinceFilter(KnownValuesFilter):
-    """By how long ago it was; days, as the theme's own filter has them, are too long at night."""
+    """By age in hours; the theme's own filter offers days, which is too coarse in an incident."""
 
     title = "time"
     parameter_name = "since"
@@ -83,7 +82,7 @@ class SinceFilter(KnownValuesFilter):
     ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Apply the choice, a number of hours."""
+        """Apply the chosen number of hours."""
         chosen = self.value()
         if chosen not in {value for value, _ in self.values}:
             return queryset
@@ -99,7 +98,7 @@ class WrittenFilter(SinceFilter):
     column = "created_at"
 
 
-#: Statuses that do not count as delivered, as choices of a filter. The indexes hold those from 300.
+#: Statuses that are not delivered, as choices of a filter. The indexes contain those from 300 up.
 FAILING_ANSWERS = [
     (str(status), str(status))
     for status in (

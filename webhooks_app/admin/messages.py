@@ -32,12 +32,12 @@ STATUS_TONES = {
     "superseded": "base",
     "cancelled": "warning",
 }
-# A message replayed without end keeps its page short: the newest attempts.
+# Limits the page of a message that was replayed again and again to the newest attempts.
 SHOWN_ATTEMPTS = 100
 
 
 def live(row: WebhookMessage) -> dict[str, Any]:
-    """Return what a message's page polls for; a new version makes it load itself again."""
+    """Return the state for which a message's page polls; if it changes, the page reloads."""
     is_leased = row.lease_token is not None
     return {
         "state": row.status,
@@ -112,11 +112,11 @@ class MessageAdmin(ReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookMessage]:
-        """Leave the bodies in the database; the page fetches its own."""
+        """Leave out the bodies; the page fetches its own."""
         return super().get_queryset(request).defer("event__body")
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
-        """Fetch a message with all that its page names."""
+        """Fetch a message with all rows that its page shows."""
         if not object_id.isascii() or not object_id.isdigit() or len(object_id) > 18:
             return None
         related = WebhookMessage.objects.select_related(
@@ -127,11 +127,11 @@ class MessageAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search by what an index answers, and by nothing else."""
+        """Search only what an index can answer."""
         return search_messages(queryset, search_term), False
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
-        """Tell whether this operator may replay."""
+        """Say whether this operator may replay."""
         return bool(request.user.has_perm("webhooks_app.replay_webhooks"))
 
     def page_context(self, request: HttpRequest, row: WebhookMessage) -> dict[str, Any]:
@@ -156,17 +156,17 @@ class MessageAdmin(ReadOnlyAdmin):
         }
 
     def name_of(self, row: WebhookMessage) -> str:
-        """Say which event goes where."""
+        """Return a title with event and host."""
         return f"Message {row.pk}: {row.event.event_type} to {safe_url(row.url)}"
 
     def task_page(self, row: WebhookMessage) -> str:
-        """Return the page of the subject, where the project names a pattern for it."""
+        """Return the URL of the subject's page, if the project names one."""
         pattern = webhook_settings.SUBJECT_ADMIN
         is_ping = row.event.event_type == ping.PING
         return reverse(pattern, args=[row.event.subject]) if pattern and not is_ping else ""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the addresses of "Replay with filter" and of what the page polls."""
+        """Add the URLs for "Replay with filter" and for polling."""
         view, live = map(self.admin_site.admin_view, (self.replay_with_filter_view, self.live))
         name = "webhooks_app_webhookmessage"
         return [
@@ -176,7 +176,7 @@ class MessageAdmin(ReadOnlyAdmin):
         ]
 
     def live(self, request: HttpRequest, object_id: str) -> JsonResponse:
-        """Answer where the message stands."""
+        """Answer with the message's state."""
         if not self.has_view_permission(request):
             return JsonResponse({}, status=403)
         return JsonResponse(live(self.find(request, object_id)))
@@ -185,12 +185,12 @@ class MessageAdmin(ReadOnlyAdmin):
     def replay_selected(
         self, request: HttpRequest, queryset: QuerySet[WebhookMessage]
     ) -> HttpResponse | None:
-        """Replay what was ticked, after asking why."""
+        """Replay the selected messages, after asking for a reason."""
         return replay_forms.replay_selected(self, request, queryset)
 
     @action(description="Replay with filter", permissions=["replay"], icon="replay")
     def replay_with_filter(self, request: HttpRequest) -> HttpResponse:
-        """Lead to the form; nothing is changed here."""
+        """Redirect to the form; changes nothing."""
         return replay_forms.to_filter_form(request)
 
     def replay_with_filter_view(self, request: HttpRequest) -> HttpResponse:
@@ -211,12 +211,12 @@ class MessageAdmin(ReadOnlyAdmin):
 
     @display(description="receiver")
     def receiver(self, row: WebhookMessage) -> str:
-        """Show the URL without what may be secret."""
+        """Show the URL without possible secrets."""
         return format_html('<span class="mv-clip">{}</span>', safe_url(row.url))
 
     @display(description="attempts")
     def tries(self, row: WebhookMessage) -> int:
-        """Show how often it was tried."""
+        """Show the number of attempts."""
         return row.attempt_count
 
     @display(description="last answer")

@@ -10,7 +10,7 @@ from webhooks_app.models import OperatorAction
 
 @admin.register(OperatorAction)
 class RecordAdmin(ReadOnlyAdmin):
-    """The operators' record; written by the admin, the API and the commands alike."""
+    """The operators' log; written by the admin, the API and commands."""
 
     list_display = ["at_done", "actor", "action", "target", "reason"]
     list_filter = ["at"]

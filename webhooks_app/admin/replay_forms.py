@@ -31,7 +31,7 @@ LIST = "admin:webhooks_app_webhookmessage_changelist"
 
 
 class ReplayForm(ReasonForm):
-    """Ask why, and where else to."""
+    """Asks for the reason, and optionally another URL."""
 
     target_url = forms.CharField(
         required=False,
@@ -48,7 +48,7 @@ def _choices(first: str, names: Any) -> list[tuple[str, str]]:
 
 
 class FilterForm(ReplayForm):
-    """Ask which messages, how fast, why, and where else to. Empty fields ask nothing."""
+    """Asks which messages, how fast, why, and optionally another URL. Empty fields are ignored."""
 
     status = forms.ChoiceField(
         choices=[("dead", "dead letters"), *MessageStatus.choices, (ANY_STATUS, "any state")],
@@ -94,7 +94,7 @@ def _where(cleaned: dict[str, Any]) -> str:
 
 
 def replay_row(request: HttpRequest, row: WebhookMessage, cleaned: dict[str, Any]) -> str:
-    """Replay one message; raise ValueError with a sentence when it cannot be."""
+    """Replay one message; raise ValueError with a sentence if that is not possible."""
     try:
         replay.replay_one(
             row,
@@ -135,7 +135,7 @@ def _start(request: HttpRequest, filters: MessageFilters, cleaned: dict[str, Any
 def replay_selected(
     page: MessageAdmin, request: HttpRequest, queryset: QuerySet[WebhookMessage]
 ) -> HttpResponse:
-    """Ask why, then replay the ticked messages (the list shows no more than a page of them)."""
+    """Ask for a reason, then replay the selected messages (at most one page of them)."""
     ids = tuple(queryset.order_by("pk").values_list("pk", flat=True)[: page.list_per_page])
     form = ReplayForm(request.POST if "confirmed" in request.POST else None)
     if form.is_bound and form.is_valid():
@@ -167,14 +167,14 @@ def _lines(queryset: QuerySet[WebhookMessage] | list[WebhookMessage]) -> list[st
 
 
 def to_filter_form(request: HttpRequest) -> HttpResponse:
-    """Lead to the form."""
+    """Redirect to the form."""
     return HttpResponseRedirect(
         reverse("admin:webhooks_app_webhookmessage_replay_with_filter_form")
     )
 
 
 def replay_with_filter(page: MessageAdmin, request: HttpRequest) -> HttpResponse:
-    """Ask for the filter, then show what it matches, then begin."""
+    """Ask for the filter, then show what it matches, then start."""
     if not request.user.has_perm(PERMISSION):
         raise PermissionDenied
     form = FilterForm(request.POST if request.method == "POST" else None)
@@ -183,7 +183,7 @@ def replay_with_filter(page: MessageAdmin, request: HttpRequest) -> HttpResponse
     if form.is_bound and form.is_valid():
         try:
             filters = form.filters()
-            # Only what was seen is replayed: with another filter it is shown again first.
+            # Only what was shown is replayed: a changed filter is shown first.
             if request.POST.get("confirmed") == filters.describe():
                 return _start(request, filters, form.cleaned_data)
             found = replay.preview(filters)

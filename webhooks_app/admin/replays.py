@@ -1,4 +1,4 @@
-"""How far are the replays, who started them, and how is one stopped?"""
+"""What is the progress of each replay, who started it, and how is one cancelled?"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHOWN_MESSAGES = 25
 
 
 class StateFilter(KnownValuesFilter):
-    """By how far it is."""
+    """By state."""
 
     title = "state"
     parameter_name = column = "state"
@@ -35,7 +35,7 @@ class StateFilter(KnownValuesFilter):
 
 
 def percent(row: ReplayJob) -> float:
-    """Return how much of a replay was gone through, 0..100."""
+    """Return how much of a replay is done, 0..100."""
     if row.state == "finished":
         return 100.0
     done = row.started_count + row.skipped_count
@@ -43,11 +43,11 @@ def percent(row: ReplayJob) -> float:
 
 
 def progress(row: ReplayJob) -> dict[str, Any]:
-    """Return what the page polls for; it is over when nothing is left to be sent."""
-    # A count over a replay of a million is kept ten times as long as it took.
+    """Return the progress for which the page polls, and whether all is sent."""
+    # For a replay of a million the count is cached for ten times as long as it took.
     seen = cached(f"replay:{row.pk}:{row.state}", lambda: replay.progress(row), seconds=0.5)
     left = max(0, row.total - row.started_count - row.skipped_count)
-    steps = [f"{row.started_count:,} of {row.total:,} set going", f"{row.skipped_count:,} skipped"]
+    steps = [f"{row.started_count:,} of {row.total:,} made due", f"{row.skipped_count:,} skipped"]
     if row.state == "running":
         steps.append(f"{left:,} to go")
     return {
@@ -64,10 +64,10 @@ def progress(row: ReplayJob) -> dict[str, Any]:
 
 @admin.register(ReplayJob)
 class ReplayAdmin(ReadOnlyAdmin):
-    """Every replay, also of one message."""
+    """Every replay, including those of one message."""
 
     class Media:
-        """The list renews itself while a replay on it is not over."""
+        """Refresh the list while a replay on it is running."""
 
         js = ("webhooks_app/live.js",)
 
@@ -81,7 +81,7 @@ class ReplayAdmin(ReadOnlyAdmin):
             "cancel",
             "Cancel this replay",
             "webhooks_app.replay_webhooks",
-            "Messages it has not reached stay as they are; those it set going go on.",
+            "Messages it has not reached stay as they are; those it made due are still sent.",
             replay_forms.cancel_replay,
             is_offered=lambda row: row.state == "running",
             icon="stop",
@@ -90,7 +90,7 @@ class ReplayAdmin(ReadOnlyAdmin):
     )
 
     def page_context(self, request: HttpRequest, row: ReplayJob) -> dict[str, Any]:
-        """Return the progress and the messages it set going."""
+        """Return the progress, and the messages that the replay made due."""
         messages = WebhookMessage.objects.filter(replay=row).select_related("event")
         return {
             "title": f"Replay by {row.requested_by}",
@@ -102,13 +102,13 @@ class ReplayAdmin(ReadOnlyAdmin):
         }
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the address that the page polls."""
+        """Add the URL for polling."""
         live = self.admin_site.admin_view(self.live)
         name = "webhooks_app_replayjob_live"
         return [path("<path:object_id>/live.json", live, name=name), *super().get_urls()]
 
     def live(self, request: HttpRequest, object_id: str) -> JsonResponse:
-        """Answer how far it is."""
+        """Answer with the progress."""
         if not self.has_view_permission(request):
             return JsonResponse({}, status=403)
         return JsonResponse(progress(self.find(request, object_id)))
@@ -120,7 +120,7 @@ class ReplayAdmin(ReadOnlyAdmin):
 
     @display(description="progress")
     def bar(self, row: ReplayJob) -> str:
-        """Show a small bar."""
+        """Show a small progress bar."""
         return format_html(
             '<progress class="mv-progress" max="100" value="{}"{}></progress> {} / {}',
             round(percent(row)),

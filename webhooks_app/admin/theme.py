@@ -1,6 +1,6 @@
-"""Which look has the admin? That of django-unfold where the project installed it, else Django's.
+"""Which style does the admin have? django-unfold's if the project installed it, else Django's.
 
-All that differs between the two is chosen here, once.
+All differences between the two are in this module.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING or apps.is_installed("unfold"):
     whole_number_widget = UnfoldAdminIntegerFieldWidget
     number_widget = UnfoldAdminDecimalFieldWidget
     select_widget = UnfoldAdminSelectWidget
-    # The theme's, as wide as their form: its own width is one that no rule of ours can take back.
+    # The theme's classes, without its own maximum width, which our stylesheet could not override.
     INPUT_CSS = " ".join(name for name in INPUT_CLASSES if not name.startswith("max-w"))
-    #: Stylesheets of a page of ours; the theme is told of them in its own settings.
+    #: Our stylesheets for pages; the theme gets them from its own settings instead.
     STYLES: tuple[str, ...] = ()
     LIST_TEMPLATE = None
 else:
@@ -40,7 +40,7 @@ else:
     from django.contrib.admin.views.main import ChangeList
 
     STYLES = ("webhooks_app/admin.css", "webhooks_app/plain.css")
-    #: It has the buttons of ``actions_list``, which the theme shows by itself.
+    #: Shows the buttons of ``actions_list``, as the theme does by itself.
     LIST_TEMPLATE = "webhooks_app/change_list.html"
     INPUT_CSS = ""
     whole_number_widget = widgets.AdminIntegerFieldWidget
@@ -48,7 +48,7 @@ else:
     select_widget = forms.Select
 
     class ModelAdmin(admin.ModelAdmin):
-        """Django's, with the stylesheets of our badges and bars."""
+        """Django's admin, with the stylesheets of our badges and bars."""
 
         change_list_template = LIST_TEMPLATE
         actions_list: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ else:
             return super().media + forms.Media(css={"all": STYLES})
 
         def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
-            """Show the list, with a button for each of ``actions_list`` that is permitted."""
+            """Show the list, with a button for each permitted action of ``actions_list``."""
             buttons = [self._button(name) for name in self.actions_list if self._may(request, name)]
             return super().changelist_view(
                 request, {"list_buttons": buttons, **(extra_context or {})}
@@ -74,11 +74,11 @@ else:
             return {"url": reverse(page), "label": getattr(self, name).short_description}
 
     def action(*, icon: str = "", **kwargs: Any) -> Callable[[Any], Any]:
-        """Mark an action; Django's admin draws no icons."""
+        """Mark an action; Django's admin shows no icons."""
         return plain_action(**kwargs)
 
     def display(*, label: Mapping[str, str] | None = None, **kwargs: Any) -> Callable[[Any], Any]:
-        """Describe a column; with ``label``, a tone by value, it is shown as a badge."""
+        """Describe a column; with ``label``, which maps values to tones, it is a badge."""
         from django.contrib.admin.decorators import display as plain_display
 
         def decorate(function: Any) -> Any:

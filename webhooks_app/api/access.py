@@ -1,7 +1,7 @@
-"""What may the caller of a webhook view touch? Read from ``request.auth``, whoever sets it.
+"""What may the caller of a webhook view do? Read from ``request.auth``.
 
-An authentication class of the project's sets it to an `Access`. Whoever comes without one is
-refused, whatever the project's own permissions are: signing secrets lie behind these addresses.
+The project's authentication class sets it to an `Access`. A request without one is refused,
+whatever the project's own permissions are, since these views give out signing secrets.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 class Access(Protocol):
     """What an authentication class returns as ``auth``.
 
-    A ``key`` with a ``prefix`` (for the record) and ``callback_hosts`` (the only hosts that URLs
-    may name) is used where there is one.
+    A ``key`` with a ``prefix`` (for the operators' log) and ``callback_hosts`` (the only hosts
+    that its URLs may name) is used if there is one.
     """
 
-    #: The one project that the caller may touch; None for all.
+    #: The only project that the caller may use; None for all.
     scope: str | None
 
     def allows(self, action: str) -> bool:
-        """Tell whether the caller may ``read``, ``submit`` (acknowledge events) or ``admin``."""
+        """Say whether the caller may ``read``, ``submit`` (acknowledge events) or ``admin``."""
 
 
 class HasAccess(BasePermission):
-    """Ask ``request.auth`` for what the view needs: ``view.actions[method]``.
+    """Check ``request.auth`` for the scope that the view needs: ``view.actions[method]``.
 
-    Without that attribute reading methods need ``read`` and writing ones ``submit``.
+    Without that attribute reading methods need ``read``, and writing ones ``submit``.
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Let the request pass.
+        """Allow the request, or raise.
 
         Raises:
             ApiProblem: 401 without an `Access`, 403 with one that does not allow the action.
@@ -61,12 +61,12 @@ class HasAccess(BasePermission):
 
 
 def _is_access(auth: Any) -> bool:
-    """Tell an `Access` from what other authentication leaves in ``request.auth``: a token, say."""
+    """Say whether ``request.auth`` is an `Access`; other authentication may put a token there."""
     return hasattr(auth, "scope") and callable(getattr(auth, "allows", None))
 
 
 def _unauthorized(request: Request) -> ApiProblem:
-    """Return the 401 in the words, and with the challenge, of who could have let the caller in."""
+    """Return the 401, with the text and the challenge of the view's authentication."""
     authenticators: Any = request.authenticators
     hints = (getattr(each, "hint", "") for each in authenticators)
     challenges = (each.authenticate_header(request) for each in authenticators)
@@ -83,14 +83,14 @@ def missing_scope(action: str) -> ApiProblem:
 
 
 def scope_of(request: Request) -> str | None:
-    """Return the only project that the caller may touch, None for all."""
+    """Return the only project that the caller may use, None for all."""
     access: Any = request.auth
     scope: str | None = access.scope
     return scope
 
 
 def project_of(request: Request, asked: str | None, *, parameter: str = "") -> str:
-    """Return the one project a request is about: the key's own, else the one it asks for.
+    """Return the project a request is about: the key's own, else the one that it names.
 
     Args:
         parameter: the name of the query parameter to blame; empty for the body's project_id.
@@ -115,13 +115,13 @@ def project_of(request: Request, asked: str | None, *, parameter: str = "") -> s
 
 
 def actor_of(request: Request) -> str:
-    """Return who is asking, for the record."""
+    """Return the caller's name for the operators' log."""
     key: Any = getattr(request.auth, "key", None)
     return f"key {getattr(key, 'prefix', '')}".strip()
 
 
 def check_host(request: Request, url: str, pointer: str) -> None:
-    """Hold a URL against the only hosts that the caller's key may name, where it has such.
+    """Check a URL against the only hosts that the caller's key may name, if it has such a list.
 
     Raises:
         ApiProblem: 422.

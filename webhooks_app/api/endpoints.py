@@ -1,4 +1,4 @@
-"""What does each address about subscriptions do?"""
+"""What can a client do with subscriptions (endpoints)?"""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def visible_endpoints(request: Request) -> QuerySet[WebhookEndpoint]:
 
 
 def find_endpoint(request: Request, text: str) -> WebhookEndpoint:
-    """Return one endpoint; 404 for absent ones and those of others alike."""
+    """Return one endpoint; 404 if it is absent or belongs to another project."""
     endpoint = visible_endpoints(request).filter(pk=read_uuid(text)).first()
     if endpoint is None:
         raise not_found()

@@ -1,4 +1,4 @@
-"""What does each address of the pull feed do: events that nobody has dealt with yet?"""
+"""What can a client do with the pull feed, the events that are not acknowledged yet?"""
 
 from __future__ import annotations
 

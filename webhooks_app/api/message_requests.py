@@ -27,7 +27,7 @@ STATUSES = [*MessageStatus.values, ANY_STATUS]
 
 
 class _Conditions(StrictSerializer):
-    """What lists and replays can ask for alike."""
+    """Parameters that lists and replays share."""
 
     task_id = Text(required=False, max_length=64)
     project_id = ProjectId(required=False)
@@ -53,7 +53,7 @@ class DeliveryQuery(PageQuery, _Conditions):
 
 
 class ReplayFilter(_Conditions):
-    """Which messages a bulk replay means; all conditions must hold."""
+    """The filter of a bulk replay; all conditions must hold."""
 
     status = Choice(
         STATUSES,
@@ -84,7 +84,7 @@ class BulkReplayRequest(ReplayOneRequest):
 
 
 def filters_of(values: dict[str, Any]) -> MessageFilters:
-    """Turn the API's names into the filters of lists and replays."""
+    """Turn the API's parameters into the filters of lists and replays."""
     names = {"task_id": "task", "project_id": "project", "event_type": "event"}
     known = ("status", "host", "status_code", "error_code", "since", "until", "ids", *names)
     return MessageFilters.of(

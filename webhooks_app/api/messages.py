@@ -1,6 +1,6 @@
-"""What does each address about messages and their attempts do?
+"""What can a client do with messages and their attempts?
 
-Thin: read the request, narrow to what the key may see, answer.
+Thin: parse the request, limit it to what the key may see, answer.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from webhooks_app.outbox import MessageFilters, messages_of
 
 
 def visible_messages(request: Request) -> QuerySet[WebhookMessage]:
-    """Return the messages that the key may see, with what showing them needs."""
+    """Return the messages that the key may see, with the rows that showing them needs."""
     found = messages_of(MessageFilters(), scope_of(request))
     return found.select_related("event", "destination")
 
 
 def find_message(request: Request, text: str) -> WebhookMessage:
-    """Return one message; 404 for absent ones and those of others alike."""
+    """Return one message; 404 if it is absent or belongs to another project."""
     message = visible_messages(request).filter(pk=read_id(text)).first()
     if message is None:
         raise not_found()

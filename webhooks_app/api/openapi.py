@@ -1,6 +1,6 @@
-"""How is the API described where drf-spectacular is installed? Where it is not, not at all.
+"""How is the API described? With drf-spectacular if it is installed, otherwise not at all.
 
-The views take these names from here, so that a project without it can use them.
+Views import these names from here, so that a project without drf-spectacular can use them.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ else:
         OpenApiResponse = _describes_nothing
 
         class OpenApiTypes:
-            """Kinds of values, for nobody."""
+            """Stands for drf-spectacular's types; does nothing."""
 
             OBJECT = None
 
         class OpenApiSerializerExtension:
-            """Describes a serializer to nobody."""
+            """Stands for a serializer's description; does nothing."""
 
         class OpenApiSerializerFieldExtension:
-            """Describes a field to nobody."""
+            """Stands for a field's description; does nothing."""
 
 
 __all__ = [

@@ -1,8 +1,8 @@
-"""How is a long list read in pages that stay right while rows come and go?
+"""How is a long list read in pages that stay right while rows are added and deleted?
 
-A page is found by its place in an index, so page 10,000 costs what page 1 does and rows that
-arrive meanwhile shift nothing. The cursor holds no filter and opens nothing: every page is
-narrowed to what its key may see.
+A page is found by its position in an index, so page 10,000 costs as much as page 1, and new rows
+shift nothing. The cursor contains no filter and gives no rights: every page is limited to what its
+key may see.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Order(Protocol):
-    """In which order a list is read. Every text that ``pattern`` matches is a cursor of it."""
+    """The order of a list. Every text that ``pattern`` matches is a valid cursor."""
 
     pattern: str
 
     def cursor(self, row: Any) -> str:
-        """Return the place just after a row."""
+        """Return the cursor that points just after a row."""
 
     def columns(self) -> tuple[str, ...]:
-        """Return what the rows are sorted by."""
+        """Return the columns to sort by."""
 
     def after(self, queryset: QuerySet[Row], cursor: str) -> QuerySet[Row]:
-        """Return the rows behind a place."""
+        """Return the rows after a cursor."""
 
 
 @dataclass(frozen=True)
 class ById:
-    """By an ascending primary key: the order in which the rows were written."""
+    """By ascending primary key: the order in which the rows were written."""
 
     is_oldest_first: bool = False
     pattern = "[0-9]{1,18}"
@@ -55,18 +55,18 @@ class ById:
         return ("pk" if self.is_oldest_first else "-pk",)
 
     def after(self, queryset: QuerySet[Row], cursor: str) -> QuerySet[Row]:
-        """Return the rows behind the id, which need not exist any more."""
+        """Return the rows after the id; its own row need not exist any more."""
         return queryset.filter(**{"pk__gt" if self.is_oldest_first else "pk__lt": int(cursor)})
 
 
 @dataclass(frozen=True)
 class ByTime:
-    """By ``created_at``, newest first, and among rows of one moment by a UUID."""
+    """By ``created_at``, newest first; among rows of the same time by a UUID."""
 
     pattern = "[0-9]{1,16}-[0-9a-f]{32}"
 
     def cursor(self, row: Any) -> str:
-        """Return the row's moment in microseconds, and its id."""
+        """Return the row's time in microseconds, and its id."""
         microseconds = (row.created_at - _EPOCH) // timedelta(microseconds=1)
         return f"{microseconds}-{row.pk.hex}"
 
@@ -75,7 +75,7 @@ class ByTime:
         return ("-created_at", "-id")
 
     def after(self, queryset: QuerySet[Row], cursor: str) -> QuerySet[Row]:
-        """Return the rows behind the place."""
+        """Return the rows after the cursor."""
         microseconds, _, row_id = cursor.partition("-")
         created_at = _EPOCH + timedelta(microseconds=int(microseconds))
         # Not (created_at, id) < (...): this form lets the index begin at the cursor.
@@ -101,7 +101,7 @@ def page_query(
 def read_page(
     queryset: QuerySet[Row], *, limit: int, cursor: str | None, order: Order = NEWEST_FIRST
 ) -> tuple[list[Row], str | None]:
-    """Return one page, and the cursor of the next one, None after the last.
+    """Return one page, and the cursor of the next page or None.
 
     Args:
         cursor: checked against ``order.pattern`` by whoever read the query string.

@@ -1,6 +1,6 @@
-"""What does a refusal carry? The one exception behind every error that a view answers with.
+"""How does a view refuse a request? With the one exception that every error answer is made of.
 
-How it looks on the wire (RFC 9457, say) is up to the project's exception handler; the one of DRF
+Its form on the wire (such as RFC 9457) is up to the project's exception handler; DRF's own handler
 answers with `ApiProblem.detail`.
 """
 
@@ -15,8 +15,8 @@ from rest_framework.exceptions import APIException, ErrorDetail
 class FieldProblem(TypedDict):
     """One thing wrong with a request.
 
-    ``pointer`` is a JSON pointer into the body; where ``parameter`` is given, the fault lies in
-    that query parameter or header instead.
+    ``pointer`` is a JSON pointer into the body; if ``parameter`` is given, the fault is in that
+    query parameter or header instead.
     """
 
     pointer: str
@@ -26,7 +26,7 @@ class FieldProblem(TypedDict):
 
 
 class ApiProblem(APIException):
-    """A request that is answered with a problem instead of a result.
+    """A request that is answered with a problem.
 
     Args:
         status_code: the HTTP status.
@@ -57,7 +57,7 @@ class ApiProblem(APIException):
         self.errors = list(errors)
         self.headers = dict(headers or {})
         self.extra = dict(extra or {})
-        # For DRF's own handler, which knows these two.
+        # Used by DRF's own handler.
         told: Any = {"detail": self.text or title or code, "code": code, "errors": self.errors}
         self.detail = {**told, **self.extra}
         self.auth_header = self.headers.get("WWW-Authenticate", "")
@@ -66,15 +66,15 @@ class ApiProblem(APIException):
         return self.text or self.title or self.code
 
 
-#: What one answer holds at most; its detail says how many problems more there are.
+#: The most problems in one answer; its detail says how many there were.
 MAX_PROBLEMS = 20
 MAX_SUGGESTIONS = 5
-MAX_SHOWN = 100  # characters of a name that the client made up
+MAX_SHOWN = 100  # characters of a name from the client
 SUGGESTION = " Did you mean "
 
 
 class Code(str):
-    """The code of a problem that stands for ``number`` of its kind, which nobody will read."""
+    """The code of one problem that stands for ``number`` of its kind, to keep answers short."""
 
     number = 1
 
@@ -87,7 +87,7 @@ class Code(str):
 
 
 def invalid(errors: Sequence[FieldProblem]) -> ApiProblem:
-    """Return the 422 that lists the field errors, as many as an answer holds."""
+    """Return the 422 with the field errors, up to the limit of one answer."""
     count = sum(getattr(error["code"], "number", 1) for error in errors)
     listed = list(errors[:MAX_PROBLEMS])
     detail = "1 field is not valid." if count == 1 else f"{count} fields are not valid."
@@ -102,7 +102,7 @@ def invalid(errors: Sequence[FieldProblem]) -> ApiProblem:
 
 
 def not_found() -> ApiProblem:
-    """Return the 404 that is the same for absent objects and for those of others."""
+    """Return the 404, the same for absent objects and for those of other projects."""
     return ApiProblem(404, "not_found", "There is nothing here that this key may see.")
 
 

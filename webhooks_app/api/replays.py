@@ -1,4 +1,4 @@
-"""What does each address about replays do? One message again, or every one that a filter means."""
+"""What can a client replay? One message, or every message that a filter selects."""
 
 from __future__ import annotations
 

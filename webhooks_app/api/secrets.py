@@ -1,4 +1,4 @@
-"""What does each address about signing secrets and public keys do?"""
+"""What can a client do with signing secrets and public keys?"""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _secret(scope: str, endpoint: WebhookEndpoint | None) -> Response:
         store.get_or_create(scope, endpoint.pk)
     current, *previous = store.living_secrets(scope, endpoint.pk if endpoint else None)
     body = {"project_id": scope, "secret": current.secret, "previous": previous}
-    # A secret in a cache is a secret on a disk.
+    # No-store: a cached secret would be a secret on somebody's disk.
     return Response(SecretSerializer(body).data, headers={"Cache-Control": "no-store"})
 
 

@@ -1,6 +1,6 @@
 """How are messages, attempts, replays, endpoints and events shown to a client?
 
-Answers only; what requests look like is in `requests` and beside the views.
+Answers only; requests are in `fields`, `message_requests` and the views' modules.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Payload:
         return json.loads(self.body)
 
 
-#: Names of members, in the order in which people read them.
+#: Names of members, in their order in an answer.
 Names = tuple[str, ...]
 
 
@@ -91,14 +91,14 @@ class DeliverySerializer(serializers.ModelSerializer[WebhookDelivery]):
         }
 
     def get_response_body(self, delivery: WebhookDelivery) -> str | None:
-        """Return the kept bytes as text; what is no UTF-8 becomes replacement characters."""
+        """Return the kept bytes as text; bytes that are not UTF-8 become replacement characters."""
         if delivery.response_body is None:
             return None
         return bytes(delivery.response_body).decode(errors="replace")
 
 
 class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
-    """One event owed to one URL, and how that goes."""
+    """One event owed to one URL, and the state of its delivery."""
 
     event_id = serializers.CharField(source="event.event_id", help_text="`webhook-id`")
     event_type = serializers.CharField(source="event.event_type")
@@ -146,19 +146,19 @@ class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
         )
 
     def get_is_in_flight(self, message: WebhookMessage) -> bool:
-        """Tell whether an attempt is under way."""
+        """Say whether an attempt is under way."""
         end = message.lease_expires_at if message.lease_token else None
         return end is not None and end > timezone.now()
 
     @extend_schema_field(serializers.DateTimeField(allow_null=True))
     def get_next_attempt_at(self, message: WebhookMessage) -> Any:
-        """Return when it is due; None while an attempt is under way and when it has ended."""
+        """Return the due time; None during an attempt, and when the message has ended."""
         if message.next_attempt_at is None or self.get_is_in_flight(message):
             return None
         return serializers.DateTimeField().to_representation(message.next_attempt_at)
 
     def get_is_destination_disabled(self, message: WebhookMessage) -> bool:
-        """Tell whether an operator disabled the origin."""
+        """Say whether an operator disabled the destination."""
         return message.destination.disabled_at is not None
 
 
@@ -186,7 +186,7 @@ class MessageDetailSerializer(MessageSerializer):
 
 
 class ReplaySerializer(serializers.ModelSerializer[ReplayJob]):
-    """A replay and how far it is."""
+    """A replay and its progress."""
 
     state = serializers.ChoiceField(ReplayState.choices)
     project_id = serializers.CharField(source="scope", allow_null=True)
@@ -276,7 +276,7 @@ class EndpointWithSecretSerializer(EndpointSerializer):
 
 
 class EventSerializer(serializers.ModelSerializer[WebhookEvent]):
-    """Something that happened, for those who pull."""
+    """An event, for clients of the pull feed."""
 
     id = serializers.CharField(source="event_id", help_text="`webhook-id`; what to acknowledge.")
     project_id = serializers.CharField(source="scope")

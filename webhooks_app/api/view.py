@@ -1,7 +1,7 @@
-"""What have all views of webhooks in common? They let in whom the app lets in, and nobody else.
+"""What do all views of webhooks have in common? Only callers with an `access.Access` may use them.
 
-The project's defaults for DRF say how it throttles, parses and renders; what it permits does not
-count here.
+The project's defaults for DRF set throttling, parsers and renderers; its permission classes are not
+used here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from webhooks_app.conf import webhook_settings
 
 
 class WebhookView(APIView):
-    """A view that answers 401 to who brings no `access.Access`."""
+    """A view that answers 401 to requests without an `access.Access`."""
 
     permission_classes = [HasAccess]
 
@@ -30,7 +30,7 @@ class WebhookView(APIView):
         return [import_string(name)() for name in named] or list(super().get_authenticators())
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Answer faults of a request with 422, under every exception handler."""
+        """Answer validation errors with 422, under every exception handler."""
         if isinstance(exc, ValidationError):
             exc = invalid(field_problems(exc.detail))
         return super().handle_exception(exc)

@@ -119,7 +119,7 @@ def test_a_replay_is_cancelled_by_command_and_outlives_ctrl_c(capsys, monkeypatc
     assert f"replay_webhooks --cancel {job.pk}" in text
     code, text = run(capsys, "replay_webhooks", "--cancel", str(job.pk), "--reason", "too fast")
     assert (code, ReplayJob.objects.get().state) == (0, "cancelled")
-    assert "1 of 3 messages were set going" in text
+    assert "1 of 3 messages were made due" in text
     assert WebhookMessage.objects.filter(status="dead").count() == 2
     line = OperatorAction.objects.get(action="replay.cancel")
     assert (line.actor.split()[0], line.reason) == ("command", "too fast")

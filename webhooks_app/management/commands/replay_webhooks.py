@@ -128,7 +128,7 @@ class Command(OperatorCommand):
         except (ReplayJob.DoesNotExist, replay.NotRunning) as refused:
             raise CommandError(f"Nothing to cancel: {refused}", returncode=NOTHING_FOUND) from None
         self.stdout.write(
-            f"replay {job.id} cancelled: {job.started_count} of {job.total} messages were set going"
+            f"replay {job.id} cancelled: {job.started_count} of {job.total} messages were made due"
         )
 
     def _wait(self, job: ReplayJob, timeout: float) -> int:
