@@ -137,6 +137,18 @@ class EventType:
     optional: tuple[str, ...] = ()
 
 
+_FILE = {
+    "media_url": "https://media.ft.tc/video.mp4",
+    "payload_media_id": "64f1b2c3a8d9e0f1",
+    "media_type": "video/mp4",
+    "size_bytes": 1048576,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "width": 1920,
+    "height": 1080,
+    "duration": 7.0,
+    "fps": 24.0,
+    "codecs": ["h264", "aac"],
+}
 _METADATA = {"metadata": {"userId": "user-123", "testResultId": "result-456"}}
 #: What the service sends: subscriptions, the admin's filters and the API page read it.
 EVENT_TYPES: dict[str, EventType] = {
@@ -154,8 +166,13 @@ EVENT_TYPES: dict[str, EventType] = {
             },
             example={
                 "result": {
-                    "media_url": "https://media.ft.tc/video.mp4",
-                    "payload_media_id": "64f1b2c3a8d9e0f1",
+                    **_FILE,
+                    "files": [{"role": "primary", **_FILE}],
+                    "provider": "previz",
+                    "model": "previz-1",
+                    "seed": 42,
+                    "cost": None,
+                    "provider_metadata": {},
                 },
                 "processing_time": 315,
                 "completed_at": "2025-01-15T10:35:30Z",

@@ -72,12 +72,6 @@ class Reference(Text):
         return text
 
 
-def one_prompt(section: str) -> dict[str, Any]:
-    """Return the schema's way to say: the prompt either flat or in its section, not both."""
-    inside = {"required": [section], "properties": {section: {"required": ["prompt"]}}}
-    return {"oneOf": [{"required": ["prompt"]}, inside]}
-
-
 class CommonTaskData(StrictSerializer):
     """What every type takes."""
 
@@ -160,9 +154,7 @@ class SceneAudioParams(StrictSerializer):
 
 
 class VideoTaskData(CommonTaskData):
-    """``task_data`` of a video_generation."""
-
-    schema = one_prompt("scene_data")
+    """``task_data`` of a video_generation; the prompt stands here or in `scene_data`."""
 
     scene_data = SceneData(required=False)
     video_params = VideoParams(required=False)
@@ -215,9 +207,7 @@ class ImageParams(StrictSerializer):
 
 
 class ImageTaskData(CommonTaskData):
-    """``task_data`` of an image_generation."""
-
-    schema = one_prompt("image_data")
+    """``task_data`` of an image_generation; the prompt stands here or in `image_data`."""
 
     image_data = ImageData(required=False)
     image_params = ImageParams(required=False)

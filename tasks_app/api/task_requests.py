@@ -81,7 +81,11 @@ class SubmitRequest(StrictSerializer):
     callback_url = CallbackUrl(max_length=2048, required=False)
     task_data = FreeObject()
     metadata = FreeObject(required=False)
-    priority = PriorityField([*_PRIORITIES, *Priority.values], default=Priority.NORMAL)
+    priority = PriorityField(
+        [*_PRIORITIES, *Priority.values],
+        default=Priority.NORMAL,
+        help_text="By default normal; 1, 2 and 3 mean the same as the words.",
+    )
     timeout_seconds = Whole(1, LONGEST_TIMEOUT, required=False)
     webhook_events = Items(
         child=Choice(list(events.EVENT_TYPES)), most=len(events.EVENT_TYPES), required=False

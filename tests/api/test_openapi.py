@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tasks_app.api.openapi import hooks
+from tasks_app.media import store
+from tasks_app.models import MediaFile
+from tasks_app.providers.base import Result
 from tests.support import factories
 from tests.support.server import WebServer, no_renders
 
@@ -117,12 +121,73 @@ def test_every_example_is_what_its_schema_says() -> None:
     found = list(examples_of(document))
     for where, schema, value in found:
         whole = {**schema, "components": document["components"]}
-        errors = [error.message for error in Draft202012Validator(whole).iter_errors(value)]
-        # The contract's own samples have a short id where ours is a UUID; formats are not judged.
-        assert errors == [], where
+        judge = Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER)
+        assert [error.message for error in judge.iter_errors(value)] == [], where
     operations = [one for methods in document["paths"].values() for one in methods.values()]
     with_body = {one["operationId"] for one in operations if "requestBody" in one}
     assert with_body <= {where for where, _, _ in found}
     assert len(document["webhooks"]) == 6
     for described in document["webhooks"].values():
         assert described["post"]["requestBody"]["content"]["application/json"]["examples"]
+
+
+def parts_of(part: Any, at: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return every object of the document, examples aside, with where it stands."""
+    if isinstance(part, dict):
+        yield at, part
+        rest = {name: value for name, value in part.items() if name not in ("example", "examples")}
+        for name, value in rest.items():
+            yield from parts_of(value, f"{at}/{name}")
+    elif isinstance(part, list):
+        for number, value in enumerate(part):
+            yield from parts_of(value, f"{at}/{number}")
+
+
+def test_schemas_have_the_form_that_generators_understand() -> None:
+    """No list of values without a name, no default of a member, no two forms that are one text."""
+    document = json.loads(hooks.schema_bytes())
+    schemas = document["components"]["schemas"]
+    for at, part in parts_of(document):
+        is_component = re.fullmatch(r"/components/schemas/\w+", at) is not None
+        if isinstance(part.get("enum"), list):
+            assert is_component, at
+            assert part["type"] in ("string", "integer"), at
+        if at.startswith("/components") and not at.endswith("/properties"):
+            assert "default" not in part, at
+        assert {"type": "string", "maxLength": 0} not in part.get("oneOf", []), at
+    assert schemas["Submit"]["discriminator"]["propertyName"] == "task_type"
+    assert schemas["SubmitVideoGeneration"]["required"] == ["project_id", "task_data", "task_type"]
+
+
+def test_webhooks_are_operations_of_their_own() -> None:
+    """Each has an id and a tag that no call has, a named body, and asks for no key."""
+    document = json.loads(hooks.schema_bytes())
+    calls = [one for methods in document["paths"].values() for one in methods.values()]
+    webhooks = [one["post"] for one in document["webhooks"].values()]
+    ids = [one["operationId"] for one in calls + webhooks]
+    assert len(set(ids)) == len(ids)
+    assert {tag for one in calls for tag in one["tags"]}.isdisjoint({"receiver"})
+    for one in webhooks:
+        assert (one["tags"], one["security"]) == (["receiver"], [])
+        assert one["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+
+
+def test_answers_have_all_members_that_they_show() -> None:
+    """A member of an answer that is always there is not said to be missing at times."""
+    schemas = json.loads(hooks.schema_bytes())["components"]["schemas"]
+    for name in ("Delivery", "Message", "MessageDetail", "Replay", "Endpoint", "Event", "Secret"):
+        assert set(schemas[name]["required"]) == set(schemas[name]["properties"]), name
+
+
+def test_a_result_shows_every_member() -> None:
+    """The document knows what `describe` tells of a task's files, and what of it may be absent."""
+    schemas = json.loads(hooks.schema_bytes())["components"]["schemas"]
+    facts = {"size_bytes": 1, "width": 1, "height": 1, "duration": 1.0, "fps": 1.0}
+    file = MediaFile(role="primary", link_token="a", **facts)
+    told = store.describe(Result(files=(), provider="p", model="m"), [file])
+    assert set(told) == set(schemas["Result"]["properties"])
+    assert set(told["files"][0]) == set(schemas["ResultFile"]["properties"])
+    file.width = file.height = file.duration = file.fps = None
+    less = store.describe(Result(files=(), provider="p", model="m"), [file])
+    assert set(less) == set(schemas["Result"]["required"])
+    assert set(less["files"][0]) == set(schemas["ResultFile"]["required"])

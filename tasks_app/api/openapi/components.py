@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks_app.events import EventType
+from tasks_app.events import EVENT_TYPES, EventType
 from tasks_app.failures import ERROR_CODES
 from tasks_app.models import Priority, TaskStatus
 from tasks_app.task_types import TASK_TYPES
+from webhooks_app.operators import ping
 
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number", "minimum": 0}
+SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 TIME: Schema = {"type": "string", "format": "date-time"}
 ID: Schema = {"type": "string", "format": "uuid"}
 STATUS: Schema = {"enum": list(TaskStatus.values)}
@@ -47,6 +49,12 @@ def exactly(properties: Schema, optional: tuple[str, ...] = (), **more: Any) -> 
     }
 
 
+def more_may_come(properties: Schema, optional: tuple[str, ...] = (), **more: Any) -> Schema:
+    """Return the schema of an object to which members may be added; none goes away."""
+    closed = exactly(properties, optional, **more)
+    return {name: value for name, value in closed.items() if name != "additionalProperties"}
+
+
 _SUBMISSION: Schema = {
     "task_id": ID,
     "project_id": TEXT,
@@ -63,7 +71,7 @@ _LISTED_TASK: Schema = {
     "task_type": TASK_TYPE,
     "status": STATUS,
     "priority": PRIORITY,
-    "progress": {"type": "number", "minimum": 0, "maximum": 1},
+    "progress": SHARE,
     "current_step": TEXT,
     "result": or_null(ref("Result")),
     "error": or_null(TEXT),
@@ -90,21 +98,20 @@ _ONE_TASK: Schema = {
     "estimated_duration": _SUBMISSION["estimated_duration"],
     "retried_by": {"type": "array", "items": ID},
 }
-_COUNTS: Schema = exactly({status: COUNT for status in STATUS["enum"]})
-_RATE: Schema = or_null({"type": "number", "minimum": 0, "maximum": 1})
-_DURATIONS: Schema = exactly({"measured": COUNT, "mean": NUMBER, "p50": NUMBER, "p95": NUMBER})
-_FIGURES: Schema = exactly(
-    {"counts": _COUNTS, "success_rate": _RATE, "duration_seconds": or_null(_DURATIONS)}
-)
-_FIELD_PROBLEM: Schema = exactly(
-    {
-        "pointer": TEXT | {"description": "JSON pointer into the body."},
-        "code": TEXT,
-        "message": TEXT,
-        "parameter": TEXT | {"description": "The query parameter or header at fault, if any."},
-    },
-    optional=("parameter",),
-)
+#: What is known of every file, and of the main one beside the result's other members.
+_RECEIPT: Schema = {
+    "media_url": TEXT | {"description": "Whoever has this address can fetch the file."},
+    "payload_media_id": TEXT,
+    "media_type": TEXT | {"description": "For example `video/mp4`."},
+    "size_bytes": COUNT,
+    "sha256": TEXT | {"description": "Of the whole file, in hex."},
+    "width": COUNT | {"description": "Pixels."},
+    "height": COUNT | {"description": "Pixels."},
+    "duration": NUMBER | {"description": "Seconds."},
+    "fps": NUMBER,
+    "codecs": {"type": "array", "items": TEXT},
+}
+_NOT_OF_EVERY_FILE = ("width", "height", "duration", "fps")
 
 COMPONENTS: dict[str, Schema] = {
     "Submission": exactly(_SUBMISSION),
@@ -118,12 +125,24 @@ COMPONENTS: dict[str, Schema] = {
             "next": or_null(TEXT | {"description": "The address of the next page."}),
         }
     ),
-    "Result": {
-        "type": "object",
-        "properties": {"media_url": TEXT, "payload_media_id": TEXT},
-        "required": ["media_url", "payload_media_id"],
-        "description": "Where the file is, and its receipt: size, sha256, length, codecs, files.",
-    },
+    "Result": more_may_come(
+        {
+            **_RECEIPT,
+            "files": {"type": "array", "items": ref("ResultFile")},
+            "provider": TEXT,
+            "model": TEXT,
+            "seed": or_null({"type": "integer"}),
+            "cost": or_null(ANY_OBJECT),
+            "provider_metadata": ANY_OBJECT,
+        },
+        optional=_NOT_OF_EVERY_FILE,
+        description="The main file, all files, and who made them.",
+    ),
+    "ResultFile": more_may_come(
+        {"role": TEXT | {"description": "`primary` is the main file."}, **_RECEIPT},
+        optional=_NOT_OF_EVERY_FILE,
+        description="Where a file is, and its receipt.",
+    ),
     "WebhookSummary": exactly(
         {
             "state": {
@@ -170,15 +189,24 @@ COMPONENTS: dict[str, Schema] = {
     "TaskMetrics": exactly(
         {
             "project_id": or_null(TEXT),
-            "counts": _COUNTS,
-            "success_rate": _RATE,
-            "by_type": {"type": "object", "additionalProperties": _FIGURES},
+            "counts": ref("TaskCounts"),
+            "success_rate": or_null(SHARE),
+            "by_type": {"type": "object", "additionalProperties": ref("TaskFigures")},
         }
     ),
     "ErrorCode": {
         "type": "string",
         "description": f"`{'`, `'.join(ERROR_CODES)}`, or one of a provider's own.",
     },
+    "TaskCounts": exactly({status: COUNT for status in STATUS["enum"]}),
+    "TaskFigures": exactly(
+        {
+            "counts": ref("TaskCounts"),
+            "success_rate": or_null(SHARE),
+            "duration_seconds": or_null(ref("Durations")),
+        }
+    ),
+    "Durations": exactly({"measured": COUNT, "mean": NUMBER, "p50": NUMBER, "p95": NUMBER}),
     "Health": exactly({"status": {"enum": ["ok"]}}),
     "Readiness": exactly(
         {
@@ -201,6 +229,15 @@ COMPONENTS: dict[str, Schema] = {
             "oldest_due_webhook_seconds",
         ),
     ),
+    "FieldProblem": exactly(
+        {
+            "pointer": TEXT | {"description": "JSON pointer into the body."},
+            "code": TEXT,
+            "message": TEXT,
+            "parameter": TEXT | {"description": "The query parameter or header at fault, if any."},
+        },
+        optional=("parameter",),
+    ),
     "Problem": {
         "type": "object",
         "description": "An error, after RFC 9457. `code` is for programs, `detail` for people.",
@@ -212,7 +249,7 @@ COMPONENTS: dict[str, Schema] = {
             "detail": TEXT,
             "instance": TEXT,
             "request_id": TEXT,
-            "errors": {"type": "array", "items": _FIELD_PROBLEM},
+            "errors": {"type": "array", "items": ref("FieldProblem")},
         },
         "required": [
             "type",
@@ -231,8 +268,29 @@ _EVENT: Schema = {"task_id": ID, "project_id": TEXT}
 _BESIDE: Schema = {"task_type": TASK_TYPE, "sequence": COUNT, "metadata": ANY_OBJECT}
 
 
-def event_body(event_type: EventType) -> Schema:
-    """Return the schema of one webhook's body; members may be added, none goes away."""
-    own: Schema = {"status": {"const": event_type.status}, **event_type.schema}
-    required = [*_EVENT, *(name for name in own if name not in event_type.optional)]
-    return {"type": "object", "properties": {**_EVENT, **own, **_BESIDE}, "required": required}
+def event_name(event_type: str) -> str:
+    """Return what generators are to call the body of an event: TaskCompletedEvent."""
+    return "".join(part.capitalize() for part in event_type.split(".")) + "Event"
+
+
+def _event_body(event_type: EventType) -> Schema:
+    """Return the schema of one webhook's body."""
+    return more_may_come(
+        {**_EVENT, "status": {"const": event_type.status}, **event_type.schema, **_BESIDE},
+        optional=(*event_type.optional, *_BESIDE),
+        description=f"The body of a `{event_type.name}` webhook.",
+    )
+
+
+def event_bodies() -> dict[str, Schema]:
+    """Return the components of the events' bodies, and one that means any of them."""
+    bodies = {event_name(name): _event_body(kind) for name, kind in EVENT_TYPES.items()}
+    bodies[event_name(ping.PING)] = {
+        **ping.SCHEMA,
+        "description": "The body of a test event; see `pingEndpoint`.",
+    }
+    any_of_them = {
+        "anyOf": [*(ref(name) for name in bodies), ANY_OBJECT],
+        "description": "The body as receivers get it. There may be more types of events one day.",
+    }
+    return {**bodies, "EventBody": any_of_them}

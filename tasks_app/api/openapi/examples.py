@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks_app.events import EventType
+from tasks_app.events import COMPLETED, EVENT_TYPES, EventType
 
 _TASK_ID = "3c16b863-5c2e-4bea-b2d5-cf8ea1e629df"
-_MEDIA = {
-    "media_url": "https://media.ft.tc/video.mp4",
-    "payload_media_id": "64f1b2c3a8d9e0f1",
-}
 _METADATA = {"userId": "user-123", "testResultId": "result-456"}
 _REASON = "the receiver was down from 14:00 to 14:20"
 _HOOK = "https://your-app.com/api/webhooks/task-complete"
@@ -63,7 +59,7 @@ _TASK = {
     "priority": "normal",
     "progress": 1.0,
     "current_step": "done",
-    "result": _MEDIA,
+    "result": EVENT_TYPES[COMPLETED].example["result"],
     "error": None,
     "error_code": None,
     "attempts": 1,
@@ -122,7 +118,7 @@ ANSWERS: dict[str, Any] = {
     },
 }
 
-_IDS = {"task_id": "abc123-def456-ghi789", "project_id": "test_project"}
+_IDS = {"task_id": _TASK_ID, "project_id": "test_project"}
 
 
 def event_example(event_type: EventType) -> dict[str, Any]:

@@ -30,13 +30,21 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.permissions import AllowAny
 
 from tasks_app.api import task_data
-from tasks_app.api.openapi.components import COMPONENTS, event_body, ref
+from tasks_app.api.openapi.components import COMPONENTS, event_bodies, event_name, ref
+from tasks_app.api.openapi.descriptions import DESCRIPTIONS, RECEIVED
 from tasks_app.api.openapi.examples import ANSWERS, REQUESTS, event_example
+from tasks_app.api.openapi.shape import Shaper, reachable
 from tasks_app.api.task_fields import Choice
 from tasks_app.api.task_requests import SubmitRequest
 from tasks_app.events import EVENT_TYPES
+from tasks_app.models import Priority, TaskStatus
 from tasks_app.task_types import TASK_TYPES
+from webhooks_app.api.fields import RetryPolicy
+from webhooks_app.conf import webhook_settings
+from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, MessageStatus, ReplayState
 from webhooks_app.operators import ping
+from webhooks_app.outbox import ANY_STATUS
+from webhooks_app.retry import ERROR_CODES
 
 Operation = Callable[[Any], Any]
 PROBLEM_TYPE = "application/problem+json"
@@ -60,9 +68,9 @@ class StrictObject(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
     match_subclasses = True
 
     def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
-        """Return the serializer's own schema, closed, with what it says beyond its fields."""
+        """Return the serializer's own schema, closed."""
         schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
-        return {**schema, "additionalProperties": False, **getattr(self.target, "schema", {})}
+        return {**schema, "additionalProperties": False}
 
 
 def _submit_class(name: str) -> type[SubmitRequest]:
@@ -79,8 +87,8 @@ def _submit_class(name: str) -> type[SubmitRequest]:
 
 SUBMIT_REQUEST = PolymorphicProxySerializer(
     component_name="Submit",
-    serializers=[_submit_class(name) for name in TASK_TYPES],
-    resource_type_field_name=None,
+    serializers={name: _submit_class(name) for name in TASK_TYPES},
+    resource_type_field_name="task_type",
 )
 SEED_EXAMPLE = OpenApiExample(
     "A video",
@@ -152,24 +160,24 @@ EVENTS_OPERATION = extend_schema(
 )
 
 
-def _webhook(event_type: str, body: dict[str, Any], example: dict[str, Any]) -> OpenApiWebhook:
+def _webhook(event_type: str, example: dict[str, Any]) -> OpenApiWebhook:
     return OpenApiWebhook(
         name=event_type,
         decorator=extend_schema(
+            operation_id=f"receive{event_name(event_type)}",
             summary=f"{event_type}, POSTed to the callback URL and to subscribed endpoints",
-            description="Signed after the Standard Webhooks specification. Answer 200, 201, 202 "
-            "or 204 within 30 seconds; anything else is tried again.",
-            request={"application/json": body},
+            description=RECEIVED,
+            request={"application/json": ref(event_name(event_type))},
             responses={200: OpenApiResponse(description="Delivered.")},
             examples=[OpenApiExample(event_type, value=example)],
-            tags=["webhooks"],
+            tags=["receiver"],
         ),
     )
 
 
 WEBHOOKS = [
-    *(_webhook(name, event_body(kind), event_example(kind)) for name, kind in EVENT_TYPES.items()),
-    _webhook(ping.PING, ping.SCHEMA, ping.EXAMPLE),
+    *(_webhook(name, event_example(kind)) for name, kind in EVENT_TYPES.items()),
+    _webhook(ping.PING, ping.EXAMPLE),
 ]
 
 
@@ -177,6 +185,8 @@ WEBHOOKS = [
 TAGS = [
     {"name": "tasks", "description": "Submit work, watch it, fetch what came of it"},
     {"name": "webhooks", "description": "What is sent to you, and what became of it"},
+    # Of its own: a generator makes a class of each tag, and one of the webhooks' operations too.
+    {"name": "receiver", "description": "The webhooks: what your receiver gets"},
     {"name": "service", "description": "Is it well?"},
 ]
 FIRST = "/api/v1/tasks/submit"
@@ -184,19 +194,78 @@ FIRST = "/api/v1/tasks/submit"
 
 def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     """Add to the generated document what holds for every operation (a postprocessing hook)."""
-    result["components"].setdefault("schemas", {}).update(COMPONENTS)
+    result["components"]["schemas"] = _components(result)
     result["servers"] = [{"url": settings.PUBLIC_URL}]
+    result["info"] |= {
+        "contact": {"name": "Whoever runs this service", "url": settings.PUBLIC_URL},
+        "license": {"name": "MIT", "identifier": "MIT"},
+    }
     for path, methods in result["paths"].items():
         for described in methods.values():
-            if isinstance(described, dict) and "responses" in described:
-                _add_errors(path, described)
-                _add_examples(described)
-                _add_summary(described)
-                described["tags"] = [_tag(path)]
+            _add_errors(path, described)
+            _add_examples(described)
+            _add_words(described)
+            described["tags"] = [_tag(path)]
+    for methods in result["webhooks"].values():
+        methods["post"]["security"] = []  # signed by us; a receiver asks for no key of ours
+    result["paths"][FIRST]["post"]["requestBody"]["required"] = True
     result["tags"] = TAGS
     result["paths"] = {FIRST: result["paths"].pop(FIRST), **result["paths"]}
+    _bring_into_shape(result)
     _drop_marks(result)
     return result
+
+
+def _components(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the components of the serializers, and ours.
+
+    A serializer's answer always has all of its members. drf-spectacular thinks of those that have
+    a default as if they were left out.
+    """
+    found: dict[str, Any] = result["components"]["schemas"]
+    operations = [one for methods in result["paths"].values() for one in methods.values()]
+    asked = reachable([one.get("requestBody") for one in operations], found)
+    for name in found.keys() - asked:
+        members = found[name].get("properties", {})
+        found[name]["required"] = list(members)
+        if "payload" in members:  # the webhook app does not know what is in it
+            members["payload"] = ref("EventBody")
+    return {**found, **COMPONENTS, **event_bodies()}
+
+
+def _bring_into_shape(result: dict[str, Any]) -> None:
+    """Bring the schemas of components and parameters into the form that generators understand."""
+    shaper = Shaper(_names())
+    components = result["components"]["schemas"]
+    shaped = {name: shaper.shape(schema, name) for name, schema in components.items()}
+    for methods in result["paths"].values():
+        for described in methods.values():
+            operation_id = described["operationId"]
+            place = operation_id[:1].upper() + operation_id[1:]
+            for parameter in described.get("parameters", []):
+                where = place + parameter["name"].title().replace("_", "").replace("-", "")
+                parameter["schema"] = shaper.shape(parameter["schema"], where)
+    result["components"]["schemas"] = {**shaped, **shaper.components}
+
+
+def _names() -> dict[str, Any]:
+    """Return what a generator is to call the values that stand in several places."""
+    lists: dict[str, list[Any]] = {
+        "TaskType": list(TASK_TYPES),
+        "TaskStatus": TaskStatus.values,
+        "TaskPriority": [label for _, label in Priority.choices],
+        "TaskPriorityNumber": Priority.values,
+        "EventType": list(EVENT_TYPES),
+        "MessageStatus": MessageStatus.values,
+        "MessageStatusAsked": [*MessageStatus.values, ANY_STATUS],
+        "DeliveryErrorCode": list(ERROR_CODES),
+        "DeliveryOutcome": DeliveryOutcome.values,
+        "DeliveryTrigger": DeliveryTrigger.values,
+        "ReplayState": ReplayState.values,
+        "RetryPolicyName": sorted(webhook_settings.POLICIES),
+    }
+    wait = RetryPolicy().schema()["anyOf"][1]["items"]
+    return {**{name: {"enum": values} for name, values in lists.items()}, "RetryWait": wait}
 
 
 def _add_errors(path: str, described: dict[str, Any]) -> None:
@@ -217,10 +286,11 @@ def _add_errors(path: str, described: dict[str, Any]) -> None:
     described["responses"] = dict(sorted(responses.items()))
 
 
-def _add_summary(described: dict[str, Any]) -> None:
-    """Give a method that has a sentence about itself, but no line in the list, one there."""
+def _add_words(described: dict[str, Any]) -> None:
+    """Give a method its line in the list, if it has but a sentence, and its description."""
     if "summary" not in described:
-        described["summary"] = described.pop("description").removesuffix(".")
+        described["summary"] = described["description"].removesuffix(".")
+    described["description"] = DESCRIPTIONS[described["operationId"]]
 
 
 def _add_examples(described: dict[str, Any]) -> None:

@@ -1,0 +1,66 @@
+"""What should whoever calls an operation know beyond its one line? Text for the API page.
+
+Plain data; a docstring is for whoever reads the view.
+"""
+
+from __future__ import annotations
+
+_REPLAY = "A replay keeps the message's `webhook-id` and body. Needs the scope `admin`."
+_CANCEL = "Holds from the answer on; a render under way stops soon after. 409 once it has ended."
+_TASK = "404 for a task that is not there or is another project's. See `status` for how it goes."
+_PAGE = "`next_cursor` and `next` lead to the next page; both are null on the last."
+_STOP = (
+    "What is due already stays due, the rest is left alone. 409 `not_running` once it has ended."
+)
+
+#: Operation -> what to know, beside its summary.
+DESCRIPTIONS = {
+    "submitTask": "Once you have the 201, the task is stored and will run. Send an "
+    "`Idempotency-Key` to be able to repeat the request; a replayed answer says "
+    "`Idempotent-Replayed: true`.",
+    "listTasks": f"What the key may see. {_PAGE}",
+    "listProjectTasks": f"404 for a project that the key may not see. {_PAGE}",
+    "getTask": _TASK,
+    "getTaskStatus": f"The same as `getTask`, under another address. {_TASK}",
+    "deleteTask": _CANCEL,
+    "cancelTask": f"The same as `deleteTask`, for clients that cannot send DELETE. {_CANCEL}",
+    "watchTask": "The first event is the task as it stands. The stream ends with the task, or "
+    "after a minute; come back with `Last-Event-ID`.",
+    "retryTask": "A new task with the same input, linked by `retry_of` and `retried_by`. 409 "
+    "where its state does not allow it.",
+    "taskMetrics": "Over everything that the key may see.",
+    "health": "Asks nothing else and needs no key: for load balancers.",
+    "ready": "Asks the database, Redis and the workers. Only a key is "
+    "told the reasons and figures.",
+    "listTaskWebhooks": f"What was sent about a task, and what came back. {_PAGE}",
+    "listMessages": f"Newest first; all conditions must hold. {_PAGE}",
+    "getMessage": "404 for a message that is not there or is another project's.",
+    "listDeliveries": f"Newest first; all conditions must hold. {_PAGE}",
+    "replayMessage": _REPLAY,
+    "startReplay": f"Answers 202 and goes on by itself; ask `getReplay`. {_REPLAY}",
+    "getReplay": "`progress` counts the messages: started, skipped, left, and how they ended.",
+    "deleteReplay": _STOP,
+    "cancelReplay": f"The same as `deleteReplay`, for clients that cannot send DELETE. {_STOP}",
+    "listEndpoints": f"Without their secrets. {_PAGE}",
+    "createEndpoint": "The answer holds the secret that signs for this endpoint. Needs the scope "
+    "`admin`.",
+    "getEndpoint": "Without its secret; see `getSigningSecret`.",
+    "replaceEndpoint": "For what only changes a part, see `changeEndpoint`. Needs the scope "
+    "`admin`.",
+    "changeEndpoint": "What is not given stays as it is. `is_enabled` turns it off and on again. "
+    "Needs the scope `admin`.",
+    "deleteEndpoint": "What was sent stays in the history. Needs the scope `admin`.",
+    "pingEndpoint": "To see whether it answers. Needs the scope `admin`.",
+    "listEvents": "For those who cannot receive webhooks: fetch, deal with them, acknowledge. "
+    f"{_PAGE}",
+    "acknowledgeEvents": "They are listed no more.",
+    "getSigningSecret": "Of a project, or of one endpoint. Needs the scope `admin`.",
+    "rotateSigningSecret": "Replace the secret in your receiver before the old one's end. Needs "
+    "the scope `admin`.",
+    "publicKeys": "To verify the asymmetric signatures (`v1a`) without a shared secret.",
+}
+#: Of every webhook.
+RECEIVED = (
+    "Signed after the Standard Webhooks specification. Answer 200, 201, 202 or 204 within 30 "
+    "seconds; anything else is tried again."
+)
