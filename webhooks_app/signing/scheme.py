@@ -68,7 +68,7 @@ def signature_header(
     """
     if "." in message_id:
         raise ValueError("a webhook-id contains no dot")
-    # bool and float would be written as something else than the header says.
+    # A bool or float would be written differently in the signed content and in the header.
     if type(timestamp) is not int:
         raise TypeError("the timestamp is whole Unix seconds (int)")
     content = b"%s.%d.%s" % (message_id.encode(), timestamp, _bytes(body))
@@ -97,7 +97,7 @@ def verify(
     message_id, timestamp, header = _parts(headers)
     if not (message_id and header and timestamp.isascii() and timestamp.isdigit()):
         return False
-    if len(timestamp) > 15:  # int() of a very long text is slow, and no such time exists
+    if len(timestamp) > 15:  # int() of a very long text is slow, and no valid time is so long
         return False
     current = time.time() if now is None else now
     if tolerance is not None and abs(current - int(timestamp)) > tolerance:
@@ -112,7 +112,7 @@ def _matches(key: str, content: bytes, given: Sequence[tuple[str, str, str]]) ->
     if key.startswith(PUBLIC_PREFIX):
         public = _public_key(key)
         return any(_is_ed25519(public, content, s) for version, _, s in given if version == "v1a")
-    # Compared as text: a second spelling of the same base64 is not accepted.
+    # Compared as text: another base64 spelling of the same bytes is not accepted.
     expected = _b64(hmac.digest(_key(key), content, "sha256")).encode()
     return any(
         hmac.compare_digest(expected, signature.encode(errors="replace"))

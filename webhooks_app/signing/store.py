@@ -36,9 +36,9 @@ from webhooks_app.signing.scheme import generate_secret
 logger = get_logger(__name__)
 
 OVERLAP_SECONDS = 86_400.0
-#: So long a `SecretCache` believes what it read; well within the overlap of a rotation.
+#: How long a `SecretCache` uses what it read; much less than the overlap of a rotation.
 FRESH_SECONDS = 5.0
-# Every overlapping secret adds a signature to a header that receivers bound; the newest win.
+# Every overlapping secret adds a signature, and receivers limit a header's length: keep the newest.
 MAX_OVERLAPPING = 3
 _LIVES = Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
 
@@ -55,12 +55,12 @@ class LivingSecret(NamedTuple):
 
 
 def encrypt(secret: str, scope: str) -> bytes:
-    """Return the ciphertext of a secret, bound to its scope, under the newest key."""
+    """Return the ciphertext of a secret with its scope, encrypted with the newest key."""
     return _fernet().encrypt(json.dumps([scope, secret]).encode())
 
 
 def decrypt(ciphertext: bytes | memoryview, scope: str) -> str:
-    """Return the secret in one ciphertext; no database is asked.
+    """Decrypt one secret; uses no database.
 
     Raises:
         UnreadableSecret: no configured key fits, or the secret belongs to another scope.
@@ -89,7 +89,7 @@ def current_secrets(scope: str, endpoint_id: UUID | None = None) -> list[str]:
 
 
 def living_secrets(scope: str, endpoint_id: UUID | None = None) -> list[LivingSecret]:
-    """Return what `current_secrets` does, each with its end."""
+    """Return the same as `current_secrets`, each with its expiry."""
     found = _read(scope, endpoint_id)
     if not found and endpoint_id is not None:
         endpoint_id, found = None, _read(scope, None)
@@ -113,17 +113,17 @@ def rotate(
     overlap_seconds: float = OVERLAP_SECONDS,
     endpoint_id: UUID | None = None,
 ) -> str:
-    """Make a new current secret and return it; the one before signs on for ``overlap_seconds``.
+    """Make a new current secret; the previous one also signs for ``overlap_seconds``.
 
-    Two rotations at once wait for each other. With 0 the old secrets stop signing at once, the
-    older overlapping ones included (a leaked secret must go now).
+    Concurrent rotations wait for each other. With 0 all old secrets stop signing at once, including
+    older overlapping ones, for use after a leak.
     """
     with transaction.atomic():
         _hold(endpoint_id)
         _lock(scope, endpoint_id)
         ending = Now() + timedelta(seconds=overlap_seconds)
         living = _living(scope, endpoint_id)
-        # Least ignores NULL in PostgreSQL: the current row gets the new end, others keep an
+        # Least ignores NULL in PostgreSQL: the current secret gets this expiry, and others keep an
         # earlier one.
         living.update(expires_at=Least(F("expires_at"), ending))
         newest = living.order_by("-id").values_list("id", flat=True)
@@ -134,7 +134,7 @@ def rotate(
 
 
 def reencrypt_all(batch: int = 200) -> Iterable[int]:
-    """Encrypt every stored secret with the newest key; yields the rows done after each batch."""
+    """Encrypt every stored secret with the newest key; yield the rows done after each batch."""
     last_id = 0
     while True:
         with transaction.atomic():
@@ -153,10 +153,10 @@ def reencrypt_all(batch: int = 200) -> Iterable[int]:
 
 
 def require_readable() -> None:
-    """Refuse to go on when a living secret cannot be read; for the start of a process.
+    """Raise if a valid secret cannot be decrypted; for the start of a process.
 
-    Tries the newest and the oldest living secret: after an incomplete change of keys one of
-    the two fails.
+    Tries the newest and the oldest valid secret: after an incomplete change of keys one of them
+    fails.
 
     Raises:
         UnreadableSecret: with what to do about it.
@@ -168,9 +168,9 @@ def require_readable() -> None:
 
 
 def require_readable_at_boot() -> None:
-    """Do `require_readable` in a process that begins, and leave no connection open.
+    """Call `require_readable` at the start of a process, and leave no connection open.
 
-    A database that is out of reach or empty is no reason to refuse: both pass.
+    Passes if the database is unreachable or empty.
 
     Raises:
         UnreadableSecret: with what to do about it.
@@ -198,7 +198,7 @@ def _living(scope: str, endpoint_id: UUID | None) -> QuerySet[SigningSecret]:
 
 
 def _insert(scope: str, endpoint_id: UUID | None) -> None:
-    """Insert a fresh current secret; where another process was first, its one stays."""
+    """Insert a new current secret; if another process was first, its secret is kept."""
     ciphertext = encrypt(generate_secret(), scope)
     row = SigningSecret(scope=scope, endpoint_id=endpoint_id, ciphertext=ciphertext)
     with transaction.atomic():
@@ -207,7 +207,7 @@ def _insert(scope: str, endpoint_id: UUID | None) -> None:
 
 
 def _hold(endpoint_id: UUID | None) -> None:
-    """Keep an endpoint from being deleted in this transaction.
+    """Lock an endpoint against deletion in this transaction.
 
     Raises:
         WebhookEndpoint.DoesNotExist: it was, a moment ago.
@@ -231,10 +231,10 @@ def _fernet() -> MultiFernet:
 
 @lru_cache(maxsize=8)
 def _multi_fernet(keys: tuple[str, ...], fallbacks: tuple[str, ...]) -> MultiFernet:
-    """Build the cipher: it writes with the first key and reads with any.
+    """Build the cipher: it encrypts with the first key and decrypts with any.
 
-    The keys derived from SECRET_KEY stay readable behind the configured ones, so that setting
-    WEBHOOK_SECRET_KEYS on a running installation loses nothing.
+    Keys derived from SECRET_KEY remain as the last ones, so that setting WEBHOOK_SECRET_KEYS on a
+    running installation loses nothing.
     """
     try:
         configured = [Fernet(key) for key in keys]
@@ -252,13 +252,13 @@ def _multi_fernet(keys: tuple[str, ...], fallbacks: tuple[str, ...]) -> MultiFer
 
 
 class SecretCache:
-    """The secrets of a scope and endpoint, without asking the database for each message.
+    """The secrets of a scope and endpoint, without a query for each message.
 
-    At most `FRESH_SECONDS` old; one look-up at a time for each.
+    At most `FRESH_SECONDS` old; concurrent callers share one query.
     """
 
     def __init__(self) -> None:
-        #: When the database was asked last, and its answer.
+        #: Time of the last query, and its result.
         self._asked: dict[tuple[str, UUID | None], tuple[float, asyncio.Future[list[str]]]] = {}
         self._thread = DatabaseThread("secrets")
 
@@ -271,9 +271,9 @@ class SecretCache:
         ):
             answer = self._thread.call(current_secrets, scope, endpoint_id)
             self._asked[scope, endpoint_id] = (now, answer)
-        # Shielded: whoever is cancelled does not cancel the look-up of the others.
+        # Shielded: a cancelled caller must not cancel the query for the others.
         return await asyncio.shield(answer)
 
     async def close(self) -> None:
-        """Give the database connection back."""
+        """Close the database connection."""
         await self._thread.close()
