@@ -11,7 +11,7 @@ from tasks_app.admin import api_keys, operators, tasks
 
 __all__ = ["api_keys", "dashboard", "operators", "tasks"]
 
-# Two more "Tasks" and "API keys" beside ours would only mislead: both tables stay empty.
+# The libraries' own "Tasks" and "API keys" would only confuse: both tables stay empty.
 for _unused in (DramatiqTask, LibraryApiKey):
     with suppress(NotRegistered):
         admin.site.unregister(_unused)

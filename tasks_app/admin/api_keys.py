@@ -1,4 +1,4 @@
-"""How does an operator make, look through and revoke API keys? A key is shown once, never again."""
+"""How does an operator make, find and revoke API keys? A key is shown only once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Ask what a new key may do."""
+    """The form for a new key and its rights."""
 
     scopes = forms.MultipleChoiceField(
         choices=[(scope, scope) for scope in ALL_SCOPES],
@@ -67,7 +67,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         }
 
     def clean_project_id(self) -> str | None:
-        """Accept a project's name, or nothing for all projects."""
+        """Accept a valid project id, or nothing for all projects."""
         value = self.cleaned_data["project_id"]
         if value and not _PROJECT.fullmatch(value):
             raise forms.ValidationError("Letters, digits, _ and - only, at most 100.")
@@ -95,7 +95,7 @@ def _revoke(request: HttpRequest, row: ApiKey, cleaned: dict[str, Any]) -> str:
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnlyAdmin):
-    """Keys can be made and revoked; nothing else about them can change."""
+    """Keys can be made and revoked; nothing else about them can be changed."""
 
     form = KeyForm
     page_template = "tasks_app/api_key.html"
@@ -121,10 +121,10 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     def __init__(self, model: type[ApiKey], site: admin.AdminSite) -> None:
         super().__init__(model, site)
-        self.change_form_template = None  # a form makes a key; a page shows one
+        self.change_form_template = None  # the form for a new key; existing keys have a page
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Let those make keys who have the permission to add them."""
+        """Say whether the operator has the permission to add keys."""
         return bool(request.user.has_perm("tasks_app.add_apikey"))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
@@ -132,7 +132,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         return [(None, {"fields": KeyForm.Meta.fields})] if obj is None else []
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        """Make the key and show its clear text, this once."""
+        """Make the key and show its clear text, only now."""
         clear = keys.issue(obj, actor=actor(request), reason="made in the admin")
         messages.warning(
             request,
@@ -163,7 +163,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     @display(description="state", label={"success": "success", "danger": "danger"})
     def shown_state(self, row: ApiKey) -> Sequence[str]:
-        """Show whether it works."""
+        """Show whether it is active."""
         if row.revoked:
             return "danger", "revoked"
         return ("danger", "expired") if row.has_expired else ("success", "active")

@@ -1,4 +1,4 @@
-"""How are the tasks doing? The task half of the dashboard: SQL and charts.
+"""How well do tasks work? The task half of the dashboard: SQL and charts.
 
 The same rules as in `webhooks_app.admin.dashboard`: a fixed number of statements, on indexes,
 cached.

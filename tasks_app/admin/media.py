@@ -10,7 +10,7 @@ from django.template.defaultfilters import filesizeformat
 from tasks_app.media.serve import media_url
 from tasks_app.models import MediaFile, Task
 
-# What a browser may show inside our page; anything else is a link to download. No SVG, no HTML.
+# Types that are shown in the page; others are a link to download. No SVG, no HTML: scripts.
 _PLAYERS = {"video": "video", "audio": "audio"}
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 _ORDER = {"primary": 0, "poster": 2, "thumbnail": 3, "waveform": 4}
@@ -35,8 +35,8 @@ def previews(task: Task) -> list[Preview]:
 
 
 def _link(file: MediaFile) -> str:
-    # Without the host: the admin may be open under another name than PUBLIC_URL's, and its
-    # content security policy lets media come from the page's own origin only.
+    # Without a host: the admin may be open under another name than PUBLIC_URL's, and its content
+    # security policy allows media only from the page's own origin.
     return media_url(file).removeprefix(settings.PUBLIC_URL)
 
 

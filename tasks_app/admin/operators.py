@@ -1,4 +1,4 @@
-"""Who may log in here? Django's users and groups, in the theme's forms."""
+"""Who may log in to the admin? Django's users and groups, in the theme's forms."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ admin.site.unregister(Group)
 
 
 def _sentence(message: Any) -> str:
-    """Return what Django says of a change, without the values."""
+    """Return Django's description of a change, without the values."""
     text = message if isinstance(message, str) else json.dumps(message)
     return LogEntry(action_flag=CHANGE, change_message=text).get_change_message()
 
 
 class OnRecord:
-    """Puts what happens to operators into their record, instead of a log of Django's own."""
+    """Records changes of users and groups as operator actions, instead of in Django's own log."""
 
     def log_addition(self, request: Any, obj: Any, message: Any) -> None:
-        """Tell of a new one."""
+        """Record a new one."""
         record_action(request, f"{obj._meta.model_name}.create", str(obj), _sentence(message))
 
     def log_change(self, request: Any, obj: Any, message: Any) -> None:
-        """Tell of a change, a new password included."""
+        """Record a change, including a new password."""
         record_action(request, f"{obj._meta.model_name}.change", str(obj), _sentence(message))
 
     def log_deletions(self, request: Any, queryset: Any) -> None:
-        """Tell of each one that goes."""
+        """Record each deletion."""
         for obj in queryset:
             record_action(request, f"{obj._meta.model_name}.delete", str(obj), "")
 

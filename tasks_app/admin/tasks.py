@@ -56,14 +56,14 @@ class TypeFilter(KnownValuesFilter):
 
 
 def took(row: Task) -> str:
-    """Return how long the last run took, or takes so far."""
+    """Return how long the last run took, or has taken so far."""
     if row.started_at is None:
         return "-"
     return seconds_text(((row.finished_at or timezone.now()) - row.started_at).total_seconds())
 
 
 def live(row: Task) -> dict[str, Any]:
-    """Return what a task's page polls for while the task is not over."""
+    """Return the state for which a task's page polls until the task has ended."""
     return {
         "state": row.status,
         "percent": round(100 * row.progress, 1),
@@ -98,7 +98,7 @@ class TaskAdmin(ReadOnlyAdmin):
     """Tasks, newest first."""
 
     class Media:
-        """The list renews itself while a task on it is not over."""
+        """Refresh the list while a task on it is running."""
 
         js = ("webhooks_app/live.js",)
 
@@ -141,11 +141,11 @@ class TaskAdmin(ReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        """Leave out what a list does not show."""
+        """Defer columns that a list does not show."""
         return super().get_queryset(request).defer("task_data", "result", "traceback", "metadata")
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
-        """Fetch a task with what its page names."""
+        """Fetch a task with all rows that its page shows."""
         try:
             task_id = uuid.UUID(object_id)
         except ValueError:
@@ -155,7 +155,7 @@ class TaskAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search by id or exactly by project: both have an index."""
+        """Search by id or by exact project: both have an index."""
         term = search_term.strip().replace("\x00", "")
         try:
             return queryset.filter(pk=uuid.UUID(term)), False
@@ -188,7 +188,7 @@ class TaskAdmin(ReadOnlyAdmin):
         }
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the address that the page polls."""
+        """Add the URL for polling."""
         view = self.admin_site.admin_view(self.live_view)
         return [
             path("<uuid:object_id>/live.json", view, name="tasks_app_task_live"),
@@ -196,14 +196,14 @@ class TaskAdmin(ReadOnlyAdmin):
         ]
 
     def live_view(self, request: HttpRequest, object_id: uuid.UUID) -> JsonResponse:
-        """Answer how far the task is."""
+        """Answer with the task's progress."""
         if not self.has_view_permission(request):
             return JsonResponse({}, status=403)
         return JsonResponse(live(self.find(request, str(object_id))))
 
     @display(description="task")
     def short_id(self, row: Task) -> str:
-        """Show the beginning of the id."""
+        """Show the first characters of the id."""
         return format_html('<code title="{}">{}</code>', row.pk, str(row.pk)[:13])
 
     @display(description="state", label=STATUS_TONES)
@@ -213,7 +213,7 @@ class TaskAdmin(ReadOnlyAdmin):
 
     @display(description="progress")
     def bar(self, row: Task) -> str:
-        """Show a small bar, and the step or the error; the script looks for those that move."""
+        """Show a progress bar, and the step or error; the script updates running ones."""
         return format_html(
             '<progress class="mv-progress" max="100" value="{}"{}></progress>'
             ' <span class="mv-faint">{}</span>',

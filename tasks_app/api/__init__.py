@@ -1,3 +1,3 @@
-"""What can a client say of tasks, and what do we answer?"""
+"""What can a client do with tasks, and what do we answer?"""
 
 __all__ = ["json_format", "openapi"]

@@ -20,27 +20,27 @@ from webhooks_app.database import why_unusable
 
 
 class LiveView(APIView):
-    """Whether this process answers at all."""
+    """Whether this process answers at all (liveness)."""
 
     authentication_classes = []
     permission_classes = [AllowAny]
 
     @operation("health", "Whether the service answers", "Health")
     def get(self, request: Request) -> Response:
-        """Say so."""
+        """Answer ok."""
         return Response({"status": "ok"})
 
 
 class ReadyView(APIView):
-    """Whether the service can take a task now; why not, for those with a key."""
+    """Whether the service can accept a task now; with a key also the reasons why not."""
 
-    authentication_classes = []  # asked by hand: without its database a key cannot be checked
+    authentication_classes = []  # checked in the view: without a database a key cannot be checked
     permission_classes = [AllowAny]
     throttle_classes = []
 
     @operation("ready", "Whether the service can take tasks", "Readiness", on_503="Problem")
     def get(self, request: Request) -> Response:
-        """Ask the database, Redis and the workers."""
+        """Check the database, Redis and the workers."""
         try:
             found = ApiKeyAuthentication().authenticate(request)
             state = readiness.look()
@@ -55,7 +55,7 @@ class ReadyView(APIView):
 
 
 def not_ready(detail: str, more: dict[str, Any] | None = None) -> ApiProblem:
-    """Return the 503 of a service that can take no task."""
+    """Return the 503 of a service that can accept no task."""
     return ApiProblem(503, "not_ready", detail, headers={"Retry-After": "2"}, extra=more or {})
 
 
@@ -81,7 +81,7 @@ class MetricsView(APIView):
 
     @operation("taskMetrics", "Counts, success rate and durations by type", "TaskMetrics")
     def get(self, request: Request) -> Response:
-        """Return the figures of what the key may see."""
+        """Return the figures of the tasks that the key may see."""
         scope = access_of(request).scope
         types = {name: _empty() for name in TASK_TYPES}
         with connection.cursor() as cursor:
@@ -116,6 +116,6 @@ def _empty() -> dict[str, Any]:
 
 
 def _success_rate(counts: dict[str, int]) -> float | None:
-    """Return completed / (completed + failed); None while neither happened."""
+    """Return completed / (completed + failed); None while there were neither."""
     ended = counts["completed"] + counts["failed"]
     return round(counts["completed"] / ended, 4) if ended else None

@@ -27,10 +27,10 @@ from webhooks_app.api.serializers import Payload
 
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53  # beyond, a reader that keeps numbers as doubles sees another number
-#: Reading costs up to a microsecond for each. The largest request that can be right, with a comma
-#: for every character of its texts, has 45,000.
+#: Parsing costs up to a microsecond per sign. The largest valid request, with a comma for every
+#: character of its texts, has 45,000.
 MAX_SIGNS = 50_000
-#: More top-level members than any request has; beyond, nobody needs the text of each.
+#: Objects with more top-level members are parsed without keeping each one's text.
 MAX_MEMBERS = 100
 # The standard library's own pieces, which its stubs do not know.
 _WHITESPACE: Any = vars(decoder)["WHITESPACE"]
@@ -38,25 +38,26 @@ _scan_string: Any = vars(decoder)["scanstring"]
 _SPACES = frozenset(" \t\n\r")
 _UTF8 = frozenset({"", "utf-8", "utf8"})
 _NOT_UTF8 = "The body is not UTF-8. Send JSON as UTF-8, with or without a byte order mark."
-# Strings, closed or not, and all else but brackets; possessive, to read hostile input once.
+# Strings, closed or not, and everything except brackets; possessive, so that the regular
+# expression reads hostile input only once.
 _NO_BRACKETS = re.compile(r'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)++', re.DOTALL)
 _OPENINGS = re.compile(r"[\[{]+")
-# Only through these escapes can a NUL or half of a surrogate pair get into a decoded string.
+# NUL and halves of surrogate pairs can get into a decoded string only through these escapes.
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
 class TooLong(ValueError):
-    """The document holds more values than a request can use."""
+    """The document contains more values than a request can use."""
 
 
 class JsonObject(dict[str, Any]):
-    """A top-level object that remembers the exact text of each of its values."""
+    """A top-level object that keeps the exact text of each of its values."""
 
     raw: dict[str, str]
 
 
 def parse(text: str) -> Any:
-    """Read one document.
+    """Parse one document.
 
     Raises:
         TooLong: before any value is read. ValueError: with a sentence that says why it is none.
@@ -70,7 +71,7 @@ def parse(text: str) -> Any:
 
 
 def _check_size(text: str) -> None:
-    """Judge depth and number of values by the signs alone; what cannot be read needs no reading."""
+    """Check depth and number of values by the signs alone, before the document is parsed."""
     openings = text.count("[") + text.count("{")
     brackets = _NO_BRACKETS.sub("", text) if openings > MAX_DEPTH else ""
     too_deep = f"The document is nested deeper than {MAX_DEPTH} levels, or a bracket is not closed."
@@ -78,7 +79,7 @@ def _check_size(text: str) -> None:
         raise ValueError(too_deep)
     if openings + text.count(",") > MAX_SIGNS:
         raise TooLong(f"A request body may hold at most {MAX_SIGNS} values.")
-    for _ in range(MAX_DEPTH):  # each round takes the innermost level away
+    for _ in range(MAX_DEPTH):  # each round removes the innermost level
         brackets = brackets.replace("[]", "").replace("{}", "")
         if not brackets:
             return
@@ -86,7 +87,7 @@ def _check_size(text: str) -> None:
 
 
 def _parse_members(text: str, at: int) -> Any:
-    """Read the top-level object member by member, to keep each value's own text."""
+    """Parse the top-level object member by member, to keep each value's own text."""
     pairs: list[tuple[str, Any]] = []
     raw: dict[str, str] = {}
     at = _skip(text, at + 1)
@@ -111,7 +112,7 @@ def _parse_members(text: str, at: int) -> Any:
 
 
 def _skip(text: str, at: int) -> int:
-    if text[at : at + 1] not in _SPACES:  # as nearly always
+    if text[at : at + 1] not in _SPACES:  # the usual case
         return at
     return int(_WHITESPACE.match(text, at).end())
 
@@ -170,7 +171,7 @@ def _check_strings(value: Any) -> None:
 
 
 class StrictJSONParser(BaseParser):
-    """Read a request body as `parse` does; refuse other media types, charsets and encodings."""
+    """Parses a request body with `parse`; refuses other media types, charsets and encodings."""
 
     media_type = "application/json"
 
@@ -187,7 +188,7 @@ class StrictJSONParser(BaseParser):
         """
         _check_content_type(media_type or "", parser_context or {})
         body = _read(stream, parser_context or {}).removeprefix(codecs.BOM_UTF8)
-        if b"\0" in body[:4]:  # UTF-16 and UTF-32: JSON begins with an ASCII character
+        if b"\0" in body[:4]:  # UTF-16 or UTF-32: a JSON document begins with an ASCII character
             raise ParseError(_NOT_UTF8)
         try:
             return parse(body.decode("utf-8"))
@@ -224,16 +225,16 @@ def _read(stream: IO[bytes], context: Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return what orjson does not know as something it does."""
+    """Convert a value that orjson does not support."""
     if isinstance(value, Payload):
-        return orjson.Fragment(value.body)  # as it was sent, not written anew
+        return orjson.Fragment(value.body)  # inserted byte for byte
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, (bytes, memoryview)):
         return bytes(value).decode("utf-8", "replace")
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, str):  # lazy and marked strings
+    if isinstance(value, str):  # Django's lazy and marked-safe strings
         return str.__str__(value)
     return str(value)
 
@@ -242,12 +243,12 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 
 
 def dumps(data: Any) -> bytes:
-    """Write an answer; `orjson.Fragment` members come out as they came in."""
+    """Serialize an answer; members that are an `orjson.Fragment` are inserted unchanged."""
     return orjson.dumps(data, default=_plain, option=_OPTIONS)
 
 
 class Negotiation(DefaultContentNegotiation):
-    """Choose an answer's format; a client that takes any gets the first without more ado."""
+    """Chooses an answer's format; a client that accepts any gets the first one."""
 
     def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
         """Return the renderer and its media type.
@@ -261,7 +262,7 @@ class Negotiation(DefaultContentNegotiation):
 
 
 class JSONRenderer(BaseRenderer):
-    """Write an answer as `dumps` does."""
+    """Writes an answer with `dumps`."""
 
     media_type = "application/json"
     format = "json"
@@ -273,5 +274,5 @@ class JSONRenderer(BaseRenderer):
         accepted_media_type: str | None = None,
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """Return the bytes of the body; nothing for an answer without one."""
+        """Return the bytes of the body; empty for an answer without one."""
         return b"" if data is None else dumps(data)

@@ -1,4 +1,4 @@
-"""How are tasks looked up and listed: by key, in pages, with their webhooks in one query more?"""
+"""How are tasks looked up and listed? By key, in pages, with their webhooks in one more query."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _LOOKUPS = {"created_after": "created_at__gt", "created_before": "created_at__lt
 
 
 def page_query(queryset: QuerySet[Task], asked: Mapping[str, Any]) -> QuerySet[Task]:
-    """Return the tasks that a query string asks for, newest first, from its cursor on."""
+    """Return the tasks that a query string selects, newest first, starting after its cursor."""
     conditions = {
         _LOOKUPS.get(name, name): value
         for name, value in asked.items()
@@ -73,7 +73,7 @@ NO_WEBHOOKS: Mapping[str, Any] = {
     "next_attempt_at": None,
     "delivered_at": None,
 }
-#: Which state speaks for several messages: what is still owed first, then what went wrong.
+#: The state that represents several messages: pending ones first, then failures.
 _LOUDEST = (
     MessageStatus.PENDING,
     MessageStatus.DEAD,
@@ -84,7 +84,7 @@ _LOUDEST = (
 
 
 def webhook_summaries(tasks: Sequence[Task]) -> dict[str, Mapping[str, Any]]:
-    """Return, by task id, how the telling of each task's events goes; one query for all."""
+    """Return the webhook summary of each task by its id; one query for all."""
     messages = WebhookMessage.objects.filter(event__subject__in=[str(task.id) for task in tasks])
     by_task: dict[str, list[Any]] = {}
     for row in messages.order_by("id").values(

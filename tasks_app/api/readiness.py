@@ -1,4 +1,4 @@
-"""Can the service do its work just now, and if not, what is wrong?
+"""Can the service work now, and if not, what is wrong?
 
 Cheap enough for a probe every second: four statements on indexes, one call to Redis. Nothing here
 decides anything; it only looks.
@@ -18,9 +18,9 @@ from tasks_app.media import mark
 from webhooks_app import metrics as webhook_metrics
 from webhooks_app.database import WRITE_NOTHING
 
-#: A message that nothing holds back leaves within milliseconds; a minute means a dead engine.
+#: A message without a hold is sent within milliseconds; after a minute the engine must be dead.
 LATE_WEBHOOK_SECONDS = 60.0
-#: Reading the migrations takes a tenth of a second, and they change with a deployment only.
+#: Cached: reading the migrations takes a tenth of a second, and they change only at deployments.
 MIGRATIONS_SECONDS = 30.0
 
 
@@ -38,7 +38,7 @@ class Readiness:
 
     @property
     def problems(self) -> list[str]:
-        """Say in words what an operator should look at, worst first."""
+        """Return sentences on what an operator should look at, worst first."""
         found = []
         if self.migrations_pending:
             found.append(f"{self.migrations_pending} migrations are not applied.")
@@ -54,7 +54,7 @@ class Readiness:
         return found
 
     def details(self) -> dict[str, Any]:
-        """Return what a key may see."""
+        """Return the details for a caller with a key."""
         members = asdict(self)
         del members["is_webhook_late"], members["storage_problem"]
         members["redis"] = self.redis.code if self.redis else "ok"
@@ -62,13 +62,13 @@ class Readiness:
 
 
 def look() -> Readiness:
-    """Ask the database, Redis and the workers.
+    """Check the database, Redis and the workers.
 
     Raises:
         django.db.Error: the database cannot be reached, or takes no writes.
     """
     pending = migrations_pending()
-    if pending:  # the tables may not be there yet
+    if pending:  # tables may be missing
         return Readiness(redis_gate.look(), tickets.workers_alive(), pending, 0.0, 0.0, False)
     with connection.cursor() as cursor:
         cursor.execute(WRITE_NOTHING)
@@ -90,6 +90,6 @@ def migrations_pending() -> int:
     if found is None:
         executor = MigrationExecutor(connection)
         found = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-        # While some are missing somebody is about to apply them.
+        # Not cached while some are missing, since they will be applied soon.
         cache.set("readiness:migrations", found, MIGRATIONS_SECONDS if not found else 1.0)
     return found

@@ -33,21 +33,21 @@ from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import why_unusable
 
 POLL_SECONDS = 0.5
-#: A comment this often shows whether the client is still there, and frees its seat if not.
+#: A comment is sent this often: if the client is gone, the write fails and frees its seat.
 SIGN_OF_LIFE_SECONDS = 2.0
 RECONNECT_MS = 2000
 BUSY_RETRY_SECONDS = 5
 
 
 class Seats:
-    """The streams of this process, counted in all and by key."""
+    """The open streams of this process, counted in total and per key."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._taken: Counter[str] = Counter()
 
     def take(self, key: str) -> bool:
-        """Take a seat; False when all are taken, or all that one key may have."""
+        """Take a seat; False when all are taken, or the key's limit is reached."""
         with self._lock:
             is_full = self._taken.total() >= settings.SSE_STREAMS
             if is_full or self._taken[key] >= settings.SSE_STREAMS_PER_KEY:
@@ -59,10 +59,10 @@ class Seats:
         """Give a seat back."""
         with self._lock:
             self._taken[key] -= 1
-            self._taken += Counter()  # drops the zeros
+            self._taken += Counter()  # removes keys with a count of zero
 
     def count(self) -> int:
-        """Return how many are taken."""
+        """Return the number of seats taken."""
         with self._lock:
             return self._taken.total()
 
@@ -71,7 +71,7 @@ seats = Seats()
 
 
 class TaskStream:
-    """The bytes of one stream. Holds a seat from its making until `close`.
+    """The bytes of one stream. Holds a seat from its creation until `close`.
 
     A class and not a generator: a generator that was never started runs no ``finally``.
     """
@@ -100,7 +100,7 @@ class TaskStream:
         raise StopIteration
 
     def close(self) -> None:
-        """Give the seat back, once; the web server calls this however the stream ended."""
+        """Free the seat, once; the web server calls this however the stream ended."""
         if not self._is_closed:
             self._is_closed = True
             seats.free(self._key)
@@ -111,7 +111,7 @@ class TaskStream:
         except Error as error:
             if not why_unusable(error):
                 raise
-            task = None  # the client comes back, to a service that can answer
+            task = None  # end the stream; the client reconnects when the database is back
         if task is None:
             self._has_ended = True
             return b""
@@ -123,7 +123,7 @@ class TaskStream:
         return b": still here\n\n" if is_quiet and not self._has_ended else b""
 
     def _may_go_on(self) -> bool:
-        """Ask once a second whether the key still lives."""
+        """Check once a second whether the key is still valid."""
         now = time.monotonic()
         if now - self._checked_key_at < 1.0:
             return True
@@ -133,7 +133,7 @@ class TaskStream:
 
 
 def snapshot(task: Task) -> bytes:
-    """Return one event: the task as it stands, its version as the id."""
+    """Return one event: the task's current state, with its version as the id."""
     data: dict[str, Any] = {
         "task_id": str(task.id),
         "status": task.status,
@@ -149,7 +149,7 @@ def snapshot(task: Task) -> bytes:
 
 
 class AnyAccept(DefaultContentNegotiation):
-    """Do not hold ``Accept: text/event-stream`` against a view whose errors are JSON."""
+    """Ignore ``Accept: text/event-stream`` where a view's errors are chosen: they are JSON."""
 
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
@@ -170,18 +170,18 @@ class TaskEventsView(APIView):
         task = queries.find_task(access, task_id)
         seen = _last_seen(request)
         if task.is_terminal and task.version <= seen:
-            return HttpResponse(status=204)  # tells an EventSource not to come back
+            return HttpResponse(status=204)  # tells an EventSource not to reconnect
         if not seats.take(access.key.pk):
             raise _busy()
         stream = TaskStream(task, seen, access)
         response = StreamingHttpResponse(stream, content_type="text/event-stream; charset=utf-8")
         response["Cache-Control"] = "no-store"
-        response["X-Accel-Buffering"] = "no"  # nginx would hold events back
+        response["X-Accel-Buffering"] = "no"  # nginx would delay events otherwise
         return response
 
 
 def _last_seen(request: Request) -> int:
-    """Return the id of the last event the client got; 0 for none or nonsense."""
+    """Return the id of the last event the client got; 0 if it is missing or invalid."""
     text = request.META.get("HTTP_LAST_EVENT_ID", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 

@@ -1,4 +1,4 @@
-"""Which requests do we understand, and how is a task shown?"""
+"""Which requests about tasks are valid, and how is a task shown?"""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PRIORITIES = {label: value for value, label in Priority.choices}
 
 
 def is_project_id(text: str) -> bool:
-    """Tell whether a text can name a project."""
+    """Say whether a text is a valid project id."""
     return re.fullmatch(PROJECT_ID, text) is not None
 
 
@@ -93,7 +93,7 @@ class SubmitRequest(StrictSerializer):
     retry_policy = RetryPolicy(required=False)
 
     def check(self, values: Members, data: Given, errors: Members) -> None:
-        """Hold the time-out against the type's own maximum; list each event once."""
+        """Check the time-out against the type's maximum; remove duplicate events."""
         task_type = TASK_TYPES.get(values.get("task_type", ""))
         longest = task_type.max_timeout_seconds if task_type else LONGEST_TIMEOUT
         if values.get("timeout_seconds", 0) > longest:
@@ -214,7 +214,7 @@ def task_body(task: Task, webhooks: Mapping[str, Any], **more: Any) -> dict[str,
         "result": events.result(task),
         "error": task.error or None,
         "error_code": task.error_code or None,
-        # The model counts failures; people count tries.
+        # The model counts failed attempts; clients expect the number of all attempts.
         "attempts": task.attempts + is_under_way,
         "created_at": moment(task.created_at),
         "started_at": moment(task.started_at),

@@ -1,4 +1,4 @@
-"""What does each address of the task API do? Thin: read the request, call `lifecycle`, answer."""
+"""What can a client do with tasks? Thin: parse the request, call `tasks_app.state`, answer."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from webhooks_app.api.problems import ApiProblem, invalid, not_found
 from webhooks_app.api.serializers import MessageDetailSerializer
 from webhooks_app.models import WebhookMessage
 
-#: Seconds after which a full queue is worth another try.
+#: Retry-After for a full queue, in seconds.
 QUEUE_RETRY_SECONDS = 10
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 def request_id_of(request: Request) -> str:
-    """Return the id under which the log knows this request."""
+    """Return the request's id, as in the log."""
     return str(getattr(request._request, "request_id", ""))
 
 
@@ -99,7 +99,7 @@ class SubmitView(APIView):
 
 
 def queue_full(full: QueueFull) -> ApiProblem:
-    """Return the 429 of a project that has its quota of queued tasks."""
+    """Return the 429 for a project that has reached its quota of queued tasks."""
     detail = f"This project already has {full.limit} queued tasks, which is its quota."
     headers = {"Retry-After": str(QUEUE_RETRY_SECONDS)}
     return ApiProblem(429, "queue_full", detail, headers=headers)
@@ -122,14 +122,14 @@ def _idempotency_key(request: Request, problems: list[Any]) -> str | None:
 
 
 def _fingerprint(request: Request, document: Any) -> str:
-    """Return what makes two requests the same: method, path and the canonical body."""
+    """Return what must be equal for two requests to be the same: method, path, canonical body."""
     body = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     head = f"{request.method} {request.path}\n".encode()
     return hashlib.sha256(head + body).hexdigest()
 
 
 def answer(task: Task) -> dict[str, Any]:
-    """Return the body of one task, with what only a single look is worth computing."""
+    """Return the body for one task, with values that are too expensive for a list."""
     is_queued = task.status == TaskStatus.QUEUED
     summary = queries.webhook_summaries([task])[str(task.id)]
     retries = task.retries.order_by("created_at").values_list("id", flat=True)
@@ -232,7 +232,7 @@ class RetryView(APIView):
         """Submit the same input once more."""
         task = queries.find_task(access_of(request), task_id)
         if task.callback_url:
-            # The first submit may have been by another key.
+            # The first submit may have used another key.
             check_host(request, task.callback_url, "/callback_url")
         request_id = request_id_of(request)
         try:
