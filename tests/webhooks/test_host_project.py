@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -199,3 +200,12 @@ def test_the_command_prunes(told: Told) -> None:
     """What is over goes by `prune_webhooks`, with its attempts and its event."""
     assert told[0]["pruned"].startswith("removed 1 messages, 3 deliveries, 1 events")
     assert told[0]["left"] == 0
+
+
+@pytest.mark.parametrize("name", ["urls.py", "access.py", "orders.py", "settings.py"])
+def test_the_guide_shows_this_project(name: str) -> None:
+    """The code that docs/webhooks-app.md shows is the code that runs here."""
+    page = (ROOT / "docs" / "webhooks-app.md").read_text()
+    shown = re.findall(rf"```python\n# {name}\n(.*?)```", page, re.DOTALL)
+    assert shown
+    assert [code for code in shown if code not in (PROJECT / name).read_text()] == []

@@ -1,7 +1,8 @@
 """What does an engine do every second besides delivering?
 
 It recovers messages whose engine died, expires those that waited behind a hold for too long,
-exchanges the state of destinations with the database, and advances bulk replays.
+exchanges the state of destinations with the database, and advances bulk replays. Once a day it
+removes what was finished more than RETENTION_DAYS ago.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ logger = get_logger(__name__)
 INTERVAL_SECONDS = 1.0
 #: Recorders retry every half second; this leaves them time to go first.
 RECORDERS_FIRST_SECONDS = 2.0
+#: An engine prunes at a random time between these after its start, then once a day.
+PRUNE_AFTER_SECONDS = (60.0, 600.0)
+DAY_SECONDS = 86_400.0
+#: One step of a prune, in seconds; replays wait for it.
+PRUNE_STEP_SECONDS = 0.3
 
 
 class Housekeeping:
@@ -34,6 +40,9 @@ class Housekeeping:
     def __init__(self, paces: DestinationPaces) -> None:
         self._paces = paces
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
+        # Engines that start together do not prune together; if two do, they skip each other's rows.
+        self._prune_at = time.monotonic() + self._random.uniform(*PRUNE_AFTER_SECONDS)
+        self._pruned = 0
         self._thread = DatabaseThread("replay")
         self._was_interrupted = False
 
@@ -50,7 +59,7 @@ class Housekeeping:
             await self.recover(connection)
             await self._expire(connection)
             await self._exchange(connection)
-            await self._advance_replays()
+            await self._work_off()
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def close(self) -> None:
@@ -115,16 +124,30 @@ class Housekeeping:
         if known:
             self._paces.heed_operator(await outbox.operator_settings(connection, known))
 
-    async def _advance_replays(self) -> None:
+    async def _work_off(self) -> None:
         try:
-            await self._thread.call(_work_off)
+            await self._thread.call(_advance_replays)
+            if time.monotonic() >= self._prune_at:
+                await self._thread.call(self._prune)
         except Error as error:
             if not (reason := why_unusable(error)):
                 raise
-            logger.warning("Replays wait for the database", reason=reason)
+            logger.warning("Replays and pruning wait for the database", reason=reason)
+
+    def _prune(self) -> None:
+        """Remove a little old history; with the last of it the next day's run is set."""
+        from webhooks_app.operators import record
+
+        gone = outbox.prune(budget_seconds=PRUNE_STEP_SECONDS)
+        self._pruned += gone.messages
+        if not gone.is_complete:
+            return
+        if self._pruned:
+            record.note("engine", "prune", f"removed {self._pruned} messages", "daily")
+        self._prune_at, self._pruned = time.monotonic() + DAY_SECONDS, 0
 
 
-def _work_off() -> None:
+def _advance_replays() -> None:
     """End messages published while their destination was being disabled; advance replays."""
     from webhooks_app.operators import replay
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
+from tests.support import factories
 from tests.support.receiver import Receiver
 from tests.support.running import (
     CLAIM_AND_DIE,
@@ -19,7 +22,7 @@ from tests.support.running import (
 from tests.support.waiting import wait_until
 from webhooks_app import outbox
 from webhooks_app.delivery.thread import EngineThread
-from webhooks_app.models import WebhookEvent
+from webhooks_app.models import OperatorAction, WebhookEvent, WebhookMessage
 from webhooks_app.operators.replay import replay_one
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -132,3 +135,16 @@ def test_message_that_was_never_held_does_not_expire(receiver: Receiver) -> None
     age(event, "30 hours")
     with running_engine():
         wait_until(lambda: status_of(event) == "delivered")
+
+
+def test_an_engine_prunes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any other program what is older than RETENTION_DAYS goes, on record, and no more."""
+    monkeypatch.setattr("webhooks_app.delivery.housekeeping.PRUNE_AFTER_SECONDS", (0.0, 0.0))
+    for days in (29, 31):
+        then = timezone.now() - timedelta(days=days)
+        event = factories.make_event(created_at=then)
+        factories.make_message("delivered", event=event, created_at=then, finished_at=then)
+    with running_engine():
+        wait_until(lambda: OperatorAction.objects.exists(), timeout=30)
+    assert OperatorAction.objects.get().target == "removed 1 messages"
+    assert WebhookMessage.objects.get().event.created_at > timezone.now() - timedelta(days=30)
