@@ -75,13 +75,10 @@ def estimated_duration(task_type: str) -> int:
     cached = _cache.get(task_type)
     if cached and now - cached[0] < _FRESH_SECONDS:
         return cached[1]
-    seconds = _measured(task_type) or TASK_TYPES[task_type].typical_seconds
-    _cache[task_type] = (now, seconds)
-    return seconds
-
-
-def _measured(task_type: str) -> int | None:
     with connection.cursor() as cursor:
         cursor.execute(_MEDIAN, [task_type])
         count, median = cursor.fetchone()
-    return max(1, round(median)) if count >= MEASURED_ENOUGH else None
+    is_enough = count >= MEASURED_ENOUGH
+    seconds = max(1, round(median)) if is_enough else TASK_TYPES[task_type].typical_seconds
+    _cache[task_type] = (now, seconds)
+    return seconds

@@ -64,7 +64,9 @@ def _remove_old(folder: str) -> int:
     if any(_modified_at(path) > young for path in paths):
         return 0
     removed = sum(_delete(path) for path in paths)
-    _delete_empty(folder)
+    with contextlib.suppress(OSError):  # the folders of the run and of its task, if empty now
+        default_storage.delete(folder)
+        default_storage.delete(folder.rpartition("/")[0])
     if removed:
         logger.info("Orphaned media removed", folder=folder, files=removed)
     return removed
@@ -85,10 +87,3 @@ def _delete(path: str) -> bool:
         logger.warning("Media file stays", path=path, error=type(error).__name__)
         return False
     return True
-
-
-def _delete_empty(folder: str) -> None:
-    """Delete the folders of a run and of its task if they are empty."""
-    with contextlib.suppress(OSError):
-        default_storage.delete(folder)
-        default_storage.delete(folder.rpartition("/")[0])

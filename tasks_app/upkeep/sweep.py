@@ -106,7 +106,7 @@ def remove_dead_work() -> None:
     """Remove work directories whose run has ended."""
     root = Path(settings.WORK_ROOT)
     old = time.time() - WORK_DIR_MIN_AGE_SECONDS
-    names = [p.name for p in root.iterdir() if _is_token(p.name)] if root.is_dir() else []
+    names = [p.name for p in root.iterdir() if mark.is_uuid(p.name)] if root.is_dir() else []
     live = {
         str(token)
         for token in Task.objects.filter(run_token__in=names).values_list("run_token", flat=True)
@@ -127,14 +127,6 @@ def _remove_unless_in_use(directory: Path) -> None:
         pass
     finally:
         os.close(descriptor)
-
-
-def _is_token(name: str) -> bool:
-    try:
-        uuid.UUID(name)
-    except ValueError:
-        return False
-    return True
 
 
 def report_missing_messages() -> int:

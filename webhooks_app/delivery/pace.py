@@ -151,10 +151,16 @@ class Pacer:
         if kind is ResultKind.NEUTRAL:
             return
         if kind in (ResultKind.FAST, ResultKind.SLOW):
-            self._succeed(kind)
+            self._close()
+            if kind is ResultKind.FAST:
+                # Additive increase: one seat more after as many fast answers as the window is wide.
+                most = float(self._limits.max_window)
+                self._window = min(self._window + 1 / self._window, most)
         else:
-            if kind is ResultKind.OVERLOADED:
-                self._halve(ordinal)
+            # Halve once per burst: requests started before the last halving add no information.
+            if kind is ResultKind.OVERLOADED and ordinal > self._halved_at_start:
+                self._window = max(1.0, self._window / 2)
+                self._halved_at_start = self._starts
             self._fail(message_id, now, is_probe=is_probe)
 
     def hold(self, seconds: float, now: float) -> float:
@@ -169,22 +175,10 @@ class Pacer:
         self._held_until = None
         self._close()
 
-    def _succeed(self, kind: ResultKind) -> None:
-        self._close()
-        if kind is ResultKind.FAST:
-            # Additive increase: one more seat after as many fast answers as the window is wide.
-            self._window = min(self._window + 1 / self._window, float(self._limits.max_window))
-
     def _close(self) -> None:
         self._failing.clear()
         self._opened_until = None
         self._cooldown = self._limits.cooldown_seconds
-
-    def _halve(self, ordinal: int) -> None:
-        # Halve once per burst: requests started before the last halving add no information.
-        if ordinal > self._halved_at_start:
-            self._window = max(1.0, self._window / 2)
-            self._halved_at_start = self._starts
 
     def _fail(self, message_id: str, now: float, *, is_probe: bool) -> None:
         # A message counts once however often it is retried.

@@ -161,7 +161,7 @@ def replay_one(
             total=1,
             highest_message_id=message.pk,
         )
-        target = f"message {message.pk}{_elsewhere(to_url)}"
+        target = f"message {message.pk}" + (f" to {safe_url(to_url)}" if to_url else "")
         record.note(requested_by, "replay.start", target, reason)
         _run_batch(job, [message.pk])
         _finish(job, ReplayState.FINISHED)
@@ -192,7 +192,8 @@ def advance_running_jobs(budget_seconds: float = 0.5) -> int:
     deadline = time.monotonic() + budget_seconds
     made_due = 0
     while time.monotonic() < deadline:
-        jobs = _due_jobs()
+        running = ReplayJob.objects.filter(state=ReplayState.RUNNING, next_batch_at__lte=_now())
+        jobs = list(running.order_by("next_batch_at").values_list("id", flat=True)[:20])
         for job_id in jobs:
             made_due += advance(job_id) or 0
         if not jobs:
@@ -240,11 +241,6 @@ def wait_for(job: ReplayJob, on_progress: Callable[[Progress], None], timeout: f
         if seen.is_settled or time.monotonic() >= deadline:
             return seen
         time.sleep(0.2)
-
-
-def _due_jobs() -> list[UUID]:
-    running = ReplayJob.objects.filter(state=ReplayState.RUNNING, next_batch_at__lte=_now())
-    return list(running.order_by("next_batch_at").values_list("id", flat=True)[:20])
 
 
 def _next_ids(job: ReplayJob, size: int) -> list[int]:
@@ -305,10 +301,6 @@ def _locked(message_id: int, to_url: str) -> WebhookMessage:
     if is_disabled:
         raise DestinationDisabled("the destination is disabled; enable it first")
     return message
-
-
-def _elsewhere(to_url: str) -> str:
-    return f" to {safe_url(to_url)}" if to_url else ""
 
 
 def _now() -> datetime:

@@ -37,7 +37,9 @@ class FalProvider(RemoteProvider):
             text = "The provider's answer has no known status."
             raise ProviderError("provider_unavailable", text)
         if status.get("error"):
-            raise _failed(str(status["error"]).encode())
+            is_refused = is_refusal(str(status["error"]).encode())
+            code = "content_refused" if is_refused else "render_failed"
+            raise WorkFailed(code, "The provider's model failed.")
         return PollResult(is_done=True, outputs=self._response(line, state))
 
     @staticmethod
@@ -57,8 +59,3 @@ class FalProvider(RemoteProvider):
 
 
 URLS = ("status_url", "response_url", "cancel_url")
-
-
-def _failed(text: bytes) -> WorkFailed:
-    code = "content_refused" if is_refusal(text) else "render_failed"
-    return WorkFailed(code, "The provider's model failed.")

@@ -15,20 +15,16 @@ def wishes(task_type: str, task_data: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name in TASK_TYPES[task_type].sections:
         section = task_data.get(name) or {}
-        flat |= {key: value for key, value in section.items() if _is_plain(value)}
+        flat |= {
+            key: value
+            for key, value in section.items()
+            if value != "" and isinstance(value, str | int | float | bool)
+        }
     flat.setdefault("prompt", task_data.get("prompt") or flat.get("text", ""))
     if "seed" in task_data:
         flat["seed"] = task_data["seed"]
     if "resolution" in flat:
-        flat |= _shape(str(flat["resolution"]))
+        width, height = (int(side) for side in str(flat["resolution"]).split("x"))
+        ratio = "1:1" if width == height else "16:9" if width > height else "9:16"
+        flat |= {"width": width, "height": height, "aspect_ratio": ratio}
     return flat
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool) and value != ""
-
-
-def _shape(resolution: str) -> dict[str, Any]:
-    width, height = (int(side) for side in resolution.split("x"))
-    ratio = "1:1" if width == height else "16:9" if width > height else "9:16"
-    return {"width": width, "height": height, "aspect_ratio": ratio}
