@@ -68,7 +68,7 @@ def error_code(name: str) -> ErrorCode:
 
 
 def is_retryable(name: str) -> bool:
-    """Tell whether a later attempt may succeed; nobody knows of a provider's own codes."""
+    """Say whether a later attempt may succeed; a provider's own codes count as permanent."""
     return name in ERROR_CODES and ERROR_CODES[name].is_retryable
 
 

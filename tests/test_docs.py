@@ -102,7 +102,7 @@ def test_links_between_the_pages_lead_somewhere() -> None:
 
 
 def test_pages_name_files_that_exist() -> None:
-    """Every file and folder of ours that a page names in code is there."""
+    """Every file and folder of ours that a page names in code exists."""
     ours = r"`((?:moviesvc|tasks_app|webhooks_app|tests|docs|examples)/[\w/.-]+)[^`]*`"
     named = {
         (page.name, path)

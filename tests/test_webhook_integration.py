@@ -208,7 +208,7 @@ class TestWebhookIntegrationWithTasks:
         assert b"secret-canary-text" not in request.body
 
     def test_task_success_no_webhook_if_no_url(self) -> None:
-        """A task without a callback URL ends all the same; its event waits in the pull feed."""
+        """A task without a callback URL ends as usual; its event waits in the pull feed."""
         with running_engine():
             task = self.run_task("")
         assert task.status == "completed"

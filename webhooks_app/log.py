@@ -23,7 +23,7 @@ class _Logger:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        #: Kept, since structlog makes a logger anew for each one that is asked for.
+        #: Kept, since structlog makes a new logger at each request for one.
         self._structlog: Any = None
 
     def __getattr__(self, method: str) -> Any:

@@ -18,7 +18,7 @@ def collect_seldom() -> None:
 
 
 class LastApp(WebhooksAppConfig):
-    """The webhook app, as the last of ours: when it is ready, everything is loaded."""
+    """The webhook app is our last one: when it is ready, everything is loaded."""
 
     def ready(self) -> None:
         """Begin to collect, but never what is there now."""

@@ -32,7 +32,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def context(chromium: Browser) -> Iterator[BrowserContext]:
-    """A browser that knows nobody."""
+    """A browser without a session."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     context.set_default_timeout(30_000)
     yield context
@@ -47,7 +47,7 @@ def complaints() -> list[str]:
 
 @pytest.fixture
 def stranger(context: BrowserContext, complaints: list[str]) -> Iterator[Page]:
-    """A page of somebody who is not logged in; the test fails where the console complains."""
+    """A page without a login; the test fails if the browser's console reports an error."""
     page = context.new_page()
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))

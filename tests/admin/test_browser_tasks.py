@@ -114,7 +114,7 @@ def test_a_picture_is_shown_and_a_sound_can_be_heard(page: Page, live_server: An
 
 
 class Bucket(BaseHTTPRequestHandler):
-    """A store elsewhere that has one file, as S3 would: at an address of its own, signed."""
+    """A remote store with one file, behind a signed URL of another origin, like S3."""
 
     asked: ClassVar[list[str]] = []
 

@@ -133,7 +133,7 @@ def test_absent_row_is_not_found(name: str, admin_client: Client) -> None:
 
 @pytest.mark.parametrize("status", ["pending", "delivered", "dead", "superseded", "cancelled"])
 def test_message_of_every_state_is_explained(status: str, admin_client: Client) -> None:
-    """Shows that the page says why the message stands where it stands."""
+    """Shows that the page says why the message is in its state."""
     message = factories.make_message(status)
     html = admin_client.get(page("webhooks_app_webhookmessage_change", message.pk)).content
     assert b'id="why"' in html
@@ -232,7 +232,7 @@ def test_a_search_for_too_many_words_says_how_many_it_takes(admin_client: Client
     ],
 )
 def test_filters_of_messages(query: dict[str, str], admin_client: Client) -> None:
-    """Shows that every filter can be chosen, and that a foreign value is no error page."""
+    """Shows that every filter can be chosen, and that an unknown value gives no error page."""
     dead = factories.make_message("dead")
     factories.make_message("pending", event=factories.make_event("task.failed"))
     if query.get("since") == "6":
@@ -296,7 +296,7 @@ def test_nothing_can_be_edited(admin_client: Client) -> None:
 
 
 def test_admin_asks_for_a_login(client: Client) -> None:
-    """Shows that nobody reads anything without a staff login."""
+    """Shows that no page can be read without a staff login."""
     message = factories.make_message("dead")
     answer = client.get(page("webhooks_app_webhookmessage_change", message.pk))
     assert answer.status_code == 302

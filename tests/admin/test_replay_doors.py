@@ -1,4 +1,4 @@
-"""Is it one replay behind three doors? The same case through the admin, the API and the command."""
+"""Do the admin, the API and the command replay alike? The same case through each of them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ NOT_COMPARED = ("id", "created_at", "finished_at", "next_batch_at", "requested_b
 
 
 def comparable(job: ReplayJob, made: dict[str, WebhookMessage]) -> dict[str, Any]:
-    """Return a job without what must differ: ids, times, and who came through which door."""
+    """Return a job without what must differ: ids, times, and its source."""
     values = ReplayJob.objects.filter(pk=job.pk).values().get()
     values = {name: value for name, value in values.items() if name not in NOT_COMPARED}
     first = min(m.pk for m in made.values())
@@ -111,7 +111,7 @@ def state_of(message: WebhookMessage, job: ReplayJob) -> tuple[Any, ...]:
 
 
 def outcome_through(door: str, asked: Asked) -> dict[str, Any]:
-    """Play the scene through one door, on tables that are as before afterwards."""
+    """Run the case through one of the three; the tables are restored afterwards."""
     with transaction.atomic():
         made = scene()
         ticked = {"ids": [made[name].pk for name in asked["ticked"]]} if "ticked" in asked else {}
@@ -150,7 +150,7 @@ def outcome_through(door: str, asked: Asked) -> dict[str, Any]:
     ids=["a host", "dead letters", "delivered", "at a rate", "to another URL", "a selection"],
 )
 def test_the_same_case_leaves_the_same_rows_through_each_door(asked: Asked) -> None:
-    """Shows that job, counts, messages, reason and record are the same, whoever asked where."""
+    """Shows that job, counts, messages, reason and record are the same from all three."""
     through = {door: outcome_through(door, asked) for door in DOORS}
     assert through["admin"] == through["api"] == through["command"]
     assert through["admin"]["record"] == [("replay.start", REASON)]
@@ -159,7 +159,7 @@ def test_the_same_case_leaves_the_same_rows_through_each_door(asked: Asked) -> N
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_replay_takes_what_it_may_and_leaves_the_rest(door: str) -> None:
-    """Shows, per door: delivered goes too, under lease and due stay, disabled is passed over."""
+    """Shows, for each: delivered is replayed, leased and due are kept, disabled is skipped."""
     seen = outcome_through(door, {"host": HOST})
     job, messages = seen["job"], seen["messages"]
     assert (job["total"], job["started_count"], job["skipped_count"]) == (5, 3, 2)
@@ -175,7 +175,7 @@ def test_a_replay_takes_what_it_may_and_leaves_the_rest(door: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_another_url_is_judged_at_each_door(door: str) -> None:
-    """Shows that no door lets a replay go where a callback may not."""
+    """Shows that none of the three replays to a URL that may not be called."""
     scene()
     with pytest.raises((AssertionError, CommandError)):
         DOORS[door]({"host": HOST, "target_url": "https://169.254.169.254/latest/"})
@@ -198,7 +198,7 @@ def test_replays_through_two_doors_at_once_double_nothing() -> None:
 
 
 def test_one_message_is_refused_alike_while_an_attempt_is_under_way(admin_client: Client) -> None:
-    """Shows that each door says so of a leased message, and changes nothing."""
+    """Shows that each of the three refuses a leased message, and changes nothing."""
     leased = scene()["leased"]
     before = WebhookMessage.objects.filter(pk=leased.pk).values().get()
     address = reverse("admin:webhooks_app_webhookmessage_replay", args=[leased.pk])

@@ -163,7 +163,7 @@ def test_an_operation_puts_no_secret_on_record(admin_client: Client) -> None:
 
 @pytest.mark.django_db
 def test_guessing_a_password_is_slowed_down(client: Client) -> None:
-    """Shows that an address gets so many tries a minute, and that another one is not concerned."""
+    """Shows that login attempts are limited per address, and other addresses are not affected."""
     factories.make_staff("mara")
     guess = {"username": "mara", "password": "guess"}
     # Of this run alone: Redis remembers the one of a minute ago.

@@ -25,7 +25,7 @@ SUBMIT = "/api/v1/tasks/submit"
 
 @pytest.fixture
 def ids(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """The ids of what there is; nobody is throttled, and garbage is looked for as in production."""
+    """The ids of existing objects; throttling is off, and garbage collection as in production."""
     settings.RATE_LIMIT_PER_MINUTE = settings.REFUSED_KEYS_PER_MINUTE = 10_000_000
     settings.GENERATION_PROVIDERS = dict.fromkeys(
         TASK_TYPES, "tasks_app.providers.previz.provider.PrevizProvider"
@@ -131,7 +131,7 @@ def test_texts_that_would_be_slow_are_refused(api: Client, text: str, code: str)
 
 
 def test_the_largest_legal_document_is_within_the_bounds(api: Client) -> None:
-    """A comma for every character of every text is no more than the bound on values."""
+    """A comma for every character of every text stays within the limit of values."""
     line = {"character": "," * 80, "text": "," * 100}
     scene = {"prompt": "," * 4_000, "negative_prompt": "," * 2_000, "dialogue": [line] * 10}
     scene["reference_images"] = ["https://example.com/?" + "," * 2_020] * 4

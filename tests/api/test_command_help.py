@@ -147,7 +147,7 @@ def test_sweep_tasks_repairs_reports_and_yields() -> None:
 
 
 def test_progress_is_plain_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """In a log there is no bar: a line now and then, and none for what is over at once."""
+    """A log gets no bar: lines from time to time, and none for short work."""
     with progress("pruning", 3) as bar:
         bar.moved(1)
         bar._said_at -= 60

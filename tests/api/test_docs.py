@@ -207,7 +207,7 @@ def test_the_index_names_every_page() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every link to a file or a heading of ours finds it."""
+    """Every link to one of our files or headings has a target."""
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):
         is_ours = not re.match(r"[a-z]+:", target)

@@ -84,7 +84,7 @@ def test_documents_that_are_no_object_are_422(api: Client, body: bytes) -> None:
 
 
 def test_awkward_but_right_documents_are_taken(api: Client) -> None:
-    """An escaped backslash before u0000, emoji, 32 levels and 2^53 are no attack."""
+    """An escaped backslash before u0000, emoji, 32 levels and 2^53 are accepted."""
     nested = '{"a":' * 31 + "9007199254740992" + "}" * 31
     for value in ('{"a": "\\\\u0000"}', '{"a": "\\ud83d\\ude00"}', nested, '{"a": 1e-400}'):
         answer = api.generic("POST", SUBMIT, with_metadata(value), content_type="application/json")
@@ -180,7 +180,7 @@ def test_hostile_query_strings_are_422(api: Client, query: str) -> None:
     ],
 )
 def test_ids_that_are_none_are_404(api: Client, task_id: str) -> None:
-    """Whatever stands where an id belongs is an absent task, in the same words."""
+    """An invalid id gets the same answer as an absent one."""
     answer = api.get(f"/api/v1/tasks/{task_id}")
     assert answer.status_code == 404
     assert problem_of(answer)["code"] == "not_found"
@@ -188,7 +188,7 @@ def test_ids_that_are_none_are_404(api: Client, task_id: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "\0", "a" * 10_000, "abcdefgh.", ".", "' OR 1=1", "é", "a,b"])
 def test_hostile_keys_are_401(db: None, key: str) -> None:
-    """A header that is no key opens nothing and breaks nothing."""
+    """An invalid key header is refused and breaks nothing."""
     answer = Client().get("/api/v1/tasks", HTTP_X_API_KEY=key)
     assert answer.status_code == 401
     assert answer["WWW-Authenticate"].startswith("ApiKey")
@@ -210,7 +210,7 @@ def test_method_override_headers_are_ignored(api: Client) -> None:
 
 
 def test_no_other_site_may_read(api: Client) -> None:
-    """There is no CORS header, whoever asks."""
+    """No request gets a CORS header."""
     answer = api.get("/api/v1/tasks", headers={"Origin": "https://elsewhere.example"})
     assert not [name for name in answer.headers if name.startswith("Access-Control")]
 

@@ -22,7 +22,7 @@ def submit(api: Client, document: object, **headers: str) -> Any:
 
 
 def test_same_key_and_body_is_the_same_task(api: Client) -> None:
-    """A repeat gets the first answer, said to be a repeat; the form of the JSON is no matter."""
+    """A repeat gets the first answer, marked as a repeat; the JSON's form does not matter."""
     first = submit(api, SEED_REQUEST, **{"Idempotency-Key": "k1"})
     shuffled = dict(reversed(SEED_REQUEST.items()))
     again = submit(api, shuffled, **{"Idempotency-Key": "k1"})
@@ -67,7 +67,7 @@ def test_refused_requests_leave_the_key_free(api: Client) -> None:
 
 
 def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """Run `work` in that many threads at once, each with connections of its own."""
+    """Run `work` in that many threads at once, each with its own connections."""
 
     def one(number: int) -> Any:
         try:

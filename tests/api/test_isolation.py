@@ -34,7 +34,7 @@ def test_there_are_routes() -> None:
 
 @pytest.mark.parametrize(("route", "method"), cases())
 def test_own_other_no_and_revoked_key(route: str, method: str) -> None:
-    """An own key gets past the door; another project's finds nothing; the rest stay outside."""
+    """An own key may call; another project's key finds nothing; all others are refused."""
     own = World(OWN)
     path, before = address(route, own.ids), own.state()
     revoked, clear = factories.make_api_key(project_id=OWN)

@@ -69,7 +69,7 @@ def test_a_remembered_key_opens_nothing_to_half_of_it(api: Client, api_key: str)
 
 
 def test_the_memory_of_a_thread_is_bounded() -> None:
-    """However many keys there are, a thread remembers only so many."""
+    """A thread remembers a limited number of keys."""
     for number in range(authentication.REMEMBERED_KEYS + 5):
         authentication._memory.note(ApiKey(prefix=f"{number:08}"))
     assert len(authentication._memory.keys) <= authentication.REMEMBERED_KEYS

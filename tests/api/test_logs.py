@@ -11,7 +11,7 @@ import pytest
 
 from moviesvc.logs import Masking, frames_only, in_order, plain_line
 
-#: Writes one line of each kind, as any process of ours would.
+#: Writes one line of each kind, as any of our processes would.
 PROGRAM = """
 import logging, sys, threading
 from moviesvc.logs import logging_config
@@ -89,7 +89,7 @@ def test_json_lines_carry_the_text_as_event() -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_exceptions_tell_where_and_what_but_not_their_text(log_format: str) -> None:
-    """An exception's text may quote anything; DEBUG shows it all the same, for try-outs."""
+    """An exception's text may quote anything; only DEBUG shows it, for try-outs."""
     text = "\n".join(lines(log_format))
     assert "canary" not in text
     for expected in ("KeyError", "ValueError", "which led to", "RuntimeError", "in crash"):

@@ -157,7 +157,7 @@ def test_a_scrape_asks_a_fixed_number_of_questions_and_then_none(
 def test_without_its_servers_a_scrape_says_so(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the network opens the door, a scrape answers although Redis is gone."""
+    """From an allowed network a scrape works even without Redis."""
     settings.METRICS_ALLOW_NETWORKS = [ip_network("127.0.0.0/8")]
     settings.REDIS_URL = "unix:///nowhere/redis.sock?socket_timeout=0.25"
     monkeypatch.setattr(redis_gate, "_client", None)

@@ -77,7 +77,7 @@ def test_a_killed_redis_is_named_and_its_return_noticed(
 
 
 def test_missing_workers_and_engines_are_named(api: Client, own_redis: psutil.Process) -> None:
-    """No sign of life, and a webhook that nothing holds back but nobody sends."""
+    """No sign of life from a worker, and a webhook without a hold that is not sent."""
     assert ready(api)["problems"] == ["No worker gives a sign of life; accepted tasks wait."]
     tickets.report_alive()
     late = timezone.now() - timedelta(seconds=100)

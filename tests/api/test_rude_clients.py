@@ -58,7 +58,7 @@ def film(media_root: Path, settings: Any) -> str:
 
 @contextmanager
 def crowd(server: WebServer, *requests: bytes) -> Iterator[None]:
-    """Open 200 connections for each kind of request, say so much, and neither send nor read."""
+    """Open 200 connections for each kind of request, send some bytes, then do nothing."""
     with ExitStack() as stack:
         for request in requests * RUDE:
             stack.enter_context(slow_clients.connect(server, request))
@@ -98,7 +98,7 @@ def open_connections(server: WebServer) -> int:
 def test_six_hundred_rude_clients_keep_nobody_out(
     server: WebServer, api_key: str, film: str
 ) -> None:
-    """Bodies, files and heads that nobody goes on with, all at once: then each is cut off."""
+    """Unfinished bodies, files and heads, all at once: each is disconnected in time."""
     # A second, but on a machine that does other things as well no less than it takes without them.
     bound = max(1.0, 3 * slowest_of_a_hundred(answer_times(server, api_key)))
     kinds = (slow_clients.submit_head(api_key), slow_clients.download(film), HALF_HEAD)
@@ -122,7 +122,7 @@ def test_six_hundred_rude_clients_keep_nobody_out(
 
 @contextmanager
 def talking(server: WebServer, request: bytes) -> Iterator[socket.socket]:
-    """Connect as most clients do, and say so much."""
+    """Connect as most clients do, and send these bytes."""
     with closing(socket.create_connection(("127.0.0.1", server.port), 20)) as client:
         client.sendall(request)
         yield client

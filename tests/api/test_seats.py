@@ -1,6 +1,6 @@
-"""Who has a seat, what hears whoever finds none, and when is a seat free again?
+"""Who gets a seat, what is the answer without one, and when is a seat free again?
 
-Larger files and larger bodies have seats of their own in each web process.
+Large files and large bodies each have a limited number of seats in each web process.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def test_a_file_waits_for_a_seat_that_an_ended_or_left_transfer_frees(
 
 @dataclass
 class Reading:
-    """How it went for one reader: the bytes it got, its seconds, the longest pause of its own."""
+    """The result of one reader: the bytes it got, its seconds, the longest pause of its own."""
 
     received: int
     seconds: float
@@ -126,7 +126,7 @@ class Reading:
 
 
 def read_at(rate: float, server: WebServer, path: str) -> Reading:
-    """Read a file at so many bytes a second until the server closes."""
+    """Read a file at a given rate, in bytes per second, until the server closes."""
     request = slow_clients.download(path)
     with closing(slow_clients.connect(server, request, window=1 << 16)) as reader:
         begin = last = time.monotonic()
@@ -157,7 +157,7 @@ def test_a_reader_below_the_slowest_rate_is_cut_off_and_one_above_it_is_not(
             both = [pool.submit(read_at, rate, hasty, film) for rate in rates]
             wait_until(lambda: is_told_to_come_back(hasty.call("GET", film)))
             found = [each.result() for each in both]
-        # A machine that did not let them read for so long has measured itself.
+        # If the machine did not let them read for so long, the result says nothing.
         return found if max(each.pause for each in found) < PAUSE_SECONDS / 2 else None
 
     above, below = wait_until(readings, timeout=60) or []
@@ -245,7 +245,7 @@ def test_large_bodies_that_stop_lose_their_seats(hasty: WebServer, api_key: str)
 
 
 def test_a_large_body_below_the_slowest_rate_is_given_up(hasty: WebServer, api_key: str) -> None:
-    """Its client never pauses, and hears 408 all the same."""
+    """Its client never pauses, and still gets 408."""
     sender = Sender(hasty, api_key)
     with closing(sender.connection):
         sender.connection.settimeout(0.1)

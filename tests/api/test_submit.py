@@ -44,7 +44,7 @@ def changed(base: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 
 
 def test_seed_request_works_word_for_word(api: Client) -> None:
-    """The request that the contract shows is accepted as it stands."""
+    """The contract's example request is accepted unchanged."""
     answer = submit(api, SEED_REQUEST)
     assert answer.status_code == 201, answer.content
     body = answer.json()

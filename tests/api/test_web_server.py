@@ -243,7 +243,7 @@ def test_probes_are_answered_under_every_host(
 
 
 def test_a_length_beside_chunks_smuggles_nothing(servers: Servers, api_key: str) -> None:
-    """The chunks count: what follows them is no part of the body, and is answered by itself."""
+    """The body ends after its last chunk; what follows is a request of its own."""
     kind = ("Content-Type: application/json", "Content-Length: 30", "Transfer-Encoding: chunked")
     hidden = b"GET /api/v1/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     answer = servers[0].raw(head(api_key, *kind) + b"2\r\n{}\r\n0\r\n\r\n" + hidden)
@@ -268,7 +268,7 @@ def test_expect_100_continue_gets_its_answer(servers: Servers, api_key: str) -> 
 
 
 def test_head_has_no_body_and_options_no_description(servers: Servers, api_key: str) -> None:
-    """HEAD is GET without its body; OPTIONS tells nobody anything."""
+    """HEAD is GET without its body; OPTIONS describes nothing."""
     assert servers[0].call("HEAD", "/api/v1/tasks", key=api_key).content == b""
     assert problem_of(servers[0].call("OPTIONS", "/api/v1/tasks", key=api_key))["status"] == 405
     assert servers[0].call("OPTIONS", "/api/v1/tasks").status == 401

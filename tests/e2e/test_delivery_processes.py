@@ -83,7 +83,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def by_whom(receiver: Receiver, found: list[Delivery]) -> tuple[Delivery, Delivery]:
-    """Return who has a request at the receiver under way, and the other."""
+    """Return the process with a request in flight at the receiver, and the other one."""
     one, other = found
     wait_until(lambda: one.talks_to(receiver) or other.talks_to(receiver))
     return (one, other) if one.talks_to(receiver) else (other, one)
@@ -118,7 +118,7 @@ def test_sigterm_finishes_hands_back_and_leaves_nothing(stack: ExitStack, tmp_pa
     stuck = publish(hanging.url)
     hanging.wait_for(1)
     leaving, staying = by_whom(hanging, found)
-    # Both messages must be the leaving one's; the staying one takes part again afterwards.
+    # Both messages must be with the stopping process; the other one is resumed afterwards.
     staying.process.send_signal(signal.SIGSTOP)
     finished = publish(slow.url, subject="task-2")
     slow.wait_for(1)
@@ -162,7 +162,7 @@ def test_sigterm_to_all_of_them_under_load_loses_and_doubles_nothing(
 
 
 def test_a_second_signal_ends_it_at_once(stack: ExitStack, tmp_path: Path) -> None:
-    """Whoever cannot wait for the grace signals again; the lease brings the message back."""
+    """A second signal ends it at once; the message returns when its lease expires."""
     found = start(stack, tmp_path)
     hanging = stack.enter_context(Receiver([answers.hang()]))
     event = publish(hanging.url)

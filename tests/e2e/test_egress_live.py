@@ -36,10 +36,10 @@ DENIED += ["localhost", "inner.example.net", "mixed.example.net", "six.example.n
 DENIED_URLS = [f"http://{host}:8080/" for host in DENIED]
 SILENT_NAMES = 80
 
-# Every address of both families is this namespace's own, whoever it belongs to outside.
+# In this namespace every address of both families is local.
 STEPS = ["ip link set lo up", "ip route add local 0.0.0.0/0 dev lo"]
 STEPS += ["ip -6 route add local ::/0 dev lo"]
-# But for these: a cable with nobody at its other end, and no way at all.
+# Except these: an interface with nothing at its other end, and an address without a route.
 STEPS += ["ip link add dead type veth peer name nobody", "ip link set nobody up"]
 STEPS += ["ip link set dead arp off up", "ip route add 9.9.9.0/24 dev dead table local"]
 STEPS += ["ip -6 route add 2620:fe::/48 dev dead table local"]

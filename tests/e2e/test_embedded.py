@@ -53,7 +53,7 @@ def redis_pid(var: Path) -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
+    """Whether the process exists and is not a zombie."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
@@ -104,7 +104,7 @@ def test_killed_servers_come_back_with_their_data(var: Path) -> None:
 
 
 def test_nobody_is_turned_away_while_the_server_recovers(var: Path) -> None:
-    """A killed backend makes PostgreSQL refuse for a while: whoever starts then, waits for it."""
+    """After a killed backend PostgreSQL refuses connections for a while; a start waits for it."""
     holders = [psycopg.connect(embedded.postgres(var)) for _ in range(2)]
     killed, stuck = (psutil.Process(holder.info.backend_pid) for holder in holders)
     stuck.suspend()  # so that the server waits for it before it recovers
@@ -212,7 +212,7 @@ def test_valkey_serves_where_redis_is_absent(var: Path, monkeypatch: pytest.Monk
 
 
 def test_no_redis_anywhere_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proves that whoever has no Redis is told what to install or to set."""
+    """Proves that without a Redis the error says what to install or to set."""
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(embedded, "find_spec", lambda name: None)
     with pytest.raises(daemons.EmbeddedError, match=r"sudo apt-get install redis-server"):

@@ -97,7 +97,7 @@ def test_orphan_that_does_not_end_is_reported(tmp_path: Path) -> None:
 
 
 def test_announced_lists_the_living_of_one_group(tmp_path: Path) -> None:
-    """Proves that a dead, a foreign and a reused pid are not taken for one of ours."""
+    """Proves that a dead, a foreign and a reused pid do not count as ours."""
     lifeline.announce(tmp_path, "worker")
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

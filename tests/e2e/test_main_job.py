@@ -264,7 +264,7 @@ def test_two_tasks_of_one_type_are_worked_on_at_once(service: Service) -> None:
 
 
 def test_two_services_run_side_by_side(service: Service, tmp_path: Path) -> None:
-    """A second service with a directory and a port of its own knows nothing of the first."""
+    """A second service with its own directory and port is independent of the first."""
     second = Service(tmp_path / "var")
     second.start()
     try:
@@ -305,7 +305,7 @@ def test_demo_starts_what_it_needs_and_leaves_only_its_files(tmp_path: Path) -> 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed here")
 @pytest.mark.parametrize("place", ["README.md", "banner"])
 def test_curl_is_ready_to_paste(service: Service, place: str) -> None:
-    """What the banner prints and the README shows is accepted as it stands."""
+    """The request in the banner and the README is accepted unchanged."""
     text = (ROOT / "README.md").read_text() if place == "README.md" else service.whole_log()
     found = re.search(r"^ *curl -sS .*?'$", text, re.DOTALL | re.MULTILINE)
     assert found, text

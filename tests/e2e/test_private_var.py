@@ -100,7 +100,7 @@ def test_a_stranger_cannot_open_a_lock(place: Path) -> None:
 
 @needs_root
 def test_a_lock_that_a_stranger_holds_already_stops_nobody(place: Path) -> None:
-    """He opened the files of an earlier version; supervisor and servers begin all the same."""
+    """Another user holds locks on files of an earlier version; everything still starts."""
     names = ("run.lock", "children.lock", ".pg.lock")
     for name in names:
         (place / name).touch()
@@ -121,7 +121,7 @@ def test_a_lock_that_a_stranger_holds_already_stops_nobody(place: Path) -> None:
 def test_a_wait_for_our_own_process_ends_and_names_it(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hung process of ours is not overrun, but whoever waits says which one it is."""
+    """A hung process of our own keeps its lock, and the error of the one that waits names it."""
     monkeypatch.setattr(daemons, "LOCK_SECONDS", 0.1)
     with open_lock(place / ".pg.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -61,7 +61,7 @@ def test_missing_settings_are_one_sentence(tmp_path: Path, servers: dict[str, st
 
 
 def test_sqlite_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    """Whoever points it at a file learns in a sentence why not, and what instead."""
+    """A DATABASE_URL for a file is refused with a sentence that says what to use instead."""
     place = {"DATABASE_URL": "sqlite:///db.sqlite3", "ENVIRONMENT": "development"}
     ended = Service(tmp_path / "var", **place).command("check")
     assert ended.returncode == 1

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 class Untuned(Service):
-    """The service of somebody who has set nothing but PORT, and starts it for the first time."""
+    """A first start with nothing but PORT set."""
 
     is_set_up = False
     tuning: ClassVar[dict[str, str]] = {}

@@ -172,7 +172,7 @@ def test_busy_threads_that_get_requests_done_are_not_stuck(
 
 
 def test_only_looks_without_a_sign_count() -> None:
-    """A sign starts the count anew, and a process is named once, not at every look after it."""
+    """A sign of life resets the count, and a silent process is reported once, not at every look."""
     silence = Silence()
     assert not any(silence.look({1: number, 2: 7}) for number in range(SILENT_SECONDS))
     assert silence.look({1: 99, 2: 7}) == [2]

@@ -1,1 +1,1 @@
-"""Does the service hold with servers and proxies that nobody here wrote?"""
+"""Does the service work with ordinary servers and proxies of others?"""

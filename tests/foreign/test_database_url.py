@@ -89,7 +89,7 @@ def test_what_cannot_be_read_is_a_sentence_without_the_password(url: str) -> Non
 
 
 def test_command_says_what_is_wrong_with_the_address() -> None:
-    """Whoever starts anything with an address that is none reads one sentence."""
+    """A start with an invalid DATABASE_URL ends with one sentence."""
     ended = processes.run("manage.py", "check", DATABASE_URL="postgresql://u:can@ary@h/d")
     assert ended.returncode == 1
     assert ended.stderr.startswith("DATABASE_URL has an @ too many.")

@@ -1,4 +1,4 @@
-"""Does the main job work on databases that nobody here built, with the processes of the service?
+"""Does the main job work on ordinary databases, with the real processes of the service?
 
 The real web server takes a task, a worker process renders it, a signed webhook arrives, a failing
 receiver gets its retry, a dead letter is replayed, and a killed worker loses nothing.
@@ -80,7 +80,7 @@ class Client:
 
 
 def attempts(task: str) -> list[tuple[Any, ...]]:
-    """Return what became of each attempt at a task's webhook."""
+    """Return the outcome of each attempt at a task's webhook."""
     rows = WebhookDelivery.objects.filter(message__event__subject=task).order_by("attempt_number")
     return list(rows.values_list("outcome", "response_status", "trigger"))
 

@@ -24,7 +24,7 @@ from tests.support.servers.programs import GENERATORS, program
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 LINES = ROOT / "tests/foreign/openapi"
-#: The tools ask nobody: no telemetry, no look for updates, no download.
+#: The tools use no network: no telemetry, no check for updates, no download.
 QUIET = {
     "REDOCLY_TELEMETRY": "off",
     "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true",
@@ -92,7 +92,7 @@ def test_redocly_finds_nothing(document: Path, tmp_path: Path) -> None:
 
 
 def test_spectral_finds_nothing(document: Path, tmp_path: Path) -> None:
-    """Its rules for OpenAPI, none of them off: not so much as a hint."""
+    """The linter's rules for OpenAPI, all of them on: not even a hint is reported."""
     (tmp_path / "rules.yaml").write_text('extends: ["spectral:oas"]\n')
     options = ("--ruleset", "rules.yaml", "--fail-severity=hint")
     assert "No results" in run("spectral", "lint", *options, document, cwd=tmp_path)

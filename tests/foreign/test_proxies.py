@@ -29,9 +29,9 @@ pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 FORGED = "10.8.0.1"
 SPELLINGS = ("X_Forwarded_For", "X-Forwarded_For", "X-Forwarded-For")
-#: Where operators are, beside a network of nobody's: on this machine, but not at 127.0.0.1.
+#: The operators' network, and one that nobody uses: on this machine, but not at 127.0.0.1.
 OPERATORS = "127.64.0.0/10"
-#: What a provider of one's own may call its files, or another system put into the storage.
+#: File names that a custom provider may choose, or another system may have stored.
 ODD_NAMES = (
     *("100%.mp4", "100%25.mp4", "%2e%2e.mp4", "a?b=c.mp4", "a#b.mp4", "two  words .mp4"),
     *('it\'s "so".mp4', "back\\slash.mp4", "a;b,c&d+e.mp4", "größe 映画 🎬.mp4", "line\nbreak.mp4"),
@@ -193,7 +193,7 @@ class Person:
 
 @pytest.mark.parametrize("name", ["nginx", "caddy"])
 def test_guesses_count_for_who_makes_them(name: str, request: pytest.FixtureRequest) -> None:
-    """Another address in each guess's headers gives no more guesses, and locks nobody else out."""
+    """Forged addresses in headers give no further guesses, and lock nobody else out."""
     staff = factories.make_staff("mara")
     # Of a kind that the server knows too, and cheap to check: its own takes half a second.
     staff.password = ScryptPasswordHasher().encode("password", "salt", n=2)
@@ -251,7 +251,7 @@ def test_media_through_nginx_are_what_they_were(
 
 @pytest.fixture
 def alone(media_root: Path) -> Iterator[WebServer]:
-    """The service without a proxy, which sends its media by itself."""
+    """The service without a proxy, which sends its media itself."""
     with WebServer(processes=1, MEDIA_ROOT=str(media_root), **no_renders()) as running:
         yield running
 

@@ -32,7 +32,7 @@ from webhooks_app.transport.client import Transport
 
 BODY = b'{"task_id":"1"}'
 NO_TLS = "the receiver does not speak TLS on this port; use http or another port in the URL"
-#: A handler as people write it first: a 204 that has a body all the same.
+#: A common mistake in a handler: a 204 that has a body.
 CARELESS = """
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

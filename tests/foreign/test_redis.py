@@ -102,7 +102,7 @@ class Service:
         return found["status"] == "ok" and found["workers_alive"] == 1
 
     def repair(self) -> None:
-        """Start Redis anew, as it should be, and wait until everybody uses it."""
+        """Restart Redis in its normal state, and wait until every process uses it."""
         self.redis.kill()
         shutil.rmtree(self.redis.data, ignore_errors=True)
         self.redis.start()

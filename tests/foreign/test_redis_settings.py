@@ -40,7 +40,7 @@ def test_a_host_name_that_cannot_be_looked_up_is_named(host: str) -> None:
 
 
 def test_a_silent_name_server_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the look-up takes longer than a caller may wait, the call ends all the same."""
+    """If the look-up takes longer than a caller may wait, the call ends in time."""
     released = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: released.wait(20) or [])
     try:
@@ -88,7 +88,7 @@ def test_broker_url_is_refused_with_what_to_do() -> None:
     ],
 )
 def test_redis_url_that_cannot_be_read_is_one_sentence(url: str) -> None:
-    """Whoever mistypes it is told the form, and nothing of the password is repeated."""
+    """An invalid REDIS_URL gives an error with the right form, without the password."""
     done = processes.run("manage.py", "check", REDIS_URL=url)
     assert done.returncode == 1
     assert "REDIS_URL cannot be read. It has the form redis://" in done.stderr

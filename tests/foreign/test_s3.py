@@ -216,7 +216,7 @@ def test_a_bucket_that_hangs_does_not_hold_the_service(settings: Any, server: S3
 
 
 def test_without_credentials_a_link_is_503(settings: Any, monkeypatch: Any) -> None:
-    """What cannot be signed is said to whoever fetches, as a problem and with Retry-After."""
+    """If a link cannot be signed, the client gets a problem with Retry-After."""
     completed(settings)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""Does anything of ours stay on a database session, where a pooler gives it to somebody else?"""
+"""Do we leave any state on a database session, which a pooler gives to other clients?"""
 
 from __future__ import annotations
 

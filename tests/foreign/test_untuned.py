@@ -1,4 +1,4 @@
-"""Does a PostgreSQL that nobody tuned compile nothing for us, and rest while we do?
+"""Does an untuned PostgreSQL compile none of our statements, and stay idle when we are?
 
 On Debian's, as `initdb` leaves it: its JIT compiler takes half a second for a plan that it thinks
 dear, which once was every claim of every engine, each second.
@@ -66,7 +66,7 @@ def plans(foreign_database: Postgres) -> Iterator[Plans]:
 
 
 def missing(plans: list[str]) -> list[str]:
-    """Return the functions of ours of whose statements there is no plan."""
+    """Return our functions for which no plan of the statement was found."""
     ran = " ".join(" ".join(plans).split())
     known = Function.known.values()
     return [each.name for each in known if " ".join(each.statement.split()) not in ran]
@@ -86,7 +86,7 @@ def test_nothing_is_compiled_for_us(
     settings: object,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each function of ours and all around it runs as it is: no plan of the whole path is compiled.
+    """Each of our functions and its callers run uncompiled: JIT compiles no plan of the whole path.
 
     Submit, publish, claim, a retry, a recovery, a look for older events, and the sweep.
     """

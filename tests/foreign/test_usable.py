@@ -175,7 +175,7 @@ TROUBLES: dict[str, tuple[dict[str, str], Callable[[Any], Any]]] = {
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_troubles_of_pgbouncer_are_outages(foreign_database: Postgres, trouble: str) -> None:
-    """What PgBouncer says of its own means that the database cannot be used just now."""
+    """PgBouncer's own errors mean that the database cannot be used now."""
     settings, provoke = TROUBLES[trouble]
     with (
         pgbouncer.in_front_of(foreign_database, **settings) as pool,

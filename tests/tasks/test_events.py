@@ -97,7 +97,7 @@ def test_bytes_are_those_of_the_contract(
 
 
 def test_every_event_type_has_its_golden_bytes() -> None:
-    """Whoever adds an event says here what it looks like."""
+    """Every event has an expected form here; a new event must be added."""
     assert {row[0] for row in GOLDEN} == set(events.EVENT_TYPES)
 
 

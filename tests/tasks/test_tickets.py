@@ -63,7 +63,7 @@ def test_waiting_tickets_are_not_doubled() -> None:
 
 @pytest.mark.parametrize("mode", ["refuse", "hang"])
 def test_submit_is_accepted_while_the_broker_is_away(mode: str, monkeypatch: Any) -> None:
-    """Where no ticket can be sent the task is taken all the same, within a second."""
+    """Without any ticket a task is still claimed within a second."""
     with TcpProxy("/nowhere") as proxy, monkeypatch.context() as patch:
         patch.setattr(redis_gate, "gate", redis_gate.RedisGate())
         proxy.set_mode(mode)

@@ -1,4 +1,4 @@
-"""Does the webhook API let in whom the app lets in, in whatever project it is used?"""
+"""Does the webhook API accept exactly the app's own callers, in any project that uses it?"""
 
 from __future__ import annotations
 

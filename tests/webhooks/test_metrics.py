@@ -99,7 +99,7 @@ def test_failures_and_dead_letters_are_counted_by_code(engine: EngineThread) -> 
 
 @pytest.mark.django_db(transaction=False)
 def test_an_attempt_that_reached_nobody_has_no_latency() -> None:
-    """Where no answer came there is no first byte to speak of."""
+    """Without an answer there is no first byte to count."""
     assert metrics.first_byte_latency(0.0, AttemptResult(error_code=ErrorCode.CONNECT)) is None
 
 

@@ -1,4 +1,4 @@
-"""The receiver as a program: evidence that survives whoever is killed."""
+"""The receiver as a program: its log survives the death of any process."""
 
 import asyncio
 import json

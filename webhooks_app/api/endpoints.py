@@ -170,7 +170,7 @@ class EndpointView(WebhookView):
         responses={200: EndpointSerializer, 409: REFUSED},
     )
     def put(self, request: Request, endpoint_id: str) -> Response:
-        """Write an endpoint anew; what is not given becomes the default."""
+        """Replace an endpoint; settings that are not given become the default."""
         return self._change(request, endpoint_id, partial=False)
 
     @extend_schema(operation_id="deleteEndpoint", responses={204: None})

@@ -82,7 +82,7 @@ class AcknowledgeView(WebhookView):
         responses=ACKNOWLEDGED,
     )
     def post(self, request: Request) -> Response:
-        """Acknowledge events and call off what is pending for them; unknown ids do nothing."""
+        """Acknowledge events and cancel what is pending for them; unknown ids are ignored."""
         asked = read_body(request, AcknowledgeRequest)
         meant = _events(scope_of(request)).filter(event_id__in=asked["ids"])
         return Response(outbox.acknowledge(meant))

@@ -95,7 +95,7 @@ def start(
         scope: the only project whose messages may be touched; None for all.
         to_url: another URL to send the events to.
         rate: at most so many messages a second; None for as fast as they can be made due.
-        source: the door: admin, api or command.
+        source: who asked for it: admin, api or command.
 
     Raises:
         EgressDenied: ``to_url`` may not be called.

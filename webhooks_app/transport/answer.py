@@ -322,7 +322,7 @@ def _read_head(head: bytes) -> Head:
     )
 
 
-#: A receiver answers many webhooks alike; reading a short head anew takes ten times as long.
+#: A receiver gives many equal answers; parsing a short head again takes ten times as long.
 _remembered = lru_cache(maxsize=1024)(_read_head)
 
 

@@ -44,7 +44,7 @@ def on_command(hosts: str, policy: str) -> None:
 def test_hosts_and_policy_of_a_key_are_kept(
     admin_client: Client, hosts: str, policy: str, kept_hosts: list[str], kept_policy: Any
 ) -> None:
-    """Both doors store what tasks and callbacks of the key are then held to."""
+    """The admin and the command store the same limits for a key's tasks and callbacks."""
     answer = in_admin(admin_client, hosts, policy)
     on_command(hosts, policy)
     kept = ApiKey.objects.values_list("callback_hosts", "retry_policy")

@@ -184,7 +184,7 @@ def test_unmarked_files_of_somebody_else_are_left_alone(monkeypatch: pytest.Monk
 
 
 def restarted(monkeypatch: pytest.MonkeyPatch, later: timedelta = timedelta(0)) -> None:
-    """Let the database's server have been started anew, and the clock be later."""
+    """Pretend that the database's server was restarted and time has passed."""
     own = storage_mark._own()
     now = datetime.now(UTC) + later
     mark = storage_mark.Mark(own.database, "a later start", now.isoformat())
@@ -193,7 +193,7 @@ def restarted(monkeypatch: pytest.MonkeyPatch, later: timedelta = timedelta(0)) 
 
 
 def test_a_restart_or_failover_of_the_server_only_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody refreshes the old mark, deleting goes on after 15 minutes by itself."""
+    """If the old mark is not refreshed, deleting resumes after 15 minutes."""
     finished_task(31)
     storage_mark.require_ours()
     restarted(monkeypatch)
@@ -225,7 +225,7 @@ def test_a_copy_of_the_whole_server_is_refused_once_the_first_shows_life(
 
 
 def test_a_live_run_of_another_database_keeps_its_work_directory() -> None:
-    """Two services with one WORK_ROOT: the lock says that it is in use, whoever's run it is."""
+    """Two services with one WORK_ROOT: a locked work directory is kept, whichever run owns it."""
     work = Path(settings.WORK_ROOT, str(uuid.uuid4()))
     work.mkdir(parents=True)
     os.utime(work, (time.time() - 120,) * 2)
@@ -237,7 +237,7 @@ def test_a_live_run_of_another_database_keeps_its_work_directory() -> None:
 
 
 def test_a_torn_mark_stops_deleting_in_a_line() -> None:
-    """What cannot be read is nobody's: prune says so, and the files stay."""
+    """An unreadable mark belongs to no one: prune reports it, and the files stay."""
     finished_task(31)
     storage_mark.require_ours()
     Path(settings.MEDIA_ROOT, storage_mark.NAME).write_text('{"data')

@@ -122,7 +122,7 @@ def test_a_slow_machine_is_no_fault_of_the_file(film, monkeypatch):
 
 
 def test_what_needs_more_time_than_there_is_has_a_code_of_its_own(tmp_path, monkeypatch):
-    """Proves that eight sparse gigabytes, which no second suffices to read, are no bad file."""
+    """Proves that eight sparse gigabytes, too large to read in a second, are not a bad file."""
     monkeypatch.setattr(probe, "CPU_SECONDS", 1)
     monkeypatch.setattr(probe, "TRIES", 1)
     path = tmp_path / "huge"

@@ -91,7 +91,7 @@ def test_line_of_a_start_names_the_request_of_its_task(
 
 
 def test_one_seat_is_shared_by_turns() -> None:
-    """Where nothing is running, a project's long queue of older tasks keeps nobody waiting."""
+    """If nothing runs, a project's long queue of older tasks does not delay other projects."""
     for _ in range(5):
         submit("crowded", priority=1)
     lifecycle.complete(claim(), {}, [])
@@ -122,7 +122,7 @@ def test_completion_writes_result_event_and_message_together() -> None:
 
 
 def test_failure_payload_has_the_contract_keys_and_no_secret() -> None:
-    """A failed task says a sentence of ours, its code and our frames."""
+    """A failed task has our own sentence, its code and our frames."""
     submit()
     lifecycle.fail(claim(), "render_failed", "Traceback (most recent call last):\nX")
     body = terminal_body(Task.objects.get())
@@ -166,7 +166,7 @@ def test_task_that_loses_too_many_workers_fails(settings: Any) -> None:
 
 
 def test_retry_later_waits_and_counts() -> None:
-    """A retryable failure goes back to the queue, is not due at once, and tells nobody."""
+    """A retryable failure is requeued, is not due at once, and publishes nothing."""
     submit()
     lifecycle.retry_later(claim(), "render_failed", 30)
     assert lifecycle.claim_next("image_generation") is None
@@ -196,7 +196,7 @@ def test_cancel_is_final_and_tells_once() -> None:
 
 
 def test_cancel_races_completion_with_one_winner() -> None:
-    """Whoever's update hits the row wins; there is one terminal event per task."""
+    """The first update wins; there is one terminal event per task."""
 
     def race(task: Task) -> None:
         barrier = threading.Barrier(2)
@@ -265,7 +265,7 @@ def test_idempotency_key_holds_under_concurrency() -> None:
 
 
 def test_sweep_reports_a_terminal_task_without_its_message() -> None:
-    """The invariant bites: a lost message would be counted."""
+    """The invariant works: a lost message is counted."""
     submit()
     lifecycle.complete(claim(), {}, [])
     assert sweep.report_missing_messages() == 0

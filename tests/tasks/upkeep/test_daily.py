@@ -135,7 +135,7 @@ def test_the_run_of_a_worker_ends_when_another_has_finished_it() -> None:
 
 
 def test_a_storage_out_of_reach_is_left_in_peace_for_a_while(settings: Any) -> None:
-    """A run that breaks down is not taken for done; the next begins anew after a rest."""
+    """A failed run does not count as done; the next one starts again after a pause."""
     old_message()
     Path(settings.MEDIA_ROOT, "results").write_text("not a folder")
     with pytest.raises(NotADirectoryError):

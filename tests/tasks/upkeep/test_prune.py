@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 
 def make_files(days_ago: float, *roles: str) -> Task:
-    """Make a task that ended so long ago, with files that exist."""
+    """Make a task that ended this long ago, with existing files."""
     ended = timezone.now() - timedelta(days=days_ago)
     task = factories.make_task("completed", finished_at=ended)
     run = None

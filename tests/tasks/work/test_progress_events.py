@@ -72,7 +72,7 @@ def test_progress_is_told_at_the_interval_and_rises(receiver: Receiver) -> None:
 
 
 def test_at_most_one_progress_event_waits_and_none_after_the_end() -> None:
-    """With nobody delivering, each newer progress supersedes the waiting one; the end, the last."""
+    """Without delivery, each new progress supersedes the pending one; the end, the last."""
     most_waiting = 0
 
     def watch() -> None:
@@ -101,7 +101,7 @@ def waiting() -> Any:
 
 
 def test_older_event_is_not_sent_once_the_terminal_one_was_delivered(receiver: Receiver) -> None:
-    """`task.started` that fails and waits for its retry is called off by the delivered end."""
+    """A `task.started` that waits for its retry is superseded by the delivered end."""
     receiver.answer(500, 200)
     with running_engine():
         run_task(receiver.url, ["task.started", "task.completed"])

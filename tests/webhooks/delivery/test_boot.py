@@ -31,7 +31,7 @@ def test_process_with_the_wrong_key_does_not_boot(name: str) -> None:
 
 
 def test_new_key_in_front_of_the_old_one_boots() -> None:
-    """A key that was added reads nothing yet, and what was there is read all the same."""
+    """A newly added key has encrypted nothing yet, and older secrets can still be read."""
     get_or_create("some_project")
     key = Fernet.generate_key().decode()
     ended = processes.run(*PROGRAMS["web"], WEBHOOK_SECRET_KEYS=key)
@@ -39,7 +39,7 @@ def test_new_key_in_front_of_the_old_one_boots() -> None:
 
 
 def test_database_out_of_reach_is_no_reason_to_refuse() -> None:
-    """A web process starts while the database is away: it comes back by itself."""
+    """A web process starts although the database is unreachable; it will reconnect later."""
     away = "postgresql://postgres@/movies?host=/nonexistent"
     ended = processes.run(*PROGRAMS["web"], DATABASE_URL=away)
     assert ended.returncode == 0, ended.stderr

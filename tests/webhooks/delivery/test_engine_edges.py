@@ -1,4 +1,4 @@
-"""What does the engine do at the edges: events that overtake each other, faults of its own?"""
+"""How does the engine handle rare cases: events that overtake each other, and its own faults?"""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_replay_of_an_older_event_is_what_somebody_wished(
 def test_replays_of_both_events_of_a_task_both_arrive(
     engine: EngineThread, receiver: Receiver
 ) -> None:
-    """Replayed after an outage, the newer does not call off the older, which fails once."""
+    """Replayed after an outage, the newer event does not supersede the older, which fails once."""
     receiver.answer(500, 200)
     with transaction.atomic():
         older = publish_start(receiver.url, policy=[1.0])

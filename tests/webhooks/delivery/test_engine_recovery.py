@@ -35,7 +35,7 @@ def _quick_chores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hold(url: str, interval: str | None = "1 hour") -> None:
-    """Let the URL's destination rest for so long, or no more; recovery goes on meanwhile."""
+    """Hold the URL's destination for so long, or release it; recovery continues meanwhile."""
     destination_id, _ = outbox.destination_of(SCOPE, url)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -54,7 +54,7 @@ def die_once(event: WebhookEvent) -> None:
 
 
 def age(event: WebhookEvent, interval: str) -> None:
-    """Make the event's message due so long ago."""
+    """Set the event's message to have been due for this long."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE webhooks_app_webhookmessage SET next_attempt_at = now() - %s::interval"
@@ -130,7 +130,7 @@ def test_message_held_back_for_a_day_expires_and_can_be_replayed(
 
 
 def test_message_that_was_never_held_does_not_expire(receiver: Receiver) -> None:
-    """A day without any engine is no reason to give up: the first that starts delivers."""
+    """A day without any engine kills no message: the first engine that starts delivers it."""
     event = publish(receiver.url)
     age(event, "30 hours")
     with running_engine():

@@ -100,7 +100,7 @@ def test_seats_are_what_the_window_leaves():
 
 
 def test_ten_distinct_messages_in_a_row_open_the_breaker():
-    """Proves the threshold, and that one success in between starts the count anew."""
+    """Proves the threshold, and that one success in between resets the count."""
     pacer = Pacer(LIMITS)
     for n in range(9):
         run(pacer, f"m{n}", FAILED)
@@ -162,7 +162,7 @@ def test_interrupted_probe_makes_room_for_the_next():
 
 
 def test_late_success_of_an_older_request_closes_the_breaker():
-    """Proves that evidence of life counts, whoever brings it."""
+    """Proves that any success closes the breaker, not only the probe's."""
     pacer = Pacer(LIMITS)
     pacer.started("old")
     for n in range(10):

@@ -135,7 +135,7 @@ def test_replays_beside_a_scheduled_retry_double_nothing(
     for thread in threads:
         thread.join()
     second = receiver.wait_for(2)[1]
-    # The replay began the policy anew: one retry after 1.5 s, not two, and no other is due.
+    # The replay restarted the policy: one retry after 1.5 s, not two, and no other is due.
     receiver.wait_for(3)
     wait_until(lambda: status_of(event) == "delivered")
     assert len(receiver.requests) == len(attempts_of(event)) == 3

@@ -123,7 +123,7 @@ def test_every_answer_is_recorded_as_promised(zoo: ExitStack) -> None:
 
 
 def meet_all(urls: dict[str, str], prefix: str) -> None:
-    """Owe one event to a receiver of each kind and see what became of it."""
+    """Publish one event to a receiver of each kind and return the outcomes."""
     started_at = time.monotonic()
     owed = {
         name: publish(url, subject=f"{prefix} {name}", policy=FAR_POLICY)

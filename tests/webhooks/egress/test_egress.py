@@ -153,7 +153,7 @@ def oracle_allows(ip):
 
 @pytest.mark.parametrize("text", ["", ":", "1::2::3", "fe80::1%eth0", "2003::1%1", "127.1", "x"])
 def test_unparsable_address_is_denied(text):
-    """Proves that what is no plain address is refused, not passed on."""
+    """Proves that anything but a plain address is refused, not passed on."""
     assert not address_allowed(text)
 
 

@@ -26,7 +26,7 @@ OWN += ("request_headers",)
 
 @pytest.fixture
 def ports() -> Iterator[dict[str, int]]:
-    """Inner services: one that answers, one that hangs, and a port where nobody listens."""
+    """Internal services: one that answers, one that hangs, and a port where nothing listens."""
     with ExitStack() as stack:
         secret = Answer(500, body=b"inner secret", headers=(("X-Inner", "yes"),))
         answering = stack.enter_context(Receiver([secret]))

@@ -128,7 +128,7 @@ def test_a_replay_is_cancelled_by_command_and_outlives_ctrl_c(capsys, monkeypatc
 
 
 def test_the_same_case_through_the_api_and_the_command_gives_the_same_rows(capsys):
-    """Proves that both doors lead to one service, down to the record of who and why."""
+    """Proves that API and command use one service, and record who and why in the same way."""
     key = factories.make_api_key()[1]
 
     def through_command():

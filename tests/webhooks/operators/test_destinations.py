@@ -56,7 +56,7 @@ def test_a_disabled_destination_buries_what_waits_for_it_and_nothing_else(
 
 
 def test_a_ping_goes_once_to_the_url_that_was_written_to_last() -> None:
-    """Proves that a test event has no retries, is nobody's news, and keeps its signer."""
+    """Proves that a test event has no retries, is not in the pull feed, and keeps its signer."""
     endpoint = make_endpoint(OTHER)
     make_message("dead", url="https://other.example.org/older")
     latest = make_message("dead", url=OTHER, endpoint=endpoint)
@@ -98,7 +98,7 @@ def test_everything_is_on_record(name: str, options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("seconds", [0, -5, 86_401])
 def test_a_pause_out_of_range_is_refused(seconds: int) -> None:
-    """Proves that nobody pauses for longer than messages may wait."""
+    """Proves that a pause cannot be longer than messages may wait."""
     with pytest.raises(ValueError):
         destinations.pause(make_destination(), seconds, **BY)
     assert not OperatorAction.objects.exists()
@@ -106,6 +106,6 @@ def test_a_pause_out_of_range_is_refused(seconds: int) -> None:
 
 @pytest.mark.parametrize("limit", [0, 1001])
 def test_a_limit_out_of_range_is_refused(limit: int) -> None:
-    """Proves that a limit is no way to stop a destination."""
+    """Proves that a limit cannot stop a destination."""
     with pytest.raises(ValueError):
         destinations.limit_in_flight(make_destination(), limit, **BY)

@@ -62,7 +62,7 @@ def publish_end() -> None:
 
 
 def test_an_endpoint_deleted_while_a_task_ends_takes_the_new_message_along() -> None:
-    """The task's end is written, and what it owed to the endpoint is called off, not left over."""
+    """The task's end is written, and its message to the deleted endpoint is cancelled."""
     endpoint = make_endpoint()
     with transaction.atomic():
         publish_end()

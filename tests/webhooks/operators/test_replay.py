@@ -273,7 +273,7 @@ def test_a_rate_limits_the_messages_made_due():
 
 
 def test_progress_is_counted_from_the_messages():
-    """Proves that progress says what became of each message, not what was hoped."""
+    """Proves that progress reports the real outcome of each message."""
     messages = [make_message("dead") for _ in range(3)]
     job = start()
     assert replay.progress(job).left == 3

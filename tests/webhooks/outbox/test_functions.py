@@ -27,14 +27,14 @@ def test_a_migration_names_every_function_that_the_code_calls() -> None:
 
 
 def test_settings_of_a_function_end_with_its_call() -> None:
-    """What the planner may not do inside is the business of nobody else on the connection."""
+    """A function's planner settings do not change those of its connection."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT name, setting FROM pg_settings ORDER BY name")
         before = cursor.fetchall()
         cursor.execute(tasks_app.state.statements._CLAIM.call, _claim())
         cursor.execute("SELECT name, setting FROM pg_settings ORDER BY name")
         after = [row for row in cursor.fetchall() if not row[0].startswith("plpgsql.")]
-    # The language brings settings of its own when it is loaded.
+    # PL/pgSQL adds settings of its own when it is loaded.
     assert after == [row for row in before if not row[0].startswith("plpgsql.")]
 
 

@@ -1,4 +1,4 @@
-"""Retention: what goes, what stays, and that nobody is held up by it."""
+"""Retention: what is deleted, what stays, and that it delays no other work."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def _prune() -> None:
 
 
 def test_ending_a_task_and_recording_its_progress_never_deadlock() -> None:
-    """The end calls off 30 progress messages while an engine records them: nobody is the victim."""
+    """The end supersedes 30 progress messages while an engine records them, without a deadlock."""
     failures: list[Exception] = []
     for number in range(8):
         subject, rows = _progress_under_way(number)

@@ -87,7 +87,7 @@ def test_many_rotations_do_not_grow_the_signature_header():
 
 
 def test_an_endpoint_signs_with_its_own_secret_else_with_its_projects():
-    """Proves that subscriptions have secrets of their own and none is left unsigned."""
+    """Proves that subscriptions have their own secrets and that none is left unsigned."""
     endpoint = WebhookEndpoint.objects.create(scope="film", url="https://a.example.org/")
     project = store.get_or_create("film")
     assert store.current_secrets("film", endpoint.id) == [project]

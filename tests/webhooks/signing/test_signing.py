@@ -132,7 +132,7 @@ def test_unusable_secret_is_refused_without_being_shown(secret):
 
 
 def test_ambiguous_content_is_never_signed():
-    """Proves that an id with a dot and a time that is no whole number are refused."""
+    """Proves that an id with a dot and a time that is not a whole number are refused."""
     secret = scheme.generate_secret()
     with pytest.raises(ValueError):
         scheme.sign(secret, "msg.1", 1, BODY)

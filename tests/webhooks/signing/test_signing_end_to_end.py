@@ -1,4 +1,4 @@
-"""Can a receiver verify what arrives with nothing of ours, during a rotation too, and Ed25519?"""
+"""Can a receiver verify webhooks without our code, also during a rotation, and with Ed25519?"""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from webhooks_app.transport.client import Transport
 VECTORS = ROOT / "tests/vectors" / "http_answers.json"
 LIMIT = 65_536
 IN_FLIGHT = 100
-#: Bytes. Longer than any answer of the corpus: such cases of ours are cut at some places only.
+#: Bytes. Longer than any answer of the corpus; our own longer cases are cut at some places only.
 LONG = 15_000
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: 2\r\n"
@@ -288,7 +288,7 @@ def test_odd_answer_leaves_a_note_and_its_connection_is_not_used_again() -> None
 
 
 def test_late_second_answer_is_not_taken_for_the_next_message() -> None:
-    """An answer that comes unasked belongs to nobody, and its origin's connections are not kept."""
+    """An unrequested answer is not used, and connections to its origin are not kept."""
     twice = Case("", (OK + END, 0.03, b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"), 200)
 
     async def run() -> list[AttemptResult]:

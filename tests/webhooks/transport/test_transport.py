@@ -249,7 +249,7 @@ def test_failed_attempt_shows_the_phases_it_went_through():
 
 
 def test_refused_connection_is_a_connect_error():
-    """Proves the code of a port where nobody listens."""
+    """Proves the error code for a port where nothing listens."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         (result,) = send(f"http://127.0.0.1:{closed.getsockname()[1]}/")
@@ -284,7 +284,7 @@ def test_dead_kept_connection_is_replaced_within_the_attempt(way):
     ],
 )
 def test_whatever_befalls_a_reused_connection_is_replaced_once(broken):
-    """Proves R18: garbage, an end within the status line and a 408 nobody asked for cost nothing.
+    """Proves R18: garbage, a cut status line and an unrequested 408 cost no attempt.
 
     On a new connection each of them is the receiver's answer.
     """
