@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from webhooks_app.conf import webhook_settings
+from webhooks_app.notation import rfc3339
 
 if TYPE_CHECKING:
     from tasks_app.models import Task
@@ -43,9 +44,8 @@ def terminal_event(task: Task) -> str:
     )
 
 
-def rfc3339(moment: datetime | None) -> str | None:
-    """Return a UTC time as 2025-01-15T10:35:30Z."""
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def _second(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment, "seconds")
 
 
 def processing_time(task: Task) -> int:
@@ -88,7 +88,7 @@ def _completed(task: Task) -> dict[str, Any]:
     return {
         "result": result(task),
         "processing_time": processing_time(task),
-        "completed_at": rfc3339(task.finished_at),
+        "completed_at": _second(task.finished_at),
     }
 
 
@@ -97,17 +97,17 @@ def _failed(task: Task) -> dict[str, Any]:
     return {
         "error": task.error,
         **trace,
-        "failed_at": rfc3339(task.finished_at),
+        "failed_at": _second(task.finished_at),
         "error_code": task.error_code,
     }
 
 
 def _cancelled(task: Task) -> dict[str, Any]:
-    return {"cancelled_at": rfc3339(task.finished_at)}
+    return {"cancelled_at": _second(task.finished_at)}
 
 
 def _started(task: Task) -> dict[str, Any]:
-    return {"started_at": rfc3339(task.started_at)}
+    return {"started_at": _second(task.started_at)}
 
 
 def _progress(task: Task) -> dict[str, Any]:

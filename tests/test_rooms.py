@@ -29,7 +29,7 @@ FLOORS = {
         egress signing
         retry functions
         models
-        conf database crash_points shown log
+        conf database crash_points log notation shown
     """,
     "tasks_app": """
         apps urls middleware management

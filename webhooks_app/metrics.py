@@ -20,6 +20,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 
 from webhooks_app.models import BreakerState, DeliveryOutcome, MessageStatus
+from webhooks_app.notation import origin_text
 from webhooks_app.retry import ERROR_CODES, AttemptResult
 from webhooks_app.shown import safe_url
 
@@ -253,8 +254,5 @@ def _failing(rows: list[tuple[str, str, int, int]]) -> GaugeMetricFamily:
     text = f"Messages failing in a row, of the {NAMED_DESTINATIONS} worst destinations."
     gauge = GaugeMetricFamily("webhooks_destination_failing_messages", text, labels=["origin"])
     for scheme, host, port, count in rows:
-        own = {"http": 80, "https": 443}.get(scheme)
-        name = f"[{host}]" if ":" in host else host
-        origin = safe_url(f"{scheme}://{name}" + ("" if port == own else f":{port}"))
-        gauge.add_metric([origin], count)
+        gauge.add_metric([safe_url(origin_text(scheme, host, port))], count)
     return gauge

@@ -2,14 +2,14 @@
 
 from django.urls import path
 
-from webhooks_app.api import endpoints, feed, messages, replays, secrets
+from webhooks_app.api import deliveries, endpoints, feed, messages, replays, secrets
 
 app_name = "webhooks"
 urlpatterns = [
     path("webhooks/messages", messages.MessageListView.as_view()),
     path("webhooks/messages/<str:message_id>", messages.MessageView.as_view(), name="message"),
     path("webhooks/messages/<str:message_id>/replay", replays.MessageReplayView.as_view()),
-    path("webhooks/deliveries", messages.DeliveryListView.as_view()),
+    path("webhooks/deliveries", deliveries.DeliveryListView.as_view()),
     path("webhooks/replays", replays.ReplayListView.as_view()),
     path("webhooks/replays/<str:replay_id>", replays.ReplayView.as_view(), name="replay"),
     path("webhooks/replays/<str:replay_id>/cancel", replays.ReplayCancelView.as_view()),

@@ -21,8 +21,7 @@ from unfold.widgets import (
 from tasks_app.access import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, utc
-
-_PROJECT = re.compile(r"[A-Za-z0-9_-]{1,100}")
+from webhooks_app.notation import PROJECT_ID, PROJECT_ID_SHAPE
 
 
 class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -69,8 +68,8 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_project_id(self) -> str | None:
         """Accept a valid project id, or nothing for all projects."""
         value = self.cleaned_data["project_id"]
-        if value and not _PROJECT.fullmatch(value):
-            raise forms.ValidationError("Letters, digits, _ and - only, at most 100.")
+        if value and not re.fullmatch(PROJECT_ID, value):
+            raise forms.ValidationError(PROJECT_ID_SHAPE)
         return value or None
 
     def clean_callback_hosts(self) -> list[str]:

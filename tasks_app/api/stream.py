@@ -23,11 +23,9 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from tasks_app import events
 from tasks_app.access.authentication import Access, access_of
-from tasks_app.api import queries
+from tasks_app.api import queries, task_answer
 from tasks_app.api.openapi.hooks import EVENTS_OPERATION
-from tasks_app.api.task_requests import moment
 from tasks_app.models import ApiKey, Task
 from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import why_unusable
@@ -118,7 +116,8 @@ class TaskStream:
         self._has_ended = task.is_terminal
         if task.version > self._seen:
             self._seen = task.version
-            return snapshot(task)
+            data = orjson.dumps(task_answer.snapshot(task))
+            return b"id: %d\ndata: %s\n\n" % (task.version, data)
         is_quiet = time.monotonic() - self._spoke_at >= SIGN_OF_LIFE_SECONDS
         return b": still here\n\n" if is_quiet and not self._has_ended else b""
 
@@ -130,22 +129,6 @@ class TaskStream:
         self._checked_key_at = now
         key = ApiKey.objects.filter(pk=self._key, revoked=False).first()
         return key is not None and not key.has_expired
-
-
-def snapshot(task: Task) -> bytes:
-    """Return one event: the task's current state, with its version as the id."""
-    data: dict[str, Any] = {
-        "task_id": str(task.id),
-        "status": task.status,
-        "progress": task.progress,
-        "current_step": task.current_step,
-        "started_at": moment(task.started_at),
-        "finished_at": moment(task.finished_at),
-        "result": events.result(task),
-        "error": task.error or None,
-        "error_code": task.error_code or None,
-    }
-    return b"id: %d\ndata: %s\n\n" % (task.version, orjson.dumps(data))
 
 
 class AnyAccept(DefaultContentNegotiation):

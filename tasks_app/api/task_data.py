@@ -7,7 +7,6 @@ its own business (`Provider.validate`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -16,7 +15,8 @@ import orjson
 from django.utils.module_loading import import_string
 from rest_framework.exceptions import ErrorDetail
 
-from tasks_app.api.task_fields import (
+from tasks_app.api.task_fields import Reference, Resolution
+from webhooks_app.api.fields import (
     Choice,
     Flag,
     FreeObject,
@@ -24,21 +24,18 @@ from tasks_app.api.task_fields import (
     Items,
     Members,
     Number,
-    Resolution,
-    StrictSerializer,
+    StrictObject,
     Text,
     Whole,
-    refuse,
 )
-from webhooks_app.egress import EgressDenied, check_url
 
 MAX_OPTIONS_BYTES = 8_192
+_OPTIONS_SIZE = f"at most {MAX_OPTIONS_BYTES // 1024} KiB"
 MAX_DIALOGUE_CHARACTERS = 1_000
 _SLATE = r"[A-Za-z0-9_.-]{1,32}"
 _SLATE_SHAPE = "Use 1 to 32 letters, digits, '_', '.' or '-'."
 #: A language tag as far as anybody uses them: language, script, region.
 _LANGUAGE = r"[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?"
-_MEDIA_ID = r"[0-9a-f]{16,32}"
 
 
 def _missing(errors: Members, *path: str) -> None:
@@ -55,24 +52,7 @@ def _not_here(errors: Members, name: str, message: str) -> None:
     errors.setdefault(name, [ErrorDetail(message, "not_allowed")])
 
 
-class Reference(Text):
-    """An image to go by: an https URL that we may dial, or the id of a media file of ours."""
-
-    def to_internal_value(self, data: Any) -> str:
-        """Return the reference."""
-        text = super().to_internal_value(data)
-        if re.fullmatch(_MEDIA_ID, text):
-            return text
-        if not text.startswith("https://"):
-            refuse("bad_format", "Use an https URL or the id of a media file.")
-        try:
-            check_url(text)
-        except EgressDenied as denied:
-            refuse(denied.code, denied.message)
-        return text
-
-
-class CommonTaskData(StrictSerializer):
+class CommonTaskData(StrictObject):
     """What every type takes."""
 
     prompt = Text(
@@ -83,12 +63,12 @@ class CommonTaskData(StrictSerializer):
     )
     model = Text(max_length=200, required=False, help_text="One of the provider's models.")
     seed = Whole(0, 2**32 - 1, required=False, help_text="By default made from the prompt.")
-    options = FreeObject(required=False, help_text="Passed to the provider; at most 8 KiB.")
+    options = FreeObject(required=False, help_text=f"Passed to the provider; {_OPTIONS_SIZE}.")
 
     def check(self, values: Members, data: Given, errors: Members) -> None:
         """Bound the options."""
         if len(orjson.dumps(values.get("options", {}))) > MAX_OPTIONS_BYTES:
-            errors["options"] = [ErrorDetail("At most 8 KiB.", "too_long")]
+            errors["options"] = [ErrorDetail(f"A{_OPTIONS_SIZE[1:]}.", "too_long")]
 
     def place_prompt(self, section: str, values: Members, data: Given, errors: Members) -> None:
         """Move the flat prompt to its place, or report that there is none."""
@@ -104,7 +84,7 @@ class CommonTaskData(StrictSerializer):
             _missing(errors, section, "prompt")
 
 
-class DialogueLine(StrictSerializer):
+class DialogueLine(StrictObject):
     """One spoken line of a scene."""
 
     character = Text(max_length=80)
@@ -112,7 +92,7 @@ class DialogueLine(StrictSerializer):
     start_s = Number(0, 30, unit="seconds", required=False)
 
 
-class SceneData(StrictSerializer):
+class SceneData(StrictObject):
     """What happens in the shot."""
 
     prompt = Text(max_length=4000, is_long=True, required=False)
@@ -120,7 +100,7 @@ class SceneData(StrictSerializer):
     scene = Text(max_length=32, pattern=_SLATE, shape=_SLATE_SHAPE, default="SC01")
     shot = Text(max_length=32, pattern=_SLATE, shape=_SLATE_SHAPE, default="SH010")
     dialogue = Items(child=DialogueLine(), most=10, default=list)
-    reference_images = Items(child=Reference(max_length=2048), most=4, default=list)
+    reference_images = Items(child=Reference(), most=4, default=list)
 
     def check(self, values: Members, data: Given, errors: Members) -> None:
         """Bound all lines together."""
@@ -130,7 +110,7 @@ class SceneData(StrictSerializer):
             errors["dialogue"] = [ErrorDetail(message, "too_long")]
 
 
-class VideoParams(StrictSerializer):
+class VideoParams(StrictObject):
     """How the clip is made."""
 
     resolution = Resolution(width=(256, 3840), height=(144, 2160), default="1920x1080")
@@ -145,7 +125,7 @@ class VideoParams(StrictSerializer):
     overlay = Flag(required=False, help_text="Slate, timecode and the mark of the previz.")
 
 
-class SceneAudioParams(StrictSerializer):
+class SceneAudioParams(StrictObject):
     """What is heard in the clip."""
 
     voice_over = Flag(required=False, help_text="By default when there is dialogue.")
@@ -180,14 +160,14 @@ class VideoTaskData(CommonTaskData):
             errors["scene_data"] = {"dialogue": late}
 
 
-class ImageCharacter(StrictSerializer):
+class ImageCharacter(StrictObject):
     """Whom a character design shows."""
 
     name = Text(max_length=80, required=False)
     description = Text(max_length=1000, is_long=True, required=False)
 
 
-class ImageData(StrictSerializer):
+class ImageData(StrictObject):
     """What the picture shows."""
 
     prompt = Text(max_length=4000, is_long=True, required=False)
@@ -195,7 +175,7 @@ class ImageData(StrictSerializer):
     character = ImageCharacter(required=False)
 
 
-class ImageParams(StrictSerializer):
+class ImageParams(StrictObject):
     """How the picture is made."""
 
     resolution = Resolution(width=(256, 4096), height=(256, 4096), is_even=False, required=False)
@@ -228,7 +208,7 @@ class ImageTaskData(CommonTaskData):
             errors["image_params"] = {"panels": [ErrorDetail(message, "not_allowed")]}
 
 
-class AudioData(StrictSerializer):
+class AudioData(StrictObject):
     """What is heard."""
 
     kind = Choice(["voice", "music", "ambience", "scene"], required=False)
@@ -247,7 +227,7 @@ class AudioData(StrictSerializer):
     )
 
 
-class AudioParams(StrictSerializer):
+class AudioParams(StrictObject):
     """How the sound is made."""
 
     speed = Number(0.5, 2.0, default=1.0)
@@ -308,20 +288,20 @@ class AudioTaskData(CommonTaskData):
 
 
 @cache
-def serializer_for(schema: str) -> StrictSerializer:
+def serializer_for(schema: str) -> StrictObject:
     """Return the one instance of a schema, by the dotted path of its class."""
     found = import_string(schema)()
-    assert isinstance(found, StrictSerializer)
+    assert isinstance(found, StrictObject)
     return found
 
 
-def defaults(section: type[StrictSerializer]) -> dict[str, Any]:
+def defaults(section: type[StrictObject]) -> dict[str, Any]:
     """Return what a section holds when nothing was said."""
     filled: dict[str, Any] = orjson.loads(_defaults(section))
     return filled
 
 
 @cache
-def _defaults(section: type[StrictSerializer]) -> bytes:
+def _defaults(section: type[StrictObject]) -> bytes:
     # As text, so that everybody gets values of their own.
     return orjson.dumps(section().run_validation({}))

@@ -17,9 +17,10 @@ from tasks_app.access.authentication import access_of, scoped
 from tasks_app.api import queries
 from tasks_app.api.json_format import JsonObject
 from tasks_app.api.openapi.hooks import IDEMPOTENCY_KEY, SEED_EXAMPLE, SUBMIT_REQUEST, operation
-from tasks_app.api.task_requests import is_project_id, read_submit, task_body
-from tasks_app.models import Task, TaskStatus
-from tasks_app.state import estimates, lifecycle
+from tasks_app.api.task_answer import many_tasks, one_task
+from tasks_app.api.task_requests import read_submit
+from tasks_app.models import Task
+from tasks_app.state import lifecycle
 from tasks_app.state.submit import (
     IdempotencyConflict,
     NotRetryable,
@@ -30,11 +31,19 @@ from tasks_app.state.submit import (
     submit,
 )
 from webhooks_app.api.access import check_host
-from webhooks_app.api.fields import PageQuery, read_query
-from webhooks_app.api.pages import BY_TIME, OLDEST_FIRST, page_of, page_response, read_page
+from webhooks_app.api.messages import MessageDetailSerializer
+from webhooks_app.api.pages import (
+    BY_TIME,
+    OLDEST_FIRST,
+    PageQuery,
+    page_of,
+    page_response,
+    read_page,
+)
 from webhooks_app.api.problems import ApiProblem, invalid, not_found
-from webhooks_app.api.serializers import MessageDetailSerializer
+from webhooks_app.api.read import read_query
 from webhooks_app.models import WebhookMessage
+from webhooks_app.notation import PROJECT_ID
 
 #: Retry-After for a full queue, in seconds.
 QUEUE_RETRY_SECONDS = 10
@@ -128,20 +137,6 @@ def _fingerprint(request: Request, document: Any) -> str:
     return hashlib.sha256(head + body).hexdigest()
 
 
-def answer(task: Task) -> dict[str, Any]:
-    """Return the body for one task, with values that are too expensive for a list."""
-    is_queued = task.status == TaskStatus.QUEUED
-    summary = queries.webhook_summaries([task])[str(task.id)]
-    retries = task.retries.order_by("created_at").values_list("id", flat=True)
-    return task_body(
-        task,
-        summary,
-        queue_position=estimates.queue_position(task) if is_queued else None,
-        estimated_duration=estimates.estimated_duration(task.task_type),
-        retried_by=[str(task_id) for task_id in retries],
-    )
-
-
 class TaskListView(APIView):
     """List tasks, newest first."""
 
@@ -166,7 +161,10 @@ class ProjectTaskListView(APIView):
     def get(self, request: Request, project_id: str) -> Response:
         """Return one page."""
         asked = read_query(request, queries.TaskFilters)
-        if not is_project_id(project_id) or access_of(request).scope not in (None, project_id):
+        if not re.fullmatch(PROJECT_ID, project_id) or access_of(request).scope not in (
+            None,
+            project_id,
+        ):
             raise not_found()
         return _list(request, Task.objects.filter(project_id=project_id), asked)
 
@@ -178,9 +176,7 @@ def _list(request: Request, queryset: Any, asked: dict[str, Any]) -> Response:
         cursor=asked.get("cursor"),
         order=BY_TIME,
     )
-    summaries = queries.webhook_summaries(tasks)
-    results = [task_body(task, summaries[str(task.id)]) for task in tasks]
-    return page_response(request, results, cursor)
+    return page_response(request, many_tasks(tasks), cursor)
 
 
 class TaskView(APIView):
@@ -189,7 +185,7 @@ class TaskView(APIView):
     @operation("getTask", "One task", "Task")
     def get(self, request: Request, task_id: str) -> Response:
         """Return the task."""
-        return Response(answer(queries.find_task(access_of(request), task_id)))
+        return Response(one_task(queries.find_task(access_of(request), task_id)))
 
     @operation("deleteTask", "Cancel a task", "Task", on_409="Problem")
     def delete(self, request: Request, task_id: str) -> Response:
@@ -203,7 +199,7 @@ class TaskStatusView(APIView):
     @operation("getTaskStatus", "One task", "Task")
     def get(self, request: Request, task_id: str) -> Response:
         """Return the task."""
-        return Response(answer(queries.find_task(access_of(request), task_id)))
+        return Response(one_task(queries.find_task(access_of(request), task_id)))
 
 
 class CancelView(APIView):
@@ -219,7 +215,7 @@ def cancel(request: Request, task_id: str) -> Response:
     """Cancel a task that has not ended; its event is written in the same transaction."""
     task = queries.find_task(access_of(request), task_id)
     try:
-        return Response(answer(lifecycle.cancel(task.id)))
+        return Response(one_task(lifecycle.cancel(task.id)))
     except lifecycle.AlreadyEnded as ended:
         raise _conflict("already_ended", str(ended), ended.task) from None
 

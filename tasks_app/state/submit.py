@@ -20,6 +20,7 @@ from tasks_app.state import estimates, statements
 from tasks_app.state.quota import Quota
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.crash_points import faultpoint
+from webhooks_app.notation import rfc3339
 
 logger = structlog.get_logger(__name__)
 _quota = Quota()
@@ -173,7 +174,7 @@ def _answer(task: Task, queue_position: int) -> dict[str, Any]:
         "priority": Priority(task.priority).label,
         "queue_position": queue_position,
         "estimated_duration": estimates.estimated_duration(task.task_type),
-        "created_at": task.created_at.isoformat().replace("+00:00", "Z"),
+        "created_at": rfc3339(task.created_at),
     }
 
 

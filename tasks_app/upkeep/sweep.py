@@ -33,6 +33,7 @@ from tasks_app.upkeep import daily
 from webhooks_app import outbox
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.models import WebhookMessage
+from webhooks_app.notation import UUID_TEXT
 
 logger = structlog.get_logger(__name__)
 
@@ -42,7 +43,6 @@ WORK_DIR_MIN_AGE_SECONDS = 60
 
 #: How far back a sweep looks for tasks that ended without a message.
 RECENT = timedelta(minutes=10)
-UUID_TEXT = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def report_missing_messages() -> int:
 def _without_message(event_type: str) -> QuerySet[Task, uuid.UUID]:
     """Return recently ended tasks that asked for this event but have no message for it."""
     # CASE first: a plain cast would fail at a subject that is not a task's UUID.
-    subject = Case(When(subject__regex=UUID_TEXT, then=Cast("subject", UUIDField())))
+    subject = Case(When(subject__regex=f"^{UUID_TEXT}$", then=Cast("subject", UUIDField())))
     ended = outbox.recent_ends(event_type, RECENT).values_list(subject)
     told = WebhookMessage.objects.filter(
         event__subject=Cast(OuterRef("pk"), CharField()),

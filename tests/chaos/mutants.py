@@ -138,9 +138,9 @@ MUTANTS = (
     ),
     Mutant(
         "check of the callback URL at submit",
-        "tasks_app/api/task_requests.py",
-        "            check_url(data)",
-        "            pass",
+        "webhooks_app/api/fields.py",
+        "        check_url(url)",
+        "        pass",
         ("tests/api/test_submit.py",),
     ),
     Mutant(

@@ -17,6 +17,7 @@ from django.db import connection
 from django.urls import reverse
 
 from webhooks_app.admin.bars import Chart, Row, Series, lines, row, stacked_bars
+from webhooks_app.notation import origin_text
 from webhooks_app.operators.explain import seconds_text
 from webhooks_app.shown import safe_url
 
@@ -227,8 +228,7 @@ def _failing(since: datetime) -> list[Row]:
 
 def _failing_row(entry: tuple[Any, ...], longest: int) -> Row:
     key, scheme, host, port, scope, in_a_row, is_disabled, is_held, count, mostly = entry
-    own = {"http": 80, "https": 443}.get(scheme)
-    name = safe_url(f"{scheme}://{host}" + ("" if port == own else f":{port}"))
+    name = safe_url(origin_text(scheme, host, port))
     note, tone = (
         ("disabled", "danger") if is_disabled else ("held", "warning") if is_held else ("", "")
     )

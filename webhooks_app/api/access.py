@@ -6,6 +6,7 @@ whatever the project's own permissions are, since these views give out signing s
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rest_framework.permissions import BasePermission
@@ -127,7 +128,13 @@ def check_host(request: Request, url: str, pointer: str) -> None:
         ApiProblem: 422.
     """
     key: Any = getattr(request.auth, "key", None)
-    hosts = getattr(key, "callback_hosts", None)
-    if hosts and origin_of(url).host not in hosts:
-        message = "This key's callbacks may not go to that host."
-        raise invalid([{"pointer": pointer, "code": "blocked_address", "message": message}])
+    if problems := host_problems(getattr(key, "callback_hosts", None), url, pointer):
+        raise invalid(problems)
+
+
+def host_problems(hosts: Collection[str] | None, url: str, pointer: str) -> list[FieldProblem]:
+    """Return what is wrong with a URL for a key that may name only these hosts; none: any."""
+    if not hosts or origin_of(url).host in hosts:
+        return []
+    message = "This key's callbacks may not go to that host."
+    return [{"pointer": pointer, "code": "blocked_address", "message": message}]

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from django.db.models import QuerySet
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -14,25 +15,24 @@ from webhooks_app.api.fields import (
     CallbackUrl,
     Flag,
     Items,
-    PageQuery,
     ProjectId,
+    Refused,
     RetryPolicy,
-    StrictSerializer,
+    StrictObject,
     Text,
-    TimeCursor,
-    read_body,
-    read_query,
-    read_uuid,
-    refuse,
 )
+from webhooks_app.api.messages import MessageSerializer
 from webhooks_app.api.openapi import OpenApiResponse, extend_schema
-from webhooks_app.api.pages import BY_TIME, page_of, page_response, read_page
-from webhooks_app.api.problems import ApiProblem, not_found
-from webhooks_app.api.serializers import (
-    EndpointSerializer,
-    EndpointWithSecretSerializer,
-    MessageSerializer,
+from webhooks_app.api.pages import (
+    BY_TIME,
+    PageQuery,
+    TimeCursor,
+    page_of,
+    page_response,
+    read_page,
 )
+from webhooks_app.api.problems import ApiProblem, not_found
+from webhooks_app.api.read import read_body, read_query, read_uuid
 from webhooks_app.api.view import WebhookView, location
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
@@ -58,13 +58,13 @@ class EventType(Text):
         text = super().to_internal_value(data)
         known = webhook_settings.EVENT_TYPES
         if known and text not in known:
-            raise refuse("not_allowed", f"Must be one of: {', '.join(known)}.")
+            raise Refused("not_allowed", f"Must be one of: {', '.join(known)}.")
         if not _EVENT_TYPE.fullmatch(text):
-            raise refuse("bad_format", "Use a dotted type, for example order.paid.")
+            raise Refused("bad_format", "Use a dotted type, for example order.paid.")
         return text
 
 
-class EndpointChange(StrictSerializer):
+class EndpointChange(StrictObject):
     """What can be changed on an endpoint."""
 
     url = CallbackUrl()
@@ -87,6 +87,37 @@ class EndpointQuery(PageQuery):
 
     cursor = TimeCursor()
     project_id = ProjectId(required=False)
+
+
+class EndpointSerializer(serializers.ModelSerializer[WebhookEndpoint]):
+    """A subscription."""
+
+    project_id = serializers.CharField(source="scope")
+    event_types = serializers.ListField(child=serializers.CharField())
+    retry_policy = RetryPolicy(allow_null=True)
+
+    class Meta:
+        model = WebhookEndpoint
+        fields: tuple[str, ...] = (
+            "id",
+            "project_id",
+            "url",
+            "event_types",
+            "description",
+            "retry_policy",
+            "is_enabled",
+            "disabled_reason",
+            "created_at",
+        )
+
+
+class EndpointWithSecretSerializer(EndpointSerializer):
+    """A new subscription with the secret that signs for it."""
+
+    secret = serializers.CharField(default="")
+
+    class Meta(EndpointSerializer.Meta):
+        fields: tuple[str, ...] = (*EndpointSerializer.Meta.fields, "secret")
 
 
 def visible_endpoints(request: Request) -> QuerySet[WebhookEndpoint]:

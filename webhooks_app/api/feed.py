@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -9,18 +11,16 @@ from rest_framework.response import Response
 
 from webhooks_app import outbox
 from webhooks_app.api.access import scope_of
-from webhooks_app.api.fields import (
-    Items,
-    PageQuery,
-    ProjectId,
-    StrictSerializer,
-    Text,
-    read_body,
-    read_query,
+from webhooks_app.api.fields import Items, ProjectId, StrictObject, Text
+from webhooks_app.api.openapi import (
+    OpenApiTypes,
+    extend_schema,
+    extend_schema_field,
+    inline_serializer,
 )
-from webhooks_app.api.openapi import extend_schema, inline_serializer
-from webhooks_app.api.pages import OLDEST_FIRST, page_of, page_response, read_page
-from webhooks_app.api.serializers import EventSerializer
+from webhooks_app.api.pages import OLDEST_FIRST, PageQuery, page_of, page_response, read_page
+from webhooks_app.api.payload import Payload
+from webhooks_app.api.read import read_body, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.models import WebhookEvent
 
@@ -34,10 +34,37 @@ class EventQuery(PageQuery):
     event_type = Text(required=False, max_length=60)
 
 
-class AcknowledgeRequest(StrictSerializer):
+class AcknowledgeRequest(StrictObject):
     """Which events have been dealt with."""
 
     ids = Items(child=Text(max_length=64), min_length=1, most=MAX_ACKNOWLEDGED)
+
+
+class EventSerializer(serializers.ModelSerializer[WebhookEvent]):
+    """An event, for clients of the pull feed."""
+
+    id = serializers.CharField(source="event_id", help_text="`webhook-id`; what to acknowledge.")
+    project_id = serializers.CharField(source="scope")
+    task_id = serializers.CharField(source="subject")
+    payload = serializers.SerializerMethodField()
+
+    class Meta:
+        model = WebhookEvent
+        fields: tuple[str, ...] = (
+            "id",
+            "event_type",
+            "project_id",
+            "task_id",
+            "sequence",
+            "is_terminal",
+            "created_at",
+            "payload",
+        )
+
+    @extend_schema_field(OpenApiTypes.OBJECT)
+    def get_payload(self, event: WebhookEvent) -> Any:
+        """Return the body as receivers get it."""
+        return Payload(bytes(event.body))
 
 
 ACKNOWLEDGED = inline_serializer(

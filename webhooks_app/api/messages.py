@@ -1,30 +1,131 @@
-"""What can a client do with messages and their attempts?
-
-Thin: parse the request, limit it to what the key may see, answer.
-"""
+"""What can a client ask about messages, and how is one shown?"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils import timezone
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webhooks_app.api.access import scope_of
-from webhooks_app.api.fields import read_id, read_query
-from webhooks_app.api.message_requests import DeliveryQuery, MessageQuery, filters_of
-from webhooks_app.api.openapi import extend_schema
-from webhooks_app.api.pages import page_of, page_response, read_page
+from webhooks_app.api.deliveries import Conditions, DeliverySerializer
+from webhooks_app.api.fields import Choice
+from webhooks_app.api.openapi import OpenApiTypes, extend_schema, extend_schema_field
+from webhooks_app.api.pages import PageQuery, page_of, page_response, read_page
+from webhooks_app.api.payload import Payload
 from webhooks_app.api.problems import not_found
-from webhooks_app.api.serializers import (
-    DeliverySerializer,
-    MessageDetailSerializer,
-    MessageSerializer,
-)
+from webhooks_app.api.read import read_id, read_query
 from webhooks_app.api.view import WebhookView
-from webhooks_app.models import WebhookDelivery, WebhookMessage
-from webhooks_app.outbox import MessageFilters, messages_of
+from webhooks_app.models import MessageStatus, WebhookMessage
+from webhooks_app.outbox import ANY_STATUS, MessageFilters, messages_of
+
+STATUSES = [*MessageStatus.values, ANY_STATUS]
+
+
+class MessageQuery(PageQuery, Conditions):
+    """The query string of the list of messages."""
+
+    status = Choice(STATUSES, required=False)
+
+
+def filters_of(values: dict[str, Any]) -> MessageFilters:
+    """Turn the API's parameters into the filters of lists and replays."""
+    names = {"task_id": "task", "project_id": "project", "event_type": "event"}
+    known = ("status", "host", "status_code", "error_code", "since", "until", "ids", *names)
+    return MessageFilters.of(
+        {names.get(name, name): values[name] for name in known if name in values}
+    )
+
+
+class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
+    """One event owed to one URL, and the state of its delivery."""
+
+    event_id = serializers.CharField(source="event.event_id", help_text="`webhook-id`")
+    event_type = serializers.CharField(source="event.event_type")
+    project_id = serializers.CharField(source="event.scope")
+    task_id = serializers.CharField(source="event.subject", help_text="What the event is about.")
+    sequence = serializers.IntegerField(source="event.sequence")
+    status = serializers.ChoiceField(MessageStatus.choices)
+    is_in_flight = serializers.SerializerMethodField()
+    next_attempt_at = serializers.SerializerMethodField()
+    held_until = serializers.DateTimeField(
+        source="destination.held_until",
+        allow_null=True,
+        help_text="The destination is held back until then.",
+    )
+    is_destination_disabled = serializers.SerializerMethodField()
+    policy = serializers.ListField(
+        child=serializers.FloatField(), help_text="Waits before the retries, in seconds."
+    )
+
+    class Meta:
+        model = WebhookMessage
+        fields: tuple[str, ...] = (
+            "id",
+            "event_id",
+            "event_type",
+            "project_id",
+            "task_id",
+            "sequence",
+            "url",
+            "endpoint_id",
+            "status",
+            "is_in_flight",
+            "attempt_count",
+            "retry_step",
+            "policy",
+            "next_attempt_at",
+            "held_until",
+            "is_destination_disabled",
+            "last_status_code",
+            "last_error_code",
+            "replay_id",
+            "created_at",
+            "delivered_at",
+            "finished_at",
+        )
+
+    def get_is_in_flight(self, message: WebhookMessage) -> bool:
+        """Say whether an attempt is under way."""
+        end = message.lease_expires_at if message.lease_token else None
+        return end is not None and end > timezone.now()
+
+    @extend_schema_field(serializers.DateTimeField(allow_null=True))
+    def get_next_attempt_at(self, message: WebhookMessage) -> Any:
+        """Return the due time; None during an attempt, and when the message has ended."""
+        if message.next_attempt_at is None or self.get_is_in_flight(message):
+            return None
+        return serializers.DateTimeField().to_representation(message.next_attempt_at)
+
+    def get_is_destination_disabled(self, message: WebhookMessage) -> bool:
+        """Say whether an operator disabled the destination."""
+        return message.destination.disabled_at is not None
+
+
+class MessageDetailSerializer(MessageSerializer):
+    """A message with its payload and every attempt, oldest first."""
+
+    payload = serializers.SerializerMethodField()
+    deliveries = serializers.SerializerMethodField()
+
+    class Meta(MessageSerializer.Meta):
+        fields: tuple[str, ...] = (*MessageSerializer.Meta.fields, "payload", "deliveries")
+
+    @extend_schema_field(OpenApiTypes.OBJECT)
+    def get_payload(self, message: WebhookMessage) -> Any:
+        """Return the body as it is sent."""
+        return Payload(bytes(message.event.body))
+
+    @extend_schema_field(DeliverySerializer(many=True))
+    def get_deliveries(self, message: WebhookMessage) -> Any:
+        """Return the attempts."""
+        rows = sorted(message.deliveries.all(), key=lambda row: row.attempt_number)
+        for row in rows:
+            row.message = message
+        return DeliverySerializer(rows, many=True).data
 
 
 def visible_messages(request: Request) -> QuerySet[WebhookMessage]:
@@ -68,44 +169,3 @@ class MessageView(WebhookView):
     def get(self, request: Request, message_id: str) -> Response:
         """Show a message with its payload and every attempt."""
         return Response(MessageDetailSerializer(find_message(request, message_id)).data)
-
-
-class DeliveryListView(WebhookView):
-    """Attempts, newest first."""
-
-    @extend_schema(
-        operation_id="listDeliveries",
-        parameters=[DeliveryQuery],
-        responses=page_of("DeliveryPage", DeliverySerializer),
-    )
-    def get(self, request: Request) -> Response:
-        """List attempts."""
-        asked = read_query(request, DeliveryQuery)
-        found = _deliveries(asked, scope_of(request))
-        rows, cursor = read_page(
-            found.select_related("message__event").defer("message__event__body"),
-            limit=asked["limit"],
-            cursor=asked.get("cursor"),
-        )
-        return page_response(request, DeliverySerializer(rows, many=True).data, cursor)
-
-
-def _deliveries(asked: dict[str, Any], scope: str | None) -> QuerySet[WebhookDelivery]:
-    found = WebhookDelivery.objects.all()
-    lookups = {
-        "message_id": "message_id",
-        "outcome": "outcome",
-        "status_code": "response_status",
-        "error_code": "error_code",
-        "since": "started_at__gte",
-        "until": "started_at__lt",
-        "task_id": "message__event__subject",
-        "event_type": "message__event__event_type",
-        "project_id": "message__destination__scope",
-    }
-    for name, lookup in lookups.items():
-        if name in asked:
-            found = found.filter(**{lookup: asked[name]})
-    if "host" in asked:
-        found = found.filter(message__destination__host=asked["host"].lower().strip("[]"))
-    return found if scope is None else found.filter(message__destination__scope=scope)

@@ -7,6 +7,7 @@ key may see.
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from webhooks_app.api.fields import Field, Query, Refused, Whole
 from webhooks_app.api.openapi import inline_serializer
 from webhooks_app.conf import webhook_settings
 
@@ -87,6 +89,38 @@ class ByTime:
 NEWEST_FIRST = ById()
 OLDEST_FIRST = ById(is_oldest_first=True)
 BY_TIME = ByTime()
+
+
+class Cursor(Field):
+    """The place where a page begins, in a list sorted by id."""
+
+    order: Order = NEWEST_FIRST
+
+    def __init__(self) -> None:
+        super().__init__(required=False, help_text="`next_cursor` of the page before.")
+
+    def schema(self) -> dict[str, Any]:
+        """Return the form: every text of it is a place."""
+        return {"type": "string", "pattern": f"^{self.order.pattern}$"}
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the cursor."""
+        if not isinstance(data, str) or not re.fullmatch(self.order.pattern, data, re.ASCII):
+            raise Refused("bad_format", "Take the cursor from next_cursor of the page before.")
+        return data
+
+
+class TimeCursor(Cursor):
+    """The place where a page begins, in a list sorted by time."""
+
+    order = BY_TIME
+
+
+class PageQuery(Query):
+    """What every list understands."""
+
+    cursor = Cursor()
+    limit = Whole(1, 100, required=False, default=25, help_text="Results in one page.")
 
 
 def page_query(

@@ -6,6 +6,7 @@ answers with `ApiProblem.detail`.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -70,7 +71,17 @@ class ApiProblem(APIException):
 MAX_PROBLEMS = 20
 MAX_SUGGESTIONS = 5
 MAX_SHOWN = 100  # characters of a name from the client
+#: Longer words are not taken for slips of the pen; the longest known one has 25 characters.
+MAX_WORD = 40
 SUGGESTION = " Did you mean "
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return `` Did you mean "x"?``, or nothing when no known word is near."""
+    if len(word) > MAX_WORD:
+        return ""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f'{SUGGESTION}"{near[0]}"?' if near else ""
 
 
 class Code(str):
@@ -106,26 +117,8 @@ def not_found() -> ApiProblem:
     return ApiProblem(404, "not_found", "There is nothing here that this key may see.")
 
 
-#: Codes of Django REST framework's own checks -> ours.
-_CODES = {
-    "null": "bad_type",
-    "blank": "required",
-    "empty": "required",
-    "invalid": "bad_type",
-    "not_a_list": "bad_type",
-    "not_a_dict": "bad_type",
-    "invalid_choice": "not_allowed",
-    "max_length": "too_long",
-    "min_length": "out_of_range",
-    "max_value": "out_of_range",
-    "min_value": "out_of_range",
-    "max_digits": "out_of_range",
-    "max_string_length": "too_long",
-    "null_characters_not_allowed": "bad_format",
-    "date": "bad_format",
-    "make_aware": "bad_format",
-    "overflow": "out_of_range",
-}
+#: Codes of those of Django REST framework's own checks that `fields` leaves in place -> ours.
+_CODES = {"null": "bad_type", "min_length": "out_of_range"}
 
 
 def field_problems(detail: Any, pointer: str = "") -> list[FieldProblem]:

@@ -9,14 +9,29 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webhooks_app.api.access import actor_of, check_host, scope_of
-from webhooks_app.api.fields import read_body, read_uuid
-from webhooks_app.api.message_requests import BulkReplayRequest, ReplayOneRequest, filters_of
-from webhooks_app.api.messages import find_message
-from webhooks_app.api.openapi import OpenApiResponse, extend_schema, inline_serializer
+from webhooks_app.api.deliveries import Conditions
+from webhooks_app.api.fields import (
+    BIGGEST_NUMBER,
+    CallbackUrl,
+    Choice,
+    Flag,
+    Items,
+    Number,
+    StrictObject,
+    Text,
+    Whole,
+)
+from webhooks_app.api.messages import STATUSES, MessageSerializer, filters_of, find_message
+from webhooks_app.api.openapi import (
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_field,
+    inline_serializer,
+)
 from webhooks_app.api.problems import ApiProblem, not_found
-from webhooks_app.api.serializers import MessageSerializer, ReplaySerializer
+from webhooks_app.api.read import read_body, read_uuid
 from webhooks_app.api.view import WebhookView, location
-from webhooks_app.models import ReplayJob
+from webhooks_app.models import ReplayJob, ReplayState
 from webhooks_app.operators import replay
 
 #: A problem; the project says what one looks like.
@@ -31,6 +46,77 @@ PREVIEW = inline_serializer(
         "sample": MessageSerializer(many=True),
     },
 )
+
+
+class ReplayFilter(Conditions):
+    """The filter of a bulk replay; all conditions must hold."""
+
+    status = Choice(STATUSES, required=False, help_text="`dead` unless given; with `ids`, any.")
+    ids = Items(child=Whole(1, BIGGEST_NUMBER), required=False, most=1_000)
+
+
+class ReplayOneRequest(StrictObject):
+    """The body of a replay of one message."""
+
+    callback_url = CallbackUrl(required=False, help_text="Send the event there instead.")
+    reason = Text(required=False, allow_blank=True, max_length=500)
+
+
+class BulkReplayRequest(ReplayOneRequest):
+    """The body of a bulk replay."""
+
+    filter = ReplayFilter(required=False)
+    rate = Number(0.01, replay.MAX_RATE, required=False, help_text="Messages a second, at most.")
+    dry_run = Flag(required=False, default=False, help_text="Only count, and show the oldest.")
+
+
+#: The counts of a replay, as in the example.
+_PROGRESS = {
+    "total": 12,
+    "started": 10,
+    "skipped": 1,
+    "left": 1,
+    "pending": 2,
+    "delivered": 8,
+    "dead": 0,
+    "ended_otherwise": 0,
+}
+
+
+class ReplaySerializer(serializers.ModelSerializer[ReplayJob]):
+    """A replay and its progress."""
+
+    state = serializers.ChoiceField(ReplayState.choices)
+    project_id = serializers.CharField(source="scope", allow_null=True)
+    filter = serializers.DictField(source="filters")
+    callback_url = serializers.CharField(source="target_url")
+    rate = serializers.FloatField(source="rate_per_second", allow_null=True)
+    progress = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ReplayJob
+        fields: tuple[str, ...] = (
+            "id",
+            "state",
+            "project_id",
+            "filter",
+            "callback_url",
+            "rate",
+            "reason",
+            "requested_by",
+            "source",
+            "progress",
+            "created_at",
+            "finished_at",
+        )
+
+    @extend_schema_field(
+        {"type": "object", "additionalProperties": {"type": "integer"}, "example": _PROGRESS}
+    )
+    def get_progress(self, job: ReplayJob) -> dict[str, int]:
+        """Return the counts."""
+        seen = replay.progress(job)
+        return {name: getattr(seen, name) for name in _PROGRESS}
 
 
 class MessageReplayView(WebhookView):

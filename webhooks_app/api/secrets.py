@@ -12,18 +12,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from webhooks_app.api.access import actor_of, project_of
-from webhooks_app.api.fields import (
-    Number,
-    ProjectId,
-    QuerySerializer,
-    StrictSerializer,
-    Uuid,
-    read_body,
-    read_query,
-)
+from webhooks_app.api.fields import Number, ProjectId, Query, StrictObject, Uuid
 from webhooks_app.api.openapi import extend_schema, inline_serializer
 from webhooks_app.api.problems import not_found
-from webhooks_app.api.serializers import SecretSerializer
+from webhooks_app.api.read import read_body, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
@@ -33,25 +25,40 @@ from webhooks_app.signing import jwks, public_key, store
 WEEK_SECONDS = 7 * 86_400
 
 
-class SecretQuery(QuerySerializer):
+class SecretQuery(Query):
     """Whose secret: a project's, or that of one of its endpoints."""
 
     project_id = ProjectId(required=False, help_text="Only for a key bound to no project.")
     endpoint_id = Uuid(required=False)
 
 
-class RotateRequest(StrictSerializer):
+class RotateRequest(StrictObject):
     """The body of a rotation."""
 
     project_id = ProjectId(required=False, help_text="Only for a key bound to no project.")
     endpoint_id = Uuid(required=False)
     overlap_seconds = Number(
+        0,
+        WEEK_SECONDS,
         required=False,
         default=store.OVERLAP_SECONDS,
-        min_value=0,
-        max_value=WEEK_SECONDS,
         help_text="How long the secret before signs on; 0 ends it at once.",
     )
+
+
+class PreviousSecretSerializer(serializers.Serializer[Any]):
+    """A secret that still signs beside the current one."""
+
+    secret = serializers.CharField()
+    expires_at = serializers.DateTimeField()
+
+
+class SecretSerializer(serializers.Serializer[Any]):
+    """What signs the webhooks of a project, or of one endpoint."""
+
+    project_id = serializers.CharField()
+    secret = serializers.CharField(help_text="`whsec_` and base64.")
+    previous = PreviousSecretSerializer(many=True)
 
 
 class SecretView(WebhookView):
@@ -81,9 +88,11 @@ class SecretRotateView(WebhookView):
         parameters=[SecretQuery],
         request=RotateRequest,
         responses=SecretSerializer,
+        description=f"Make a new secret; for {store.OVERLAP_SECONDS // 3600:.0f} hours (or "
+        "`overlap_seconds`) both sign every request.",
     )
     def post(self, request: Request) -> Response:
-        """Make a new secret; for 24 hours (or `overlap_seconds`) both sign every request."""
+        """Make a new secret."""
         asked = {**read_query(request, SecretQuery), **read_body(request, RotateRequest)}
         scope = project_of(request, asked.get("project_id"))
         endpoint = _endpoint_of(scope, asked)

@@ -1,6 +1,6 @@
 """May this address be dialled?"""
 
-from webhooks_app.egress.grammar import RequestTarget
+from webhooks_app.egress.grammar import MAX_URL_LENGTH, RequestTarget
 from webhooks_app.egress.policy import (
     EgressDenied,
     GuardResolver,
@@ -17,6 +17,7 @@ from webhooks_app.egress.policy import (
 )
 
 __all__ = [
+    "MAX_URL_LENGTH",
     "EgressDenied",
     "GuardResolver",
     "Home",

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
+from webhooks_app.notation import DEFAULT_PORTS
 from webhooks_app.retry import ErrorCode
 
 MAX_URL_LENGTH = 2048
@@ -69,7 +70,6 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}")
 # Underscores and repeated hyphens are not allowed in host names, but resolvers answer for them.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def origin_of(url: str) -> Origin:
@@ -93,12 +93,12 @@ def parse_url(url: str) -> RequestTarget:
     if shape is None:
         raise _invalid("a URL reads https://host[:port][/path][?query], without a fragment")
     scheme = shape["scheme"].lower()
-    if scheme not in _DEFAULT_PORTS:
+    if scheme not in DEFAULT_PORTS:
         raise _invalid("only http and https URLs are called")
     if "@" in shape["authority"]:
         raise _invalid("a URL may not contain a user name or password")
     host, port_text = _split_authority(shape["authority"].lower())
-    origin = Origin(scheme, host, int(port_text or _DEFAULT_PORTS[scheme]))
+    origin = Origin(scheme, host, int(port_text or DEFAULT_PORTS[scheme]))
     if origin.port > 65535:
         raise _invalid("the port is not a number from 1 to 65535")
     authority = shape["authority"].lower()
@@ -188,7 +188,7 @@ def _check_agreement(url: str, origin: Origin, sent: URL) -> None:
     try:
         split = urlsplit(url)
         readings = {
-            (split.hostname, split.port or _DEFAULT_PORTS[origin.scheme]),
+            (split.hostname, split.port or DEFAULT_PORTS[origin.scheme]),
             *((each.raw_host, each.port) for each in (URL(url), sent)),
         }
         seen = {(_canonical_host(host), port) for host, port in readings}

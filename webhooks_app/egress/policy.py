@@ -22,6 +22,7 @@ from webhooks_app.conf import Network, WebhookSettings, webhook_settings
 from webhooks_app.egress.grammar import EgressDenied, Origin, RequestTarget, origin_of, parse_url
 from webhooks_app.egress.resolver import ThreadResolver
 from webhooks_app.log import get_logger
+from webhooks_app.notation import DEFAULT_PORTS
 from webhooks_app.retry import ErrorCode
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ def _refusal(origin: Origin, settings: WebhookSettings) -> str:
         return "only https URLs are allowed here"
     is_listed_host = origin.host in settings.ALLOW_HOSTS
     is_refused_port = (
-        origin.port not in (80, 443) and origin.port < 1024
+        origin.port not in DEFAULT_PORTS.values() and origin.port < 1024
     ) or origin.port in _REFUSED_PORTS
     if is_refused_port and not is_listed_host:
         return f"port {origin.port} is not allowed"

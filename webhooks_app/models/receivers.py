@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from django.db import models
 from django.db.models import Q
 
+from webhooks_app.notation import origin_text
+
 
 class BreakerState(StrEnum):
     """Whether messages flow (closed), wait (open), or one probe is sent (half_open)."""
@@ -62,9 +64,7 @@ class WebhookDestination(models.Model):
     @property
     def origin(self) -> str:
         """Return ``scheme://host:port``, without the scheme's default port."""
-        own = {"http": 80, "https": 443}.get(self.scheme)
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}" + ("" if self.port == own else f":{self.port}")
+        return origin_text(self.scheme, self.host, self.port)
 
 
 class WebhookEndpoint(models.Model):

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from webhooks_app import outbox
 from webhooks_app.models import WebhookEvent, WebhookMessage
+from webhooks_app.notation import rfc3339
 
 #: The only event type of this app itself; all others come from the project.
 PING = "webhook.ping"
@@ -34,7 +35,7 @@ def send(scope: str, target: outbox.Target, **facts: str) -> WebhookMessage:
     Args:
         facts: more keys of the body.
     """
-    sent_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    sent_at = rfc3339(datetime.now(UTC), "seconds")
     payload = {"type": PING, "project_id": scope, **facts, "sent_at": sent_at}
     event = outbox.publish(
         scope=scope,

@@ -17,6 +17,7 @@ from webhooks_app.crash_points import faultpoint
 from webhooks_app.egress import origin_of
 from webhooks_app.log import get_logger
 from webhooks_app.models import WebhookEndpoint, WebhookEvent
+from webhooks_app.notation import EVENT_ID_PREFIX
 from webhooks_app.outbox.stop import supersede
 from webhooks_app.retry import Policy, resolve_policy
 
@@ -74,7 +75,7 @@ _HOLD = "FOR KEY SHARE"
 
 def new_event_id() -> str:
     """Return a new ``webhook-id``: ``msg_`` and 128 random bits, without a dot."""
-    return f"msg_{secrets.token_hex(16)}"
+    return f"{EVENT_ID_PREFIX}{secrets.token_hex(16)}"
 
 
 def publish(

@@ -12,9 +12,9 @@ from typing import TypeVar
 from django.db.models import Model, Q, QuerySet
 
 from webhooks_app.models import WebhookDestination, WebhookEvent, WebhookMessage
+from webhooks_app.notation import BIGGEST_ID, EVENT_ID_PREFIX
 
 Row = TypeVar("Row", bound=Model)
-MAX_BIGINT = 2**63 - 1
 # The most destinations that are searched for one host prefix.
 MAX_DESTINATIONS = 500
 # The most messages of a host, or events of a type, whose attempts are searched.
@@ -37,11 +37,11 @@ def _destination_ids(term: str) -> list[int]:
 
 def _search(queryset: QuerySet[Row], term: str, prefix: str) -> QuerySet[Row] | None:
     """Filter by a number or an id; None for a term that is neither."""
-    if term.isascii() and term.isdigit() and int(term[:20]) <= MAX_BIGINT:
+    if term.isascii() and term.isdigit() and int(term[:20]) <= BIGGEST_ID:
         return queryset.filter(pk=int(term[:20]))
     if task_id := _as_uuid(term):
         return queryset.filter(**{f"{prefix}event__subject": task_id})
-    if term.startswith("msg_"):
+    if term.startswith(EVENT_ID_PREFIX):
         return queryset.filter(**{f"{prefix}event__event_id": term})
     return None
 

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
-from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import (
     OpenApiExample,
@@ -34,12 +34,11 @@ from tasks_app.api.openapi.components import COMPONENTS, event_bodies, event_nam
 from tasks_app.api.openapi.descriptions import DESCRIPTIONS, RECEIVED
 from tasks_app.api.openapi.examples import ANSWERS, REQUESTS, event_example
 from tasks_app.api.openapi.shape import Shaper, reachable
-from tasks_app.api.task_fields import Choice
 from tasks_app.api.task_requests import SubmitRequest
 from tasks_app.events import EVENT_TYPES
 from tasks_app.models import Priority, TaskStatus
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.api.fields import RetryPolicy
+from webhooks_app.api.fields import Choice, RetryPolicy
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, MessageStatus, ReplayState
 from webhooks_app.operators import ping
@@ -59,18 +58,6 @@ class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
         """Return the scheme."""
         return {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-
-
-class StrictObject(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
-    """Say of every request object that it takes no other keys."""
-
-    target_class = "tasks_app.api.task_fields.StrictSerializer"
-    match_subclasses = True
-
-    def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
-        """Return the serializer's own schema, closed."""
-        schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
-        return {**schema, "additionalProperties": False}
 
 
 def _submit_class(name: str) -> type[SubmitRequest]:

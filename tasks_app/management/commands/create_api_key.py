@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from tasks_app.access import keys
-from tasks_app.api.task_requests import is_project_id
 from tasks_app.models import ALL_SCOPES, ApiKey
-from webhooks_app.api.fields import PROJECT_ID
+from webhooks_app.notation import PROJECT_ID
 from webhooks_app.operators.command import OperatorCommand
 
 NOTHING_FOUND = 3
@@ -72,7 +72,7 @@ class Command(OperatorCommand):
         if not 1 <= len(name) <= 50:
             raise _usage("Say what the key is for: a name of 1 to 50 characters.")
         project = options["project"]
-        if project is not None and not is_project_id(project):
+        if project is not None and not re.fullmatch(PROJECT_ID, project):
             raise _usage(f"A project id matches {PROJECT_ID}.")
         try:
             hosts = keys.hosts_in(options["callback_hosts"])

@@ -1,0 +1,146 @@
+"""How is a task shown to a client? There is one way, of which lists and streams show a part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from tasks_app import events
+from tasks_app.models import Priority, Task, TaskStatus
+from tasks_app.state import estimates
+from webhooks_app.models import MessageStatus, WebhookMessage
+from webhooks_app.notation import rfc3339
+
+NO_WEBHOOKS: Mapping[str, Any] = {
+    "state": "none",
+    "messages": 0,
+    "attempts": 0,
+    "last_status_code": None,
+    "last_error": None,
+    "next_attempt_at": None,
+    "delivered_at": None,
+}
+#: The state that represents several messages: pending ones first, then failures.
+_LOUDEST = (
+    MessageStatus.PENDING,
+    MessageStatus.DEAD,
+    MessageStatus.DELIVERED,
+    MessageStatus.CANCELLED,
+    MessageStatus.SUPERSEDED,
+)
+#: What a stream of progress shows of a task.
+_SNAPSHOT = (
+    "task_id",
+    "status",
+    "progress",
+    "current_step",
+    "started_at",
+    "finished_at",
+    "result",
+    "error",
+    "error_code",
+)
+
+
+def one_task(task: Task) -> dict[str, Any]:
+    """Return the body for one task, with values that are too expensive for a list."""
+    is_queued = task.status == TaskStatus.QUEUED
+    retries = task.retries.order_by("created_at").values_list("id", flat=True)
+    return {
+        **many_tasks([task])[0],
+        "queue_position": estimates.queue_position(task) if is_queued else None,
+        "estimated_duration": estimates.estimated_duration(task.task_type),
+        "retried_by": [str(task_id) for task_id in retries],
+    }
+
+
+def many_tasks(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Return the tasks of a list; one query for the webhooks of all."""
+    webhooks = _webhooks_of(tasks)
+    return [{**_members(task), "webhooks": webhooks[str(task.id)]} for task in tasks]
+
+
+def snapshot(task: Task) -> dict[str, Any]:
+    """Return the part of a task that its stream of events shows."""
+    members = _members(task)
+    return {name: members[name] for name in _SNAPSHOT}
+
+
+def _members(task: Task) -> dict[str, Any]:
+    """Return a task as clients see it, but for what other tables say of it."""
+    ended = {
+        f"{status}_at": _moment(task.finished_at) if task.status == status else None
+        for status in (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED)
+    }
+    is_under_way = task.status in (TaskStatus.PROCESSING, TaskStatus.COMPLETED)
+    body = {
+        "task_id": str(task.id),
+        "project_id": task.project_id,
+        "task_type": task.task_type,
+        "status": task.status,
+        "priority": Priority(task.priority).label,
+        "progress": task.progress,
+        "current_step": task.current_step,
+        "result": events.result(task),
+        "error": task.error or None,
+        "error_code": task.error_code or None,
+        # The model counts failed attempts; clients expect the number of all attempts.
+        "attempts": task.attempts + is_under_way,
+        "created_at": _moment(task.created_at),
+        "started_at": _moment(task.started_at),
+        "finished_at": _moment(task.finished_at),
+        **ended,
+        "next_attempt_at": _moment(task.available_at) if task.status == "queued" else None,
+        "processing_time": events.processing_time(task) if task.is_terminal else None,
+        "timeout_seconds": task.timeout_seconds,
+        "callback_url": task.callback_url or None,
+        "webhook_events": task.webhook_events,
+        "retry_of": str(task.retry_of_id) if task.retry_of_id else None,
+    }
+    if task.metadata is not None:
+        body["metadata"] = orjson.Fragment(task.metadata)
+    return body
+
+
+def _moment(value: datetime | None) -> str | None:
+    return None if value is None else rfc3339(value)
+
+
+def _webhooks_of(tasks: Sequence[Task]) -> dict[str, Mapping[str, Any]]:
+    """Return the webhook summary of each task by its id; one query for all."""
+    messages = WebhookMessage.objects.filter(event__subject__in=[str(task.id) for task in tasks])
+    by_task: dict[str, list[Any]] = {}
+    for row in messages.order_by("id").values(
+        "event__subject",
+        "status",
+        "attempt_count",
+        "last_status_code",
+        "last_error_code",
+        "next_attempt_at",
+        "delivered_at",
+    ):
+        by_task.setdefault(row["event__subject"], []).append(row)
+    return {
+        str(task.id): _summary(by_task[str(task.id)]) if str(task.id) in by_task else NO_WEBHOOKS
+        for task in tasks
+    }
+
+
+def _summary(rows: list[Any]) -> Mapping[str, Any]:
+    states = {row["status"] for row in rows}
+    state = next(state for state in _LOUDEST if state in states)
+    last = next(row for row in reversed(rows) if row["status"] == state)
+    due = [row["next_attempt_at"] for row in rows if row["next_attempt_at"]]
+    delivered = [row["delivered_at"] for row in rows if row["delivered_at"]]
+    return {
+        "state": str(state),
+        "messages": len(rows),
+        "attempts": sum(row["attempt_count"] for row in rows),
+        "last_status_code": last["last_status_code"],
+        "last_error": last["last_error_code"] or None,
+        "next_attempt_at": _moment(min(due)) if due else None,
+        "delivered_at": _moment(max(delivered)) if delivered else None,
+    }

@@ -1,0 +1,143 @@
+"""What can a client ask about attempts, and how is one shown?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from webhooks_app.api.access import scope_of
+from webhooks_app.api.fields import (
+    BIGGEST_NUMBER,
+    Choice,
+    Moment,
+    ProjectId,
+    StrictObject,
+    Text,
+    Whole,
+)
+from webhooks_app.api.openapi import extend_schema
+from webhooks_app.api.pages import PageQuery, page_of, page_response, read_page
+from webhooks_app.api.read import read_query
+from webhooks_app.api.view import WebhookView
+from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
+from webhooks_app.retry import ERROR_CODES
+
+
+class Conditions(StrictObject):
+    """Parameters that lists and replays share."""
+
+    task_id = Text(required=False, max_length=64)
+    project_id = ProjectId(required=False)
+    host = Text(required=False, max_length=253, help_text="The receiver's host name.")
+    event_type = Text(required=False, max_length=60)
+    status_code = Whole(100, 999, required=False)
+    error_code = Choice(list(ERROR_CODES), required=False)
+    since = Moment(required=False, help_text="Written at or after this time.")
+    until = Moment(required=False, help_text="Written before this time.")
+
+
+class DeliveryQuery(PageQuery, Conditions):
+    """The query string of the list of attempts; the times are when they started."""
+
+    outcome = Choice(DeliveryOutcome.values, required=False)
+    message_id = Whole(1, BIGGEST_NUMBER, required=False)
+
+
+class DeliverySerializer(serializers.ModelSerializer[WebhookDelivery]):
+    """One attempt: what was sent, what came back, how long it took."""
+
+    event_id = serializers.CharField(source="message.event.event_id", help_text="`webhook-id`")
+    event_type = serializers.CharField(source="message.event.event_type")
+    project_id = serializers.CharField(source="message.event.scope")
+    task_id = serializers.CharField(source="message.event.subject")
+    trigger = serializers.ChoiceField(DeliveryTrigger.choices)
+    outcome = serializers.ChoiceField(DeliveryOutcome.choices)
+    response_body = serializers.SerializerMethodField()
+    phases = serializers.DictField(child=serializers.FloatField(), help_text="Milliseconds.")
+    request_headers = serializers.DictField(child=serializers.CharField())
+    response_headers = serializers.DictField()
+    is_connection_reused = serializers.BooleanField()
+
+    class Meta:
+        model = WebhookDelivery
+        fields: tuple[str, ...] = (
+            "id",
+            "message_id",
+            "event_id",
+            "event_type",
+            "project_id",
+            "task_id",
+            "attempt_number",
+            "trigger",
+            "url",
+            "outcome",
+            "error_code",
+            "error",
+            "started_at",
+            "duration_ms",
+            "phases",
+            "is_connection_reused",
+            "reconnected",
+            "request_headers",
+            "response_status",
+            "response_headers",
+            "response_body",
+            "is_truncated",
+        )
+        extra_kwargs = {
+            "error": {
+                "help_text": "Why it failed, in a sentence. Also a note on an answer that was odd "
+                "behind its status line; such an attempt may have succeeded."
+            }
+        }
+
+    def get_response_body(self, delivery: WebhookDelivery) -> str | None:
+        """Return the kept bytes as text; bytes that are not UTF-8 become replacement characters."""
+        if delivery.response_body is None:
+            return None
+        return bytes(delivery.response_body).decode(errors="replace")
+
+
+class DeliveryListView(WebhookView):
+    """Attempts, newest first."""
+
+    @extend_schema(
+        operation_id="listDeliveries",
+        parameters=[DeliveryQuery],
+        responses=page_of("DeliveryPage", DeliverySerializer),
+    )
+    def get(self, request: Request) -> Response:
+        """List attempts."""
+        asked = read_query(request, DeliveryQuery)
+        found = _deliveries(asked, scope_of(request))
+        rows, cursor = read_page(
+            found.select_related("message__event").defer("message__event__body"),
+            limit=asked["limit"],
+            cursor=asked.get("cursor"),
+        )
+        return page_response(request, DeliverySerializer(rows, many=True).data, cursor)
+
+
+def _deliveries(asked: dict[str, Any], scope: str | None) -> QuerySet[WebhookDelivery]:
+    found = WebhookDelivery.objects.all()
+    lookups = {
+        "message_id": "message_id",
+        "outcome": "outcome",
+        "status_code": "response_status",
+        "error_code": "error_code",
+        "since": "started_at__gte",
+        "until": "started_at__lt",
+        "task_id": "message__event__subject",
+        "event_type": "message__event__event_type",
+        "project_id": "message__destination__scope",
+    }
+    for name, lookup in lookups.items():
+        if name in asked:
+            found = found.filter(**{lookup: asked[name]})
+    if "host" in asked:
+        found = found.filter(message__destination__host=asked["host"].lower().strip("[]"))
+    return found if scope is None else found.filter(message__destination__scope=scope)
