@@ -25,7 +25,7 @@ NAMES = [f"{method} {pattern.pattern}" for pattern, method in OPERATIONS]
 
 
 class Owner(BaseAuthentication):
-    """Lets everybody do anything in one project."""
+    """Allows everything in one project."""
 
     def authenticate(self, request: Request) -> tuple[None, Any]:
         """Return such an access."""
@@ -33,7 +33,7 @@ class Owner(BaseAuthentication):
 
 
 class OnLookers(Owner):
-    """Lets everybody look."""
+    """Allows reading only."""
 
     def authenticate(self, request: Request) -> tuple[None, Any]:
         """Return an access that may read."""
@@ -41,10 +41,10 @@ class OnLookers(Owner):
 
 
 class SessionUser(BaseAuthentication):
-    """Knows who it is, as DRF's sessions do, and says nothing of what they may."""
+    """Sets a user without scopes, as DRF's session authentication does."""
 
     def authenticate(self, request: Request) -> tuple[Any, None]:
-        """Return somebody who may do everything in the admin."""
+        """Return a user with all rights in the admin."""
         return get_user_model()(username="root", is_superuser=True, is_staff=True), None
 
 
@@ -52,7 +52,7 @@ class Token(BaseAuthentication):
     """Leaves a token in ``request.auth``, as those of DRF and of JWT do."""
 
     def authenticate(self, request: Request) -> tuple[Any, Any]:
-        """Return somebody and the token."""
+        """Return a user and the token."""
         return get_user_model()(username="root", is_superuser=True), SimpleNamespace(key="abc")
 
 
@@ -69,7 +69,7 @@ def call(pattern: Any, method: str, authentication: list[Any]) -> Response:
 def test_without_an_access_every_address_refuses(
     pattern: Any, method: str, authentication: list[Any]
 ) -> None:
-    """No method of any address answers a stranger, a session's user or somebody else's token."""
+    """No method of any view answers without a key, with a session, or with a foreign token."""
     answer = call(pattern, method, authentication)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"]

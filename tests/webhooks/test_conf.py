@@ -21,7 +21,7 @@ def test_defaults_are_those_of_the_contract():
 
 
 def test_unknown_key_is_refused_with_the_nearest_known_one():
-    """Proves that a misspelt key cannot be ignored in silence."""
+    """Proves that a misspelt key is not silently ignored."""
     with pytest.raises(ImproperlyConfigured, match="did you mean 'TIMEOUT_SECONDS'"):
         load({"TIMEOUT_SECOND": 3})
     with pytest.raises(ImproperlyConfigured, match="no key 'zzz'"):
@@ -80,7 +80,7 @@ def test_settings_follow_override_settings():
 
 
 def test_own_policy_is_added_to_the_built_in_ones():
-    """Proves that naming one policy more does not remove the standard one."""
+    """Proves that adding a policy does not remove the standard one."""
     conf = load({"POLICIES": {"hourly": [3600]}, "RETRY_POLICY": "hourly"})
     assert conf.POLICIES["hourly"] == [3600]
     assert conf.POLICIES["standard"] == [1, 2, 4]

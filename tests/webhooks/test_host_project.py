@@ -1,4 +1,4 @@
-"""Does the webhook app stand alone? A foreign Django project installs it, and nothing else of ours.
+"""Does the webhook app work alone? A foreign Django project installs it, without our other apps.
 
 tests/host_project is that project. It runs in processes of its own, with a database of its own
 and in a Python that lacks what the app does not need.
@@ -89,7 +89,7 @@ class Shop:
 
     @contextmanager
     def delivering(self) -> Iterator[None]:
-        """Run the engine, and see that it stops when it is told to."""
+        """Run the engine, and check that it stops when told to."""
         with self.log.open("w") as output:
             engine = subprocess.Popen(
                 [sys.executable, "manage.py", "deliver_webhooks"],
@@ -114,7 +114,7 @@ Told = tuple[dict[str, Any], Receiver, str]
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
-    """Let the project live its story, with a receiver and an engine."""
+    """Let the project publish its events, with a receiver and an engine."""
     name = f"shop_{os.getpid()}"
     with own_database(name) as place, Receiver([200]) as receiver:
         shop = Shop(tmp_path_factory.mktemp("shop"), place)
@@ -139,7 +139,7 @@ def test_it_publishes_delivers_and_replays(told: Told) -> None:
 
 
 def test_every_page_of_the_api_answers_whom_the_project_lets_in(told: Told) -> None:
-    """With the project's own authentication every page opens, and to a stranger none does."""
+    """With the project's own authentication every page opens; without it none does."""
     seen = told[0]
     assert len(seen["pages"]) == 8
     assert set(seen["pages"].values()) == {200}
@@ -153,7 +153,7 @@ def test_every_page_of_the_api_answers_whom_the_project_lets_in(told: Told) -> N
 
 
 def test_addresses_in_answers_are_the_projects(told: Told) -> None:
-    """Under whatever prefix the API is included, what it names can be asked for."""
+    """Under any prefix of the API, the URLs in its answers work."""
     seen = told[0]
     assert seen["endpoint"][1].startswith("/shop/api/webhooks/endpoints/")
     assert seen["replay"][1].startswith("/shop/api/webhooks/replays/")
@@ -197,7 +197,7 @@ def test_the_host_keeps_what_is_its_own(told: Told) -> None:
 
 
 def test_the_command_prunes(told: Told) -> None:
-    """What is over goes by `prune_webhooks`, with its attempts and its event."""
+    """Finished messages are deleted by `prune_webhooks`, with their attempts and events."""
     assert told[0]["pruned"].startswith("removed 1 messages, 3 deliveries, 1 events")
     assert told[0]["left"] == 0
 

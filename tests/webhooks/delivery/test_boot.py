@@ -1,4 +1,4 @@
-"""Does a process refuse to begin when it could sign nothing, and say what to do?"""
+"""Does a process refuse to start if it could sign nothing, and say what to do?"""
 
 from __future__ import annotations
 

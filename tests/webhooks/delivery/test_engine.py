@@ -42,7 +42,7 @@ def test_due_message_is_delivered_once_and_recorded(
 def test_rows_say_whether_the_connection_was_reused_and_what_each_phase_took(
     engine: EngineThread, receiver: Receiver
 ) -> None:
-    """Of two failed attempts over one connection the first dialled and the second did not."""
+    """Of two failed attempts over one connection only the first opened the connection."""
     receiver.answer(500)
     event = publish(receiver.url, policy=[0.05])
     wait_until(lambda: status_of(event) == "dead")
@@ -169,7 +169,7 @@ def test_newer_terminal_event_supersedes_older(engine: EngineThread, receiver: R
 
 
 def test_stopping_hands_back_what_is_in_flight(receiver: Receiver, monkeypatch: Any) -> None:
-    """An engine told to stop hands a hanging request back at once, without a retry used."""
+    """A stopping engine gives a hanging request back at once, without using a retry."""
     from tests.support.answers import hang
 
     monkeypatch.setattr("webhooks_app.delivery.engine.DRAIN_SECONDS", 0.1)

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def publish_start(url: str, **fields: Any) -> WebhookEvent:
-    """Owe the older of two events about one task."""
+    """Publish the older of two events about one task."""
     return publish(url, event_type="task.started", is_terminal=False, **fields)
 
 
@@ -63,7 +63,7 @@ def test_older_event_under_way_is_not_tried_again_after_the_newer_was_delivered(
 def test_older_event_of_a_dead_engine_is_not_sent_after_the_newer_was_delivered(
     receiver: Receiver,
 ) -> None:
-    """Recovery of a lost attempt asks the same question before it sends anything again."""
+    """Recovery of a lost attempt also checks for a newer event before it sends again."""
     older = publish_start(receiver.url)
     newer = publish(receiver.url, sequence=2)
     newer.messages.update(
@@ -120,7 +120,7 @@ def test_replays_of_both_events_of_a_task_both_arrive(
 
 
 def test_interruption_keeps_what_is_known_of_the_last_failure(receiver: Receiver) -> None:
-    """A hand-back at shutdown does not wipe the last status and error that operators see."""
+    """Giving a message back at shutdown keeps the last status and error for operators."""
     from tests.support.answers import hang
 
     receiver.answer(503, hang())
@@ -137,7 +137,7 @@ def test_interruption_keeps_what_is_known_of_the_last_failure(receiver: Receiver
 def test_unreadable_secret_blocks_its_own_project_only_and_only_as_long(
     engine: EngineThread, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A secret that cannot be read costs leases, no flood of attempts, and no seat for good."""
+    """A secret that cannot be read costs one lease per try, no flood of attempts, and no seat."""
     monkeypatch.setattr("webhooks_app.signing.store.FRESH_SECONDS", 0.0)
     get_or_create("broken")
     good = bytes(SigningSecret.objects.get(scope="broken").ciphertext)
@@ -173,7 +173,7 @@ def test_gone_disables_the_endpoint_although_the_message_had_ended_meanwhile(
 
 
 def test_engine_that_lost_a_part_ends_and_a_new_one_delivers(receiver: Receiver) -> None:
-    """A bug in one of its loops ends the engine whole; its host starts a new one."""
+    """A bug in one of its loops ends the whole engine; its host starts a new one."""
     from webhooks_app.delivery.housekeeping import Housekeeping
 
     calls = []
@@ -193,7 +193,7 @@ def test_engine_that_lost_a_part_ends_and_a_new_one_delivers(receiver: Receiver)
 
 
 def test_engine_that_is_stopped_while_it_is_made_ends_all_the_same() -> None:
-    """A host that stops at once after its start waits for no engine that never heard of it."""
+    """A host that stops right after its start does not wait for an engine that does not run yet."""
     is_made_now, may_go_on = threading.Event(), threading.Event()
 
     def make() -> Engine:
@@ -213,7 +213,7 @@ def test_engine_that_is_stopped_while_it_is_made_ends_all_the_same() -> None:
 
 
 def test_outcome_that_the_database_refuses_holds_up_no_other(receiver: Receiver) -> None:
-    """Of seven outcomes one carries what no column takes: seven are stored, one without details."""
+    """Of seven outcomes the database refuses one: six are stored in full, one without details."""
     token = uuid.uuid4()
     rows = []
     for number in range(7):
@@ -248,7 +248,7 @@ def outcome(
 def test_server_that_accepts_and_says_nothing_is_left_within_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A database host that hangs at the greeting is a lost connection, not a lost engine."""
+    """A database host that hangs during connect counts as a lost connection; the engine goes on."""
     monkeypatch.setitem(database.ALIVE, "connect_timeout", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -297,7 +297,7 @@ def test_two_events_that_make_the_same_destinations_at_once_never_deadlock() -> 
 
 
 def test_callback_goes_before_an_endpoint_with_its_url() -> None:
-    """Where an endpoint has the callback's URL there is one message, the callback's."""
+    """If an endpoint has the callback's URL, there is one message, the callback's."""
     factories.make_endpoint("http://a.example.org/", scope=SCOPE, retry_policy=[9])
     event = publish("http://a.example.org/", policy=[7])
     message = event.messages.get()

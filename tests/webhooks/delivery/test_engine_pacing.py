@@ -1,4 +1,4 @@
-"""Does the engine itself keep windows, breakers, holds and an operator's word?
+"""Does the engine itself respect windows, breakers, holds and operators' settings?
 
 `test_pace` tests the state machine; here a real engine meets real receivers, and what counts is
 what arrives there and what the rows say.
@@ -48,7 +48,7 @@ def overlaps(requests: Sequence[Request], seconds: float) -> list[int]:
 
 
 def only_destination() -> WebhookDestination:
-    """Return the one destination of this test as the database knows it."""
+    """Return the only destination of this test from the database."""
     return WebhookDestination.objects.get()
 
 
@@ -88,7 +88,7 @@ def test_trouble_halves_the_window(
 def test_operators_limit_binds_before_and_while_the_engine_knows_the_destination(
     engine: EngineThread, receiver: Receiver
 ) -> None:
-    """An operator's limit of one holds for a new destination and is taken over within seconds."""
+    """An operator's limit of one applies to a new destination, and to a known one in seconds."""
     receiver.answer(Answer(200, delay=0.03))
     publish(receiver.url)
     receiver.wait_for(1)
@@ -106,7 +106,7 @@ def test_operators_limit_binds_before_and_while_the_engine_knows_the_destination
 
 
 def status_of_all() -> set[str]:
-    """Return the states that messages are in."""
+    """Return the messages' states."""
     return set(WebhookMessage.objects.values_list("status", flat=True))
 
 
@@ -116,7 +116,7 @@ def status_of_all() -> set[str]:
 def test_breaker_opens_probes_with_one_and_lets_all_through_again(
     engine: EngineThread, receiver: Receiver, settings: Any
 ) -> None:
-    """Three distinct failures stop the rest without a row; one probe at a time; then all go."""
+    """Three distinct failures hold the rest without rows; one probe at a time; then all go."""
     configure(
         settings,
         BREAKER_THRESHOLD=3,
@@ -162,7 +162,7 @@ def test_one_message_to_a_failing_receiver_keeps_its_exact_schedule(
 def test_operator_resumes_an_open_breaker_at_once(
     engine: EngineThread, receiver: Receiver, settings: Any
 ) -> None:
-    """`resume` makes the engine forget the breaker, hours before its cooldown ends."""
+    """`resume` closes the engine's breaker hours before its cooldown ends."""
     configure(settings, BREAKER_THRESHOLD=2, BREAKER_COOLDOWN_SECONDS=300)
     receiver.answer(500)
     publish_bulk(receiver.url, 6, policy=[0.1])
@@ -179,7 +179,7 @@ def test_operator_resumes_an_open_breaker_at_once(
 def test_retry_after_holds_the_neighbours_for_a_moment(
     engine: EngineThread, receiver: Receiver
 ) -> None:
-    """After 429 with Retry-After: 2 another message of the origin waits, and then just goes."""
+    """After 429 with Retry-After: 2 another message of the origin waits, and is then sent."""
     receiver.answer(answers.retry_after("2"), 200)
     first = publish(receiver.url, policy=[0.1])
     wait_until(lambda: len(attempts_of(first)) == 1 and attempts_of(first)[0].outcome == "failed")
@@ -231,7 +231,7 @@ def test_project_with_many_hanging_origins_leaves_seats_for_the_others(
 
 
 def test_hold_is_told_once_so_that_a_late_result_undoes_no_resume(settings: Any) -> None:
-    """What a request under way adds after the breaker opened says nothing of the hold again."""
+    """A late failure of an open request does not report the breaker's hold again."""
     configure(settings, BREAKER_THRESHOLD=2)
     paces, failed = DestinationPaces(), AttemptResult(status=500, error_code="http_status")
     messages = [

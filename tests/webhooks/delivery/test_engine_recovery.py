@@ -1,4 +1,4 @@
-"""What becomes of messages whose engine died again and again, or that waited too long?"""
+"""What happens to messages whose engine died repeatedly, or that waited too long?"""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def hold(url: str, interval: str | None = "1 hour") -> None:
 
 
 def die_once(event: WebhookEvent) -> None:
-    """Let an engine die under the event's message, and another find that out."""
+    """Let an engine die during the event's attempt, and another recover the message."""
     with connection.cursor() as cursor:
         cursor.execute(CLAIM_AND_DIE)
     wait_until(lambda: event.messages.get().lease_token is None)
@@ -115,7 +115,7 @@ def test_an_answer_between_deaths_begins_the_count_anew(
 def test_message_held_back_for_a_day_expires_and_can_be_replayed(
     engine: EngineThread, receiver: Receiver, count_logged: Callable[[str], int]
 ) -> None:
-    """24 h behind a pause: dead as `expired`, logged, no attempt; an hour less just waits."""
+    """24 h behind a pause: dead as `expired`, logged, no attempt; an hour less: still pending."""
     hold(receiver.url)
     old, younger = publish(receiver.url), publish(receiver.url, subject="task-2")
     age(old, "24 hours 1 second")

@@ -66,7 +66,7 @@ def test_window_starts_at_four_and_grows_to_twenty_while_fast():
 
 
 def test_slow_answers_do_not_grow_the_window():
-    """Proves that a receiver at its limit is not pushed further."""
+    """Proves that a receiver at its limit does not get more requests."""
     pacer = Pacer(LIMITS)
     for n in range(100):
         run(pacer, f"m{n}", SLOW)
@@ -143,7 +143,7 @@ def test_half_open_breaker_lets_a_single_probe_through():
 
 
 def test_failed_probe_doubles_the_cooldown_up_to_its_limit():
-    """Proves the growing waits, and that another message is asked for as the next probe."""
+    """Proves the growing waits, and that the next probe is another message."""
     pacer, now = opened(), 30.0
     for cooldown in (60, 100, 100):
         assert pacer.seats(now) == 1
@@ -154,7 +154,7 @@ def test_failed_probe_doubles_the_cooldown_up_to_its_limit():
 
 
 def test_interrupted_probe_makes_room_for_the_next():
-    """Proves that a probe that says nothing does not leave the breaker stuck."""
+    """Proves that a probe without a result does not leave the breaker stuck."""
     pacer = opened()
     pacer.seats(30)
     run(pacer, "probe", NEUTRAL, 30)

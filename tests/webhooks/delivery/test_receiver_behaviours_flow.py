@@ -40,7 +40,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _short_drain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait long at the end for receivers that hang."""
+    """Shorten the drain, for receivers that hang."""
     monkeypatch.setattr("webhooks_app.delivery.engine.DRAIN_SECONDS", 1.0)
 
 
@@ -54,7 +54,7 @@ def hanging() -> Iterator[Receiver]:
 def test_gone_ends_the_message_and_its_endpoint_alone(
     engine: EngineThread, receiver: Receiver
 ) -> None:
-    """R13: 410 is dead after one attempt; the origin goes on, since only operators disable it."""
+    """R13: 410 is dead after one attempt; the origin stays enabled (operators disable those)."""
     endpoint = factories.make_endpoint(receiver.url, scope=SCOPE)
     receiver.answer(410, 200)
     gone = publish(receiver.url)
@@ -67,7 +67,7 @@ def test_gone_ends_the_message_and_its_endpoint_alone(
 
 
 def test_rebound_name_is_blocked_at_the_next_attempt() -> None:
-    """R17: a name that was public and turns private between attempts is never dialled there."""
+    """R17: a name whose address turns private between attempts is not dialled there."""
 
     class Rebinding(StubResolver):
         async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> Any:

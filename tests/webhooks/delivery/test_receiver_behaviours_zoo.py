@@ -70,7 +70,7 @@ TLS_FAULTS = ("expired", "self_signed", "wrong_name", "old_tls", "hang", "reset"
 
 
 class Names(StubResolver):
-    """Every name is 127.0.0.1, but two: one does not exist, one is never answered."""
+    """Resolves every name to 127.0.0.1, except one that is absent and one without an answer."""
 
     async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> Any:
         if host.startswith("absent"):
@@ -99,7 +99,7 @@ def zoo() -> Iterator[ExitStack]:
 
 
 def seen(event: WebhookEvent) -> tuple[str, int | None, bool, str]:
-    """Return what the first attempt left; its row must be closed."""
+    """Return the row of the first attempt; it must be closed."""
     attempt = wait_until(
         lambda: (
             WebhookDelivery.objects.filter(message__event=event).exclude(outcome="pending").first()
@@ -110,7 +110,7 @@ def seen(event: WebhookEvent) -> tuple[str, int | None, bool, str]:
 
 
 def test_every_answer_is_recorded_as_promised(zoo: ExitStack) -> None:
-    """R1-R10, R12, F11: all at once, each gets its code, its fate and one attempt; RSS stays."""
+    """R1-R10, R12, F11: all at once, each gets its code and state after one attempt; RSS stays."""
     answers.bomb(100_000_000)  # made here, so that it is not counted
     urls = {name: zoo.enter_context(Receiver([made])).url for name, (made, _) in ANSWERS.items()}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -66,7 +66,7 @@ def dialled(monkeypatch):
 
 
 def policy_of(case):
-    """The settings that a case is meant for."""
+    """Return the settings for a case."""
     is_http_allowed = case.get("profile") == "allow_http"
     return override_settings(WEBHOOKS={"REQUIRE_HTTPS": not is_http_allowed})
 
@@ -95,7 +95,7 @@ def test_corpus_is_judged_as_published(dialled):
 
 
 def test_check_url_alone_refuses_everything_but_what_only_dns_can_tell():
-    """Proves that all cases that need no look-up are refused as text already."""
+    """Proves that all cases that need no look-up are refused by their text."""
     for case in CASES:
         with policy_of(case):
             try:
@@ -114,7 +114,7 @@ async def dial_unchecked(case):
 
 
 def test_connection_layer_alone_dials_nothing_denied(dialled, monkeypatch):
-    """Proves that the boundary holds when the validator lets every parsable URL through."""
+    """Proves that the connection check suffices if the validator accepts every parsable URL."""
     monkeypatch.setattr(policy, "_check_policy", lambda origin: None)
 
     async def run():
@@ -126,7 +126,7 @@ def test_connection_layer_alone_dials_nothing_denied(dialled, monkeypatch):
 
 
 def oracle_allows(ip):
-    """Judge a final address independently: by masks on integers, written down a second time."""
+    """Check a final address independently: with integer masks from a second table."""
     address = ipaddress.ip_address(ip)
     n = int(address)
     if address.version == 6:
@@ -158,7 +158,7 @@ def test_unparsable_address_is_denied(text):
 
 
 def test_allow_list_opens_exactly_its_networks():
-    """Proves that an allowed network opens itself and no metadata address inside it."""
+    """Proves that an allowed network does not allow a metadata address inside it."""
     with override_settings(
         WEBHOOKS={"ALLOW_NETWORKS": ["127.0.0.1/32", "169.254.0.0/16", "10.1.0.0/16"]}
     ):
@@ -182,7 +182,7 @@ def test_deny_list_is_stronger_than_everything():
 
 
 def test_listed_host_is_freed_from_name_and_port_rules_only():
-    """Proves what ALLOW_HOSTS lifts, and that it allows no address."""
+    """Proves which rules ALLOW_HOSTS lifts, and that it allows no address."""
     with override_settings(WEBHOOKS={"ALLOW_HOSTS": ["localhost", "hooks.internal"]}):
         check_url("https://localhost:22/")
         check_url("https://HOOKS.internal/")
@@ -213,7 +213,7 @@ def test_path_and_query_are_sent_as_given():
 
 @pytest.mark.parametrize("url", [None, 5, b"https://example.com/", ["x"]])
 def test_what_is_no_text_is_refused(url):
-    """Proves that a wrong type is a refusal and not a crash."""
+    """Proves that a wrong type is refused without a crash."""
     with pytest.raises(EgressDenied):
         check_url(url)
 
@@ -233,7 +233,7 @@ def test_mixed_answer_is_refused_as_a_whole(dialled):
 
 
 def test_rebinding_name_never_reaches_a_private_address(dialled):
-    """Proves over 200 attempts that the address that was judged is the one that is dialled."""
+    """Proves over 200 attempts that the checked address is the one that is dialled."""
 
     class Flipping(StubResolver):
         async def resolve(self, host, port=0, family=socket.AF_INET):
@@ -309,7 +309,7 @@ def test_names_that_resolvers_answer_for_are_read_in_one_way(host):
     ],
 )
 def test_names_that_stand_for_no_host_are_refused(host):
-    """Proves that leading and trailing hyphens and undecodable names are still no host names."""
+    """Proves that leading and trailing hyphens and undecodable names are refused as host names."""
     with pytest.raises(EgressDenied) as denied:
         check_url(f"https://{host}/")
     assert denied.value.code == "invalid_url"
@@ -337,7 +337,7 @@ def test_refused_suffix_holds_for_names_with_underscores():
     ],
 )
 def test_path_is_kept_byte_for_byte(url, path):
-    """Proves that what is asked of a receiver is what its owner wrote."""
+    """Proves that the path and query are requested byte for byte as given."""
     assert policy.target_of(url).path == path
 
 

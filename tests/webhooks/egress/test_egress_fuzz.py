@@ -40,7 +40,7 @@ _ODD += ["%2e", "%00", "::", "..", "//", "@@"]
 
 
 def _number(rng, value):
-    """Write a number in decimal, octal or hexadecimal, padded now and then."""
+    """Write a number in decimal, octal or hexadecimal, sometimes padded."""
     return rng.choice(["{:d}", "0{:o}", "0x{:x}", "0X{:X}", "00{:d}", "{:d}", "{:d}"]).format(value)
 
 
@@ -108,7 +108,7 @@ async def _dialled(origin, guard):
 
 
 def _oracle_allows(ip, origin):
-    """Judge also an address that a resolver may give and a URL may not name."""
+    """Check also an address that a resolver may give although a URL may not contain it."""
     number = int(ipaddress.ip_address(ip))
     if ":" in ip and number >> 32 == 0x0064FF9B << 64 and not origin.is_address:
         return oracle_allows(str(ipaddress.IPv4Address(number & 0xFFFFFFFF)))
@@ -116,7 +116,7 @@ def _oracle_allows(ip, origin):
 
 
 def test_no_generated_url_reaches_a_denied_address():
-    """Proves over many thousand hostile URLs that no final address is one the oracle denies."""
+    """Proves over many thousand hostile URLs that no address passes which the oracle denies."""
     rng = random.Random(SEED)
     allowed = reached = 0
 
@@ -143,7 +143,7 @@ def test_no_generated_url_reaches_a_denied_address():
 
 
 def test_the_client_itself_reaches_no_denied_address(dialled, monkeypatch):
-    """Proves the same with the real client and no policy on names, for what is well-formed."""
+    """Proves the same with the real client and no policy for names, for well-formed URLs."""
     monkeypatch.setattr(policy, "_check_policy", lambda origin: None)
     rng = random.Random(SEED + 1)
     resolver = StubResolver({})

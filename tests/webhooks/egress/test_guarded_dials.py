@@ -1,4 +1,4 @@
-"""Does any connection of this process begin with a socket that the egress policy did not see?
+"""Does this process open any connection with a socket that the egress policy did not check?
 
 Whatever dials for a URL that somebody gave: the engine, a download, a provider's protocol.
 """
@@ -77,7 +77,7 @@ def test_the_engine_dials_guarded_sockets_only(dials: Dials) -> None:
 
 
 def test_downloads_and_providers_dial_guarded_sockets_only(dials: Dials, tmp_path: Path) -> None:
-    """A download, a provider's own origin and a place that its answer names all pass the guard."""
+    """A download, a provider's origin and a URL from its answer all pass the guard."""
     networks = (ipaddress.ip_network("127.0.0.0/8"),)
     with Receiver([Answer(body=b"{}")]) as home, Receiver([200]) as elsewhere:
         assert fetch_sync(elsewhere.url, max_bytes=9, timeout=2).error_code == ""
@@ -90,7 +90,7 @@ def test_downloads_and_providers_dial_guarded_sockets_only(dials: Dials, tmp_pat
 
 
 def test_a_bypass_would_be_seen(dials: Dials) -> None:
-    """The watch above finds a client that somebody opened beside the transport."""
+    """The test's own watch notices a client that bypasses the transport."""
 
     async def fetch(url: str) -> int:
         async with aiohttp.ClientSession() as session, session.get(url) as response:

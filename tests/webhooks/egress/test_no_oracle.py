@@ -1,4 +1,4 @@
-"""What does a client learn of the inner network from webhooks that it sent there? Nothing."""
+"""What does a client learn about the internal network from webhooks sent there? Nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ports() -> Iterator[dict[str, int]]:
 def test_open_closed_and_hanging_inner_services_look_the_same(
     settings: Any, ports: dict[str, int]
 ) -> None:
-    """Attempts at three kinds of inner service differ in nothing that the project is shown."""
+    """Attempts at three kinds of internal service look the same to the project."""
     settings.WEBHOOKS = {**settings.WEBHOOKS, "ALLOW_NETWORKS": []}
     api = Client(headers={"x-api-key": factories.make_api_key(project_id=SCOPE)[1]})
     owed = {

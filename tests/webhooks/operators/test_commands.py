@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 
 def run(capsys, *arguments):
-    """Run a command; answer its exit code and what it printed."""
+    """Run a command; return its exit code and output."""
     code = 0
     try:
         call_command(*arguments)
@@ -43,7 +43,7 @@ def advance_all():
 
 
 def rows():
-    """Return what a replay leaves behind, without what differs between two runs."""
+    """Return the rows of a replay, without what differs between two runs."""
     return list(
         WebhookMessage.objects.order_by("id").values_list(
             "status", "retry_step", "interrupted_count", "attempt_count", "finished_at", "url"
@@ -52,7 +52,7 @@ def rows():
 
 
 def test_a_dry_run_counts_shows_and_changes_nothing(capsys):
-    """Proves that --dry-run is safe and hides what a URL's query carries."""
+    """Proves that --dry-run changes nothing and hides the values of a URL's query."""
     make_message("dead", url="https://receiver.example.org/x?token=hidden-value")
     before = rows()
     code, text = run(capsys, "replay_webhooks", "--dry-run")
@@ -104,7 +104,7 @@ def test_waiting_ends_with_0_when_all_were_delivered(capsys, monkeypatch):
 
 
 def test_a_replay_is_cancelled_by_command_and_outlives_ctrl_c(capsys, monkeypatch):
-    """Proves that a command that is left says how to end its replay, and that this ends it."""
+    """Proves that an interrupted command says how to end its replay, and that this ends it."""
     for _ in range(3):
         make_message("dead")
 
@@ -187,7 +187,7 @@ def test_simulated_retries_are_those_of_the_engine(capsys):
 
 
 def test_prune_counts_then_removes(capsys):
-    """Proves that the command is the retention service with a count in front."""
+    """Proves that the command calls the retention service and reports its counts."""
     then = timezone.now() - timedelta(days=31)
     make_message("delivered", created_at=then, finished_at=then)
     assert "1 messages would go" in run(capsys, "prune", "--dry-run")[1]

@@ -1,4 +1,4 @@
-"""What an operator does to one origin: held, stopped, freed, tried out, and on record."""
+"""What an operator may do to one origin: pause, disable, enable, ping; all of it recorded."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ OTHER = "https://other.example.org/hook"
 
 
 def again(destination: WebhookDestination) -> WebhookDestination:
-    """Read the row once more."""
+    """Read the row again."""
     return WebhookDestination.objects.get(pk=destination.pk)
 
 
 def test_a_pause_holds_until_its_end_or_until_it_is_resumed() -> None:
-    """Proves that a pause has an end by the database's clock, and a way out before it."""
+    """Proves that a pause ends by the database's clock, and can be ended before."""
     place = make_destination()
     destinations.pause(place, 90, **BY)
     held_until = again(place).held_until
@@ -67,7 +67,7 @@ def test_a_ping_goes_once_to_the_url_that_was_written_to_last() -> None:
 
 
 def test_a_ping_needs_a_url() -> None:
-    """Proves that a destination nothing was written to is pinged through its endpoint, or not."""
+    """Proves that a destination without messages is pinged through its endpoint, or refused."""
     place = make_destination(OTHER)
     with pytest.raises(destinations.NothingToPing):
         destinations.ping(place, **BY)

@@ -1,4 +1,4 @@
-"""May an endpoint be deleted at the very moment when something is owed to it?"""
+"""May an endpoint be deleted while a message to it is being published?"""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def elsewhere(work: Callable[[], Any]) -> Future[Any]:
 
 
 def is_waiting(pid: int) -> bool:
-    """Tell whether a connection waits for another's lock."""
+    """Say whether a connection waits for another's lock."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT cardinality(pg_blocking_pids(%s)) > 0", [pid])
         return bool(cursor.fetchone()[0])
 
 
 def publish_end() -> None:
-    """End a task, for the outbox."""
+    """End a task, as the outbox sees it."""
     with transaction.atomic():
         outbox.publish(
             scope=PROJECT,
@@ -73,7 +73,7 @@ def test_an_endpoint_deleted_while_a_task_ends_takes_the_new_message_along() -> 
 
 
 def test_a_task_that_ends_while_an_endpoint_is_deleted_owes_it_nothing() -> None:
-    """The end waits for the deletion, then is written without the endpoint, also over progress."""
+    """The task's end waits for the deletion and is then written without the endpoint."""
     endpoint = make_endpoint()
     progress = make_event("task.progress", subject="task-1")
     make_message(event=progress, endpoint=endpoint)
@@ -95,7 +95,7 @@ CHANGES: dict[str, Callable[[WebhookEndpoint], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_done_to_an_endpoint_that_was_deleted_meanwhile_says_so(change: str) -> None:
-    """Who found an endpoint and comes too late is told that it is gone; nothing is half done."""
+    """A change of an endpoint that was just deleted fails as not found; nothing is half done."""
     endpoint = make_endpoint()
     WebhookEndpoint.objects.filter(pk=endpoint.pk).delete()
     with pytest.raises(WebhookEndpoint.DoesNotExist):
@@ -103,7 +103,7 @@ def test_what_is_done_to_an_endpoint_that_was_deleted_meanwhile_says_so(change: 
 
 
 def test_tasks_of_one_project_end_side_by_side() -> None:
-    """Two ends that owe to the same endpoint do not wait for each other."""
+    """Two publishers to the same endpoint do not wait for each other."""
     make_endpoint()
     publish_end()  # makes the destination, for which the first two would wait
     with transaction.atomic():

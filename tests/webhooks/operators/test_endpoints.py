@@ -57,7 +57,7 @@ def test_what_an_endpoint_refuses(monkeypatch):
 
 
 def test_a_ping_reaches_its_endpoint_alone_and_nobodys_feed():
-    """Proves that a test event goes to one URL, also a disabled one, and is not fed to pullers."""
+    """Proves that a test event goes to one URL, even a disabled one, and not to the pull feed."""
     make_endpoint("https://bystander.example.org/")
     endpoint = make_endpoint(URL, is_enabled=False)
     message = endpoints.ping(endpoint, actor="me")
@@ -68,7 +68,7 @@ def test_a_ping_reaches_its_endpoint_alone_and_nobodys_feed():
 
 
 def test_deleting_an_endpoint_ends_what_is_pending_and_keeps_the_history():
-    """Proves that an ended subscription sends nothing more, though its messages stay on record."""
+    """Proves that a deleted subscription sends nothing more, though its messages are kept."""
     endpoint = make_endpoint(URL)
     pending = make_message(endpoint=endpoint, url=URL)
     delivered = make_message("delivered", endpoint=endpoint, url=URL)
@@ -92,7 +92,7 @@ def test_a_gone_receiver_disables_its_endpoint_and_enabling_clears_the_reason():
 
 
 def test_disabling_a_destination_makes_dead_letters_of_what_is_pending():
-    """Proves that nothing waits for a disabled origin, and that one under way keeps its token."""
+    """Proves that nothing waits for a disabled origin, and that an attempt keeps its token."""
     destination = make_destination(LOCAL)
     token = uuid.uuid4()
     end = timezone.now() + timedelta(seconds=30)

@@ -1,4 +1,4 @@
-"""The replay service: what goes again, what is left alone, how fast, and after a crash."""
+"""The replay service: what is sent again, what is not, how fast, and after a crash."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_delivered_message_may_be_replayed_and_stays_delivered_in_the_figures(
 
 
 def test_without_a_status_a_bulk_replay_means_dead_letters():
-    """Proves that a filter that forgets the status does not send a whole history again."""
+    """Proves that a filter without a status does not replay the whole history."""
     delivered, dead = make_message("delivered"), make_message("dead")
     assert run(start(MessageFilters(project=PROJECT))).total == 1
     assert is_due(dead)
@@ -125,7 +125,7 @@ def test_a_message_waiting_for_its_retry_goes_now_and_one_that_is_due_is_not_dou
 
 
 def test_a_disabled_destination_is_passed_over():
-    """Proves that a replay does not queue what can never leave."""
+    """Proves that a replay skips messages that could never be sent."""
     make_destination(disabled_at=timezone.now())
     message = make_message("dead")
     with pytest.raises(replay.DestinationDisabled):
@@ -157,7 +157,7 @@ def test_another_url_is_one_message_more_with_its_own_destination():
 
 
 def test_another_url_under_lease_is_in_flight():
-    """Proves that the override answers for the message it would touch, not the one it names."""
+    """Proves that with an override the message at the other URL decides, not the original."""
     original = make_message("dead")
     twin = lease(make_message(event=original.event, url=OTHER_URL))
     with pytest.raises(replay.InFlight):
@@ -221,7 +221,7 @@ def test_filters_survive_being_stored():
 
 
 def test_batches_resume_where_a_crash_left_them(monkeypatch):
-    """Proves that a batch and the note of how far it came are one: none lost, none twice."""
+    """Proves that a batch and its progress are stored together: none is lost or sent twice."""
     monkeypatch.setattr(replay, "BATCH", 2)
     messages = [make_message("dead") for _ in range(5)]
     job = start()
@@ -238,7 +238,7 @@ def test_batches_resume_where_a_crash_left_them(monkeypatch):
 
 
 def test_a_cancelled_replay_starts_nothing_more(monkeypatch):
-    """Proves that cancelling keeps what has gone and stops the rest."""
+    """Proves that cancelling stops the rest, but not what was made due."""
     monkeypatch.setattr(replay, "BATCH", 2)
     for _ in range(5):
         make_message("dead")

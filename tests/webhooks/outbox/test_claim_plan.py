@@ -1,4 +1,4 @@
-"""Does the claim follow its index however wrong the planner's statistics are?"""
+"""Does the claim use its index, however wrong the planner's statistics are?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def rush() -> None:
-    """Many messages to a table of which the last ANALYZE saw a single one."""
+    """Many messages in a table in which the last ANALYZE saw only one."""
     publish("https://a.example.org/x", subject="first")
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE webhooks_app_webhookmessage, webhooks_app_webhookdelivery")
@@ -57,7 +57,7 @@ WHOLE = {
 def test_no_statement_of_the_engine_reads_a_table_from_end_to_end(
     name: str, seen: Callable[[], None]
 ) -> None:
-    """Whatever the planner knew when it made the plan, rows are found by an id or a due time."""
+    """Whatever the statistics were at planning time, rows are found by an id or a due time."""
     seen()
     plan = plan_of(Function.known[name])
     assert unguided(plan) in WHOLE.get(name.rpartition("_")[0], [[]]), plan
@@ -74,7 +74,7 @@ def test_claim_walks_the_index_though_the_statistics_saw_an_empty_queue() -> Non
 
 
 def _walks() -> int:
-    """Return how often indexes were read that hold an id behind another column."""
+    """Return how often indexes were used in which the id is not the first column."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_clear_snapshot()")
         cursor.execute(
@@ -106,7 +106,7 @@ async def _claim_before_and_after(rush: Callable[[], None]) -> int:
 
 
 def test_an_engine_that_began_with_empty_tables_finds_its_rows_by_id() -> None:
-    """The plan that a connection keeps is not made while all indexes seem to cost nothing."""
+    """The kept plan is not made on an empty table, where all indexes seem to cost nothing."""
     nothing()
     before = _walks()
 
@@ -143,7 +143,7 @@ async def _claim_five() -> int:
 
 
 def test_claim_touches_no_index_of_the_messages() -> None:
-    """Taking a lease is a heap-only update: nothing that any index knows is written."""
+    """Taking a lease is a heap-only update: no indexed column is written."""
     publish_bulk("https://a.example.org/x", 20)
     before = _hot_updates()
     assert asyncio.run(_claim_five()) == 5
@@ -151,7 +151,7 @@ def test_claim_touches_no_index_of_the_messages() -> None:
 
 
 async def _looks(between: Callable[[], object]) -> list[float | None]:
-    """Return what three looks at the next due time say, with something done after the first."""
+    """Return the results of three looks at the next due time, with an action after the first."""
     async with await connect("test") as engines:
         looked_at, first = await outbox.seconds_to_next(engines, None)
         await asyncio.to_thread(between)

@@ -57,7 +57,7 @@ def test_the_setting_says_how_long_a_finished_message_and_its_payload_stay(setti
 
 
 def test_pending_and_replayed_messages_stay_however_old():
-    """Proves that what is still owed, or was sent again lately, is not history."""
+    """Proves that pending and recently replayed messages are kept."""
     owed, replayed = old("pending"), old("dead")
     replay.replay_one(replayed, requested_by="me", source="command")
     just_delivered = old("delivered")
@@ -77,7 +77,7 @@ def test_an_event_stays_as_long_as_one_of_its_messages():
 
 
 def test_events_owed_to_nobody_go_too_and_expired_secrets_and_ended_replays():
-    """Proves that tasks without a callback_url leave nothing behind for ever."""
+    """Proves that events of tasks without a callback_url are deleted, too."""
     make_event(created_at=timezone.now() - LONG_AGO)
     recent = make_event()
     make_replay(state="finished", finished_at=timezone.now() - LONG_AGO)
@@ -93,7 +93,7 @@ def test_events_owed_to_nobody_go_too_and_expired_secrets_and_ended_replays():
 
 
 def test_batches_add_up_and_a_budget_leaves_the_rest(monkeypatch):
-    """Proves that any number of messages goes in small transactions, which can be bounded."""
+    """Proves that any number of messages is deleted in small transactions, with a time limit."""
     monkeypatch.setattr(import_module("webhooks_app.outbox.prune"), "BATCH", 2)
     for _ in range(5):
         old()

@@ -1,4 +1,4 @@
-"""Do any number of engines share the outbox without ever taking one message twice?"""
+"""Can any number of engines share the outbox without taking one message twice?"""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_racing_recoveries_take_back_each_lost_message_once() -> None:
 
 
 def test_attempt_numbers_have_no_gap_when_engines_share_the_retries(settings: Any) -> None:
-    """I10: retries taken by whichever of three engines is first are numbered 1, 2, 3, 4."""
+    """I10: retries by any of three engines are numbered 1, 2, 3, 4."""
     settings.WEBHOOKS = {**settings.WEBHOOKS, "BREAKER_THRESHOLD": 1_000}
     with ExitStack() as stack:
         receiver = stack.enter_context(Receiver([503]))
@@ -155,7 +155,7 @@ def test_message_that_ended_under_way_keeps_its_end_and_its_attempt_its_truth(
 def test_late_answer_does_not_move_a_message_that_another_engine_has(
     engine: EngineThread, receiver: Receiver
 ) -> None:
-    """Whose lease ran out and was given to another closes its attempt, and leaves the message."""
+    """An engine whose lease was given to another closes its attempt, and leaves the message."""
     receiver.answer(Answer(200, delay=0.3))
     event = publish(receiver.url)
     receiver.wait_for(1)
@@ -171,7 +171,7 @@ def test_late_answer_does_not_move_a_message_that_another_engine_has(
 def test_pruning_beside_deliveries_holds_nobody_up(
     engine: EngineThread, receiver: Receiver
 ) -> None:
-    """4,000 old messages go while new ones are delivered at once, and only the old ones go."""
+    """4,000 old messages are deleted while new ones are delivered without delay."""
     url = "http://127.0.0.1:20000/"
     publish_bulk(url, 4_000)
     WebhookMessage.objects.update(

@@ -59,7 +59,7 @@ def test_a_dump_of_the_database_contains_no_usable_secret():
 
 
 def test_a_rotation_overlaps_for_24_hours():
-    """Proves that the old secret signs beside the new one for a day and not a moment longer."""
+    """Proves that the old secret signs beside the new one for exactly a day."""
     old = store.get_or_create("film")
     new = store.rotate("film")
     assert store.current_secrets("film") == [new, old]
@@ -81,7 +81,7 @@ def test_an_overlap_of_zero_ends_every_older_secret_at_once():
 
 
 def test_many_rotations_do_not_grow_the_signature_header():
-    """Proves that only the newest few secrets sign, however often one rotates in a day."""
+    """Proves that only the newest few secrets sign, however many rotations a day has."""
     made = [store.rotate("film") for _ in range(6)]
     assert store.current_secrets("film") == made[:-4:-1]
 
@@ -107,7 +107,7 @@ def test_a_secret_copied_to_another_project_is_refused():
 
 
 def test_a_wrong_key_is_refused_with_what_to_do():
-    """Proves that a lost key stops the start with words, instead of signing with nonsense."""
+    """Proves that a lost key stops the start with a clear error, instead of wrong signatures."""
     with override_settings(WEBHOOKS={"SECRET_KEYS": [KEY_A]}):
         secret = store.get_or_create("film")
         store.require_readable()
@@ -150,7 +150,7 @@ def test_a_key_that_is_none_is_found_by_the_checks():
 
 
 def test_deploy_checks_name_open_doors():
-    """Proves that an allow-list or plain http in production does not go unmentioned."""
+    """Proves that an allow-list or plain http in production gives a warning."""
     with override_settings(WEBHOOKS={"ALLOW_NETWORKS": ["10.1.0.0/16"], "REQUIRE_HTTPS": False}):
         found = checks.run_checks(tags=["webhooks"], include_deployment_checks=True)
     assert [m.id for m in found] == ["webhooks.W001", "webhooks.W002", "webhooks.I001"]
@@ -179,7 +179,7 @@ def test_first_uses_and_rotations_at_once_leave_one_current_secret():
 
 @pytest.mark.django_db(transaction=True)
 def test_the_cache_keeps_what_was_found_and_no_failure():
-    """Proves that an engine asks once in a while, and at once again where it got no answer."""
+    """Proves that an engine caches secrets for a while, but retries at once after an error."""
     secret = store.get_or_create("film")
     good = SigningSecret.objects.get().ciphertext
     SigningSecret.objects.update(ciphertext=b"nonsense")

@@ -113,7 +113,7 @@ def test_independent_implementation_verifies_every_signature(text, size):
 
 
 def test_generated_secret_has_the_specified_form():
-    """Proves prefix, length and that two are never the same."""
+    """Proves prefix and length, and that two secrets are never the same."""
     one, two = scheme.generate_secret(), scheme.generate_secret()
     assert one != two
     assert one.startswith("whsec_")

@@ -34,7 +34,7 @@ def project_api(transactional_db: None) -> Client:
 
 @pytest.fixture(autouse=True)
 def _fresh_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let engines see a rotation at once instead of within 5 s."""
+    """Make engines see a rotation at once instead of within 5 s."""
     monkeypatch.setattr("webhooks_app.signing.store.FRESH_SECONDS", 0.0)
 
 
