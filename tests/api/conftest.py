@@ -14,14 +14,14 @@ from tasks_app.task_types import TASK_TYPES
 
 @pytest.fixture(autouse=True)
 def _painter(settings: Any) -> None:
-    """Make the provider of every type one that accepts nearly everything."""
+    """Replace every type's provider by one that accepts nearly everything."""
     path = "tests.support.painter.Painter"
     settings.GENERATION_PROVIDERS = dict.fromkeys(TASK_TYPES, path)
 
 
 @pytest.fixture(autouse=True)
 def _fresh_buckets() -> None:
-    """Forget what earlier tests used up."""
+    """Reset the rate limiter."""
     throttling._local._full_at.clear()
     throttling._tabs._tabs.clear()
     redis_gate.client().flushdb()
@@ -29,6 +29,6 @@ def _fresh_buckets() -> None:
 
 @pytest.fixture(autouse=True)
 def forget_keys() -> Callable[[], None]:
-    """Let this thread ask the database for a key again; the test's first request does."""
+    """Make this thread read a key from the database again at the next request."""
     authentication._memory.keys.clear()
     return authentication._memory.keys.clear

@@ -40,7 +40,7 @@ def ids(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, st
 
 
 def check(attacks: Iterable[worst_inputs.Attack], api: Client, admin: Client) -> None:
-    """Send every one; measure again what took long, since a busy machine makes caches cold."""
+    """Send each request; repeat slow ones, since a busy machine makes caches cold."""
     too_slow, broken = [], []
     for attack in attacks:
         client = admin if attack.is_admin else api
@@ -56,17 +56,17 @@ def check(attacks: Iterable[worst_inputs.Attack], api: Client, admin: Client) ->
 
 
 def test_no_body_takes_long(api: Client, admin_client: Client, ids: dict[str, str]) -> None:
-    """Each field of each route gets each nastiness, up to the size of a whole body."""
+    """Each field of each route gets each hostile value, up to the size of a whole body."""
     check(worst_inputs.of_bodies(ids), api, admin_client)
 
 
 def test_no_address_takes_long(api: Client, admin_client: Client, ids: dict[str, str]) -> None:
-    """So do each part of a path, each query parameter, and the admin's searches and filters."""
+    """The same for parts of paths, query parameters, and the admin's searches and filters."""
     check(worst_inputs.of_addresses(ids), api, admin_client)
 
 
 def test_no_header_takes_long(api: Client, admin_client: Client, ids: dict[str, str]) -> None:
-    """So does each header that anything here reads."""
+    """The same for each header that anything here reads."""
     check(worst_inputs.of_headers(ids), api, admin_client)
 
 
@@ -87,7 +87,7 @@ def test_an_answer_lists_twenty_problems_and_says_how_many_there_are(api: Client
 
 
 def test_problems_of_every_depth_are_counted(api: Client) -> None:
-    """Those of objects inside count as well, in both field libraries."""
+    """Unknown names in nested objects count as well, in both field libraries."""
     names = {f"unknown{number}": 1 for number in range(100)}
     body = {**SEED_REQUEST, "task_data": {"prompt": "a", **names, "video_params": names}}
     answer = api.post(SUBMIT, body, content_type="application/json").json()
@@ -98,14 +98,14 @@ def test_problems_of_every_depth_are_counted(api: Client) -> None:
 
 
 def test_a_long_name_is_cut_in_the_answer(api: Client) -> None:
-    """A name that the client made up is not sent back whole."""
+    """A long unknown name is not repeated in full in the answer."""
     body = {**SEED_REQUEST, "n" * 900_000: 1}
     answer = api.post(SUBMIT, body, content_type="application/json")
     assert answer.json()["errors"][0]["pointer"] == f"/{'n' * 100}…"
 
 
 def test_texts_of_many_scripts_stay_legal(api: Client) -> None:
-    """What is within its length once it is NFC is taken, however it was written."""
+    """A text whose NFC form has an allowed length is accepted, whatever its original form."""
     texts = ["e\u0301" * 4_000, "\u1100\u1161\u11a8" * 3_000, "a" + "\u0301" * 30]
     for text in [*texts, " " * 20_000 + "a"]:
         body = {**SEED_REQUEST, "task_data": {"prompt": text}}
@@ -122,7 +122,7 @@ def test_texts_of_many_scripts_stay_legal(api: Client) -> None:
     ],
 )
 def test_texts_that_would_be_slow_are_refused(api: Client, text: str, code: str) -> None:
-    """More than 30 marks on one letter, or more characters than could become a right text."""
+    """More than 30 marks on one letter, or a text too long for any valid NFC, is refused."""
     body = {**SEED_REQUEST, "task_data": {"prompt": text}}
     answer = api.post(SUBMIT, body, content_type="application/json")
     assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [
@@ -146,13 +146,13 @@ def test_the_largest_legal_document_is_within_the_bounds(api: Client) -> None:
 
 @pytest.mark.parametrize("path", ["/api/v1/tasks?cursor=", "/api/v1/tasks/", "/admin/?q="])
 def test_long_addresses_are_414(api: Client, path: str) -> None:
-    """No view, and no filter of the admin, ever sees one."""
+    """No view, and no filter of the admin, ever gets one."""
     answer = api.get(path + "a" * 9_000)
     assert (answer.status_code, answer.json()["code"]) == (414, "address_too_long")
 
 
 def test_long_headers_are_431(api: Client) -> None:
-    """All headers together are judged before the first of them is read."""
+    """The length of all headers together is checked before any is parsed."""
     answer = api.get("/api/v1/tasks", headers={"x-forwarded-for": "1.2.3.4," * 5_000})
     assert (answer.status_code, answer.json()["code"]) == (431, "headers_too_long")
 
@@ -173,6 +173,6 @@ def test_other_encodings_are_told_to_send_utf8(api: Client, encoding: str) -> No
 
 
 def test_an_admin_list_repeats_no_long_value(admin_client: Client) -> None:
-    """It would stand in the link of every filter and every column."""
+    """It would be repeated in the link of every filter and every column."""
     answer = admin_client.get("/admin/tasks_app/task/?status=" + "a+" * 600 + "&status=failed")
     assert (answer.status_code, answer.json()["code"]) == (400, "value_too_long")

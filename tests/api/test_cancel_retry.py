@@ -1,4 +1,4 @@
-"""Do cancel and retry do what they say, also when a worker finishes in the same moment?"""
+"""Do cancel and retry work, also when a worker finishes the task at the same moment?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROUNDS = 1000
 @pytest.mark.parametrize("status", ["queued", "processing"])
 @pytest.mark.parametrize("method", ["delete", "post"])
 def test_cancelling_ends_a_task_and_writes_its_event(api: Client, status: str, method: str) -> None:
-    """The answer is the cancelled task; the event is there with it, the claim is void."""
+    """The answer is the cancelled task; its event exists, and the worker's claim is void."""
     task = factories.make_task(status)
     path = f"/api/v1/tasks/{task.id}" + ("/cancel" if method == "post" else "")
     answer = api.generic(method.upper(), path)
@@ -37,7 +37,7 @@ def test_cancelling_ends_a_task_and_writes_its_event(api: Client, status: str, m
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
 def test_cancelling_what_has_ended_is_409(api: Client, status: str) -> None:
-    """The answer names the state that is in the way."""
+    """The 409 names the task's state."""
     task = factories.make_task(status)
     answer = api.delete(f"/api/v1/tasks/{task.id}")
     assert answer.status_code == 409
@@ -46,7 +46,7 @@ def test_cancelling_what_has_ended_is_409(api: Client, status: str) -> None:
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_retry_is_a_new_task_linked_both_ways(api: Client, status: str) -> None:
-    """The copy has the input, the options and the metadata of the first, and knows it."""
+    """The new task has the input, the options and the metadata of the first, and a link to it."""
     metadata = '{"b": 1.0, "a": 2}'
     task = factories.make_task(status, metadata=metadata, priority=1, retry_policy=[5])
     answer = api.post(f"/api/v1/tasks/{task.id}/retry")
@@ -62,7 +62,7 @@ def test_retry_is_a_new_task_linked_both_ways(api: Client, status: str) -> None:
 
 
 def test_retry_keeps_to_the_hosts_of_the_key(db: None) -> None:
-    """A key that may call back to one host only cannot have another key's callback made again."""
+    """A key limited to one callback host cannot retry a task with another host."""
     task = factories.make_task("failed", callback_url="https://elsewhere.example.com/hook")
     key = factories.make_api_key(callback_hosts=["mine.example.com"])[1]
     refused = Client(headers={"x-api-key": key}).post(f"/api/v1/tasks/{task.id}/retry")
@@ -77,7 +77,7 @@ def test_retry_keeps_to_the_hosts_of_the_key(db: None) -> None:
 
 @pytest.mark.parametrize("status", ["queued", "processing", "completed"])
 def test_retrying_anything_else_is_409(api: Client, status: str) -> None:
-    """Only what failed or was cancelled can be done again."""
+    """Only failed and cancelled tasks can be retried."""
     task = factories.make_task(status)
     answer = api.post(f"/api/v1/tasks/{task.id}/retry")
     assert (answer.status_code, answer.json()["code"]) == (409, "not_retryable")
@@ -85,7 +85,7 @@ def test_retrying_anything_else_is_409(api: Client, status: str) -> None:
 
 
 def test_a_retry_needs_room_in_the_queue(api: Client, settings: Any) -> None:
-    """The quota of queued tasks holds for a task that is done again as for a new one."""
+    """The quota of queued tasks applies to a retried task as to a new one."""
     settings.QUEUE_LIMIT_PER_PROJECT = 1
     task = factories.make_task("failed")
     factories.make_task("queued", project_id=task.project_id)
@@ -117,7 +117,7 @@ def running_tasks(count: int) -> list[Task]:
 
 @pytest.mark.django_db(transaction=True)
 def test_cancel_against_completion_has_one_winner_a_thousand_times() -> None:
-    """In each round both sides agree who won, and there is exactly that one event."""
+    """In each round both sides agree on the winner, and there is exactly that one event."""
     tasks = running_tasks(ROUNDS)
     start = threading.Barrier(2)
     wins: dict[str, set[uuid.UUID]] = {"completed": set(), "cancelled": set()}

@@ -26,7 +26,7 @@ OWN = sorted(
 
 
 def test_every_command_of_the_contract_is_there() -> None:
-    """The list that the docs give is the list that there is."""
+    """The documented list of commands is complete."""
     assert [
         *("adopt_storage", "create_api_key", "deliver_webhooks", "demo", "listen", "prune"),
         "prune_webhooks",
@@ -73,7 +73,7 @@ def test_codes_reach_the_shell() -> None:
 
 
 def test_a_database_that_cannot_be_used_is_a_sentence() -> None:
-    """One that is empty says what sets it up, one that is away that it is; both are code 4."""
+    """An empty database and an unreachable one give different sentences, both with code 4."""
     server = os.environ["DATABASE_URL"]
     empty = run(
         "replay_webhooks", "--dry-run", DATABASE_URL=server.replace("/movies?", "/postgres?")
@@ -86,7 +86,7 @@ def test_a_database_that_cannot_be_used_is_a_sentence() -> None:
 
 
 def test_a_server_that_cannot_start_is_a_sentence(tmp_path: Path) -> None:
-    """Whatever command comes first, it says what keeps the embedded servers from starting."""
+    """Any command that comes first says why the embedded servers cannot start."""
     (tmp_path / "run").touch()  # where the folder of the sockets should be
     done = run("check", DATABASE_URL="", EMBEDDED="on", VAR_DIR=str(tmp_path))
     assert done.returncode == 1
@@ -95,7 +95,7 @@ def test_a_server_that_cannot_start_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_run_and_listen_say_that_a_port_is_taken(tmp_path: Path) -> None:
-    """A port that somebody else has ends the one with 1 and the other with 2, in one sentence."""
+    """If the port is taken, one command ends with 1 and the other with 2, with one sentence."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -119,7 +119,7 @@ def test_demo_says_why_it_cannot(tmp_path: Path) -> None:
 
 @pytest.mark.django_db
 def test_create_api_key_tells_usage_from_absence() -> None:
-    """2 for what makes no sense, 3 for a prefix that no active key has."""
+    """2 for wrong usage, 3 for a prefix without an active key."""
     with pytest.raises(CommandError) as usage:
         call_command("create_api_key", "x", "--scopes", "write")
     with pytest.raises(CommandError) as absent:
@@ -129,7 +129,7 @@ def test_create_api_key_tells_usage_from_absence() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_sweep_tasks_repairs_reports_and_yields() -> None:
-    """A lost task goes back (0), a missing webhook is an error (1), another sweeper means 3."""
+    """A lost task is requeued (0), a missing webhook is an error (1), a running sweep gives 3."""
     task = factories.make_task("processing")
     type(task).objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
     out = StringIO()

@@ -1,4 +1,4 @@
-"""Do the operators' pages speak of what there is: variables, figures, alerts, links, commands?"""
+"""Do the operators' pages match the code: variables, figures, alerts, links, commands?"""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def first_column(section: str) -> list[str]:
 
 
 def test_configuration_lists_exactly_the_variables_that_the_code_reads() -> None:
-    """A new variable without a line, or a line without a variable, is red."""
+    """A variable without a line in the docs, or a line without a variable, fails the test."""
     variables, _, keys = (DOCS / "configuration.md").read_text().partition("## The dict `WEBHOOKS`")
     listed = first_column(variables)
     assert len(listed) == len(set(listed))
@@ -85,7 +85,7 @@ def test_configuration_lists_exactly_the_variables_that_the_code_reads() -> None
 
 
 def test_defaults_on_the_page_are_those_of_the_code() -> None:
-    """Numbers and words that stand as `default=` in the settings stand in the table."""
+    """Defaults in the docs' table are those of the settings."""
     page = (DOCS / "configuration.md").read_text()
     rows = dict(re.findall(r"^\| `([A-Z0-9_]+)`[^|]*\| `([^`|]+)` \|", page, re.MULTILINE))
     settings = (ROOT / "moviesvc/settings.py").read_text()
@@ -119,7 +119,7 @@ def series(db: None) -> dict[str, set[str]]:
 
 
 def check_promql(expression: str, series: dict[str, set[str]]) -> set[str]:
-    """Hold an expression to the series there are, and return the names it uses."""
+    """Check an expression against the existing series, and return the names it uses."""
     for left, right in ("()", "{}", "[]"):
         assert expression.count(left) == expression.count(right), expression
     bare = re.sub(r'"[^"]*"', '""', expression)
@@ -156,7 +156,7 @@ def test_the_dashboard_shows_every_figure_and_none_that_is_not(
 
 
 def test_panels_do_not_overlap() -> None:
-    """What Grafana would shift about is laid out properly."""
+    """Panels do not overlap, so that Grafana leaves them in place."""
     taken: set[tuple[int, int]] = set()
     for panel in json.loads((DOCS / "grafana-dashboard.json").read_text())["panels"]:
         place = panel["gridPos"]
@@ -199,7 +199,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
 def test_the_index_names_every_page() -> None:
-    """A page that the index does not name is not found by anybody."""
+    """Every page is in the index."""
     index = (DOCS / "index.md").read_text()
     missing = [page.name for page in DOCS.glob("*.*") if page.name not in index]
     assert missing == ["index.md"]
@@ -223,7 +223,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "compose.yaml"], ids=lambda page: page.name)
 def test_commands_on_the_page_exist(page: Path) -> None:
-    """No page names a `manage.py` command that there is none of."""
+    """Every `manage.py` command that a page names exists."""
     commands = get_commands()
     for name in re.findall(r"manage\.py ([a-z_]+)", page.read_text()):
         assert name in commands, f"{page.name}: manage.py {name}"

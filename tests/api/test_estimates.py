@@ -1,4 +1,4 @@
-"""Are the place in the queue and the expected time those of the rows?"""
+"""Do the place in the queue and the expected time match the rows?"""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_the_place_counts_those_ahead_by_priority_and_age(api: Client) -> None:
 
 @pytest.mark.django_db(transaction=True)  # in one transaction all would have the same age
 def test_the_place_at_submit_is_counted_up_to_a_thousand(api: Client) -> None:
-    """The answer to a submit counts those ahead; beyond a thousand it says a thousand."""
+    """The answer to a submit counts the tasks ahead, up to a thousand."""
     assert _submitted(api) == 1
     _queue(997)
     assert [_submitted(api) for _ in range(4)] == [999, 1000, 1000, 1000]
 
 
 def test_a_deep_queue_is_known_for_a_moment() -> None:
-    """Far beyond the limit the rows are not counted again, and soon after they are."""
+    """Far beyond the limit the rows are not counted again for a moment, and then they are."""
     _queue(1)
     now = [5.0]
     deep = estimates.DeepQueues(lambda: now[0])
@@ -59,7 +59,7 @@ def test_a_deep_queue_is_known_for_a_moment() -> None:
 def test_a_submit_to_a_deep_queue_does_not_count_it(
     api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first submit finds the queue deep, the second believes it, and both say a thousand."""
+    """The first submit counts a deep queue, the second reuses that, and both answer a thousand."""
     monkeypatch.setattr(submit, "_deep_queues", estimates.DeepQueues(lambda: 5.0))
     _queue(1_200)
     assert _submitted(api) == 1000
@@ -90,7 +90,7 @@ def _submitted(api: Client) -> int:
 
 
 def test_the_expected_time_is_the_prior_until_five_ran(api: Client) -> None:
-    """Four measured tasks change nothing; with the fifth it is their median."""
+    """Four measured tasks change nothing; from the fifth on their median is used."""
     task, now = factories.make_task(), timezone.now()
 
     def expected() -> int:

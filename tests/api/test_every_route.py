@@ -63,7 +63,7 @@ def filled(path: str, ids: dict[str, str]) -> str:
 
 
 def test_the_document_has_the_routes_of_the_resolver() -> None:
-    """What is walked here is all there is."""
+    """The tested list of routes is complete."""
     beside = {"/api/v1/schema", "/api/v1/docs"}
     walked = {"/" + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route) for route, _ in routes()}
     assert walked - beside == {path for path, _ in operations() if path.startswith("/api/v1/")}
@@ -73,7 +73,7 @@ def test_the_document_has_the_routes_of_the_resolver() -> None:
 
 @pytest.mark.parametrize(("path", "method"), with_body())
 def test_hostile_bodies_are_refused_everywhere(api: Client, path: str, method: str) -> None:
-    """No document, another language, a compressed one, one too large: 400, 415, 415, 413."""
+    """Not JSON, another media type, a compressed body, one too large: 400, 415, 415, 413."""
     target = filled(path, World(OWN).ids)
 
     def send(body: bytes, content_type: str = "application/json", **headers: str) -> Any:
@@ -93,7 +93,7 @@ def test_hostile_bodies_are_refused_everywhere(api: Client, path: str, method: s
 
 @pytest.mark.parametrize("path", [path for path, _ in with_body() if "{" not in path])
 def test_a_valid_body_of_a_stranger_changes_nothing(path: str) -> None:
-    """A key of another project sends what the document shows, with this project's names in it."""
+    """A key of another project sends the documented examples with this project's names."""
     own = World(OWN)
     before = own.state()
     content = operations()[path, "post"]["requestBody"]["content"]["application/json"]
@@ -120,7 +120,7 @@ def test_hostile_values_of_every_parameter_are_refused(api: Client, path: str, n
 
 @pytest.mark.parametrize("path", sorted({path for path, _ in with_query()}))
 def test_unknown_parameters_are_refused_everywhere(api: Client, path: str) -> None:
-    """A misspelt filter must not look like one that was heard."""
+    """A misspelt filter is an error and not ignored."""
     answer = api.get(filled(path, World(OWN).ids) + "?nonsense=1")
     assert answer.status_code == 422, answer.content
     assert problem_of(answer)["errors"][0]["parameter"] == "nonsense"
@@ -129,7 +129,7 @@ def test_unknown_parameters_are_refused_everywhere(api: Client, path: str) -> No
 # The id of a project is a word that anybody may choose: there is a project "0", with no tasks.
 @pytest.mark.parametrize("route", [r for r, _ in routes() if "<" in r and "project_id" not in r])
 def test_hostile_ids_are_absent_everywhere(api: Client, route: str) -> None:
-    """Whatever stands in the place of an id is answered like an id that nothing has."""
+    """An invalid id in a path gets the same answer as an absent one."""
     view = dict(routes())[route]
     for method in (method for method in METHODS if hasattr(view.cls, method)):
         for value in HOSTILE_IDS:
@@ -140,7 +140,7 @@ def test_hostile_ids_are_absent_everywhere(api: Client, route: str) -> None:
 
 @pytest.mark.parametrize("route", [route for route, _ in routes()])
 def test_other_methods_are_405_everywhere(api: Client, route: str) -> None:
-    """With the methods that there are, and as a problem."""
+    """The answer is a problem, and its Allow header lists the methods."""
     view = dict(routes())[route]
     known = {m for m in METHODS if hasattr(view.cls, m)} if hasattr(view, "cls") else {"get"}
     target = address(route, World(OWN).ids)

@@ -1,4 +1,4 @@
-"""Do health, figures, the schema and the pages say what is so, to whom it may concern?"""
+"""Do health, figures, schema and pages say the right things, to the right callers?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_live_asks_nobody(django_assert_num_queries: Any) -> None:
 
 
 def test_figures_are_those_of_the_keys_project() -> None:
-    """Counts, success rate and durations by type, without a look at other projects."""
+    """Counts, success rate and durations by type, without those of other projects."""
     now = timezone.now()
     for seconds in (10, 20, 30):
         started_at = now - timedelta(seconds=seconds)
@@ -59,7 +59,7 @@ def test_the_schema_names_requests_answers_webhooks_and_errors() -> None:
 
 
 def test_the_schema_can_be_read_from_the_top() -> None:
-    """Submitting comes first, and every call says in its line what it is for."""
+    """Submitting comes first, and every operation has a summary."""
     document = json.loads(Client().get("/api/v1/schema").content)
     tags = [tag["name"] for tag in document["tags"]]
     assert tags == ["tasks", "webhooks", "receiver", "service"]
@@ -88,7 +88,7 @@ def test_the_docs_page_loads_nothing_from_elsewhere() -> None:
 
 
 def test_home_says_what_this_is() -> None:
-    """A visitor finds the docs from the bare address."""
+    """The page at ``/`` links to the docs."""
     page = Client().get("/").content.decode()
     assert "AI Movie Task Service" in page
     assert "/api/v1/docs" in page
@@ -120,14 +120,14 @@ def test_the_command_makes_lists_and_revokes_keys() -> None:
     [[], ["x", "--scopes", "write"], ["x", "--project", "a b"], ["--revoke", "nonesuch"]],
 )
 def test_the_command_refuses_nonsense(arguments: list[str]) -> None:
-    """A mistake makes no key."""
+    """Wrong usage makes no key."""
     with pytest.raises(CommandError):
         run(*arguments)
     assert not ApiKey.objects.exists()
 
 
 def test_a_slash_too_much_is_answered_with_the_right_address(api: Client) -> None:
-    """An address with a slash at the end is a 404 that says which one was meant."""
+    """A URL with a slash at the end is a 404 that names the right one."""
     answer = api.get("/api/v1/docs/")
     assert answer.status_code == 404
     assert answer.json()["detail"].endswith("Leave out the slash at the end: /api/v1/docs")

@@ -1,4 +1,4 @@
-"""Does every hostile request get a 4xx problem, and leave nothing behind?"""
+"""Does every hostile request get a 4xx problem, and store nothing?"""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ MALFORMED: dict[str, bytes] = {
 
 
 def problem_of(answer: Any) -> dict[str, Any]:
-    """The problem in an answer, after a look at its form."""
+    """Return the problem in an answer, after checking its form."""
     assert answer["Content-Type"] == "application/problem+json"
     problem = answer.json()
     assert problem["status"] == answer.status_code
@@ -67,7 +67,7 @@ def problem_of(answer: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
 def test_what_is_no_document_is_400(api: Client, body: bytes) -> None:
-    """Bytes that two parsers could read in two ways, or the database not at all, are refused."""
+    """Bytes that two parsers could read in two ways, or the database cannot store, are refused."""
     answer = api.generic("POST", SUBMIT, body, content_type="application/json")
     assert answer.status_code == 400, answer.content
     assert problem_of(answer)["code"] == "malformed_json"
@@ -76,7 +76,7 @@ def test_what_is_no_document_is_400(api: Client, body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b"null", b'"a"', b"[[{}]]", b"true"])
 def test_documents_that_are_no_object_are_422(api: Client, body: bytes) -> None:
-    """They are JSON, so 400 would be wrong: the fault is that of the document's root."""
+    """They are JSON, so not 400: the error points to the document's root."""
     answer = api.generic("POST", SUBMIT, body, content_type="application/json")
     assert answer.status_code == 422, answer.content
     problem = problem_of(answer)
@@ -105,7 +105,7 @@ CONTENT_TYPES = [
 
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
 def test_other_content_types_are_415(api: Client, content_type: str) -> None:
-    """JSON in UTF-8 is the only language; a form is not read as if it were JSON."""
+    """Only JSON in UTF-8 is accepted; a form is not parsed as JSON."""
     body = json.dumps(SEED_REQUEST).encode()
     answer = api.generic("POST", SUBMIT, body, content_type=content_type)
     assert answer.status_code == 415
@@ -114,7 +114,7 @@ def test_other_content_types_are_415(api: Client, content_type: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, identity"])
 def test_encoded_bodies_are_415(api: Client, encoding: str) -> None:
-    """A compressed body is refused before anybody inflates it."""
+    """A compressed body is refused without being decompressed."""
     answer = api.generic(
         "POST",
         SUBMIT,
@@ -127,7 +127,7 @@ def test_encoded_bodies_are_415(api: Client, encoding: str) -> None:
 
 
 def test_large_bodies_are_413(api: Client) -> None:
-    """3 MB are refused by their length, and by their bytes when the length lies."""
+    """3 MB are refused by Content-Length, and by the real size if that header is wrong."""
     body = with_metadata('{"a": "' + "x" * 3_000_000 + '"}')
     answer = api.generic("POST", SUBMIT, body, content_type="application/json")
     assert answer.status_code == 413
@@ -159,7 +159,7 @@ QUERIES = [
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_hostile_query_strings_are_422(api: Client, query: str) -> None:
-    """A list answers with the parameter that is wrong, and never with the database's error."""
+    """A list's 422 names the wrong parameter, never the database's error."""
     answer = api.get(f"/api/v1/tasks{query}")
     assert answer.status_code == 422, answer.content
     assert problem_of(answer)["errors"][0]["parameter"]
@@ -196,14 +196,14 @@ def test_hostile_keys_are_401(db: None, key: str) -> None:
 
 
 def test_two_key_headers_are_no_key(db: None) -> None:
-    """A server joins repeated headers with a comma; neither of the two keys counts then."""
+    """A server joins repeated headers with a comma; then neither key is valid."""
     first, second = make_api_key()[1], make_api_key()[1]
     answer = Client().get("/api/v1/tasks", HTTP_X_API_KEY=f"{first},{second}")
     assert answer.status_code == 401
 
 
 def test_method_override_headers_are_ignored(api: Client) -> None:
-    """A GET that claims to be a DELETE stays a GET."""
+    """A header that overrides the method is ignored."""
     for header in ("X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Method"):
         answer = api.get("/api/v1/tasks", headers={header: "DELETE"})
         assert answer.status_code == 200
@@ -224,7 +224,7 @@ def test_options_and_head_leak_nothing(api: Client) -> None:
 
 
 def test_framework_errors_are_problems(api: Client, settings: Any) -> None:
-    """404 outside the API, a foreign Host, 405 and 406 speak problem+json too."""
+    """404 outside the API, a foreign Host, 405 and 406 are problem+json, too."""
     assert problem_of(api.get("/nowhere"))["status"] == 404
     assert problem_of(api.get("/api/v1/nowhere"))["status"] == 404
     assert problem_of(api.get("/api/v1/tasks", headers={"Host": "evil.example"}))["status"] == 400
@@ -237,7 +237,7 @@ def test_framework_errors_are_problems(api: Client, settings: Any) -> None:
 def test_faults_of_ours_are_problems_without_detail(
     api: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug answers 500 with the request id and not a word about itself."""
+    """A bug gives a 500 with the request id and no details."""
     settings.GENERATION_PROVIDERS = {"video_generation": 5}
     api.raise_request_exception = False
     answer = api.post(SUBMIT, SEED_REQUEST, "application/json")
@@ -248,7 +248,7 @@ def test_faults_of_ours_are_problems_without_detail(
 
 
 def test_request_ids_of_clients_are_kept_or_replaced(api: Client) -> None:
-    """A sane X-Request-ID comes back, one that could forge a log line does not."""
+    """A valid X-Request-ID is returned; one that could forge a log line is replaced."""
     assert api.get("/", headers={"X-Request-ID": "abc-1"})["X-Request-ID"] == "abc-1"
     forged = api.get("/", headers={"X-Request-ID": "a b\x1b[31m"})["X-Request-ID"]
     assert len(forged) == 32

@@ -1,4 +1,4 @@
-"""Does an Idempotency-Key make one task of many requests, and only of those that are the same?"""
+"""Do equal requests with one Idempotency-Key make one task, and only equal ones?"""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_same_key_and_body_is_the_same_task(api: Client) -> None:
 
 
 def test_idempotency_keys_belong_to_their_project(db: None) -> None:
-    """Another project's key of the same name is another key, and shows nothing of the first."""
+    """The same key text in another project is another key, and shows nothing of the first."""
     ids = set()
     for project in ("mine", "yours"):
         api = Client(headers={"x-api-key": make_api_key(project_id=project)[1]})
@@ -48,7 +48,7 @@ def test_idempotency_keys_belong_to_their_project(db: None) -> None:
 
 
 def test_idempotency_keys_are_forgotten_after_a_day(api: Client) -> None:
-    """24 hours later the key is free again."""
+    """After 24 hours the key may be used again."""
     first = submit(api, SEED_REQUEST, **{"Idempotency-Key": "k1"}).json()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -60,7 +60,7 @@ def test_idempotency_keys_are_forgotten_after_a_day(api: Client) -> None:
 
 
 def test_refused_requests_leave_the_key_free(api: Client) -> None:
-    """A 422 is not remembered: the mended request may use the same key."""
+    """A 422 is not stored: the corrected request may use the same key."""
     bad = submit(api, {**SEED_REQUEST, "priority": 9}, **{"Idempotency-Key": "k1"})
     good = submit(api, SEED_REQUEST, **{"Idempotency-Key": "k1"})
     assert (bad.status_code, good.status_code) == (422, 201)

@@ -1,4 +1,4 @@
-"""Does a key see and touch its own project only, on every route and with every method?
+"""Can a key see and change only its own project, on every route and with every method?
 
 The routes come from the URL resolver (`tests.support.routes`).
 """
@@ -22,12 +22,12 @@ def ask(client: Client, method: str, path: str) -> Any:
 
 
 def without_names(answer: Any) -> dict[str, Any]:
-    """A problem without what tells one request from another."""
+    """Return a problem without the members that differ between requests."""
     return {k: v for k, v in answer.json().items() if k not in ("instance", "request_id")}
 
 
 def test_there_are_routes() -> None:
-    """The walk over the resolver finds the API (otherwise all of this would prove nothing)."""
+    """The list of routes is not empty (otherwise these tests would prove nothing)."""
     assert ("api/v1/tasks/<str:task_id>", "delete") in cases()
     assert len(cases()) >= 10
 
@@ -69,7 +69,7 @@ def test_own_other_no_and_revoked_key(route: str, method: str) -> None:
 
 
 def test_a_key_without_project_sees_all(api: Client) -> None:
-    """Both projects' tasks are in the list of a key bound to none; the filter narrows it."""
+    """A key for all projects sees both projects' tasks; the filter selects one."""
     World(OWN), World(OTHER)
     projects = {task["project_id"] for task in api.get("/api/v1/tasks").json()["results"]}
     assert projects == {OWN, OTHER}
@@ -88,7 +88,7 @@ def test_a_cursor_opens_no_other_project() -> None:
 
 
 def test_submitting_to_another_project_is_403() -> None:
-    """The one place where a client names a project that is not its own."""
+    """A submit for another project is refused with 403."""
     client = client_of(project_id=OTHER)
     request = {**factories.SEED_REQUEST, "project_id": OWN, "callback_url": "https://a.example.org"}
     request.pop("callback_url")
@@ -110,7 +110,7 @@ def test_submitting_to_another_project_is_403() -> None:
     ],
 )
 def test_missing_scopes_are_403(scopes: list[str], method: str, path: str) -> None:
-    """What a key was not given, it may not do."""
+    """A key without a scope gets 403."""
     world = World(OWN)
     answer = ask(client_of(scopes=scopes), method, "/api/v1/" + path.format(**world.ids))
     assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope")

@@ -1,4 +1,4 @@
-"""Is a key judged by what the database says of it, now or a moment ago?"""
+"""Is a key checked against the database's current state, or that of a moment ago?"""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ PATH = "/api/v1/tasks"
 
 
 def key_reads(api: Client) -> int:
-    """How often one request asks the database for a key."""
+    """Return how often one request reads the key from the database."""
     with CaptureQueriesContext(connection) as asked:
         assert api.get(PATH).status_code == 200
     return sum("FROM tasks_app_apikey" in query["sql"] for query in asked.captured_queries)
 
 
 def test_a_busy_thread_reads_a_key_now_and_then(api: Client) -> None:
-    """The first request reads the key, the next ones do not, until the moment is over."""
+    """The first request reads the key, the next ones do not, until REMEMBERED_SECONDS are over."""
     assert key_reads(api) == 1
     assert key_reads(api) == 0
     wait_until(lambda: key_reads(api) == 1, timeout=2, message="the key is read again")
 
 
 def test_a_revoked_key_is_refused_within_a_second(api: Client, api_key: str) -> None:
-    """Also by a thread that used it a moment ago, and from then on for good."""
+    """A revoked key is refused, also by a thread that remembered it."""
     assert api.get(PATH).status_code == 200
     ApiKey.objects.filter(prefix=api_key[:8]).update(revoked=True)
     wait_until(lambda: api.get(PATH).status_code == 401, timeout=1)
@@ -44,7 +44,7 @@ def test_a_revoked_key_is_refused_within_a_second(api: Client, api_key: str) -> 
 
 
 def test_a_remembered_key_expires_on_time() -> None:
-    """No request that began after the time of expiry is answered, whatever was read before."""
+    """No request that began after the key's expiry is answered, even if the key is remembered."""
     for seconds in (0.3, 1, 5):  # a busy machine may need longer for the first answer
         ends = timezone.now() + timedelta(seconds=seconds)
         api = Client(headers={"x-api-key": factories.make_api_key(expiry_date=ends)[1]})
@@ -62,7 +62,7 @@ def test_a_remembered_key_expires_on_time() -> None:
 
 
 def test_a_remembered_key_opens_nothing_to_half_of_it(api: Client, api_key: str) -> None:
-    """The secret part is compared with every request, not only when the key is read."""
+    """The secret part is checked at every request, not only when the key is read."""
     assert api.get(PATH).status_code == 200
     wrong = Client(headers={"x-api-key": api_key[:-1] + ("a" if api_key[-1] != "a" else "b")})
     assert wrong.get(PATH).status_code == 401
@@ -78,7 +78,7 @@ def test_the_memory_of_a_thread_is_bounded() -> None:
 def test_use_of_a_key_is_noted_once_a_minute(
     api: Client, api_key: str, forget_keys: Callable[[], None], django_assert_num_queries: Any
 ) -> None:
-    """`last_used_at` is written by the first request and then left alone for a minute."""
+    """`last_used_at` is written by the first request and then at most once a minute."""
     api.get(f"{PATH}/metrics")
     first = ApiKey.objects.get(prefix=api_key[:8]).last_used_at
     assert first is not None
@@ -89,6 +89,6 @@ def test_use_of_a_key_is_noted_once_a_minute(
 
 
 def test_the_database_holds_no_usable_key(api_key: str) -> None:
-    """A dump shows a hash: the clear text is in no column."""
+    """The database contains only a hash: the clear text is in no column."""
     row = ApiKey.objects.filter(prefix=api_key[:8]).values().get()
     assert api_key.partition(".")[2] not in str(row)

@@ -1,4 +1,4 @@
-"""Are lists stable, filtered, and as cheap on page ten thousand as on page one?"""
+"""Are lists stable, filtered, and as fast on page ten thousand as on page one?"""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ids(answer: Any) -> list[str]:
 
 
 def test_pages_hold_each_task_once_while_others_arrive(api: Client) -> None:
-    """Walking by cursor sees what was there at the start, newest first, whatever is added."""
+    """Paging by cursor shows what existed at the start, newest first, whatever is added."""
     expected = make_tasks(7)
     seen: list[str] = []
     address: str | None = "/api/v1/tasks?limit=3"
@@ -59,7 +59,7 @@ def test_tasks_of_one_moment_are_not_lost_between_pages(api: Client) -> None:
 
 
 def test_filters(api: Client) -> None:
-    """Status, type, project and time narrow the list, alone and together."""
+    """Status, type, project and time filter the list, alone and together."""
     make_tasks(2)
     failed = str(factories.make_task("failed").id)
     image = str(factories.make_task(task_type="image_generation", project_id="p2").id)
@@ -77,7 +77,7 @@ def test_filters(api: Client) -> None:
 def test_a_page_of_100_costs_as_many_queries_as_one_of_2(
     api: Client, forget_keys: Callable[[], None], django_assert_num_queries: Any
 ) -> None:
-    """Key, tasks, webhooks: three queries however long the page is."""
+    """Key, tasks, webhooks: three queries for a page of any length."""
     make_tasks(101)
     for task in Task.objects.all()[:50]:
         event = factories.make_event(subject=str(task.id))
@@ -91,7 +91,7 @@ def test_a_page_of_100_costs_as_many_queries_as_one_of_2(
 
 
 def test_deep_pages_use_the_index(api: Client) -> None:
-    """The plan of a page far down reads the index from the cursor on; it sorts nothing."""
+    """The plan for a later page reads the index from the cursor on, without a sort."""
     make_tasks(3)
     oldest = Task.objects.earliest("created_at")
     place = BY_TIME.cursor(oldest)
@@ -105,7 +105,7 @@ def test_deep_pages_use_the_index(api: Client) -> None:
 
 
 def test_the_summary_of_webhooks_tells_what_needs_attention(api: Client) -> None:
-    """A dead letter outweighs a delivered message, a pending one both."""
+    """The summary's state: pending before dead, dead before delivered."""
     task = factories.make_task("failed")
     event = factories.make_event("task.failed", subject=str(task.id))
     path = f"/api/v1/tasks/{task.id}/status"

@@ -55,7 +55,7 @@ def lines(log_format: str, level: str = "INFO") -> list[str]:
 
 
 def test_plain_lines_have_the_fixed_texts_and_key_order() -> None:
-    """What operators grep for stands in one piece: level, text, then the keys in their order."""
+    """What operators grep for is one text: level, event, then the keys in their order."""
     found = [line.partition(" ")[2] for line in lines("console")]
     assert found[0] == (
         "INFO    Webhook sent successfully callback_url=https://a.example.org/x?token=***"

@@ -1,4 +1,4 @@
-"""Does a page of a long list cost what a page of a short one does? The plans say so, no clock."""
+"""Does a page of a long list cost the same as one of a short list? Judged by plans, not times."""
 
 from __future__ import annotations
 

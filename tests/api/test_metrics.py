@@ -1,4 +1,4 @@
-"""Does `/metrics` tell what is so, only to whom it may concern, at a price that does not grow?"""
+"""Does `/metrics` give the right figures, to the right callers, at a constant cost?"""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def scrape(client: Client) -> Any:
 
 
 def test_only_a_key_for_all_projects_or_a_listed_address_may_scrape(settings: Any) -> None:
-    """Figures of all projects are for operators: no key 401, a project's 403, a network passes."""
+    """Figures cover all projects: 401 without a key, 403 for a project's, 200 from a network."""
     clear = {
         "all": factories.make_api_key()[1],
         "one": factories.make_api_key(project_id="film")[1],
@@ -98,7 +98,7 @@ def test_gauges_are_what_the_database_holds(api: Client) -> None:
 
 
 def test_ends_waits_and_failures_are_counted_when_they_are_committed(api: Client) -> None:
-    """A submit, a wait, a failed attempt, an end and a cancel each move their own figure by one."""
+    """Submit, wait, failed attempt, end and cancel each raise their own figure by one."""
     before = scrape(api)
     submission = submit(Submit("p", "image_generation", {"prompt": "x"}))
     task = lifecycle.claim_next("image_generation")
@@ -143,7 +143,7 @@ def test_labels_are_bounded_and_tell_no_secrets(api: Client) -> None:
 def test_a_scrape_asks_a_fixed_number_of_questions_and_then_none(
     api: Client, forget_keys: Callable[[], None], django_assert_num_queries: Any
 ) -> None:
-    """Seven statements whatever the tables hold, and within five seconds only the key's."""
+    """Seven statements for tables of any size, and within five seconds only the key's."""
     factories.make_dead_letter()
     api.get("/api/v1/tasks/metrics")  # notes the use of the key
     forget_keys()
@@ -167,7 +167,7 @@ def test_without_its_servers_a_scrape_says_so(
 
 
 def test_every_error_code_of_a_failure_has_its_series() -> None:
-    """A code that the tables of sentences do not know is counted as an internal error."""
+    """An unknown error code is counted as an internal error."""
     task = factories.make_task("processing")
     child = metrics.attempts_failed.labels(task.task_type, "internal_error")
     before = child._value.get()
@@ -176,7 +176,7 @@ def test_every_error_code_of_a_failure_has_its_series() -> None:
 
 
 def test_figures_of_an_older_version_are_not_shown(api: Client, settings: Any) -> None:
-    """The files outlive an upgrade; a figure that the code counts no more does not."""
+    """The files outlive an upgrade; a metric that was removed from the code is not shown."""
     former = Counter(
         "movies_former", "Counted by a version before.", ["kind"], registry=CollectorRegistry()
     )

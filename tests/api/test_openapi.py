@@ -1,4 +1,4 @@
-"""Does the real server do what its OpenAPI document says, whatever it is sent?"""
+"""Does the real server match its OpenAPI document, whatever it is sent?"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEAST_REQUESTS = 2_000
 
 
 def known_ids() -> dict[str, list[str]]:
-    """Make a few objects of each kind, and tell their ids by the names of path parameters."""
+    """Make a few objects of each kind, and return their ids by the names of path parameters."""
     tasks = [factories.make_task(status) for status in ("queued", "failed", "completed") * 3]
     messages = []
     for task in tasks[1::3]:
@@ -86,13 +86,13 @@ def statuses(report: Path) -> list[int]:
 
 
 def tracebacks(log: str) -> str:
-    """Return what a server logged from its first error on: why it answered with a 5xx."""
+    """Return a server's log from its first error on, to explain a 5xx."""
     return log[log.find(" ERROR ") :][:20_000] if " ERROR " in log else ""
 
 
 @pytest.mark.django_db(transaction=True)
 def test_two_thousand_generated_requests_find_no_fault(tmp_path: Path) -> None:
-    """No 5xx, no answer that the document does not know, every error a problem."""
+    """No 5xx, no answer that the document does not list, every error a problem."""
     key = factories.make_api_key(project_id=factories.PROJECT, rate_limit_per_minute=1_000_000)[1]
     with WebServer(processes=1, SSE_MAX_SECONDS="0.1", **no_renders()) as server:
         run = schemathesis(server, key, tmp_path)
@@ -104,7 +104,7 @@ def test_two_thousand_generated_requests_find_no_fault(tmp_path: Path) -> None:
 
 
 def examples_of(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Return every example of the document with where it is and the schema it is of."""
+    """Return every example of the document with its place and its schema."""
     described = [*document["paths"].values(), *document["webhooks"].values()]
     for operation in (one for methods in described for one in methods.values()):
         for part in [operation.get("requestBody", {}), *operation["responses"].values()]:
@@ -144,7 +144,7 @@ def parts_of(part: Any, at: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_schemas_have_the_form_that_generators_understand() -> None:
-    """No list of values without a name, no default of a member, no two forms that are one text."""
+    """Every enum has a name, no member has a default, and no two alternatives accept one text."""
     document = json.loads(hooks.schema_bytes())
     schemas = document["components"]["schemas"]
     for at, part in parts_of(document):
@@ -160,7 +160,7 @@ def test_schemas_have_the_form_that_generators_understand() -> None:
 
 
 def test_webhooks_are_operations_of_their_own() -> None:
-    """Each has an id and a tag that no call has, a named body, and asks for no key."""
+    """Each webhook has an id, a tag of its own and a named body, and needs no key."""
     document = json.loads(hooks.schema_bytes())
     calls = [one for methods in document["paths"].values() for one in methods.values()]
     webhooks = [one["post"] for one in document["webhooks"].values()]
@@ -173,14 +173,14 @@ def test_webhooks_are_operations_of_their_own() -> None:
 
 
 def test_answers_have_all_members_that_they_show() -> None:
-    """A member of an answer that is always there is not said to be missing at times."""
+    """A member that every answer has is listed as required."""
     schemas = json.loads(hooks.schema_bytes())["components"]["schemas"]
     for name in ("Delivery", "Message", "MessageDetail", "Replay", "Endpoint", "Event", "Secret"):
         assert set(schemas[name]["required"]) == set(schemas[name]["properties"]), name
 
 
 def test_a_result_shows_every_member() -> None:
-    """The document knows what `describe` tells of a task's files, and what of it may be absent."""
+    """The schema of a task's files matches `describe`, including what may be absent."""
     schemas = json.loads(hooks.schema_bytes())["components"]["schemas"]
     facts = {"size_bytes": 1, "width": 1, "height": 1, "duration": 1.0, "fps": 1.0}
     file = MediaFile(role="primary", link_token="a", **facts)

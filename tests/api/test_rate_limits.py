@@ -1,4 +1,4 @@
-"""Does a limit hold, although a process far from it asks Redis only now and then?"""
+"""Does a limit hold, although a process far from it asks Redis only rarely?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT = 1_000  # seventeen come back a second
 
 
 class Clock:
-    """A time that stands still until it is told otherwise."""
+    """A clock that is set by the test."""
 
     now = 0.0
 
@@ -32,7 +32,7 @@ def questions() -> int:
 
 
 def test_far_from_the_limit_redis_is_asked_now_and_then_and_told_all() -> None:
-    """Of 200 tokens that two processes take, Redis hears in few questions, and misses none."""
+    """Two processes take 200 tokens with few calls to Redis, and every token is counted."""
     clock = Clock()
     first, second = Tabs(clock), Tabs(clock)
     redis_gate.client().config_resetstat()
@@ -46,7 +46,7 @@ def test_far_from_the_limit_redis_is_asked_now_and_then_and_told_all() -> None:
 
 
 def test_near_the_limit_every_token_is_asked_for() -> None:
-    """What one process took shows in the other's next answer."""
+    """Tokens that one process took are missing in the other's next answer."""
     first, second = Tabs(), Tabs()
     limit = TAB_PART - 1
     remaining = [(first, second)[number % 2].take("b", limit).remaining for number in range(10)]
@@ -63,14 +63,14 @@ def test_a_burst_from_many_threads_gets_what_there_is_and_no_more() -> None:
 
 
 def test_what_was_taken_too_much_is_paid_back() -> None:
-    """Tokens on the tab are counted although the bucket cannot give them: the next waits longer."""
+    """Tokens taken without asking count even if the bucket is empty: the next wait is longer."""
     verdict = throttling.take("d", 10, taken_before=12)
     assert (verdict.is_allowed, verdict.remaining) == (False, 0)
     assert 15 < verdict.retry_in <= 18
 
 
 def test_a_new_limit_holds_with_the_next_request() -> None:
-    """A tab of the old limit is not gone on with."""
+    """After a change of the limit the remembered bucket is not used."""
     tabs = Tabs()
     assert tabs.take("e", 100_000).remaining == 99_999
     assert tabs.take("e", 50).limit == 50
@@ -78,7 +78,7 @@ def test_a_new_limit_holds_with_the_next_request() -> None:
 
 @pytest.mark.django_db
 def test_the_keys_of_a_project_share_its_limit(settings: Any) -> None:
-    """Together they get what the project may have; other projects and keys of none do not count."""
+    """A project's keys share the project's limit; other projects and unbound keys do not count."""
     settings.PROJECT_RATE_LIMIT_PER_MINUTE = 3
     first, second, other, free = (
         Client(headers={"x-api-key": factories.make_api_key(project_id=project)[1]})
@@ -103,7 +103,7 @@ def test_the_keys_of_a_project_share_its_limit(settings: Any) -> None:
 
 
 def test_without_redis_the_tab_is_paid_here(monkeypatch: Any) -> None:
-    """The local bucket counts what was taken without asking, as Redis does."""
+    """The local bucket counts tokens taken without asking, as Redis does."""
     monkeypatch.setattr(redis_gate.gate, "fault", redis_gate.UNREACHABLE)
     clock = Clock()
     tabs = Tabs(clock)

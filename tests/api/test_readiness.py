@@ -1,4 +1,4 @@
-"""Does readiness tell what is wrong: to a key in words, to everybody else ok or not?"""
+"""Does readiness say what is wrong, in words only to callers with a key?"""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ready(client: Client) -> dict[str, Any]:
 
 
 def test_details_are_for_those_with_a_key(api: Client) -> None:
-    """Everybody learns ok or not; how many workers live is for those with a key."""
+    """Everybody sees ok or not; the number of workers is only for callers with a key."""
     tickets.report_alive()
     assert ready(Client()) == {"status": "ok"}
     factories.make_task(available_at=timezone.now() - timedelta(seconds=50))
@@ -58,7 +58,7 @@ def test_details_are_for_those_with_a_key(api: Client) -> None:
 def test_a_killed_redis_is_named_and_its_return_noticed(
     api: Client, own_redis: psutil.Process, tmp_path: Path
 ) -> None:
-    """Without Redis tasks are still taken: ready, degraded, and in words why; then ok again."""
+    """Without Redis tasks are accepted: ready, degraded, with a reason; then ok again."""
     tickets.report_alive()
     assert ready(api)["status"] == "ok"
     own_redis.send_signal(signal.SIGKILL)
@@ -94,7 +94,7 @@ def test_missing_workers_and_engines_are_named(api: Client, own_redis: psutil.Pr
 
 
 def test_pending_migrations_make_it_not_ready(api: Client) -> None:
-    """Code that is newer than its tables takes no traffic, and says to a key why."""
+    """Code that is newer than its tables is not ready, and gives the reason to a key."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'webhooks_app'")
     cache.clear()

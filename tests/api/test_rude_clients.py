@@ -1,4 +1,4 @@
-"""Does everybody else go on while clients are slow, silent, or do not read what they asked for?"""
+"""Do other clients get answers while some are slow, silent, or do not read?"""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def server(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> I
 
 @pytest.fixture
 def film(media_root: Path, settings: Any) -> str:
-    """The path of a stored film of 19 MB."""
+    """Return the path of a stored film of 19 MB."""
     return slow_clients.stored_film(media_root, settings.PUBLIC_URL, 19 * MEGABYTE)
 
 
@@ -66,7 +66,7 @@ def crowd(server: WebServer, *requests: bytes) -> Iterator[None]:
 
 
 def answer_times(server: WebServer, key: str, until: float = math.inf) -> list[float]:
-    """Return the seconds of 120 submits and 120 health requests, as far as they end by then."""
+    """Return the seconds of 120 submits and 120 health requests that end in time."""
 
     def timed(number: int) -> float | None:
         before = time.monotonic()
@@ -104,7 +104,7 @@ def test_six_hundred_rude_clients_keep_nobody_out(
     kinds = (slow_clients.submit_head(api_key), slow_clients.download(film), HALF_HEAD)
 
     def is_measured() -> bool:
-        """Measure while all of them are there; False where the machine was too slow for that."""
+        """Measure while all of them are connected; False if the machine was too slow for that."""
         first_ends_at = time.monotonic() + DEADLINE
         with crowd(server, *kinds):
             assert server.call("GET", "/api/v1/health").status == 200, "behind 200 films"
@@ -131,7 +131,7 @@ def talking(server: WebServer, request: bytes) -> Iterator[socket.socket]:
 def test_who_is_steady_is_served_and_who_stops_is_told(
     server: WebServer, api_key: str, film: str
 ) -> None:
-    """What takes longer than the deadline, but never pauses, is taken and given whole.
+    """A transfer longer than the deadline but without pauses is received and sent completely.
 
     A body that does not come is answered meanwhile: 408, as a problem.
     """
@@ -169,7 +169,7 @@ def test_who_is_steady_is_served_and_who_stops_is_told(
 def test_a_file_has_its_size_for_head_and_closes_its_connection(
     server: WebServer, api_key: str, film: str
 ) -> None:
-    """HEAD tells the length and sends nothing; a range is sent to the byte."""
+    """HEAD gives the length and sends nothing; a range is sent exactly."""
     head = server.call("HEAD", film)
     assert (head.headers["Content-Length"], head.content) == (str(19 * MEGABYTE), b"")
     part = server.call("GET", film, headers={"Range": "bytes=100-199999"})

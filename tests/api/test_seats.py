@@ -42,7 +42,7 @@ def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> Iterator[WebServer]:
-    """One web process with two seats for transfers, as patient as in production."""
+    """One web process with two seats for transfers and production's deadlines."""
     with django_db_blocker.unblock():
         seats = {"MEDIA_TRANSFERS": str(SEATS), "MEDIA_ROOT": str(media_root)}
         with WebServer(processes=1, **seats, **no_renders()) as running:
@@ -51,7 +51,7 @@ def server(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> I
 
 @pytest.fixture(scope="module")
 def hasty(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> Iterator[WebServer]:
-    """The same, with deadlines that a test can wait for."""
+    """The same, with deadlines short enough for a test."""
     with django_db_blocker.unblock():
         names = ("BODY_TIMEOUT_SECONDS", "WRITE_TIMEOUT_SECONDS")
         given = dict.fromkeys(names, str(PAUSE_SECONDS))
@@ -64,7 +64,7 @@ def hasty(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> It
 
 
 def is_told_to_come_back(answer: Answer) -> bool:
-    """Whether it is 503, after a look at the rest of it."""
+    """Say whether an answer is 503, after checking the rest of it."""
     if answer.status != 503:
         return False
     assert answer.headers["Retry-After"] == "1"
@@ -85,7 +85,7 @@ def seated(server: WebServer, path: str) -> socket.socket | None:
 def test_a_file_waits_for_a_seat_that_an_ended_or_left_transfer_frees(
     server: WebServer, media_root: Path, settings: Any
 ) -> None:
-    """Each end of a transfer frees one seat, not none and not two; small files need none."""
+    """The end of a transfer frees exactly one seat; small files need none."""
     film = slow_clients.stored_film(media_root, settings.PUBLIC_URL, FILM_BYTES)
 
     def is_full() -> bool:
@@ -148,7 +148,7 @@ def read_at(rate: float, server: WebServer, path: str) -> Reading:
 def test_a_reader_below_the_slowest_rate_is_cut_off_and_one_above_it_is_not(
     hasty: WebServer, media_root: Path, settings: Any
 ) -> None:
-    """Both never pause; one gets all it asked for, the other loses its seat when its time is up."""
+    """Two readers without pauses: one is fast enough; the slow one loses its seat in time."""
     film = slow_clients.stored_film(media_root, settings.PUBLIC_URL, FILM_BYTES)
 
     def readings() -> list[Reading] | None:
@@ -172,7 +172,7 @@ def test_a_reader_below_the_slowest_rate_is_cut_off_and_one_above_it_is_not(
 
 
 class Sender:
-    """A client in the middle of a large body, which has a seat."""
+    """A client that has sent half of a large body, and has a seat."""
 
     def __init__(self, server: WebServer, key: str) -> None:
         body = slow_clients.padded_body(LARGE_BYTES)
@@ -194,7 +194,7 @@ class Sender:
 def test_a_large_body_waits_for_a_seat_while_small_ones_go_on(
     server: WebServer, api_key: str
 ) -> None:
-    """The 65th is refused, whole as it may be; a finished and an aborted one each free a seat."""
+    """The 65th body is refused even if complete; a finished and an aborted one free a seat each."""
 
     def large() -> Answer:
         return server.call("POST", SUBMIT, slow_clients.padded_body(LARGE_BYTES), key=api_key)
@@ -234,7 +234,7 @@ def test_a_large_body_waits_for_a_seat_while_small_ones_go_on(
 
 
 def test_large_bodies_that_stop_lose_their_seats(hasty: WebServer, api_key: str) -> None:
-    """Each hears 408 when it has paused too long, and the next one is taken at once."""
+    """Each gets 408 after too long a pause, and the next one is accepted at once."""
     with ExitStack() as stack:
         senders = [Sender(hasty, api_key) for _ in range(LARGE_BODIES)]
         for sender in senders:
@@ -262,7 +262,7 @@ def test_a_large_body_below_the_slowest_rate_is_given_up(hasty: WebServer, api_k
 def test_a_large_body_that_is_cut_short_is_no_task(
     server: WebServer, api_key: str, coding: str
 ) -> None:
-    """What came is valid JSON; but a client that breaks off takes it that nothing was accepted."""
+    """An incomplete body is refused, even if what came is valid JSON."""
     head, body = (
         slow_clients.submit_head(api_key, LARGE_BYTES),
         slow_clients.padded_body(LARGE_BYTES),

@@ -1,4 +1,4 @@
-"""Does a submit take what it should, refuse what it should, and say everything at once?"""
+"""Does a submit accept and refuse the right things, with all errors at once?"""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def submit(api: Client, document: object, **headers: str) -> Any:
 
 
 def changed(base: dict[str, Any], path: str, value: object) -> dict[str, Any]:
-    """The base request with one value set, sections made on the way."""
+    """Return the base request with one value set, with sections added as needed."""
     document = copy.deepcopy(base)
     *sections, last = path.split("/")
     place = document
@@ -66,7 +66,7 @@ def test_seed_request_works_word_for_word(api: Client) -> None:
 
 
 def test_metadata_comes_back_untouched(api: Client) -> None:
-    """Order of keys, form of numbers and spelling of strings are the client's."""
+    """Order of keys, form of numbers and spelling of strings are kept as the client sent them."""
     metadata = '{"z": 1.0, "a": 1e2, "n": -0, "s": "\\u00e9\\/", "o": { "b":[ ],"a":null } }'
     body = json.dumps({**SEED_REQUEST, "metadata": 0}).replace('"metadata": 0', "")
     answer = api.generic("POST", URL, f'{body[:-1]}"metadata":{metadata}}}', "application/json")
@@ -179,7 +179,7 @@ BAD: list[tuple[dict[str, Any], str, object, str]] = [
 def test_bad_fields_are_422_at_their_place(
     api: Client, base: dict[str, Any], path: str, value: object, code: str
 ) -> None:
-    """Each rule of a field has its code, its pointer, and stores nothing."""
+    """Each rule of a field has its code and pointer, and a violation stores nothing."""
     answer = submit(api, changed(base, path, value))
     assert answer.status_code == 422, answer.content
     assert ("/" + path, code) in [
@@ -189,7 +189,7 @@ def test_bad_fields_are_422_at_their_place(
 
 
 def test_all_errors_come_at_once(api: Client) -> None:
-    """Envelope, task_data and headers are judged in one go, with hints."""
+    """Envelope, task_data and headers are checked together, with hints."""
     document = {
         "task_type": "video_generation",
         "project": "x",
@@ -227,12 +227,12 @@ def test_all_errors_come_at_once(api: Client) -> None:
     ("given", "shown"), [("high", "high"), (1, "high"), (2, "normal"), ("low", "low"), (3, "low")]
 )
 def test_priorities_are_answered_as_words(api: Client, given: object, shown: str) -> None:
-    """A number is a word in another dress."""
+    """Priorities as numbers mean the same as words."""
     assert submit(api, {**SEED_REQUEST, "priority": given}).json()["priority"] == shown
 
 
 def test_options_of_delivery_are_kept(api: Client) -> None:
-    """The policy, the events and the deadline reach the row."""
+    """The policy, the events and the deadline are stored in the row."""
     more = {"retry_policy": [0, 5], "webhook_events": [], "timeout_seconds": 9}
     assert submit(api, {**SEED_REQUEST, **more}).status_code == 201
     task = Task.objects.get()
@@ -260,7 +260,7 @@ GOOD: list[tuple[dict[str, Any], str, object]] = [
 def test_the_ends_of_every_range_are_taken(
     api: Client, base: dict[str, Any], path: str, value: object
 ) -> None:
-    """The longest, the shortest and the emptiest that the contract allows."""
+    """The longest, shortest and emptiest values of the contract are accepted."""
     answer = submit(api, changed(base, path, value), **{"Idempotency-Key": "~" * 255})
     assert answer.status_code == 201, answer.content
 
@@ -280,7 +280,7 @@ def test_what_is_left_out_is_the_default(api: Client) -> None:
 
 
 def test_callbacks_of_a_key_can_be_bound_to_hosts(db: None) -> None:
-    """A key with a list of hosts may call back there and nowhere else."""
+    """A key with a list of hosts may name only these in callbacks."""
     _, key = make_api_key(callback_hosts=["your-app.com"])
     api = Client(headers={"x-api-key": key})
     assert submit(api, SEED_REQUEST).status_code == 201
@@ -296,7 +296,7 @@ def test_callbacks_of_a_key_can_be_bound_to_hosts(db: None) -> None:
 
 
 def test_quota_of_queued_tasks_is_429(api: Client, settings: Any) -> None:
-    """A project with its quota waits, with a time to come back at; another one does not."""
+    """A project at its quota gets 429 with Retry-After; another project does not."""
     settings.QUEUE_LIMIT_PER_PROJECT = 2
     for _ in range(2):
         assert submit(api, SEED_REQUEST).status_code == 201

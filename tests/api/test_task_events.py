@@ -1,4 +1,4 @@
-"""Does a watcher get every newer snapshot, go on where it was, and leave room for others?"""
+"""Does a watcher get every newer snapshot, resume where it was, and leave room for others?"""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def next_event(stream: Iterator[bytes]) -> tuple[int, dict[str, Any]]:
 
 
 def change(task: Task, **fields: Any) -> None:
-    """Change a task as a worker does: its version rises."""
+    """Change a task as a worker does; its version rises."""
     task.version += 1
     Task.objects.filter(pk=task.pk).update(version=task.version, **fields)
 
@@ -59,7 +59,7 @@ def test_snapshots_have_rising_ids_and_end_with_the_task(api: Client) -> None:
 
 
 def test_a_reconnect_gets_the_next_newer_snapshot_only(api: Client) -> None:
-    """With Last-Event-ID nothing is sent twice, and what happened meanwhile is one snapshot."""
+    """With Last-Event-ID nothing is sent twice; changes in between become one snapshot."""
     task = factories.make_task("processing", version=7)
     for step in ("shot 1", "shot 2", "shot 3"):
         change(task, current_step=step)
@@ -72,7 +72,7 @@ def test_a_reconnect_gets_the_next_newer_snapshot_only(api: Client) -> None:
 
 
 def test_whoever_has_seen_the_end_is_told_not_to_come_back(api: Client) -> None:
-    """204 is the answer that ends an EventSource's reconnects."""
+    """204 is the answer that stops an EventSource's reconnects."""
     task = factories.make_task("completed", version=5)
     path = f"/api/v1/tasks/{task.pk}/events"
     assert api.get(path, headers={"last-event-id": "5"}).status_code == 204
@@ -82,7 +82,7 @@ def test_whoever_has_seen_the_end_is_told_not_to_come_back(api: Client) -> None:
 
 
 def test_one_key_cannot_take_the_seats_of_all(api: Client, settings: Any) -> None:
-    """A key's third stream is refused with a time to come back; another key's first is not."""
+    """A key's third stream is refused with Retry-After; another key's first is not."""
     settings.SSE_STREAMS, settings.SSE_STREAMS_PER_KEY = 3, 2
     task = factories.make_task("processing")
     other = Client(headers={"x-api-key": factories.make_api_key("other")[1]})
@@ -98,7 +98,7 @@ def test_one_key_cannot_take_the_seats_of_all(api: Client, settings: Any) -> Non
 
 
 def test_a_revoked_key_watches_no_longer(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that is open ends within about a second of the revocation."""
+    """An open stream ends within about a second after its key is revoked."""
     task = factories.make_task("processing")
     with watching(api, task) as stream:
         next_event(stream)

@@ -1,4 +1,4 @@
-"""Do the API's promises hold through the real web server, across two of its processes?"""
+"""Does the API keep its promises through the real web server, across two of its processes?"""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Servers = tuple[WebServer, WebServer]
 
 @pytest.fixture(scope="module")
 def servers(django_db_setup: None, django_db_blocker: Any) -> Iterator[Servers]:
-    """Two servers of one process each, which share nothing but PostgreSQL and Redis."""
+    """Two servers of one process each, which share only PostgreSQL and Redis."""
     environment = {"SSE_STREAMS": str(STREAMS), "SSE_MAX_SECONDS": "20", **no_renders()}
     with (
         django_db_blocker.unblock(),
@@ -48,7 +48,7 @@ def servers(django_db_setup: None, django_db_blocker: Any) -> Iterator[Servers]:
 
 
 def problem_of(answer: Answer) -> dict[str, Any]:
-    """The problem in an answer, after a look at its form."""
+    """Return the problem in an answer, after checking its form."""
     assert answer.headers["Content-Type"] == "application/problem+json", answer.content
     problem: dict[str, Any] = answer.json()
     assert problem["status"] == answer.status
@@ -56,7 +56,7 @@ def problem_of(answer: Answer) -> dict[str, Any]:
 
 
 def test_concurrent_repeats_of_ten_keys_are_ten_tasks(servers: Servers, api_key: str) -> None:
-    """50 at once with each of 10 keys: one makes the task, 49 are told so; Redis plays no part."""
+    """50 at once with each of 10 keys: one makes the task, 49 are repeats; Redis is not used."""
 
     def once(number: int) -> Answer:
         if number % 100 == 0:
@@ -79,7 +79,7 @@ def test_concurrent_repeats_of_ten_keys_are_ten_tasks(servers: Servers, api_key:
 
 
 def test_one_limit_holds_for_both_processes(servers: Servers) -> None:
-    """A key's bucket is emptied by both together; what is over it hears when to come back."""
+    """Both servers share a key's limit; requests beyond it get Retry-After."""
     key = factories.make_api_key(rate_limit_per_minute=12)[1]
     answers = [servers[number % 2].call("GET", "/api/v1/tasks", key=key) for number in range(30)]
     taken = [answer for answer in answers if answer.status == 200]
@@ -93,7 +93,7 @@ def test_one_limit_holds_for_both_processes(servers: Servers) -> None:
 
 
 def test_a_revoked_key_opens_neither_process(servers: Servers, api_key: str) -> None:
-    """A second after the revocation it is refused, wherever it lands and however busy it is."""
+    """A second after it is revoked a key is refused by every process and thread."""
 
     def once(number: int) -> tuple[float, int]:
         begin = time.monotonic()
@@ -112,7 +112,7 @@ def test_a_revoked_key_opens_neither_process(servers: Servers, api_key: str) -> 
 
 
 def test_a_lost_database_connection_costs_no_request(servers: Servers, api_key: str) -> None:
-    """When PostgreSQL has ended every kept connection, the next requests are answered as ever."""
+    """After PostgreSQL has ended every kept connection, the next requests are answered."""
 
     def statuses() -> set[int]:
         return {servers[0].call("GET", "/api/v1/tasks", key=api_key).status for _ in range(16)}
@@ -157,7 +157,7 @@ def test_a_long_content_type_is_431(servers: Servers, api_key: str) -> None:
 
 
 def test_a_chunked_body_within_the_limit_is_taken(servers: Servers, api_key: str) -> None:
-    """Sending in chunks is nothing bad in itself."""
+    """A chunked body is accepted."""
     body = json.dumps(BODY).encode()
     chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
     kind = "Content-Type: application/json"
@@ -177,7 +177,7 @@ def test_a_chunked_body_within_the_limit_is_taken(servers: Servers, api_key: str
 def test_headers_that_change_the_meaning_are_refused(
     servers: Servers, api_key: str, headers: list[str], status: int
 ) -> None:
-    """A compressed body, another type, a second key; an override of the method is not heard."""
+    """A compressed body, another type, a second key are refused; a method override is ignored."""
     answer = servers[0].raw(head(api_key, *headers, "Content-Length: 2") + b"{}")
     assert answer.startswith(b"HTTP/1.1 %d" % status), answer[:300]
     assert b"application/problem+json" in answer
@@ -202,7 +202,7 @@ def test_headers_that_change_the_meaning_are_refused(
 def test_heads_that_can_be_read_in_two_ways_are_refused(
     servers: Servers, api_key: str, lines: list[str], status: int
 ) -> None:
-    """Lengths that contradict, folded and broken lines, endless heads; the server goes on."""
+    """Contradicting lengths, folded and broken lines, endless heads; the server keeps working."""
     request = head(api_key, "Content-Type: application/json", *lines) + b"{}"
     answer = servers[0].raw(request)
     assert answer.startswith(b"HTTP/1.1 %d" % status), answer[:300]
@@ -215,7 +215,7 @@ def test_heads_that_can_be_read_in_two_ways_are_refused(
     ["X_API_Key: {}", "X_Api-Key: {}", "x-api_key: {}"],
 )
 def test_a_name_with_an_underscore_is_no_header(servers: Servers, api_key: str, line: str) -> None:
-    """It never counts as its dashed twin, alone or beside it, before or after."""
+    """A header with underscores never counts as the one with dashes, alone or beside it."""
     ask = ["GET /api/v1/tasks HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
     wrong, right = line.format("wrong"), f"X-API-Key: {api_key}"
     for lines, status in (
@@ -232,7 +232,7 @@ def test_a_name_with_an_underscore_is_no_header(servers: Servers, api_key: str, 
 def test_probes_are_answered_under_every_host(
     servers: Servers, api_key: str, method: str, host: str
 ) -> None:
-    """Health, readiness and figures come by address, or without a Host; all else is refused."""
+    """Health, readiness and figures work with any or no Host; all else is refused."""
     tail = f" HTTP/1.0\r\nX-API-Key: {api_key}\r\n{host}\r\n"
     for path in ("/api/v1/health", "/api/v1/health/ready", "/metrics"):
         answer = servers[0].raw(f"{method} {path}{tail}".encode())
@@ -252,7 +252,7 @@ def test_a_length_beside_chunks_smuggles_nothing(servers: Servers, api_key: str)
 
 
 def test_expect_100_continue_gets_its_answer(servers: Servers, api_key: str) -> None:
-    """A client that asks before it sends is told to go on, and then served."""
+    """A client that sends Expect: 100-continue gets it, and then its answer."""
     body = json.dumps(BODY).encode()
     request = head(
         api_key,
@@ -276,7 +276,7 @@ def test_head_has_no_body_and_options_no_description(servers: Servers, api_key: 
 
 @contextmanager
 def watching(server: WebServer, path: str, key: str) -> Iterator[bool]:
-    """Ask for a stream and keep it open; tell whether there was a seat."""
+    """Ask for a stream and keep it open; say whether there was a seat."""
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
         connection.request("GET", path, headers={"X-API-Key": key})
         with closing(connection.getresponse()) as response:
@@ -284,7 +284,7 @@ def watching(server: WebServer, path: str, key: str) -> Iterator[bool]:
 
 
 def test_watchers_are_bounded_and_keep_nobody_out(servers: Servers, api_key: str) -> None:
-    """Beyond the seats a watcher gets 503 and a time; lists go on; a freed seat is given again."""
+    """Without a seat a watcher gets 503 and Retry-After; lists work; a freed seat is used again."""
     path = f"/api/v1/tasks/{factories.make_task().pk}/events"
     with ExitStack() as open_streams:
         for _ in range(STREAMS):
@@ -302,7 +302,7 @@ def test_watchers_are_bounded_and_keep_nobody_out(servers: Servers, api_key: str
 
 
 def test_watchers_leave_threads_to_others_whatever_was_configured(api_key: str) -> None:
-    """With more streams allowed than there are threads, half of the threads still answer."""
+    """If more streams are allowed than there are threads, half of the threads still answer."""
     many = {"WEB_THREADS": "4", "SSE_STREAMS": "50", "SSE_STREAMS_PER_KEY": "50"}
     path = f"/api/v1/tasks/{factories.make_task().pk}/events"
     with WebServer(processes=1, **many, **no_renders()) as server, ExitStack() as open_streams:
@@ -312,7 +312,7 @@ def test_watchers_leave_threads_to_others_whatever_was_configured(api_key: str) 
 
 
 def test_submits_without_redis_are_taken_and_sent_on_later(api_key: str) -> None:
-    """Fifty are answered within a second each; with Redis back the sweep sends their tickets."""
+    """Fifty submits are answered within a second each; later the sweep sends their tickets."""
     nowhere = "redis://127.0.0.1:9/0"
     with WebServer(processes=1, REDIS_URL=nowhere, **no_renders()) as server:
         for _ in range(50):
@@ -325,7 +325,7 @@ def test_submits_without_redis_are_taken_and_sent_on_later(api_key: str) -> None
 
 
 def test_without_a_database_every_answer_is_a_problem_with_a_time(api_key: str) -> None:
-    """503 and Retry-After for all that needs the database, and not a word of where it is."""
+    """503 and Retry-After for everything that needs the database, without its address."""
     nowhere = "postgresql://postgres@/movies?host=/nonexistent"
     with WebServer(processes=1, DATABASE_URL=nowhere, **no_renders()) as server:
         for method, path, body in (
@@ -344,7 +344,7 @@ def test_without_a_database_every_answer_is_a_problem_with_a_time(api_key: str) 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed here")
 def test_every_example_of_the_api_page_works(api_key: str) -> None:
-    """The page's shell blocks run from top to bottom, and no curl among them gets an error."""
+    """The page's shell blocks run from top to bottom, and no curl in them gets an error."""
     page = (ROOT / "docs" / "api.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     assert "".join(blocks).count("curl ") > 15

@@ -38,7 +38,7 @@ def advance_all():
 
 
 def test_a_message_shows_its_payload_and_every_attempt(api):
-    """Proves that one address tells the whole story of a dead letter."""
+    """Proves that one URL shows everything about a dead letter."""
     message = make_dead_letter(attempts=2)
     body = api.get(f"{BASE}/messages/{message.pk}").json()
     assert body["event_id"] == message.event.event_id
@@ -59,7 +59,7 @@ def test_payload_is_shown_with_the_bytes_that_are_sent(api):
 
 
 def test_an_attempt_under_way_is_in_flight_and_has_no_next_attempt(api):
-    """Proves that a lease is shown as what it means, not as a due time."""
+    """Proves that a leased message is shown as in flight, not with a due time."""
     end = timezone.now() + timedelta(seconds=30)
     lease = {"lease_token": uuid.uuid4(), "lease_expires_at": end, "next_attempt_at": end}
     message = make_message(**lease)
@@ -152,7 +152,7 @@ def test_the_webhooks_of_a_task(api):
 
 
 def test_replaying_one_message_makes_it_due_and_says_how_it_goes(api):
-    """Proves that one POST sends a delivered message again and leads to its progress."""
+    """Proves that one POST replays a delivered message and returns its progress."""
     message = make_message("delivered")
     answer = post(api, f"messages/{message.pk}/replay", {"reason": "they lost it"})
     assert answer.status_code == 202, answer.content
@@ -166,7 +166,7 @@ def test_replaying_one_message_makes_it_due_and_says_how_it_goes(api):
 
 
 def test_replaying_to_another_url_is_judged_and_keeps_the_original(api):
-    """Proves that the override is an own message, and that the egress policy applies to it."""
+    """Proves that the override is a new message, and that the egress policy applies to it."""
     message = make_message("dead")
     path = f"messages/{message.pk}/replay"
     for url in ("https://10.0.0.7/", "nonsense", "https://user@a.example.org/"):
@@ -178,7 +178,7 @@ def test_replaying_to_another_url_is_judged_and_keeps_the_original(api):
 
 
 def test_a_key_with_a_host_list_may_not_replay_elsewhere():
-    """Proves that neither replays nor endpoints are a way around the hosts that a key may name."""
+    """Proves that neither replays nor endpoints bypass a key's list of hosts."""
     api = client(callback_hosts=["a.example.org"])
     message = make_message("dead")
     body = {"callback_url": "https://b.example.org/"}
@@ -248,7 +248,7 @@ def test_a_bulk_replay_can_be_cancelled_once(api):
     ],
 )
 def test_a_wrong_bulk_replay_is_refused_with_a_pointer(api, body, pointer):
-    """Proves that every member of the request is checked, and nothing starts on a fault."""
+    """Proves that every member of the request is checked, and a fault starts nothing."""
     answer = post(api, "replays", body)
     assert answer.status_code in (400, 422), answer.content
     if answer.status_code == 422:
@@ -257,7 +257,7 @@ def test_a_wrong_bulk_replay_is_refused_with_a_pointer(api, body, pointer):
 
 
 def test_another_projects_objects_are_absent():
-    """Proves that every address answers a stranger's id exactly like one that never was."""
+    """Proves that another project's id is answered exactly like an absent one, on every route."""
     mine, message = client(project_id="mine"), make_dead_letter()
     job = factories.make_replay(scope=PROJECT)
     endpoint = factories.make_endpoint()

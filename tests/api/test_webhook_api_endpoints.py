@@ -31,7 +31,7 @@ def create(client, **body):
 
 
 def test_an_endpoint_is_made_shown_changed_tried_and_deleted(mine):
-    """Proves the life of a subscription over the API, its secret shown with its making."""
+    """Proves the life of a subscription over the API, with its secret shown when it is made."""
     answer = create(mine, event_types=["task.completed"], retry_policy=[1, 2])
     assert answer.status_code == 201, answer.content
     made = answer.json()
@@ -80,7 +80,7 @@ def test_what_an_endpoint_may_not_be(mine):
 
 
 def test_a_key_bound_to_no_project_must_name_one(api):
-    """Proves that a key for all projects never acts on an accidental one."""
+    """Proves that a key for all projects must name the project."""
     assert create(api).status_code == 422
     assert create(api, project_id="another").json()["project_id"] == "another"
     answer = api.get(f"{BASE}/signing-secret")
@@ -108,7 +108,7 @@ def test_the_signing_secret_is_made_shown_and_rotated(mine):
 
 
 def test_an_endpoint_has_a_secret_of_its_own(mine):
-    """Proves that endpoint_id shows and rotates that endpoint's secret alone."""
+    """Proves that endpoint_id shows and rotates only that endpoint's secret."""
     made = create(mine).json()
     project = mine.get(f"{BASE}/signing-secret").json()["secret"]
     query = f"{BASE}/signing-secret?endpoint_id={made['id']}"
@@ -120,7 +120,7 @@ def test_an_endpoint_has_a_secret_of_its_own(mine):
 
 
 def test_the_feed_gives_unacknowledged_events_oldest_first(mine):
-    """Proves that pulling needs no callback_url, and that acknowledging takes events off."""
+    """Proves that the feed needs no callback_url, and that acknowledged events leave it."""
     events = [make_event() for _ in range(3)]
     make_event(scope="another")
     feed = mine.get(f"{BASE}/events?limit=2").json()
@@ -137,7 +137,7 @@ def test_the_feed_gives_unacknowledged_events_oldest_first(mine):
 
 
 def test_acknowledging_ends_what_is_pending_for_the_event(mine):
-    """Proves that what was pulled is not delivered any more, under way or not."""
+    """Proves that acknowledged events are not delivered any more, even if in flight."""
     event = make_event()
     end = timezone.now() + timedelta(seconds=30)
     token = uuid.uuid4()
@@ -164,7 +164,7 @@ def test_a_wrong_acknowledgement_is_refused(mine, body):
 
 
 def test_endpoints_are_listed_page_by_page(mine):
-    """Proves that a list sorted by time goes on where its cursor says."""
+    """Proves that a list sorted by time continues after its cursor."""
     made = {str(factories.make_endpoint(f"{URL}/{number}").pk) for number in range(5)}
     first = mine.get(f"{BASE}/endpoints?limit=3").json()
     second = mine.get(first["next"]).json()

@@ -1,4 +1,4 @@
-"""What may be said of a key when it is made, and do admin and command understand the same?"""
+"""Which limits can a key have, and do the admin and the command accept the same?"""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def first_key() -> str:
 
 @pytest.mark.parametrize(("hosts", "policy"), REFUSED)
 def test_nonsense_makes_no_key(admin_client: Client, hosts: str, policy: str) -> None:
-    """A URL for a host would match nothing for ever, and a policy of two days a wait never ends."""
+    """A URL as a host and waits of two days in a policy are refused."""
     assert b"errorlist" in in_admin(admin_client, hosts, policy).content
     with pytest.raises(CommandError) as refused:
         on_command(hosts, policy)

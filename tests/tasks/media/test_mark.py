@@ -38,7 +38,7 @@ def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _restart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget what the process remembers, as a worker that starts does."""
+    """Clear what the process remembers, as in a worker that starts."""
     monkeypatch.setattr(daily, "_run", None)
     monkeypatch.setattr(daily, "_rests_until", 0.0)
     monkeypatch.setattr(storage_mark, "_next_round", 0.0)
@@ -104,7 +104,7 @@ def restored_dump() -> Iterator[Callable[[], Any]]:
 
 
 def delete_by_every_way(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Do all that deletes media, as a process that has just started; return what prune says."""
+    """Do everything that deletes media, as in a new process; return what prune says."""
     _restart(monkeypatch)
     assert sweep.sweep()
     with pytest.raises(storage_mark.NotOurs):
@@ -117,7 +117,7 @@ def delete_by_every_way(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_restored_dump_deletes_nothing_of_the_first(
     restored_dump: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sweep, daily run, orphans and prune of the copy leave every file; it says what to do."""
+    """The copy's sweep, daily run, orphans and prune delete no file and say what to do."""
     finished_task(31), finished_task(1)
     storage_mark.keep()
     copy = restored_dump()
@@ -142,7 +142,7 @@ def test_a_restored_dump_deletes_nothing_of_the_first(
 def test_the_copy_may_be_started_first_after_the_restore(
     restored_dump: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the first one is stopped, and nothing refreshes its mark, the copy is refused too."""
+    """While the first one is stopped and does not refresh its mark, the copy is refused, too."""
     finished_task(31)
     with monkeypatch.context() as early:
         early.setattr(storage_mark.timezone, "now", lambda: _long_ago)
@@ -158,7 +158,7 @@ _long_ago = timezone.now() - timedelta(days=3)
 def test_adopting_makes_the_copy_the_owner_and_the_first_a_stranger(
     restored_dump: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After adopt_storage the copy prunes, readiness is content, and the first is refused."""
+    """After adopt_storage the copy prunes, readiness is ok, and the first is refused."""
     finished_task(31)
     storage_mark.keep()
     with restored_dump():
@@ -176,7 +176,7 @@ def test_adopting_makes_the_copy_the_owner_and_the_first_a_stranger(
 
 
 def test_unmarked_files_of_somebody_else_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A storage without a mark becomes ours only where every task in it is ours."""
+    """A storage without a mark becomes ours only if every task in it is ours."""
     store(f"results/{uuid.uuid4()}/{uuid.uuid4()}/primary.png")
     assert "files of tasks that are not in here" in delete_by_every_way(monkeypatch)
     assert storage_mark.read() is None
@@ -211,7 +211,7 @@ def test_a_restart_or_failover_of_the_server_only_waits(monkeypatch: pytest.Monk
 def test_a_copy_of_the_whole_server_is_refused_once_the_first_shows_life(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same database by all its numbers: the refreshed mark tells, however long it waits."""
+    """A full copy has the same ids: a refreshed mark is respected, however long it waits."""
     storage_mark.require_ours()
     first = storage_mark.read()
     assert first is not None

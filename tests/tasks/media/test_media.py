@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_media_link_serves_ranges_and_guards_its_token(settings: Any) -> None:
-    """The whole file, a range, an impossible range and a wrong token, each as HTTP has it."""
+    """The whole file, a range, an impossible range and a wrong token, each answered as in HTTP."""
     settings.GENERATION_PROVIDERS = {"image_generation": "tests.support.providers.StillProvider"}
     submit(Submit("p", "image_generation", {"prompt": "x"}))
     run.run_next("image_generation")
@@ -70,7 +70,7 @@ def test_any_range_has_an_answer(link: str, asked: str, status: int, length: int
 
 
 def test_a_file_is_never_run_in_the_browser(link: str) -> None:
-    """What could carry a script is a download, and no type is guessed."""
+    """Types that could contain a script are downloads, and browsers may not guess a type."""
     for media_type, place in (
         ("image/png", "inline"),
         ("image/svg+xml", "attachment"),
@@ -87,7 +87,7 @@ def test_a_file_is_never_run_in_the_browser(link: str) -> None:
 @pytest.mark.parametrize("part", ["%00", "..", "..%2f..%2fsecret_key", "%F0%9F%98%80", "a" * 3_000])
 @pytest.mark.parametrize("place", [2, 3])
 def test_hostile_links_are_404(link: str, part: str, place: int) -> None:
-    """Neither id nor token leads anywhere but to the row; the last part is for people's eyes."""
+    """The id and token in a link are no path; the last part is only a name for people."""
     parts = link.split("/")
     parts[place] = part
     answer = Client().get("/".join(parts))

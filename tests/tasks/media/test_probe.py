@@ -63,7 +63,7 @@ def test_truncated_sound_is_refused(tmp_path):
 
 
 def test_truncated_picture_is_refused(tmp_path):
-    """Proves that half a PNG is refused although its header is whole."""
+    """Proves that half a PNG is refused although its header is complete."""
     path = tmp_path / "picture.png"
     noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
@@ -96,7 +96,7 @@ def test_text_and_playlists_are_no_media(tmp_path):
 
 
 def probes() -> list[psutil.Process]:
-    """The living probe processes of this test process."""
+    """Return the running probe processes of this test process."""
     children = psutil.Process().children()
     return [one for one in children if "tasks_app.media.probe" in one.cmdline()]
 
@@ -134,7 +134,7 @@ def test_what_needs_more_time_than_there_is_has_a_code_of_its_own(tmp_path, monk
 
 
 def test_a_probe_ends_when_it_is_not_wanted_any_more(tmp_path):
-    """Proves that a cancel does not wait for a long probe, and leaves no process of it."""
+    """Proves that a cancel does not wait for a long probe, and leaves no process running."""
     path = tmp_path / "huge"
     path.touch()
     os.truncate(path, 8 << 30)
