@@ -1,4 +1,4 @@
-"""Which operator sits at which browser? A logged-in page that complains about what breaks."""
+"""Which browser and operator do tests use? A logged-in page that reports script errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium; of one module alone, since it leaves an event loop in the thread."""
+    """The system's Chromium, per module, since it leaves an event loop in the thread."""
     if browser.find() is None:
         pytest.skip(browser.MISSING)
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
@@ -41,7 +41,7 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the browser's console and scripts complained about; a test may clear it."""
+    """Errors that the browser's console and scripts reported; a test may clear the list."""
     return []
 
 

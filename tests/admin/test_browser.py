@@ -41,7 +41,7 @@ def receiver(transactional_db: None) -> Iterator[Receiver]:
 
 
 def publish(url: str, policy: Any = ()) -> WebhookMessage:
-    """Owe one event to ``url``."""
+    """Publish one event to ``url``."""
     event: WebhookEvent = outbox.publish(
         scope=SCOPE,
         subject=str(factories.make_task("completed", project_id=SCOPE).pk),
@@ -55,7 +55,7 @@ def publish(url: str, policy: Any = ()) -> WebhookMessage:
 
 
 def dead_letter(receiver: Receiver, answer: Answer | int = 500) -> WebhookMessage:
-    """Let a message die, with a retry behind it."""
+    """Make a message die after one retry."""
     receiver.answer(answer)
     message = publish(receiver.url, [0.05])
     wait_for(message, "dead")
@@ -74,7 +74,7 @@ def admin_page(base: Any, name: str, *args: Any) -> str:
 
 
 def confirm(page: Page, operation: str, reason: str, **fields: str) -> None:
-    """Press an operation's button, fill in its page and send it."""
+    """Press an operation's button, fill in its form and send it."""
     page.click(f"[data-operation={operation}]")
     for name, value in fields.items():
         page.fill(f"[name={name}]", value)
@@ -83,7 +83,7 @@ def confirm(page: Page, operation: str, reason: str, **fields: str) -> None:
 
 
 def badge(page: Page, text: str) -> None:
-    """Wait until the page's badge says that; the page brings itself up to date."""
+    """Wait until the page's badge has this text; the page refreshes itself."""
     page.locator(".mv-head .mv-badge", has_text=re.compile(text, re.IGNORECASE)).wait_for()
 
 
@@ -117,7 +117,7 @@ def test_an_operator_finds_a_dead_letter_reads_why_and_replays_it(
 def test_a_receivers_script_is_shown_and_does_not_run(
     chromium: Any, page: Page, live_server: Any, engine: EngineThread, receiver: Receiver
 ) -> None:
-    """Shows, with the page's own policy switched off, that escaping alone disarms an answer."""
+    """Shows that escaping alone makes an answer harmless, with the page's CSP switched off."""
     message = dead_letter(receiver, Answer(500, body=EVIL.encode(), headers=[("x-evil", EVIL)]))
     cookies = page.context.cookies()
     context = chromium.new_context(bypass_csp=True, storage_state={"cookies": cookies})
@@ -132,7 +132,7 @@ def test_a_receivers_script_is_shown_and_does_not_run(
 def test_the_pages_policy_stops_a_script_that_got_in(
     page: Page, live_server: Any, complaints: list[str]
 ) -> None:
-    """Shows the second fence: an inline script in an admin page is refused by the browser."""
+    """Shows that the CSP also makes the browser refuse an inline script in an admin page."""
     page.goto(admin_page(live_server, "index"))
     page.evaluate(
         """() => {
@@ -149,7 +149,7 @@ def test_the_pages_policy_stops_a_script_that_got_in(
 def test_replay_with_filter_shows_first_and_replays_what_was_shown(
     page: Page, live_server: Any, engine: EngineThread, receiver: Receiver
 ) -> None:
-    """Shows that a filter is looked at before it acts, and that its replay reports to the end."""
+    """Shows that a filter's matches are shown first, and its replay is reported to the end."""
     message = dead_letter(receiver)
     other = factories.make_message("dead", url="https://elsewhere.example.org/")
     receiver.answer(204)
@@ -199,7 +199,7 @@ def test_ticked_messages_are_replayed(
 def test_a_destination_is_held_freed_pinged_and_stopped(
     page: Page, live_server: Any, engine: EngineThread, receiver: Receiver
 ) -> None:
-    """Shows each button of a destination by what then arrives at the receiver."""
+    """Shows the effect of each button of a destination at the receiver."""
     first = publish(receiver.url)
     wait_for(first, "delivered")
     address = admin_page(
@@ -246,7 +246,7 @@ def status_with(base: Any, key: str) -> int:
 
 
 def test_a_key_is_made_shown_once_used_and_revoked(page: Page, live_server: Any) -> None:
-    """Shows that the key on the page works, is gone with the next look, and ends when revoked."""
+    """Shows that the key on the page works, is not shown again, and ends when it is revoked."""
     page.goto(admin_page(live_server, "tasks_app_apikey_add"))
     page.fill("[name=name]", "the night shift")
     page.fill("[name=project_id]", SCOPE)

@@ -1,4 +1,4 @@
-"""Can a visitor find the API from the bare address, read it, and try a call? In a real browser."""
+"""Can a visitor find the API docs from ``/``, read them, and try a call? In a real browser."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def addresses() -> list[str]:
 
 
 def test_every_page_fits_its_screen(page: Page, live_server: Any) -> None:
-    """Shows that nothing is cut off or sticks out, on a phone as on a desk."""
+    """Shows that nothing is cut off or overflows, on a phone and on a desktop."""
     cache.clear()
     fill()
     faults = {}
@@ -107,7 +107,7 @@ def test_every_page_fits_its_screen(page: Page, live_server: Any) -> None:
 
 
 def test_the_dashboard_moves_on_without_a_reload(page: Page, live_server: Any) -> None:
-    """Shows that a dashboard left open tells what happened since."""
+    """Shows that an open dashboard refreshes itself."""
     cache.clear()
     page.clock.install()
     page.goto(live_server.url + reverse("admin:index"))
@@ -122,7 +122,7 @@ def test_the_dashboard_moves_on_without_a_reload(page: Page, live_server: Any) -
 
 
 def test_the_list_of_replays_moves_on_without_a_reload(page: Page, live_server: Any) -> None:
-    """Shows that a replay's bar moves in the list, and that its end is told."""
+    """Shows that a replay's bar moves in the list, up to its end."""
     job = factories.make_replay(total=10, started_count=1)
     page.goto(live_server.url + reverse("admin:webhooks_app_replayjob_changelist"))
     page.evaluate("window.isTheSamePage = true")

@@ -66,7 +66,7 @@ def tone(seconds: float = 3.0, rate: int = 8000) -> bytes:
 
 
 def stored(task: Task, name: str, media_type: str, content: bytes, role: str = "primary") -> None:
-    """Store a file where a finished task's files lie."""
+    """Store a file in the place of a finished task's files."""
     path = default_storage.save(f"results/{task.pk}/run/{name}", ContentFile(content))
     factories.make_media_file(
         task, path=path, media_type=media_type, size_bytes=len(content), role=role
@@ -74,12 +74,12 @@ def stored(task: Task, name: str, media_type: str, content: bytes, role: str = "
 
 
 def open_task(page: Page, base: Any, task: Task) -> None:
-    """Go to a task's page."""
+    """Open a task's page."""
     page.goto(base.url + reverse("admin:tasks_app_task_change", args=[task.pk]))
 
 
 def test_a_video_plays_and_seeks(page: Page, live_server: Any) -> None:
-    """Shows that the player moves on, and jumps to a place it has not fetched (by Range)."""
+    """Shows that the film plays, and that it can jump to a part not loaded yet (by Range)."""
     task, content = factories.make_task("completed"), film()
     stored(task, "primary.mp4", "video/mp4", content)
     ranges: list[str] = []
@@ -119,7 +119,7 @@ class Bucket(BaseHTTPRequestHandler):
     asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
-        """Answer with the picture, whatever is asked for."""
+        """Answer every request with the picture."""
         self.asked.append(self.path)
         content = picture()
         self.send_response(200)
@@ -129,7 +129,7 @@ class Bucket(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def bucket(settings: Any) -> Iterator[str]:
 
 
 def test_a_picture_in_a_bucket_is_shown(bucket: str, page: Page, live_server: Any) -> None:
-    """Shows that the page's policy lets a media link lead to the store, and nowhere else."""
+    """Shows that the page's CSP allows media from the store's origin, and from no other."""
     task = factories.make_task("completed", task_type="image_generation")
     factories.make_media_file(task, path="results/shot.png", media_type="image/png")
     open_task(page, live_server, task)
@@ -160,7 +160,7 @@ def test_a_picture_in_a_bucket_is_shown(bucket: str, page: Page, live_server: An
 
 
 def test_a_running_task_moves_on_without_a_reload(page: Page, live_server: Any) -> None:
-    """Shows that progress arrives in the open page, and the result as soon as there is one."""
+    """Shows that progress appears in the open page, and then the result."""
     task = factories.make_task("processing", progress=0.1, current_step="storyboard")
     open_task(page, live_server, task)
     assert page.inner_text("[data-live=text]") == "storyboard"

@@ -1,4 +1,4 @@
-"""Does the dashboard tell the truth? What it shows is held against the rows it is made of."""
+"""Is the dashboard right? Its numbers are compared with the rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOUR = RANGES["1h"]
 
 @pytest.fixture(autouse=True)
 def no_older_numbers() -> None:
-    """Numbers are kept for seconds, also from one test to the next."""
+    """Clear the cache, which would keep numbers from one test to the next."""
     cache.clear()
 
 
@@ -44,18 +44,18 @@ def cards(shown: dict[str, Any]) -> dict[str, str]:
 
 
 def buckets(chart: Chart) -> dict[str, str]:
-    """Return time -> what the pointer is told there, of buckets with anything in them."""
+    """Return time -> text at the pointer, for buckets that are not empty."""
     told = (hover.text.partition("\n") for hover in chart.hovers)
     return {time: text for time, _, text in told if re.search(r"[1-9]", text)}
 
 
 def minutes_ago(number: int) -> Any:
-    """Return the middle of a minute, so that no test straddles two."""
+    """Return the middle of a minute, so that no test runs over a full minute."""
     return timezone.now().replace(second=30) - timedelta(minutes=number)
 
 
 def test_deliveries_are_counted_by_outcome_where_they_happened() -> None:
-    """Shows each attempt in its minute under its outcome, and nothing of before the range."""
+    """Shows each attempt in its minute under its outcome, and none from before the range."""
     early, late = minutes_ago(40), minutes_ago(5)
     for outcome, at, count in (
         ("succeeded", early, 2),
@@ -92,7 +92,7 @@ def test_percentiles_are_those_of_the_minute() -> None:
 
 
 def test_what_is_owed_is_counted_and_led_to() -> None:
-    """Shows dead letters of the range, what waits, and how late the latest of it is."""
+    """Shows dead letters of the range, the backlog, and the age of its oldest message."""
     factories.make_message("dead")
     old = timezone.now() - timedelta(hours=2)
     factories.make_message("dead", finished_at=old)
@@ -109,7 +109,7 @@ def test_what_is_owed_is_counted_and_led_to() -> None:
 
 
 def test_lateness_of_a_held_destination_is_said_to_be_its_own() -> None:
-    """Shows that what waits behind a pause does not look like a service that is behind."""
+    """Shows that messages behind a pause do not make the service look slow."""
     hold = timezone.now() + timedelta(minutes=5)
     place = factories.make_destination(held_until=hold, hold_reason="paused")
     due = timezone.now() - timedelta(minutes=3)
@@ -135,7 +135,7 @@ def test_failing_destinations_are_ordered_and_say_how_they_fail() -> None:
 
 
 def test_queue_is_shown_by_type_and_state_and_types_by_slowness() -> None:
-    """Shows what is queued and runs of each type, and the slowest type first."""
+    """Shows queued and running tasks of each type, and the slowest type first."""
     for kind, queued, running in (("video_generation", 2, 1), ("audio_generation", 1, 0)):
         for status, count in (("queued", queued), ("processing", running)):
             for _ in range(count):
@@ -159,7 +159,7 @@ def test_queue_is_shown_by_type_and_state_and_types_by_slowness() -> None:
 
 @pytest.mark.parametrize("name", [*RANGES, "nonsense"])
 def test_every_range_opens_and_its_links_lead_somewhere(name: str, admin_client: Client) -> None:
-    """Shows that each link of the dashboard opens, and that ranges are not believed blindly."""
+    """Shows that each link of the dashboard opens, and that an invalid range is ignored."""
     factories.make_delivery(factories.make_message("dead"), "failed")
     factories.make_message(next_attempt_at=timezone.now() - timedelta(minutes=1))
     factories.make_task()

@@ -1,4 +1,4 @@
-"""Does a message's page tell what comes next, and why?"""
+"""Does a message's page say what happens next, and why?"""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_what_comes_next_follows_the_policy() -> None:
 
 
 def test_an_attempt_under_way_is_not_planned_again() -> None:
-    """Shows that the plan starts behind the attempt that holds the lease."""
+    """Shows that the planned attempts start after the one in flight."""
     now = timezone.now()
     end = now + timedelta(seconds=40)
     message = make_message(
@@ -64,7 +64,7 @@ def test_an_attempt_under_way_is_not_planned_again() -> None:
 
 @pytest.mark.parametrize("status", ["delivered", "dead", "superseded", "cancelled"])
 def test_nothing_is_planned_for_what_has_ended(status: str) -> None:
-    """Shows that only a pending message has a future."""
+    """Shows that only a pending message has planned attempts."""
     assert planned(make_message(status), timezone.now()) == []
 
 
@@ -73,7 +73,7 @@ def test_nothing_is_planned_for_what_has_ended(status: str) -> None:
     [("breaker", "its breaker is open"), ("paused", "an operator paused it"), ("x\x1b", "x␛")],
 )
 def test_a_hold_is_explained(reason: str, words: str) -> None:
-    """Shows that a message behind a hold says whose hold it is and how long."""
+    """Shows that a held message names the reason of the hold and its time."""
     now = timezone.now()
     make_destination(held_until=now + timedelta(minutes=5), hold_reason=reason)
     said = explain(make_message(), now)
@@ -83,7 +83,7 @@ def test_a_hold_is_explained(reason: str, words: str) -> None:
 
 
 def test_behind_a_hold_the_plan_waits_for_its_end() -> None:
-    """Shows that no time is named at which nothing will happen."""
+    """Shows that a planned time is not before the end of the hold."""
     now = timezone.now()
     held_until = now + timedelta(minutes=5)
     make_destination(held_until=held_until, hold_reason="paused")
@@ -104,7 +104,7 @@ def test_behind_a_hold_the_plan_waits_for_its_end() -> None:
     ],
 )
 def test_a_dead_letter_says_why_it_is_not_retried(fields: dict[str, object], words: str) -> None:
-    """Shows that each way to die has its sentence."""
+    """Shows that each reason for a dead letter has its sentence."""
     assert words in explain(make_message("dead", **fields), timezone.now()).text
 
 
@@ -127,7 +127,7 @@ def test_the_waterfall_lays_the_phases_end_to_end() -> None:
 
 
 def test_a_request_without_an_answer_was_waiting() -> None:
-    """Shows that the time after the connection is not called reading where nothing came."""
+    """Shows that the time after connecting is not called reading if nothing came."""
     message = make_message("dead")
     phases = {"dns_ms": 3.0, "connect_ms": 20.0}
     make_delivery(message, "failed", duration_ms=30_000.0, phases=phases, response_status=None)

@@ -1,4 +1,4 @@
-"""Is the admin invisible from outside the networks that may see it?"""
+"""Is the admin invisible outside of its allowed networks?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_outside_the_networks_there_is_no_admin(settings: Any, admin_client: Client) -> None:
-    """Inside all is as ever; outside, logged in or not, each page is the 404 of nothing at all."""
+    """Inside nothing changes; outside each page is an ordinary 404, logged in or not."""
     settings.ADMIN_ALLOW_NETWORKS = [ip_network("10.8.0.0/16"), ip_network("fd00::/8")]
     for path in ("/admin/", "/admin", "/admin/login/", "/admin/webhooks_app/webhookmessage/"):
         answer = admin_client.get(path)
@@ -23,7 +23,7 @@ def test_outside_the_networks_there_is_no_admin(settings: Any, admin_client: Cli
 
 
 def test_only_a_declared_proxy_is_believed(settings: Any, admin_client: Client) -> None:
-    """X-Forwarded-For of a stranger opens nothing; that of the proxy in front is the address."""
+    """A client's own X-Forwarded-For is ignored; the trusted proxy's is the client's address."""
     settings.ADMIN_ALLOW_NETWORKS = [ip_network("10.8.0.0/16")]
     named = {"x-forwarded-for": "10.8.3.4"}
     assert admin_client.get("/admin/", headers=named).status_code == 404

@@ -84,7 +84,7 @@ def test_list_counts_no_further_than_its_limit(
     monkeypatch: pytest.MonkeyPatch,
     django_assert_max_num_queries: Callable[..., Any],
 ) -> None:
-    """Shows that a table of millions is not counted, and that the list says so."""
+    """Shows that a table of millions is not counted in full, and that the list says so."""
     for number in range(4):
         factories.make_message(url=f"https://r{number}.example.org/")
     monkeypatch.setattr(lists, "COUNT_LIMIT", 3)
@@ -125,7 +125,7 @@ def test_page_of_a_row_opens(
 
 @pytest.mark.parametrize("name", [n for n in LISTS if not n.startswith("auth")])
 def test_absent_row_is_not_found(name: str, admin_client: Client) -> None:
-    """Shows that any text in the address of a page is harmless."""
+    """Shows that any text in a page's URL is harmless."""
     for key in ("99999999", "x", "%00", "00000000-0000-0000-0000-000000000000"):
         answer = admin_client.get(page(f"{name}_changelist") + f"{key}/change/")
         assert answer.status_code in (302, 404)
@@ -188,7 +188,7 @@ def test_no_page_shows_a_secret(admin_client: Client) -> None:
     ["{id}", "{event_id}", "{subject}", "receiver.ex", "https://receiver.example.org/x", "scope-1"],
 )
 def test_message_is_found_by_what_an_operator_has(term: str, admin_client: Client) -> None:
-    """Shows that each offered search finds the message and not its neighbour."""
+    """Shows that each kind of search finds the right message and no other."""
     event = factories.make_event(scope="scope-1")
     wanted = factories.make_message(event=event)
     other = factories.make_message(url="https://other.example.org/")
@@ -204,7 +204,7 @@ def test_message_is_found_by_what_an_operator_has(term: str, admin_client: Clien
     "name", ["webhooks_app_webhookmessage", "webhooks_app_webhookdelivery", "tasks_app_task"]
 )
 def test_odd_search_finds_nothing(name: str, term: str, admin_client: Client) -> None:
-    """Shows that a search never fails and knows no wildcards."""
+    """Shows that a search never fails and has no wildcards."""
     factories.make_delivery()
     answer = admin_client.get(page(f"{name}_changelist"), {"q": term})
     assert answer.status_code == 200
@@ -263,7 +263,7 @@ def test_filters_of_messages(query: dict[str, str], admin_client: Client) -> Non
     ids=str,
 )
 def test_filters_and_searches_of_deliveries(query: dict[str, str], admin_client: Client) -> None:
-    """Shows that each finds the attempt that is meant and not its neighbour."""
+    """Shows that each search finds the right attempt and no other."""
     event = factories.make_event("task.failed", scope="project-1")
     message = factories.make_message(event=event, url="https://host-1.example.org/")
     wanted = factories.make_delivery(
@@ -304,7 +304,7 @@ def test_admin_asks_for_a_login(client: Client) -> None:
 
 
 def test_page_of_a_destination_shows_all_that_governs_it(admin_client: Client) -> None:
-    """Shows limit, window, requests under way, breaker, hold and backlog of one destination."""
+    """Shows limit, window, requests in flight, breaker, hold and backlog of a destination."""
     place = factories.make_destination(
         held_until=timezone.now() + timedelta(minutes=5),
         hold_reason="breaker",

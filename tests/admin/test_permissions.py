@@ -1,4 +1,4 @@
-"""What may an operator do who may only look? Nothing, whatever the buttons say."""
+"""What may an operator with read permission do? Only read, whatever the buttons say."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIST = "admin:webhooks_app_webhookmessage_changelist"
 
 
 def client_with(*codenames: str) -> Client:
-    """Log in an operator who may look at everything, and do what is named."""
+    """Log in an operator who may view everything, and has the named permissions."""
     staff = factories.make_staff(is_superuser=False)
     view = Permission.objects.filter(
         codename__startswith="view_", content_type__app_label__in=("webhooks_app", "tasks_app")
@@ -33,12 +33,12 @@ def client_with(*codenames: str) -> Client:
 
 @pytest.fixture
 def onlooker(db: None) -> Client:
-    """An operator who may only look."""
+    """An operator who may only view."""
     return client_with()
 
 
 def operations() -> list[tuple[str, Any]]:
-    """Return the name of every operation's address, with a row that it is offered for."""
+    """Return the name of every operation's URL, with a row for which it is offered."""
     from django.contrib import admin
 
     from webhooks_app.admin.base import ReadOnlyAdmin
@@ -61,7 +61,7 @@ def operations() -> list[tuple[str, Any]]:
 
 
 def test_an_onlooker_sees_every_page_and_no_button(onlooker: Client) -> None:
-    """Shows that looking needs no more than the permission to look."""
+    """Shows that viewing needs only the permission to view."""
     for name, make in operations():
         page = reverse(f"{name.rpartition('_')[0]}_change", args=[make().pk])
         answer = onlooker.get(page)
@@ -74,7 +74,7 @@ def test_an_onlooker_sees_every_page_and_no_button(onlooker: Client) -> None:
 
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_an_onlooker_is_refused_every_operation(onlooker: Client, method: str) -> None:
-    """Shows that each address of an operation answers 403 and does nothing."""
+    """Shows that each operation's URL answers 403 and does nothing."""
     for name, make in operations():
         address = reverse(name, args=[make().pk])
         answer = getattr(onlooker, method)(address, {"reason": "x"})
@@ -85,7 +85,7 @@ def test_an_onlooker_is_refused_every_operation(onlooker: Client, method: str) -
 
 
 def test_a_forged_selection_replays_nothing(onlooker: Client) -> None:
-    """Shows that the action is refused, not only left out of the menu."""
+    """Shows that the action is refused, not only hidden in the menu."""
     message = factories.make_message("dead")
     forged = {
         "action": "replay_selected", "_selected_action": [message.pk],
@@ -97,7 +97,7 @@ def test_a_forged_selection_replays_nothing(onlooker: Client) -> None:
 
 
 def test_the_permission_to_replay_is_one_of_its_own() -> None:
-    """Shows that it opens replays and nothing else."""
+    """Shows that it allows replays and nothing else."""
     client = client_with("replay_webhooks")
     message = factories.make_message("dead")
     page = reverse("admin:webhooks_app_webhookmessage_change", args=[message.pk])
@@ -111,7 +111,7 @@ def test_the_permission_to_replay_is_one_of_its_own() -> None:
 
 
 def test_an_onlooker_makes_no_keys(onlooker: Client) -> None:
-    """Shows that a key is a matter of permission too."""
+    """Shows that making and revoking keys need permissions, too."""
     address = reverse("admin:tasks_app_apikey_add")
     assert onlooker.get(address).status_code == 403
     assert onlooker.post(address, {"name": "x", "scopes": ["read"]}).status_code == 403
@@ -119,7 +119,7 @@ def test_an_onlooker_makes_no_keys(onlooker: Client) -> None:
 
 
 def test_every_operation_asks_for_a_reason(admin_client: Client) -> None:
-    """Shows that nothing happens without one, nor by following a link (GET)."""
+    """Shows that nothing happens without a reason, nor by a GET."""
     for name, make in operations():
         address = reverse(name, args=[make().pk])
         assert admin_client.get(address).status_code == 200, address

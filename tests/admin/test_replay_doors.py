@@ -47,7 +47,7 @@ Asked = dict[str, Any]
 
 
 def through_admin(asked: Asked) -> None:
-    """Fill in the form, look at what it shows, and say yes; or tick rows in the list."""
+    """Fill in the form, check what it shows, and confirm; or select rows in the list."""
     client = Client()
     client.force_login(factories.make_staff())
     if "ids" in asked:
@@ -76,7 +76,7 @@ def through_api(asked: Asked) -> None:
 
 
 def through_command(asked: Asked) -> None:
-    """Type the command."""
+    """Run the command."""
     names = {"target_url": "to", "error_code": "error", "ids": "id"}
     options = {names.get(name, name): value for name, value in asked.items()}
     status = "" if "ids" in asked else "any"

@@ -1,4 +1,4 @@
-"""Is the admin safe to leave open to operators? Secrets, cookies, policy, guessing, dead links."""
+"""Is the admin safe to use? Secrets, cookies, CSP, password guessing, dead links."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_production_settings_pass_the_deployment_check(tmp_path: Path) -> None:
 
 
 def links(page: str, html: str) -> Iterator[str]:
-    """Return where a page of the admin leads to within the admin."""
+    """Return the links of an admin page within the admin."""
     for found in _LINK.findall(html):
         address = urljoin(page, unescape(found))
         if address.startswith("/admin/") and "logout" not in address:
@@ -109,7 +109,7 @@ def crawl(client: Client) -> dict[str, str]:
 
 
 def plant(word: str) -> list[str]:
-    """Put secrets into every place that may hold one; return what must appear nowhere."""
+    """Put secrets into every place that may hold one; return what must not be shown."""
     url = f"https://user:{word}@receiver.example.org/hook?token={word}"
     place = factories.make_destination(scope="film")
     task = factories.make_task("failed", project_id="film", callback_url=url, error="no luck")
@@ -151,7 +151,7 @@ def test_every_link_leads_to_a_page_and_none_shows_a_secret() -> None:
 
 @pytest.mark.django_db
 def test_an_operation_puts_no_secret_on_record(admin_client: Client) -> None:
-    """Shows that the record of a replay to another URL keeps what is secret in it to itself."""
+    """Shows that the record of a replay to another URL hides the secrets in that URL."""
     message = factories.make_message("dead")
     address = reverse("admin:webhooks_app_webhookmessage_replay", args=[message.pk])
     url = "https://backup.example.org/in?token=CANARYcanary"
@@ -202,7 +202,7 @@ def test_cookies_and_headers_of_the_admin(client: Client) -> None:
 
 @pytest.mark.django_db
 def test_what_happens_to_operators_is_on_their_record(admin_client: Client) -> None:
-    """Shows that a new operator, a change and an end each leave a line without a password."""
+    """Shows that creating, changing and deleting an operator are recorded, without a password."""
     add = {"username": "jon", "password1": "CANARY-secret", "password2": "CANARY-secret"}
     admin_client.post(reverse("admin:auth_user_add"), {**add, "usable_password": "true"})
     jon = get_user_model().objects.get(username="jon")
@@ -222,7 +222,7 @@ def test_what_happens_to_operators_is_on_their_record(admin_client: Client) -> N
 @pytest.mark.django_db
 @pytest.mark.django_db(transaction=True)
 def test_a_nul_in_a_filter_is_no_fault_of_ours(admin_client: Client) -> None:
-    """What PostgreSQL cannot store cannot be looked for: 400, and not 500."""
+    """Text that PostgreSQL cannot store cannot be searched for: 400, and not 500."""
     for query in ("status__exact=%00", "q=%00", "o=%00", "created_at__gte=%00"):
         answer = admin_client.get(f"/admin/tasks_app/task/?{query}")
         assert answer.status_code in (200, 302, 400), query
@@ -230,7 +230,7 @@ def test_a_nul_in_a_filter_is_no_fault_of_ours(admin_client: Client) -> None:
 
 
 def test_an_error_below_the_admin_is_a_page(admin_client: Client) -> None:
-    """Shows that a person gets sentences and a way back, not a problem document."""
+    """Shows that a person gets a page with a way back, not a problem document."""
     staff = Client()
     staff.force_login(factories.make_staff(is_superuser=False))
     absent = admin_client.get(reverse("admin:webhooks_app_webhookmessage_change", args=[999_999]))
@@ -245,7 +245,7 @@ def test_an_error_below_the_admin_is_a_page(admin_client: Client) -> None:
 def test_a_new_key_is_never_stored_and_both_doors_put_it_on_record(
     admin_client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Shows that the clear text is on one page and in no table, and who made and ended keys."""
+    """Shows that the clear text is on one page and in no table, and that makers are recorded."""
     form = {"name": "from the admin", "scopes": ["read"], "callback_hosts": ""}
     shown = admin_client.post(reverse("admin:tasks_app_apikey_add"), form, follow=True)
     found = re.search(r"mv-key[^>]*>([^<]+)<", shown.content.decode())

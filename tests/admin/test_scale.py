@@ -39,13 +39,13 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def touched(node: dict[str, Any]) -> float:
-    """Return how many rows a node looked at, over all its loops."""
+    """Return how many rows a node read, over all its loops."""
     removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
     return float((node["Actual Rows"] + removed) * node["Actual Loops"])
 
 
 def too_much(sql: str, most: int) -> list[str]:
-    """Return what a statement does that it should not."""
+    """Return what is wrong with a statement's plan."""
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql}")
         found = cursor.fetchone()[0]
@@ -131,7 +131,7 @@ REPLAY_FILTERS: list[dict[str, str]] = [
 
 @pytest.mark.django_db(transaction=True)
 def test_no_page_reads_a_long_table_from_end_to_end(admin_client: Client) -> None:
-    """Shows, for every list, filter, search, page and chart, that an index bounds what is read."""
+    """Shows, for every list, filter, search, page and chart, that an index limits what is read."""
     crowd.fill(ROWS)
     faults: list[str] = []
     for name, query in lists():

@@ -1,4 +1,4 @@
-"""Are the bytes of every webhook those of the contract, to the last comma?"""
+"""Are the bytes of every webhook exactly those of the contract?"""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ GOLDEN: list[tuple[str, dict[str, Any], bytes]] = [
 
 
 def a_task(event_type: str, **fields: Any) -> Task:
-    """Return a task that has come to that event; it is in no database."""
+    """Return a task, not stored, in the state of that event."""
     word = event_type.removeprefix("task.")
     is_over = event_type in events.TERMINAL_EVENTS
     fields.setdefault("finished_at", ENDED if is_over else None)

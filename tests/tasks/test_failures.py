@@ -1,4 +1,4 @@
-"""Does a traceback that leaves the house show our own frames and nothing else?"""
+"""Does a traceback for clients show our own frames and nothing else?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def caught(work: Callable[[], object]) -> Exception:
 
 
 def test_library_frames_values_and_paths_stay_here() -> None:
-    """Of an error deep in the standard library only the call in our own file is told."""
+    """Of an error deep in the standard library only the call in our own file is shown."""
     text = own_frames(caught(lambda: json.loads('{"secret": nonsense}')))
     first, *frames, last = text.split("\n")
     assert (first, last) == ("Traceback (most recent call last):", "JSONDecodeError")
@@ -32,7 +32,7 @@ def test_library_frames_values_and_paths_stay_here() -> None:
 
 
 def test_longest_traceback_keeps_its_innermost_frames_whole() -> None:
-    """Two thousand characters at most, from where it happened outwards, no frame cut in two."""
+    """Two thousand characters at most, with the innermost frames, no frame cut in two."""
 
     def deeper(level: int) -> None:
         if not level:

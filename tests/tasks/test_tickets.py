@@ -25,7 +25,7 @@ QUEUE = TASK_TYPES["image_generation"].queue
 
 @pytest.fixture(autouse=True)
 def _empty_queues(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Begin and end without tickets of other tests, and with a gate that no other test shut."""
+    """Begin and end without tickets of other tests, and with an open gate."""
     monkeypatch.setattr(redis_gate, "gate", redis_gate.RedisGate())
     # The whole Redis of this test process: the broker's own flush leaves what killed workers
     # held, and that comes back to the queue when their heartbeats have run out.
@@ -42,7 +42,7 @@ def submit() -> None:
 
 
 def test_ticket_that_died_with_its_worker_is_replaced_at_once() -> None:
-    """A ticket taken and never finished does not keep the sweep from sending another one."""
+    """A ticket that was taken but never finished does not prevent another one."""
     submit()
     consumer = dramatiq.get_broker().consume(QUEUE, prefetch=1, timeout=1000)
     assert next(consumer) is not None, "the ticket is taken, and nobody will finish it"
@@ -52,7 +52,7 @@ def test_ticket_that_died_with_its_worker_is_replaced_at_once() -> None:
 
 
 def test_waiting_tickets_are_not_doubled() -> None:
-    """Tasks whose tickets wait in the queue get no second ones; lost tickets come back."""
+    """Tasks whose tickets wait in the queue get no second ones; lost tickets are replaced."""
     submit()
     submit()
     assert tickets.waiting_tickets(QUEUE) == 2

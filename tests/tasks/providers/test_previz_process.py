@@ -115,7 +115,7 @@ def test_render_dies_with_its_killed_worker(tmp_path):
 
 
 def failure_of(work_dir: Path, broken: dict) -> ProviderError:
-    """Return how a render ends that cannot succeed."""
+    """Return how a render ends that is bound to fail."""
     with RenderProcess(broken, work_dir) as child, pytest.raises(ProviderError) as caught:
         child.result(RecordingContext())
     return caught.value
@@ -134,7 +134,7 @@ def test_failure_carries_our_own_frames_and_nothing_else(tmp_path):
 
 
 def test_machine_without_opengl_is_told_what_to_install(tmp_path, monkeypatch):
-    """Proves that a missing system library fails the task for good, with what to do about it."""
+    """Proves that a missing system library fails the task for good, and says what to do."""
     libraries = tmp_path / "libraries"
     libraries.mkdir()
     (libraries / "libGL.so.1").touch()  # found before the real one, and no library
@@ -152,7 +152,7 @@ assert len(voice.speak("The light must never go out.", "male"))
 
 
 def test_speech_model_reports_to_nobody(tmp_path):
-    """Proves that speaking leaves no device id at home, with which it would report."""
+    """Proves that speech synthesis stores no device id in the home folder."""
     told = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
     spoken = subprocess.run(
         [sys.executable, "-c", SPEAK],
@@ -166,7 +166,7 @@ def test_speech_model_reports_to_nobody(tmp_path):
 
 
 def test_render_knows_no_secret_and_no_home(tmp_path, monkeypatch):
-    """Proves that a render gets none of our environment, and leaves nothing outside its place."""
+    """Proves that a render gets no secrets, and leaves no files outside its folder."""
     monkeypatch.setenv("SECRET_KEY", "a-secret-of-ours")
     with RenderProcess(request(tmp_path), tmp_path) as child:
         told = Path(f"/proc/{child.pid}/environ").read_text()

@@ -1,4 +1,4 @@
-"""Is every word that previz says it understood to be seen (or heard) in what it made?"""
+"""Does every word that previz reports as understood change the picture (or the sound)?"""
 
 import re
 from dataclasses import replace
@@ -43,7 +43,7 @@ def first_words(table: dict[str, str]) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["time", "weather", "setting", "role", "action"])
 def test_values_of_a_kind_are_all_drawn_differently(kind):
-    """Proves that each understood value of a kind makes a picture of its own."""
+    """Proves that each understood value of a kind gives a different picture."""
     tables = {"time": lexicon.TIMES, "weather": lexicon.WEATHER, "role": lexicon.ROLES}
     tables |= {"setting": lexicon.SETTINGS, "action": lexicon.ACTIONS}
     scene = {"role": "meadow", "action": "meadow man", "setting": "day"}.get(kind, "meadow")
@@ -108,7 +108,7 @@ def test_understood_detail_changes_the_picture(plain):
     ],
 )
 def test_what_is_not_drawn_is_not_understood(prompt):
-    """Proves that a word nothing is drawn for stands among the ignored ones."""
+    """Proves that a word for which nothing is drawn is listed as ignored."""
     plan = break_down(prompt.replace("moon by day", "day moon"))
     word = prompt.split()[0].replace("red", "red-alert")
     assert word in plan.ignored
@@ -145,6 +145,6 @@ def test_everybody_walks_and_differs_from_the_other(role):
 
 
 def test_mood_is_understood_only_where_music_plays():
-    """Proves that a mood, which only the score carries, is not claimed for a still."""
+    """Proves that a mood, which only the music shows, is not listed as understood for a still."""
     assert "sad" in break_down("a sad meadow").understood
     assert "sad" in break_down("a sad meadow", is_heard=False).ignored

@@ -1,4 +1,4 @@
-"""Do providers elsewhere keep the contract, whatever their servers do? Against a stand-in."""
+"""Do remote providers keep the contract, whatever their servers do? Against a stand-in server."""
 
 import base64
 import io
@@ -38,7 +38,7 @@ TASK = {"image_data": {"prompt": "a red door"}, "image_params": {"resolution": "
 
 
 class Remembering(RecordingContext):
-    """A context that keeps what must survive a crash."""
+    """A context that keeps the saved remote state."""
 
     def __init__(self, seconds: float = 20) -> None:
         super().__init__(seconds)
@@ -50,7 +50,7 @@ class Remembering(RecordingContext):
 
 @pytest.fixture
 def fake(settings):
-    """A stand-in that serves all protocols, with a good run as its script."""
+    """A stand-in server for all protocols, with a successful run as its script."""
     with FakeProvider() as server:
         for name in ("REPLICATE", "OPENAI", "FAL", "COG"):
             setattr(settings, f"{name}_BASE_URL", server.url)
@@ -135,7 +135,7 @@ def test_a_good_run_gives_a_probed_result(fake, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["replicate", "fal", "cog"])
 def test_saved_state_is_enough_to_cancel(fake, tmp_path, name):
-    """Proves that what was made durable suffices to stop the work from another process."""
+    """Proves that the saved state suffices to stop the work from another process."""
     made, context = provider(name), Remembering()
     made.generate(a_job(tmp_path), context)
     state = json.loads(json.dumps(context.saved[0]))
@@ -177,14 +177,14 @@ def test_missing_key_or_url_is_told_by_check(settings, name):
 
 
 def test_content_refusal_is_permanent(fake, tmp_path):
-    """Proves that a refusal of the content is told apart and not tried again."""
+    """Proves that a refusal of the content has its own code and is not retried."""
     fake.script[CREATE] = [Reply(400, b'{"error": {"code": "content_policy_violation"}}')]
     error = failure(provider(), a_job(tmp_path))
     assert (error.code, error.retryable) == ("content_refused", False)
 
 
 def test_hiccups_of_polling_do_not_end_the_job(fake, tmp_path):
-    """Proves that 429 with Retry-After, 500 and bad JSON between polls are waited out."""
+    """Proves that polling goes on after 429 with Retry-After, 500 and bad JSON."""
     retry = Reply(429, headers={"retry-after": "1"})
     fake.script[GET][:0] = [retry, Reply(500), Reply(body=b"<html>")]
     started = time.monotonic()
@@ -194,7 +194,7 @@ def test_hiccups_of_polling_do_not_end_the_job(fake, tmp_path):
 
 
 def test_failed_work_starts_anew_next_time(fake, tmp_path):
-    """Proves that a prediction that failed is forgotten, so that a retry does not resume it."""
+    """Proves that the state of a failed prediction is deleted, so that a retry starts a new one."""
     fake.script[GET] = [{"status": "failed", "error": "out of memory"}]
     context = Remembering()
     error = failure(provider(), a_job(tmp_path), context)
@@ -204,7 +204,7 @@ def test_failed_work_starts_anew_next_time(fake, tmp_path):
 
 @pytest.mark.parametrize("content", [b"<html>no picture</html>", png()[:-40]])
 def test_wrong_or_truncated_media_is_no_result(fake, tmp_path, content):
-    """Proves that only what decodes is called a result."""
+    """Proves that a file that cannot be decoded is not accepted as a result."""
     fake.script["GET /out.png"] = [Reply(body=content)]
     assert failure(provider(), a_job(tmp_path)).code == "output_invalid"
 
@@ -219,7 +219,7 @@ def test_result_larger_than_allowed_is_refused(fake, tmp_path):
 
 @pytest.mark.parametrize("target", ["http://10.0.0.1/x", "http://169.254.169.254/latest"])
 def test_redirect_to_a_private_address_is_not_followed(fake, tmp_path, target):
-    """Proves that a result's redirect is judged as a stranger's URL."""
+    """Proves that a result's redirect is checked like a client's URL."""
     fake.script["GET /out.png"] = [Reply(302, headers={"location": target})]
     error = failure(provider(), a_job(tmp_path))
     assert (error.code, error.retryable) == ("output_invalid", False)
@@ -258,14 +258,14 @@ def test_cancel_bites_during_a_slow_answer(fake, tmp_path):
 
 
 def test_deadline_cancels_the_remote_work(fake, tmp_path):
-    """Proves that work past its deadline is timed out here and stopped there."""
+    """Proves that work past its deadline ends as timed_out here and is stopped there."""
     fake.script[GET] = [{"status": "processing"}]
     assert failure(provider(), a_job(tmp_path), Remembering(0.8)).code == "timed_out"
     assert fake.count(CANCEL) == 1
 
 
 def test_a_result_whose_probe_ran_out_of_time_is_not_paid_twice(fake, tmp_path, monkeypatch):
-    """Proves that it is submitted and fetched once, however often it is probed."""
+    """Proves that work is submitted and downloaded once, however often it is probed."""
     monkeypatch.setattr(probe, "CLOCK_FACTOR", 0)
     monkeypatch.setattr(probe, "WATCH_SECONDS", 0)  # or a quick machine is done before the look
     context = Remembering()
@@ -316,7 +316,7 @@ def test_killed_worker_resumes_the_paid_job(fake, tmp_path):
 
 
 def test_video_and_speech_of_the_openai_protocol(fake, tmp_path):
-    """Proves that speech comes in the answer, and a video as a job whose content has our key."""
+    """Proves that speech comes in the answer, and a video as a job whose download needs our key."""
     sound, film = half_a_second(), Reply(body=b"no film")
     fake.script |= {
         "POST /v1/audio/speech": [Reply(body=sound)],

@@ -1,4 +1,4 @@
-"""Does a claim follow its index however wrong the planner's statistics are?"""
+"""Does a claim use its index, however wrong the planner's statistics are?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FROM generate_series(1, %(count)s)
 
 
 def tasks(count: int, project: str, status: str) -> None:
-    """Store many tasks that differ in nothing."""
+    """Store many equal tasks."""
     ended = timezone.now() if status == "completed" else None
     values = {"count": count, "project": project, "status": status, "ended": ended}
     with connection.cursor() as cursor:
@@ -68,7 +68,7 @@ def test_a_claim_reads_no_queue_from_end_to_end(history: int) -> None:
 
 
 def test_the_settings_of_a_claim_end_with_it() -> None:
-    """What the planner may not do for a claim it may do again for the next statement."""
+    """The planner settings of a claim do not apply to the next statement."""
     factories.make_task(task_type="image_generation")
     assert lifecycle.claim_next("image_generation")
     with connection.cursor() as cursor:
@@ -77,7 +77,7 @@ def test_the_settings_of_a_claim_end_with_it() -> None:
 
 
 def test_whether_something_is_due_is_one_look_at_the_index() -> None:
-    """Asked after every task: the answer may not take a walk through all that is queued."""
+    """The query that runs after every task does not read the whole queue."""
     rush(0)
     assert statements.types_due(["image_generation", "audio_generation"], 0.0) == [
         "image_generation"

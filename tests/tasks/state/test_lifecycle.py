@@ -1,4 +1,4 @@
-"""Do tasks change state only as they may, with their webhooks in the same transaction?"""
+"""Do tasks change state only in allowed ways, with their webhooks in the same transaction?"""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def claim() -> Task:
 
 
 def expire_lease(task: Task) -> None:
-    """Let a task's lease end now."""
+    """Make a task's lease expire now."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE tasks_app_task SET lease_expires_at = now() - interval '1 s' WHERE id = %s",
@@ -82,7 +82,7 @@ def test_claim_prefers_idle_projects_then_priority_then_age() -> None:
 def test_line_of_a_start_names_the_request_of_its_task(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Whichever request's ticket came first, the log leads from the task to its own request."""
+    """Whichever request's ticket came first, a task's log lines have its own request id."""
     task = submit(request_id="its-own")
     with structlog.contextvars.bound_contextvars(request_id="of-the-ticket"):
         claim()
@@ -132,7 +132,7 @@ def test_failure_payload_has_the_contract_keys_and_no_secret() -> None:
 
 
 def test_fenced_out_worker_writes_nothing() -> None:
-    """A worker whose lease was taken away can neither complete nor fail nor report progress."""
+    """A worker whose lease was taken can neither complete, fail nor report progress."""
     submit()
     old = claim()
     expire_lease(old)
@@ -176,7 +176,7 @@ def test_retry_later_waits_and_counts() -> None:
 
 
 def test_hand_back_counts_nothing() -> None:
-    """A worker that shuts down gives its task back at once, uncharged."""
+    """A worker that shuts down requeues its task at once, without counting an attempt."""
     submit()
     lifecycle.hand_back(claim())
     task = Task.objects.get()
@@ -222,7 +222,7 @@ def test_cancel_races_completion_with_one_winner() -> None:
 
 
 def test_only_wanted_events_are_published_and_progress_is_coalesced() -> None:
-    """Started and progress events go to who asked; a newer one supersedes a waiting one."""
+    """Started and progress events are sent if asked for; a newer one supersedes a pending one."""
     submit(webhook_events=["task.completed", "task.started", "task.progress"])
     task = claim()
     lifecycle.progress(task, 0.3, "drawing", is_event_due=True)
@@ -274,7 +274,7 @@ def test_sweep_reports_a_terminal_task_without_its_message() -> None:
 
 
 def test_sweep_fails_a_task_that_outlives_its_deadline() -> None:
-    """A worker that ignores the deadline is fenced out with timed_out."""
+    """A task past its deadline is failed as timed_out, even if its worker ignores that."""
     submit(timeout_seconds=1)
     task = claim()
     with connection.cursor() as cursor:

@@ -6,7 +6,7 @@ from tasks_app.state.quota import Quota
 
 
 class Queue:
-    """Tasks of one project, and how often they were counted."""
+    """Tasks of one project, with the number of times they were counted."""
 
     def __init__(self, queued: int = 0) -> None:
         self.queued = queued
@@ -22,7 +22,7 @@ class Queue:
 
 
 def test_queue_is_filled_to_the_quota_exactly_with_few_counts() -> None:
-    """One process never overshoots, and counts some hundred times for 20,000 tasks."""
+    """One process never exceeds the quota, and counts some hundred times for 20,000 tasks."""
     queue = Queue()
     queue.fill(Quota(clock=lambda: 0.0), 20_000)
     assert queue.queued == 20_000
@@ -30,7 +30,7 @@ def test_queue_is_filled_to_the_quota_exactly_with_few_counts() -> None:
 
 
 def test_processes_that_count_at_the_same_moment_do_not_overshoot() -> None:
-    """Ten processes with what they remember of one empty queue stay below the quota."""
+    """Ten processes that all remember an empty queue stay below the quota."""
     queue, processes = Queue(), [Quota(clock=lambda: 0.0) for _ in range(10)]
     for quota in processes:
         assert not quota.is_full("p", 1_000, lambda: 0)
@@ -42,7 +42,7 @@ def test_processes_that_count_at_the_same_moment_do_not_overshoot() -> None:
 
 
 def test_memory_of_room_ends_after_a_second() -> None:
-    """A queue that others filled meanwhile is seen as full a second later."""
+    """A queue that other processes filled is seen as full a second later."""
     now = [0.0]
     quota, queue = Quota(clock=lambda: now[0]), Queue()
     assert not quota.is_full("p", 100, queue.count)
@@ -53,7 +53,7 @@ def test_memory_of_room_ends_after_a_second() -> None:
 
 
 def test_small_quota_is_counted_every_time() -> None:
-    """With little room left every submit is counted, so that the last place is not given twice."""
+    """With little room left every submit is counted, so that the last place is given only once."""
     queue = Queue()
     queue.fill(Quota(), 3)
     assert (queue.queued, queue.counts) == (3, 4)

@@ -1,4 +1,4 @@
-"""What goes each day, what stays, and does the sweep stay quick meanwhile?"""
+"""What is deleted each day, what is kept, and does the sweep stay quick meanwhile?"""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def media_of(task: Task, **fields: Any) -> MediaFile:
 
 
 def test_payloads_are_kept_for_the_retention_days(settings: Any) -> None:
-    """WEBHOOK_RETENTION_DAYS decides: body, response and message stay before it, go after it."""
+    """Bodies, answers and messages are deleted exactly after WEBHOOK_RETENTION_DAYS."""
     settings.WEBHOOKS = {**settings.WEBHOOKS, "RETENTION_DAYS": 7}
     kept = old_message(age=timedelta(days=6, hours=23))
     old_message(age=timedelta(days=7, hours=1))
@@ -78,7 +78,7 @@ def test_payloads_are_kept_for_the_retention_days(settings: Any) -> None:
 
 
 def test_files_of_runs_that_lost_are_removed_and_no_others() -> None:
-    """A loser's old files go; the winner's, a live run's, young ones and strangers' stay."""
+    """Old files of lost runs are deleted; the owner's, live runs', young and foreign ones stay."""
     task = factories.make_task("completed")
     winner = media_of(task)
     loser = stored(task, uuid.uuid4(), TWO_HOURS)
@@ -96,7 +96,7 @@ def test_files_of_runs_that_lost_are_removed_and_no_others() -> None:
 
 
 def test_the_sweep_prunes_once_a_day_for_all_workers() -> None:
-    """The first sweep of a day prunes and says so on record; the others find that and do not."""
+    """The first sweep of a day prunes and records it; the others see the record and do nothing."""
     old_message()
     assert sweep.sweep()
     assert not WebhookMessage.objects.exists()
@@ -111,7 +111,7 @@ def test_the_sweep_prunes_once_a_day_for_all_workers() -> None:
 
 
 def test_a_long_run_is_spread_over_many_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each call stops at its budget and the next goes on; the record comes at the end."""
+    """Each call stops at its budget and the next continues; the record is written at the end."""
     monkeypatch.setattr(daily, "STEP_SECONDS", 0.0)
     monkeypatch.setattr(import_module("webhooks_app.outbox.prune"), "BATCH", 2)
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""Do old files go, young ones stay, and can it be stopped and repeated at any point?"""
+"""Are old files deleted and young ones kept, and can a run be stopped and repeated at any point?"""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_kill_between_file_and_row_is_finished_by_the_next_run() -> None:
 
 
 def test_a_slice_ends_in_time_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With no time left one batch is done; the next slice goes on with the rest."""
+    """With no time left one batch is done; the next run does the rest."""
     monkeypatch.setattr(prune, "BATCH", 1)
     for _ in range(3):
         make_files(31)
@@ -63,7 +63,7 @@ def test_a_slice_ends_in_time_and_the_next_goes_on(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_file_that_cannot_be_deleted_keeps_its_row_and_stops_nothing() -> None:
-    """A storage that refuses one file is asked again by the next run; the others go."""
+    """If the storage refuses to delete a file, the next run tries again; the others are gone."""
     stuck, other = make_files(31).files.get(), make_files(31).files.get()
     folder = Path(default_storage.path(stuck.path))
     folder.unlink()

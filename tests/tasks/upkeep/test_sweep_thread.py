@@ -1,4 +1,4 @@
-"""Does the sweep go on whatever happens to one of its rounds?"""
+"""Does the sweep continue whatever happens in one of its rounds?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def sweeper(settings: Any) -> Iterator[SweepMiddleware]:
-    """The sweep's thread, which begins where work directories cannot be listed."""
+    """The sweep's thread, at first with work directories that cannot be listed."""
     settings.SWEEP_INTERVAL_SECONDS = 0.05
     settings.WORK_ROOT = None  # every round crashes
     stopping.clear()
@@ -47,7 +47,7 @@ def test_sweep_goes_on_after_a_round_that_crashed(sweeper: SweepMiddleware) -> N
 
 
 def test_work_directory_that_vanishes_is_no_error(settings: Any, tmp_path: Path) -> None:
-    """A directory that its own run removes between two looks does not disturb the sweep."""
+    """A directory that its own run removes meanwhile does not disturb the sweep."""
     settings.WORK_ROOT = tmp_path
     (tmp_path / str(uuid.uuid4())).symlink_to(tmp_path / "gone")
     sweep.remove_dead_work()
@@ -55,7 +55,7 @@ def test_work_directory_that_vanishes_is_no_error(settings: Any, tmp_path: Path)
 
 
 def test_frozen_sweeper_gives_way(settings: Any) -> None:
-    """A process that freezes in the middle of its sweep stops the others for a lease at most."""
+    """A process that freezes during its sweep delays the others for one lease at most."""
     settings.TASK_LEASE_SECONDS = settings.SWEEP_INTERVAL_SECONDS = 0.2
     is_holding, may_go_on = threading.Event(), threading.Event()
 

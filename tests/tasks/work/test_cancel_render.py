@@ -1,4 +1,4 @@
-"""Does a cancel reach the process that draws?"""
+"""Does a cancel reach the render process?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 
 
 def renders() -> list[psutil.Process]:
-    """The render processes of this test process that live."""
+    """Return the running render processes of this test process."""
     found = []
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it ended while we looked
@@ -28,7 +28,7 @@ def renders() -> list[psutil.Process]:
 
 @pytest.mark.django_db(transaction=True)
 def test_render_of_a_cancelled_task_is_dead_within_two_seconds() -> None:
-    """From the cancel's answer on: a film under way, drawn by the built-in provider."""
+    """The cancel of a running film ends the render of the built-in provider in time."""
     film = {"scene_data": {"prompt": "A lighthouse"}, "video_params": {"duration_s": 30}}
     submission = submit(Submit("p", "video_generation", film))
 

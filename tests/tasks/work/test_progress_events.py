@@ -26,7 +26,7 @@ WANTED = ["task.started", "task.progress", "task.completed"]
 
 @pytest.fixture(autouse=True)
 def _slow_work(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work of 1.2 s that stores progress 20 times a second and tells of it every 0.3 s."""
+    """Work of 1.2 s that stores progress 20 times a second and publishes it every 0.3 s."""
     monkeypatch.setattr(run, "PROGRESS_SECONDS", 0.05)
     settings.WEBHOOKS = {**settings.WEBHOOKS, "PROGRESS_INTERVAL": 0.3}
     options = {"provider": "tests.support.providers.StillProvider", "options": {"seconds": 1.2}}
@@ -35,13 +35,13 @@ def _slow_work(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A receiver that takes everything."""
+    """A receiver that accepts everything."""
     with Receiver([200]) as receiver:
         yield receiver
 
 
 def run_task(url: str, wanted: Sequence[str] = WANTED) -> None:
-    """Submit a task that tells ``url`` what is wanted, and work it off."""
+    """Submit a task with these events for ``url``, and run it."""
     request = Submit(
         project_id=f"progress-{uuid.uuid4().hex[:8]}",
         task_type="image_generation",
@@ -55,7 +55,7 @@ def run_task(url: str, wanted: Sequence[str] = WANTED) -> None:
 
 
 def test_progress_is_told_at_the_interval_and_rises(receiver: Receiver) -> None:
-    """About 24 steps of work are 3 to 5 events, 0.3 s apart, rising, with rising sequences."""
+    """About 24 steps of work give 3 to 5 events, 0.3 s apart, with rising progress and sequence."""
     with running_engine():
         run_task(receiver.url)
         wait_until(lambda: WebhookMessage.objects.filter(status="delivered").count() >= 5)
@@ -96,7 +96,7 @@ def test_at_most_one_progress_event_waits_and_none_after_the_end() -> None:
 
 
 def waiting() -> Any:
-    """Return the progress messages that wait to be sent."""
+    """Return the pending progress messages."""
     return WebhookMessage.objects.filter(status="pending", event__event_type="task.progress")
 
 

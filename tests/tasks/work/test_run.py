@@ -1,4 +1,4 @@
-"""Does the worker see a claimed task through, whatever the provider does?"""
+"""Does the worker run a claimed task to its end, whatever the provider does?"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _not_stopping() -> Iterator[None]:
-    """Leave the process-wide flag as it was."""
+    """Restore the process-wide flag."""
     yield
     stopping.clear()
 
@@ -65,7 +65,7 @@ def test_completed_task_has_stored_probed_files(settings: Any) -> None:
 
 
 def test_one_ticket_serves_the_short_tasks_behind_it(settings: Any) -> None:
-    """Three tasks end with one ticket; where another type is due its ticket is sent instead."""
+    """One ticket runs three short tasks; if another type is due, its ticket is sent instead."""
     use(settings)
     tasks = [submit() for _ in range(3)]
     run.run_next("image_generation")
@@ -81,10 +81,10 @@ def test_one_ticket_serves_the_short_tasks_behind_it(settings: Any) -> None:
     redis_gate.client().flushdb()
 
 
-def test_who_only_looked_calls_the_one_that_met_a_full_house(
+def test_a_seat_that_was_not_needed_sends_a_new_ticket(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A ticket sent away by a seat that is then not used gets another ticket at once."""
+    """If a seat was not needed after all, a ticket that found none is sent again at once."""
     use(settings)
     monkeypatch.setattr(seats, "slots", threading.BoundedSemaphore(1))
 
@@ -114,7 +114,7 @@ def test_retryable_failure_is_tried_three_times(settings: Any) -> None:
 
 
 def test_second_attempt_may_succeed(settings: Any) -> None:
-    """A failure that goes away costs an attempt, not the task."""
+    """A temporary failure costs an attempt, not the task."""
     settings.TASK_RETRY_WAITS = [0.0, 0.0]
     use(settings, fail_code="render_failed", failures=1)
     task = submit()
@@ -125,7 +125,7 @@ def test_second_attempt_may_succeed(settings: Any) -> None:
 
 
 def test_permanent_failure_ends_at_once(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """A refusal is not tried again, and the log says what the provider said."""
+    """A refusal is not retried, and the log has the provider's message."""
     use(settings, fail_code="content_refused")
     task = submit()
     run.run_next("image_generation")
@@ -147,7 +147,7 @@ def test_deadline_ends_in_timed_out(settings: Any) -> None:
 
 
 def test_shutdown_hands_the_task_back(settings: Any) -> None:
-    """A stopping worker gives its task back uncharged and claims nothing more."""
+    """A stopping worker requeues its task without counting an attempt, and claims nothing more."""
     use(settings, seconds=30)
     task = submit()
     claimed = lifecycle.claim_next("image_generation")
@@ -187,7 +187,7 @@ def test_cancelled_task_stops_its_work_within_two_seconds(settings: Any) -> None
 
 
 class CountingProvider(StillProvider):
-    """Remember how many of its kind worked at once."""
+    """Record how many attempts run at once."""
 
     lock = threading.Lock()
     working = most = begun = 0
@@ -211,7 +211,7 @@ class CountingProvider(StillProvider):
 
 
 def run_at_once(settings: Any, count: int, **options: Any) -> int:
-    """Work on ``count`` tasks in as many threads; return how many worked at the same time."""
+    """Run ``count`` tasks in as many threads; return how many ran at the same time."""
     path = f"{__name__}.CountingProvider"
     settings.GENERATION_PROVIDERS = {"image_generation": {"provider": path, "options": options}}
     CountingProvider.most = CountingProvider.begun = 0
@@ -239,13 +239,13 @@ def test_local_renders_never_exceed_the_slots(settings: Any) -> None:
 
 
 def test_remote_provider_needs_no_slot(settings: Any) -> None:
-    """Waiting for a far side takes no seat of a render."""
+    """Waiting for a remote provider takes no render seat."""
     count = settings.RENDER_SLOTS + 2
     assert run_at_once(settings, count, is_local=False, seconds=1.5) == count
 
 
 class StoreWhileOthersRender(FileSystemStorage):
-    """Keep a file only when another render has begun meanwhile."""
+    """Store a file only after another render has begun."""
 
     def _save(self, name: str, content: Any) -> str:
         wait_until(lambda: CountingProvider.begun >= 2, timeout=5, message="another render began")
@@ -269,7 +269,7 @@ def test_a_seat_is_free_as_soon_as_the_render_is_done(settings: Any, tmp_path: A
 
 
 def test_a_ticket_waits_a_moment_for_a_seat(settings: Any) -> None:
-    """A seat that falls free right after the ticket came is used by it."""
+    """A seat that becomes free just after the ticket came is used by it."""
     use(settings)
     task = submit()
     for _ in range(settings.RENDER_SLOTS):
@@ -306,7 +306,7 @@ def test_no_slot_is_a_no_op(settings: Any, provider: str) -> None:
 
 
 def test_heartbeat_keeps_a_task_that_lasts_longer_than_its_lease(settings: Any) -> None:
-    """While the worker lives the sweep does not take its task away, however long it works."""
+    """While the worker lives the sweep does not requeue its task, however long it runs."""
     import threading
 
     from django.db import connections
