@@ -25,7 +25,8 @@ FLOORS = {
         apps urls middleware management
         admin api delivery checks
         operators
-        outbox transport metrics
+        metrics
+        outbox transport
         egress signing
         retry functions
         models

@@ -8,11 +8,9 @@ history. No label holds a URL, a task or a message; only a few failing destinati
 from __future__ import annotations
 
 import threading
-import time
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from django.db import connection
 from prometheus_client import Counter, Gauge, Histogram
@@ -21,7 +19,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from webhooks_app.models import BreakerState, DeliveryOutcome, MessageStatus
 from webhooks_app.notation import origin_text
-from webhooks_app.retry import ERROR_CODES, AttemptResult
+from webhooks_app.outbox import Outcome
+from webhooks_app.retry import ERROR_CODES
 from webhooks_app.shown import safe_url
 
 #: Messages of one state are counted up to this number, so that the cost of a scrape is bounded.
@@ -109,37 +108,24 @@ def prepare() -> None:
     collectors()
 
 
-def first_byte_latency(created_at: float, result: AttemptResult) -> float | None:
-    """Return the seconds from an event to the first byte sent, None if there was no answer.
-
-    Args:
-        created_at: when the event was written, Unix time by the database's clock. Its clock and
-            this machine's must agree (NTP).
-    """
-    if result.status is None:
-        return None
-    phases = result.phases
-    before = phases.get("dns_ms", 0.0) + phases.get("connect_ms", 0.0)
-    began = time.time() - result.duration_ms / 1000
-    return max(0.0, began + before / 1000 - created_at)
-
-
-def count_attempts(rows: Sequence[Mapping[str, Any]], moved: set[int]) -> None:
+def count_attempts(outcomes: Sequence[Outcome], moved: set[int]) -> None:
     """Count a batch of recorded attempts; ``moved``: ids of the messages that were changed."""
-    outcomes = Tally([(row["outcome"], row["error_code"]) for row in rows])
-    for labels, count in outcomes.items():
+    tally = Tally([(one.outcome, one.error_code) for one in outcomes])
+    for labels, count in tally.items():
         attempts.labels(*labels).inc(count)
     # An interrupted attempt has no end, so no duration.
-    for outcome in {outcome for outcome, _ in outcomes} - {DeliveryOutcome.INTERRUPTED.value}:
-        seconds = [row["duration_ms"] / 1000 for row in rows if row["outcome"] == outcome]
+    for outcome in {outcome for outcome, _ in tally} - {DeliveryOutcome.INTERRUPTED.value}:
+        seconds = [(one.duration_ms or 0.0) / 1000 for one in outcomes if one.outcome == outcome]
         attempt_seconds.labels(outcome).observe_many(seconds)
-    firsts = [row for row in rows if row.get("latency") is not None]
+    firsts = [
+        (one.latency, "connect_ms" in one.phases) for one in outcomes if one.latency is not None
+    ]
     for kind, is_new in (("new", True), ("reused", False)):
-        latencies = [row["latency"] for row in firsts if ("connect_ms" in row["phases"]) is is_new]
+        latencies = [latency for latency, has_connected in firsts if has_connected is is_new]
         first_byte_seconds.labels(kind).observe_many(latencies)
     pending = MessageStatus.PENDING.value
-    ended = [row for row in rows if row["status"] != pending and row["message_id"] in moved]
-    for status, count in Tally([row["status"] for row in ended]).items():
+    ended = [one for one in outcomes if one.status != pending and one.message_id in moved]
+    for status, count in Tally([one.status for one in ended]).items():
         finished.labels(status).inc(count)
 
 

@@ -117,7 +117,7 @@ MUTANTS = (
     ),
     Mutant(
         "fencing of a recorded outcome",
-        "webhooks_app/outbox/claim.py",
+        "webhooks_app/outbox/record.py",
         "WHERE message.id = result.message_id AND message.lease_token = result.token\n",
         "WHERE message.id = result.message_id\n",
         (*ENGINE, "tests/webhooks/outbox/test_races.py"),

@@ -12,6 +12,7 @@ from tests.support.waiting import wait_until
 from webhooks_app import metrics, outbox
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookEvent
+from webhooks_app.outbox.record import first_byte_latency
 from webhooks_app.retry import AttemptResult, ErrorCode
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -100,7 +101,7 @@ def test_failures_and_dead_letters_are_counted_by_code(engine: EngineThread) -> 
 @pytest.mark.django_db(transaction=False)
 def test_an_attempt_that_reached_nobody_has_no_latency() -> None:
     """Without an answer there is no first byte to count."""
-    assert metrics.first_byte_latency(0.0, AttemptResult(error_code=ErrorCode.CONNECT)) is None
+    assert first_byte_latency(0.0, AttemptResult(error_code=ErrorCode.CONNECT)) is None
 
 
 def test_many_observations_at_once_are_as_many_single_ones(

@@ -20,10 +20,9 @@ from tests.support.running import attempts_of, publish, status_of
 from tests.support.waiting import wait_until
 from webhooks_app.checks import check_settings
 from webhooks_app.conf import load
-from webhooks_app.delivery.attempt_log import attempt_row
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookMessage
-from webhooks_app.outbox.claim import Claimed
+from webhooks_app.outbox import Claimed, outcome_of
 from webhooks_app.retry import (
     ERROR_CODES,
     AttemptResult,
@@ -156,7 +155,7 @@ def run_model(
 ) -> list[tuple[int, float, str]]:
     """Return (attempt, time, state after it) as rows and engine would make them.
 
-    The row is what `attempt_row` writes and the record statement applies; nothing else is known
+    The row is what `outcome_of` says and the record statement applies; nothing else is known
     from one attempt to the next, as after a restart of everything.
     """
     row: dict[str, Any] = {"status": "pending", "due": start, "retry_step": 0, "attempt_count": 0}
@@ -168,9 +167,9 @@ def run_model(
         claimed = _claimed(policy, row["retry_step"], row["attempt_count"])
         own = Policy(tuple(claimed.waits), claimed.jitter)
         decision = decide(result, policy=own, step=claimed.retry_step, now=ended, rng=rng)
-        written = attempt_row(claimed, uuid.uuid4(), {}, result, decision)
-        row |= {key: written[key] for key in ("status", "retry_step")}
-        row["due"] = ended + (written["wait"] or 0.0)
+        written = outcome_of(claimed, uuid.uuid4(), {}, result, decision)
+        row |= {"status": written.status, "retry_step": written.retry_step}
+        row["due"] = ended + (written.wait or 0.0)
         seen.append((row["attempt_count"], begun, row["status"]))
     return seen
 

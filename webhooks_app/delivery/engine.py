@@ -23,7 +23,7 @@ from webhooks_app import outbox, signing
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import connect, is_pooled, why_unusable
-from webhooks_app.delivery.attempt_log import attempt_row, interrupted_row, log_attempt
+from webhooks_app.delivery.attempt_log import log_attempt
 from webhooks_app.delivery.housekeeping import Housekeeping
 from webhooks_app.delivery.paces import DestinationPaces
 from webhooks_app.delivery.recorder import Recorder
@@ -244,7 +244,7 @@ class Engine:
         )
         self._paces.finished(message, result, getattr(decision, "hold_seconds", None))
         log_attempt(message, result, is_last=not isinstance(decision, RetryAt))
-        self._recorder.put(attempt_row(message, token, headers, result, decision))
+        self._recorder.put(outbox.outcome_of(message, token, headers, result, decision))
 
     async def _headers(self, message: Claimed) -> dict[str, str]:
         secrets = await self._secrets.get(message.scope, message.endpoint_id)
@@ -267,7 +267,7 @@ class Engine:
     def _interrupt(self, message: Claimed, token: uuid.UUID, *, wait_seconds: float = 0.0) -> None:
         """Give a message back without using up a retry; it is due again after ``wait_seconds``."""
         self._paces.interrupted(message)
-        self._recorder.put(interrupted_row(message, token, wait_seconds))
+        self._recorder.put(outbox.interrupted_outcome(message, token, wait_seconds))
 
     # -- shutdown -----------------------------------------------------------------------
 

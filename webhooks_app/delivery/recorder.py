@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import orjson
 import psycopg
@@ -18,7 +17,6 @@ import psycopg
 from webhooks_app import metrics, outbox
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import connect, why_unusable
-from webhooks_app.delivery.attempt_log import bare_row
 from webhooks_app.log import get_logger
 from webhooks_app.models import MessageStatus
 
@@ -40,21 +38,21 @@ class Recorder:
 
     def __init__(self, on_retry: Callable[[], None]) -> None:
         self._on_retry = on_retry
-        self._rows: deque[dict[str, Any]] = deque()
-        self._has_rows = asyncio.Event()
+        self._waiting: deque[outbox.Outcome] = deque()
+        self._has_waiting = asyncio.Event()
         self._lock = asyncio.Lock()
         self._is_busy = False
         self._connection: outbox.Connection | None = None
 
-    def put(self, row: dict[str, Any]) -> None:
+    def put(self, outcome: outbox.Outcome) -> None:
         """Add one outcome to the next batch."""
-        self._rows.append(row)
-        self._has_rows.set()
+        self._waiting.append(outcome)
+        self._has_waiting.set()
 
     async def run(self) -> None:
         """Write one batch after another."""
         while True:
-            await self._has_rows.wait()
+            await self._has_waiting.wait()
             if not await self._flush_once():
                 await asyncio.sleep(RETRY_SECONDS)
             elif self._is_busy:
@@ -65,7 +63,7 @@ class Recorder:
         for _ in range(tries):
             try:
                 # The lock inside also waits for a batch that `run` is writing.
-                if await self._flush_once() and not self._rows:
+                if await self._flush_once() and not self._waiting:
                     break
             except Exception:  # the last chance to store what receivers answered
                 logger.exception("Outcomes could not be stored")
@@ -74,16 +72,16 @@ class Recorder:
 
     async def _flush_once(self) -> bool:
         async with self._lock:
-            batch = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             self._is_busy = BUSY < len(batch) < BATCH
-            if not self._rows:
-                self._has_rows.clear()
+            if not self._waiting:
+                self._has_waiting.clear()
             try:
                 await self._write(batch)
             except BaseException as error:
                 # Whatever the error: keep the outcomes for the next try.
-                self._rows.extendleft(reversed(batch))
-                self._has_rows.set()
+                self._waiting.extendleft(reversed(batch))
+                self._has_waiting.set()
                 await self._leave_connection()
                 if not (reason := why_unusable(error)):
                     raise
@@ -96,7 +94,7 @@ class Recorder:
             await self._connection.close()
         self._connection = None
 
-    async def _write(self, batch: list[dict[str, Any]]) -> None:
+    async def _write(self, batch: list[outbox.Outcome]) -> None:
         if not batch:
             return
         if self._connection is None or self._connection.closed:
@@ -108,7 +106,7 @@ class Recorder:
         await self._follow_up(batch)
         faultpoint("engine.after_follow_up")
 
-    async def _record(self, connection: outbox.Connection, batch: list[dict[str, Any]]) -> set[int]:
+    async def _record(self, connection: outbox.Connection, batch: list[outbox.Outcome]) -> set[int]:
         """Record a batch; split it until only rows that the database refuses are left alone.
 
         Such a row is stored without its details, so that it does not hold up the others.
@@ -119,30 +117,30 @@ class Recorder:
             if len(batch) == 1:
                 logger.error(
                     "Outcome was stored without its details",
-                    delivery_id=batch[0]["delivery_id"],
+                    delivery_id=batch[0].delivery_id,
                     error=type(error).__name__,
                 )
-                return await outbox.record(connection, [bare_row(batch[0])])
+                return await outbox.record(connection, [outbox.bare_outcome(batch[0])])
         half = len(batch) // 2
         first = await self._record(connection, batch[:half])
         return first | await self._record(connection, batch[half:])
 
-    async def _follow_up(self, batch: list[dict[str, Any]]) -> None:
+    async def _follow_up(self, batch: list[outbox.Outcome]) -> None:
         """Do what some outcomes require beyond their own rows."""
         assert self._connection is not None
-        put_back = [row["message_id"] for row in batch if row["status"] == MessageStatus.PENDING]
+        put_back = [one.message_id for one in batch if one.status == MessageStatus.PENDING]
         if put_back:
             await outbox.supersede_late(self._connection, put_back)
             self._on_retry()
         newest = [
-            row["message_id"]
-            for row in batch
+            one.message_id
+            for one in batch
             # Only where earlier events of the same subject exist.
-            if row["status"] == MessageStatus.DELIVERED and row.get("sequence", 1) > 1
+            if one.status == MessageStatus.DELIVERED and one.sequence > 1
         ]
         if newest:
             await outbox.supersede_older(self._connection, newest)
-        for row in batch:
+        for one in batch:
             # Even if the message had ended before: the endpoint is gone all the same.
-            if row.get("is_endpoint_gone"):
-                await outbox.disable_endpoint(self._connection, row["scope"], row["url"])
+            if one.is_endpoint_gone:
+                await outbox.disable_endpoint(self._connection, one.scope, one.url)

@@ -4,13 +4,9 @@ from webhooks_app.outbox.claim import (
     Claimed,
     Connection,
     claim,
-    disable_endpoint,
     observe,
     operator_settings,
-    record,
     seconds_to_next,
-    supersede_late,
-    supersede_older,
 )
 from webhooks_app.outbox.find import (
     ANY_STATUS,
@@ -27,6 +23,16 @@ from webhooks_app.outbox.publish import (
     has_subscriber,
     publish,
     wake,
+)
+from webhooks_app.outbox.record import (
+    Outcome,
+    bare_outcome,
+    disable_endpoint,
+    interrupted_outcome,
+    outcome_of,
+    record,
+    supersede_late,
+    supersede_older,
 )
 from webhooks_app.outbox.recover import (
     close_ended,
@@ -46,8 +52,10 @@ __all__ = [
     "Connection",
     "InvalidFilter",
     "MessageFilters",
+    "Outcome",
     "Target",
     "acknowledge",
+    "bare_outcome",
     "bury_disabled",
     "call_off",
     "claim",
@@ -60,9 +68,11 @@ __all__ = [
     "expire_held",
     "expired_leases",
     "has_subscriber",
+    "interrupted_outcome",
     "messages_of",
     "observe",
     "operator_settings",
+    "outcome_of",
     "prune",
     "publish",
     "recent_ends",

@@ -1,8 +1,7 @@
-"""What does the engine read from the outbox, and what does it write back?
+"""What is due? The engine leases messages, and says what it saw of their destinations.
 
-`claim` leases due messages and inserts their delivery rows in one statement; `record` closes a
-batch of deliveries and updates their messages in another. `record` always closes its own delivery
-row, but changes the message only while it is pending under the same lease token.
+`claim` leases due messages and inserts their delivery rows in one statement; `record` writes what
+came of them.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -99,103 +97,6 @@ WITH RECURSIVE waiting AS (
 SELECT * FROM loaded
 """,
     only_if="SELECT FROM webhooks_app_webhookmessage WHERE status = 'pending'",
-)
-
-_RECORD = Function(
-    "webhooks_record",
-    "_rows json",
-    "SETOF bigint",
-    """
-WITH result AS (
-  SELECT * FROM json_to_recordset(_rows) AS r(
-    delivery_id bigint, message_id bigint, token uuid, outcome text, remote_address text,
-    request_headers jsonb, duration_ms float8, phases jsonb, response_status int,
-    response_headers jsonb, response_body text, is_truncated bool, reconnected bool,
-    error_code text, error text, status text, wait float8, retry_step int)
-), closed AS (
-  UPDATE webhooks_app_webhookdelivery delivery SET
-    outcome = result.outcome, remote_address = result.remote_address,
-    request_headers = result.request_headers, duration_ms = result.duration_ms,
-    phases = result.phases, response_status = result.response_status,
-    response_headers = result.response_headers,
-    response_body = decode(result.response_body, 'base64'),
-    is_truncated = result.is_truncated, reconnected = result.reconnected,
-    error_code = result.error_code, error = result.error
-  FROM result WHERE delivery.id = result.delivery_id
-)
-UPDATE webhooks_app_webhookmessage message SET
-  status = result.status, retry_step = result.retry_step,
-  interrupted_count = CASE WHEN result.outcome = 'interrupted'
-    THEN message.interrupted_count ELSE 0 END,
-  next_attempt_at = CASE WHEN result.status = 'pending'
-    THEN now() + make_interval(secs => coalesce(result.wait, 0)) END,
-  lease_token = NULL, lease_expires_at = NULL,
-  last_status_code = CASE WHEN result.outcome = 'interrupted'
-    THEN message.last_status_code ELSE result.response_status END,
-  last_error_code = CASE WHEN result.outcome = 'interrupted'
-    THEN message.last_error_code ELSE result.error_code END,
-  delivered_at = CASE WHEN result.status = 'delivered' THEN now() ELSE message.delivered_at END,
-  finished_at = CASE WHEN result.status <> 'pending' THEN now() END
-FROM result
-WHERE message.id = result.message_id AND message.lease_token = result.token
-  AND message.status IS NOT DISTINCT FROM 'pending'
-RETURNING message.id
-""",
-    **BY_VALUE,
-)
-
-# A replay was asked for by somebody: an older event that waits for one is sent nevertheless.
-_SUPERSEDE_OLDER = Function(
-    "webhooks_supersede_older",
-    "_delivered bigint[]",
-    "SETOF bigint",
-    """
-UPDATE webhooks_app_webhookmessage older
-SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
-WHERE id = ANY(ARRAY(
-  SELECT message.id FROM unnest(_delivered) AS given(id)
-  CROSS JOIN LATERAL (
-    SELECT * FROM webhooks_app_webhookmessage WHERE id = given.id OFFSET 0) delivered
-  CROSS JOIN LATERAL (
-    SELECT * FROM webhooks_app_webhookevent WHERE id = delivered.event_id OFFSET 0) event
-  CROSS JOIN LATERAL (
-    SELECT id FROM webhooks_app_webhookevent
-    WHERE subject = event.subject AND sequence < event.sequence OFFSET 0) earlier
-  CROSS JOIN LATERAL (
-    SELECT id FROM webhooks_app_webhookmessage
-    WHERE event_id = earlier.id AND url = delivered.url OFFSET 0) message
-  WHERE delivered.status = 'delivered' AND event.is_terminal))
-  AND status IS NOT DISTINCT FROM 'pending' AND lease_token IS NULL AND replay_id IS NULL
-RETURNING older.id
-""",
-    **BY_VALUE,
-)
-
-# Messages that `_SUPERSEDE_OLDER` skipped because they were in flight.
-_SUPERSEDE_LATE = Function(
-    "webhooks_supersede_late",
-    "_put_back bigint[]",
-    "SETOF bigint",
-    """
-UPDATE webhooks_app_webhookmessage older
-SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
-WHERE id = ANY(ARRAY(
-  SELECT message.id FROM unnest(_put_back) AS given(id)
-  CROSS JOIN LATERAL (
-    SELECT * FROM webhooks_app_webhookmessage WHERE id = given.id OFFSET 0) message
-  CROSS JOIN LATERAL (
-    SELECT * FROM webhooks_app_webhookevent WHERE id = message.event_id OFFSET 0) event
-  CROSS JOIN LATERAL (
-    SELECT id, is_terminal FROM webhooks_app_webhookevent
-    WHERE subject = event.subject AND sequence > event.sequence OFFSET 0) newer
-  CROSS JOIN LATERAL (
-    SELECT delivered_at FROM webhooks_app_webhookmessage
-    WHERE event_id = newer.id AND url = message.url OFFSET 0) delivered
-  WHERE newer.is_terminal AND delivered.delivered_at IS NOT NULL))
-  AND status IS NOT DISTINCT FROM 'pending' AND lease_token IS NULL AND replay_id IS NULL
-RETURNING older.id
-""",
-    **BY_VALUE,
 )
 
 # Counts from the last look, not from now: a message that fell due between the claim and this look
@@ -291,29 +192,6 @@ async def claim(
         return [Claimed._make(row) for row in await cursor.fetchall()]
 
 
-async def record(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Close deliveries and update their messages; return the ids of messages that changed.
-
-    A message that was acknowledged, superseded or leased again meanwhile is left as it is.
-    """
-    # Sorted by id: every writer locks messages in this order, so none can deadlock.
-    in_order = sorted(rows, key=itemgetter("message_id"))
-    payload = orjson.dumps(in_order).decode()
-    async with connection.cursor() as cursor:
-        await cursor.execute(_RECORD.call, {"rows": payload})
-        return {row[0] for row in await cursor.fetchall()}
-
-
-async def supersede_older(connection: Connection, message_ids: Sequence[int]) -> None:
-    """Supersede older events after a newer terminal one was delivered to the same URL."""
-    await connection.execute(_SUPERSEDE_OLDER.call, {"delivered": list(message_ids)})
-
-
-async def supersede_late(connection: Connection, message_ids: Sequence[int]) -> None:
-    """Supersede messages that became pending again after a newer terminal event was delivered."""
-    await connection.execute(_SUPERSEDE_LATE.call, {"put_back": list(message_ids)})
-
-
 async def seconds_to_next(
     connection: Connection, looked_at: datetime | None
 ) -> tuple[datetime, float | None]:
@@ -335,15 +213,6 @@ async def seconds_to_next(
 async def observe(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write what this engine saw of its destinations, and how long each must be held."""
     await connection.execute(_OBSERVED.call, {"rows": orjson.dumps(rows).decode()})
-
-
-async def disable_endpoint(connection: Connection, scope: str, url: str) -> None:
-    """Disable the registered endpoint whose URL answered 410 Gone."""
-    await connection.execute(
-        "UPDATE webhooks_app_webhookendpoint SET is_enabled = false,"
-        " disabled_reason = 'answered 410 Gone' WHERE scope = %s AND url = %s",
-        [scope, url],
-    )
 
 
 async def operator_settings(

@@ -27,13 +27,12 @@ from tests.support.running import (
 )
 from tests.support.waiting import wait_until
 from webhooks_app import database, outbox
-from webhooks_app.delivery.attempt_log import attempt_row
 from webhooks_app.delivery.engine import Engine
 from webhooks_app.delivery.recorder import Recorder
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
 from webhooks_app.operators.replay import replay_one
-from webhooks_app.outbox.claim import Claimed
+from webhooks_app.outbox import Claimed, Outcome, outcome_of
 from webhooks_app.retry import AttemptResult, Dead
 from webhooks_app.signing.store import get_or_create
 
@@ -236,13 +235,13 @@ def test_outcome_that_the_database_refuses_holds_up_no_other(receiver: Receiver)
 
 def outcome(
     message: WebhookMessage, delivery: WebhookDelivery, token: uuid.UUID, error: str
-) -> dict[str, Any]:
+) -> Outcome:
     """Return the record of a failed last attempt."""
     values: dict[str, Any] = dict.fromkeys(Claimed._fields)
     values |= {"message_id": message.pk, "delivery_id": delivery.pk}
     values |= {"attempt_number": 2, "retry_step": 3}
     result = AttemptResult(status=500, error_code="http_status", error=error)
-    return attempt_row(Claimed(**values), token, {}, result, Dead("retries_exhausted"))
+    return outcome_of(Claimed(**values), token, {}, result, Dead("retries_exhausted"))
 
 
 def test_server_that_accepts_and_says_nothing_is_left_within_seconds(

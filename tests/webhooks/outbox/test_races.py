@@ -35,7 +35,6 @@ from tests.support.running import (
 from tests.support.waiting import wait_until
 from webhooks_app import outbox
 from webhooks_app.database import connect
-from webhooks_app.delivery.attempt_log import interrupted_row
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import MessageStatus, WebhookDelivery, WebhookMessage
 
@@ -217,7 +216,7 @@ def test_ending_a_task_and_recording_its_progress_never_deadlock() -> None:
     assert failures == []
 
 
-def _progress_under_way(number: int) -> tuple[str, list[dict[str, Any]]]:
+def _progress_under_way(number: int) -> tuple[str, list[outbox.Outcome]]:
     """Make one progress event owed to 30 URLs, all under way; return it and their outcomes."""
     subject = f"task-{number}"
     urls = [f"http://host-{n}.example.org/" for n in range(30)]
@@ -237,7 +236,7 @@ def _progress_under_way(number: int) -> tuple[str, list[dict[str, Any]]]:
         delivery = factories.make_delivery(message, "pending", attempt_number=1)
         facts = {"message_id": message.pk, "delivery_id": delivery.pk, "retry_step": 0}
         one = outbox.Claimed(**{**claimed, **facts, "attempt_number": 1})  # type: ignore[arg-type]
-        rows.append(interrupted_row(one, token))
+        rows.append(outbox.interrupted_outcome(one, token))
     return subject, rows
 
 
@@ -256,7 +255,7 @@ def _end(subject: str) -> None:
         outbox.supersede(subject, "task.progress")
 
 
-def _record(rows: list[dict[str, Any]]) -> None:
+def _record(rows: list[outbox.Outcome]) -> None:
     async def run() -> None:
         async with await connect("test-record") as own:
             await outbox.record(own, rows)
