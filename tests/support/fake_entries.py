@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from typing import Any
 
 from tasks_app import events, failures
@@ -73,15 +74,25 @@ def shown() -> dict[str, str]:
         return f"{answer.status_code} {answer.content.decode()}"
 
     document = json.loads(get("/api/v1/schema"))
+    schemas = document["components"]["schemas"]
+
+    def whole(part: Any) -> str:
+        """Return a part of the document with the components that it refers to."""
+        text, seen = json.dumps(part), set[str]()
+        while new := set(re.findall(r"schemas/(\w+)", text)) - seen:
+            text += "".join(json.dumps(schemas[name]) for name in sorted(new))
+            seen |= new
+        return text
+
     submit = {"project_id": "p", "task_type": TASK_TYPE, "webhook_events": [EVENT]}
     call_command("makemigrations", check=True, dry_run=True, stdout=(migrations := io.StringIO()))
     return {
-        "schema: submit": json.dumps(document["components"]["schemas"]["SubmitHologramGeneration"]),
-        "schema: task": json.dumps(document["components"]["schemas"]["Task"]),
-        "schema: error codes": json.dumps(document["components"]["schemas"]["ErrorCode"]),
-        "schema: webhooks": json.dumps(document["webhooks"]),
-        "schema: endpoint": json.dumps(document["components"]["schemas"]["EndpointRequest"]),
-        "schema: messages": json.dumps(document["paths"]["/api/v1/webhooks/messages"]),
+        "schema: submit": whole(schemas["SubmitHologramGeneration"]),
+        "schema: task": whole(schemas["Task"]),
+        "schema: error codes": whole(schemas["ErrorCode"]),
+        "schema: webhooks": whole(document["webhooks"]),
+        "schema: endpoint": whole(schemas["EndpointRequest"]),
+        "schema: messages": whole(document["paths"]["/api/v1/webhooks/messages"]),
         "page": get("/api/v1/docs?script="),
         "submit": post("/api/v1/tasks/submit", {**submit, "task_data": {"prompt": "a cat"}}),
         "provider": post(
