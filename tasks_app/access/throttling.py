@@ -1,7 +1,6 @@
 """How many requests may a key make, counted over all processes together?
 
-One token bucket per key in Redis, refilled evenly, and used by one atomic script. Far from the
-limit a process asks Redis only from time to time, and then reports what it allowed meanwhile.
+One token bucket per key in Redis, refilled evenly, and used by one atomic script.
 Without Redis each process counts alone: the limit then holds per process, and no request is refused
 because of Redis.
 """
@@ -13,7 +12,6 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,15 +30,9 @@ if TYPE_CHECKING:
 
 MINUTE = 60.0
 LOCAL_BUCKETS = 10_000  # then the oldest are dropped, so that addresses cannot fill the memory
-#: How long a process may go on without asking Redis, and for which part of the remaining tokens.
-#: The limit could only be exceeded if all the rest were used within that time.
-TAB_SECONDS = 0.1
-TAB_PART = 100
-
 # The bucket is stored as one point in time (GCRA): when it will be full again. KEYS[1]: the bucket;
-# ARGV: seconds per token, size, tokens used before without asking. Returns {allowed, tokens left,
-# microseconds until full, microseconds until the next token}. Uses Redis's clock, since those of
-# the machines differ.
+# ARGV: seconds per token, size. Returns {allowed, tokens left, microseconds until full,
+# microseconds until the next token}. Uses Redis's clock, since those of the machines differ.
 _SCRIPT = """
 local now = redis.call('TIME')
 now = now[1] * 1000000 + now[2]
@@ -48,7 +40,6 @@ local gap = tonumber(ARGV[1]) * 1000000
 local size = gap * tonumber(ARGV[2])
 local full = tonumber(redis.call('GET', KEYS[1]) or now)
 if full < now then full = now end
-full = full + gap * ARGV[3]
 local allowed = full + gap - now <= size
 if allowed then full = full + gap end
 redis.call('SET', KEYS[1], string.format('%.0f', full),
@@ -69,11 +60,6 @@ class Verdict:
     full_in: float
     retry_in: float
 
-    def less(self, tokens: int) -> Verdict:
-        """Return this verdict after ``count`` more tokens."""
-        full_in = self.full_in + tokens * MINUTE / self.limit
-        return Verdict(True, self.limit, self.remaining - tokens, full_in, 0.0)
-
     def headers(self) -> dict[str, str]:
         """Return the ``RateLimit-*`` headers."""
         return {
@@ -83,15 +69,11 @@ class Verdict:
         }
 
 
-def take(bucket: str, per_minute: int, taken_before: int = 0) -> Verdict:
-    """Take a token from a bucket of ``per_minute`` tokens, which refills in a minute.
-
-    Args:
-        taken_before: how many were taken without asking since the last time.
-    """
-    answer = redis_gate.gate.call(lambda: _take_from_redis(bucket, per_minute, taken_before))
+def take(bucket: str, per_minute: int) -> Verdict:
+    """Take a token from a bucket of ``per_minute`` tokens, which refills in a minute."""
+    answer = redis_gate.gate.call(lambda: _take_from_redis(bucket, per_minute))
     if answer is None:
-        answer = _local.take(bucket, per_minute, taken_before)
+        answer = _local.take(bucket, per_minute)
     is_allowed, remaining, full_in, retry_in = answer
     return Verdict(bool(is_allowed), per_minute, int(remaining), full_in, retry_in)
 
@@ -99,65 +81,16 @@ def take(bucket: str, per_minute: int, taken_before: int = 0) -> Verdict:
 _NAME = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
-def _take_from_redis(
-    bucket: str, per_minute: int, taken_before: int
-) -> tuple[bool, int, float, float]:
+def _take_from_redis(bucket: str, per_minute: int) -> tuple[bool, int, float, float]:
     key, gap = f"rate:{bucket}", MINUTE / per_minute
     client: Any = redis_gate.client()
-    arguments = (1, key, gap, per_minute, taken_before)
+    arguments = (1, key, gap, per_minute)
     try:
         answer = client.evalsha(_NAME, *arguments)
     except redis.exceptions.NoScriptError:  # Redis was restarted, or its scripts were flushed
         answer = client.eval(_SCRIPT, *arguments)
     allowed, remaining, full_in, retry_in = answer
     return bool(allowed), int(remaining), full_in / 1e6, retry_in / 1e6
-
-
-@dataclass(slots=True)
-class _Tab:
-    """Redis's last answer for a bucket, how long it may be used, and the tokens used since."""
-
-    verdict: Verdict
-    until: float = 0.0
-    taken: int = 0
-
-
-class Tabs:
-    """The buckets as this process sees them between two calls to Redis."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._tabs: OrderedDict[str, _Tab] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def take(self, bucket: str, per_minute: int) -> Verdict:
-        """Take one token: locally while many are left, otherwise from Redis."""
-        with self._lock:
-            tab = self._tabs.get(bucket)
-            if tab and self._is_good(tab, per_minute):
-                tab.taken += 1
-                return tab.verdict.less(tab.taken)
-            taken, until = (tab.taken if tab else 0), self._clock() + TAB_SECONDS
-            if tab:
-                tab.taken = 0
-        verdict = take(bucket, per_minute, taken)
-        with self._lock:
-            self._note(bucket, verdict, until)
-        return verdict
-
-    def _is_good(self, tab: _Tab, per_minute: int) -> bool:
-        room = tab.verdict.remaining // TAB_PART
-        return tab.taken < room and self._clock() < tab.until and tab.verdict.limit == per_minute
-
-    def _note(self, bucket: str, verdict: Verdict, until: float) -> None:
-        tab = self._tabs.setdefault(bucket, _Tab(verdict))
-        tab.verdict, tab.until = verdict, until
-        self._tabs.move_to_end(bucket)
-        if len(self._tabs) > LOCAL_BUCKETS:
-            self._tabs.popitem(last=False)
-
-
-_tabs = Tabs()
 
 
 class LocalBuckets:
@@ -167,14 +100,12 @@ class LocalBuckets:
         self._full_at: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(
-        self, bucket: str, per_minute: int, taken_before: int = 0
-    ) -> tuple[bool, int, float, float]:
+    def take(self, bucket: str, per_minute: int) -> tuple[bool, int, float, float]:
         """Take one token, as the script does."""
         gap = MINUTE / per_minute
         with self._lock:
             now = time.monotonic()
-            full_at = max(self._full_at.get(bucket, now), now) + gap * taken_before
+            full_at = max(self._full_at.get(bucket, now), now)
             is_allowed = full_at + gap - now <= MINUTE
             if is_allowed:
                 full_at += gap
@@ -182,7 +113,8 @@ class LocalBuckets:
             self._full_at.move_to_end(bucket)
             if len(self._full_at) > LOCAL_BUCKETS:
                 self._full_at.popitem(last=False)
-        left = max(0, int((MINUTE - (full_at - now)) / gap))
+        # A little more, since 60 s less one gap are not quite a whole number of gaps as floats.
+        left = max(0, int((MINUTE - (full_at - now)) / gap + 1e-6))
         retry_in = 0.0 if is_allowed else full_at + gap - now - MINUTE
         return is_allowed, left, full_at - now, retry_in
 
@@ -223,10 +155,10 @@ class KeyRateThrottle(BaseThrottle):
         if access is None:
             return True
         limit = access.key.rate_limit_per_minute or settings.RATE_LIMIT_PER_MINUTE
-        verdict = _tabs.take(f"key:{access.key.pk}", limit)
+        verdict = take(f"key:{access.key.pk}", limit)
         shared = settings.PROJECT_RATE_LIMIT_PER_MINUTE
         if verdict.is_allowed and access.scope and shared:
-            of_project = _tabs.take(f"project:{access.scope}", shared)
+            of_project = take(f"project:{access.scope}", shared)
             verdict = min(verdict, of_project, key=lambda it: (it.is_allowed, it.remaining))
         # A middleware copies these to the response, whichever view or error makes it.
         cast(Any, request._request).rate_limit_headers = verdict.headers()

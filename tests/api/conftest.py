@@ -23,7 +23,6 @@ def _painter(settings: Any) -> None:
 def _fresh_buckets() -> None:
     """Reset the rate limiter."""
     throttling._local._full_at.clear()
-    throttling._tabs._tabs.clear()
     redis_gate.client().flushdb()
 
 
