@@ -49,14 +49,14 @@ class Service:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start everything and wait until it says it is ready."""
+        """Start everything and wait until the service reports that it is ready."""
         if self.is_set_up and not self.var.exists():
             first_start.copy(self.var)
         self.process = self.run()
         wait_until(self._is_ready, timeout=60, message=self.log)
 
     def run(self) -> subprocess.Popen[bytes]:
-        """Type the command; what it prints goes to the log."""
+        """Run the command; its output goes to the log."""
         inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
         place = {"VAR_DIR": str(self.var), "PORT": str(self.port)}
         with (self.var.parent / "service.log").open("ab") as log:
@@ -76,7 +76,7 @@ class Service:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What run.json says now; nothing where it is not there."""
+        """Return the content of run.json; {} where there is none."""
         try:
             return dict(json.loads((self.var / "run.json").read_text()))
         except (OSError, ValueError):
@@ -158,7 +158,7 @@ class Service:
         return place.startswith(f"{self.var}{os.sep}")
 
     def kill_everything(self) -> None:
-        """kill -9 all of it at once."""
+        """kill -9 every process at once."""
         for process in self.everything():
             try:
                 process.send_signal(signal.SIGKILL)

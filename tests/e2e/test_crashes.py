@@ -1,4 +1,4 @@
-"""Does a task and its webhook survive kill -9, of the worker and of everything?"""
+"""Do a task and its webhook survive kill -9, of the worker and of everything?"""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def delivered_ids(receiver: Receiver) -> set[str]:
 
 
 def test_nothing_is_lost_by_kill_9(still_service: Service, receiver: Receiver) -> None:
-    """kill -9 of the worker mid-work, then of everything: each task ends once and says so."""
+    """kill -9 of the worker mid-work, then of everything: each task ends and is reported once."""
     service = still_service
     first = submit(service, receiver)
     service.wait_for_status(first, "processing")

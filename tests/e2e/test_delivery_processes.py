@@ -44,7 +44,7 @@ class Delivery:
         self.log = log
 
     def is_ready(self) -> bool:
-        """Tell whether it has come as far as to say so."""
+        """Say whether it has reported that it is ready."""
         assert self.process.poll() is None, self.log.read_text()
         return READY in self.log.read_text()
 
@@ -111,7 +111,7 @@ def test_two_processes_share_the_work_and_end_with_exit_code_0(
 
 
 def test_sigterm_finishes_hands_back_and_leaves_nothing(stack: ExitStack, tmp_path: Path) -> None:
-    """R21, W12: a slow answer counts, a hanging request is the other process's at once, exit 0."""
+    """R21, W12: a slow answer counts, a hanging request is freed for the other at once, exit 0."""
     found = start(stack, tmp_path)
     slow = stack.enter_context(Receiver([Answer(200, delay=2.0)]))
     hanging = stack.enter_context(Receiver([answers.hang()]))
@@ -138,7 +138,7 @@ def test_sigterm_finishes_hands_back_and_leaves_nothing(stack: ExitStack, tmp_pa
 def test_sigterm_to_all_of_them_under_load_loses_and_doubles_nothing(
     stack: ExitStack, tmp_path: Path
 ) -> None:
-    """W12, F10: all stop in mid-load: what was begun ends, the rest is free, the next goes on."""
+    """W12, F10: all stop under load: begun requests end, the rest is freed, the next goes on."""
     found = start(stack, tmp_path)
     receivers = [stack.enter_context(Receiver([Answer(200, delay=0.3)])) for _ in range(8)]
     for receiver in receivers:
@@ -192,7 +192,7 @@ def claiming() -> int:
 
 
 def test_the_other_takes_over_from_one_that_was_killed(stack: ExitStack, tmp_path: Path) -> None:
-    """kill -9 under a request: when the lease is over the other sends it again, same id."""
+    """kill -9 during a request: when the lease expires the other sends it again, same id."""
     found = start(stack, tmp_path, DJANGO_SETTINGS_MODULE="tests.support.short_leases")
     hanging = stack.enter_context(Receiver([answers.hang()]))
     event = publish(hanging.url)

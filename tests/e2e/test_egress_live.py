@@ -50,7 +50,7 @@ STEPS += ["ip -6 route add unreachable 2a01:7e00::/32 table local"]
 
 @pytest.fixture
 def enter(tmp_path: Path) -> list[str]:
-    """The command that runs another in a namespace where all addresses and names are local."""
+    """The command that runs another one in a namespace where all addresses and names are local."""
     if not (shutil.which("unshare") and shutil.which("ip")):
         pytest.skip("needs unshare (util-linux) and ip (iproute2)")
     resolver = tmp_path / "resolv.conf"
@@ -110,7 +110,7 @@ def test_no_denied_address_is_dialled_and_no_public_one_lost(enter: list[str]) -
 
 
 def failure(event: WebhookEvent) -> tuple[str, str]:
-    """Return what the event's last attempt failed with, and the address it was made to."""
+    """Return the event's last error code, and the address of that attempt."""
     attempt = attempts_of(event)[-1]
     return attempt.error_code, attempt.remote_address
 
@@ -149,7 +149,7 @@ def test_name_servers_that_fail_turn_or_say_nothing(enter: list[str]) -> None:
 
 
 def test_the_whole_corpus_is_judged_by_what_the_kernel_dials(enter: list[str]) -> None:
-    """F13, F15: each allowed case is one connection, the others none; a turning name, half."""
+    """F13, F15: each allowed case is one connection, the others none; an alternating name, half."""
     with program(enter, "corpus") as seen:
         pass
     wrong = [

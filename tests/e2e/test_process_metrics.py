@@ -57,7 +57,7 @@ def sums(directory: Path) -> dict[str, float]:
 
 
 def test_sums_outlive_their_processes_and_gauges_do_not(tmp_path: Path) -> None:
-    """Two counting processes, then one killed, then both: 6 all the time, while alive falls."""
+    """Two counting processes, one killed, then both: the sum stays 6, while `alive` falls."""
     first, second = start(tmp_path, "stay"), start(tmp_path, "stay")
     expected = {"things_total": 6.0, "seconds_count": 2.0, "seconds_sum": 0.4, "alive": 2.0}
     assert sums(tmp_path) == expected
@@ -72,7 +72,7 @@ def test_sums_outlive_their_processes_and_gauges_do_not(tmp_path: Path) -> None:
 
 
 def test_processes_that_come_and_go_unscraped_leave_no_pile(tmp_path: Path) -> None:
-    """Every process that starts tidies up after the dead, so a crash loop fills no disk."""
+    """Every starting process archives dead ones, so a crash loop does not fill the disk."""
     for _ in range(4):
         start(tmp_path).communicate()
     assert len(list(tmp_path.glob("*.db"))) == 3, "those of the last one"
@@ -80,7 +80,7 @@ def test_processes_that_come_and_go_unscraped_leave_no_pile(tmp_path: Path) -> N
 
 
 def test_a_forked_child_counts_for_itself(tmp_path: Path) -> None:
-    """The child of a fork neither takes the parent's figures along nor keeps its lock."""
+    """The child of a fork neither inherits the parent's figures nor holds its lock."""
     process = start(tmp_path, "fork", "stay")
     wait_until(lambda: sums(tmp_path)["things_total"] == 103, message="3 and 100")
     assert sums(tmp_path)["alive"] == 1
@@ -108,7 +108,7 @@ def test_a_kill_while_tidying_changes_no_sum(tmp_path: Path, stop: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xff\xff\x7f" + b"\x00torn\xff" * 40])
 def test_a_torn_file_spoils_no_scrape(tmp_path: Path, content: bytes) -> None:
-    """What a process left half written is left out; the rest is still right."""
+    """An incomplete file of a process is left out; the rest is still right."""
     start(tmp_path).communicate()
     (torn,) = tmp_path.glob("histogram_*.db")
     torn.write_bytes(content)
@@ -121,7 +121,7 @@ def test_a_torn_file_spoils_no_scrape(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_directory_that_cannot_be_written_stops_no_work(tmp_path: Path) -> None:
-    """Where the files cannot be made the process counts for itself and goes on."""
+    """If the files cannot be made, the process counts in its own memory and goes on."""
     (tmp_path / "file").touch()
     directory = tmp_path / "file" / "metrics"
     command = [sys.executable, "-c", PROGRAM, str(directory)]

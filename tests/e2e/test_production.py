@@ -1,4 +1,4 @@
-"""Does the service run as production: told everything, strict, and JSON to the last log line?"""
+"""Does the service run in production: all settings given, strict, and JSON in every log line?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, str]) -> Iterator[Service]:
-    """The whole service with the least that production asks for, behind one proxy."""
+    """The whole service with the fewest settings that production needs, behind one proxy."""
     told = {"SECRET_KEY": "k" * 50, "PUBLIC_URL": f"https://{HOST}", "ALLOWED_HOSTS": HOST}
     told |= {"TRUSTED_PROXIES": "1", **servers}
     service = Service(tmp_path_factory.mktemp("production") / "var", **told)
@@ -50,7 +50,7 @@ def ask(service: Service, method: str, path: str, body: Any = None, **headers: s
 
 
 def test_missing_settings_are_one_sentence(tmp_path: Path, servers: dict[str, str]) -> None:
-    """A half-configured production says in one sentence what it needs, and does not start."""
+    """An incomplete production configuration ends with one sentence on what is missing."""
     ended = Service(tmp_path / "var", **servers).command("run")
     assert ended.returncode == 1
     assert ended.stderr.startswith("Production needs SECRET_KEY, PUBLIC_URL, ALLOWED_HOSTS.")
@@ -101,7 +101,7 @@ def test_callbacks_go_over_https_to_public_addresses_only(service: Service, url:
 
 
 def test_every_log_line_is_json(service: Service) -> None:
-    """Whatever any process prints reaches the log collector as one JSON object a line."""
+    """All output of any process reaches the log collector as one JSON object per line."""
     ask(service, "GET", "/", Host="stranger.example.org")  # logged by Django itself, as an error
     log = service.var.parent / "service.log"
     wait_until(lambda: "DisallowedHost" in log.read_text())

@@ -19,7 +19,7 @@ from moviesvc.run import lifeline, service
 def test_every_worker_process_is_a_program_of_its_own(
     monkeypatch: pytest.MonkeyPatch, processes: str, names: list[str]
 ) -> None:
-    """A worker that dies takes no other one with it: each has a main process to itself."""
+    """A worker that dies ends no other one: each has its own main process."""
     monkeypatch.setenv("WORKER_PROCESSES", processes)
     workers = [each for each in service.programs({}) if each.role == "worker"]
     assert [worker.name for worker in workers] == names
@@ -30,7 +30,7 @@ def test_every_worker_process_is_a_program_of_its_own(
 def test_programs_of_one_role_are_listed_beside_each_other(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Looking for the processes of one worker program does not forget those of another."""
+    """Listing the processes of one worker program does not affect those of another."""
     monkeypatch.setenv("WORKER_PROCESSES", "2")
     workers = [each for each in service.programs({}) if each.role == "worker"]
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]

@@ -1,4 +1,4 @@
-"""Does a bulk replay go on where it was when the process that advances it is killed?"""
+"""Does a bulk replay continue where it was when the process that advances it is killed?"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BATCH = 30
 
 
 def test_a_replay_survives_kill_9_in_the_middle_of_a_batch(tmp_path: Path) -> None:
-    """The batch under way is undone with its process; the next one does it, and the rest, once."""
+    """The batch in progress is rolled back; the next process does it and the rest, once."""
     get_or_create(SCOPE)
     with ExitStack() as stack:
         receiver = stack.enter_context(Receiver())
@@ -64,7 +64,7 @@ def _is_delivered(count: int) -> bool:
 
 
 def _check_once_each(receiver: Receiver) -> None:
-    """Each message arrived; twice only where its answer died with the killed process."""
+    """Each message arrived; twice only if its answer was lost with the killed process."""
     ids = [request.message_id for request in receiver.requests]
     interrupted = WebhookDelivery.objects.exclude(outcome="succeeded").count()
     assert len(set(ids)) == DEAD

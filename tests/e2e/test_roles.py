@@ -1,4 +1,4 @@
-"""Does each role start by the words of the files that people copy: image, compose, docs?"""
+"""Does each role start with the commands in the image, the compose file and the docs?"""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Roles:
 
     @contextmanager
     def started(self, words: list[str]) -> Iterator[psutil.Process]:
-        """Start a role by these words, wait until it says that it is ready, stop it at the end."""
+        """Start a role with this command, wait until it is ready, stop it at the end."""
         offset = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             process = subprocess.Popen(
@@ -121,7 +121,7 @@ def commands_below(process: psutil.Process) -> list[list[str]]:
     ],
 )
 def test_every_file_starts_roles_with_the_one_command(path: str, known: set[str]) -> None:
-    """What people copy names roles and no flags, so that no file can contradict the code."""
+    """The documented commands name roles and no flags, so that they cannot contradict the code."""
     words = words_of(path)
     assert set(words) == known
     for role, command in words.items():
@@ -164,7 +164,7 @@ def test_the_roles_of_compose_do_a_task_together(roles: Roles) -> None:
 def test_a_role_on_an_old_database_says_what_to_do(
     roles: Roles, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A role applies no migration; on a database that lacks some it ends with the line to type."""
+    """A role applies no migration; if the database lacks some, it ends with the command to run."""
     empty = tmp_path_factory.mktemp("empty") / "var"
     environment = roles.environment | {
         "DATABASE_URL": embedded.postgres(empty),

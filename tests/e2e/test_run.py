@@ -56,7 +56,7 @@ def get(running: dict[str, Any], path: str) -> int:
 
 
 def test_service_from_start_to_kill_to_clean_end(service: Untuned) -> None:
-    """Proves that it describes itself, refuses a double, survives kill -9 and ends cleanly."""
+    """Proves that it writes run.json, refuses a second start, survives kill -9 and ends cleanly."""
     running = service.details
     _describes_itself(service, running)
     _refuses_a_second(service, running)

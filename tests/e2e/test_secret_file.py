@@ -25,7 +25,7 @@ for number in range({ROUNDS}):
 
 
 def test_racing_processes_get_one_whole_secret(tmp_path: Path) -> None:
-    """Of eight processes that make the secret at once, all read the same whole one."""
+    """Of eight processes that make the secret at once, all read the same complete one."""
     command = [sys.executable, "-c", _READ_EVERY_ROUND, str(tmp_path), str(time.time() + 0.5)]
     racing = [
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)

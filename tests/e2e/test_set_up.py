@@ -1,4 +1,4 @@
-"""Does the Makefile set up a machine that lacks something, or say what to type?"""
+"""Does the Makefile install what a machine lacks, or say what to run?"""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def look_for_skia(tmp_path: Path, **variables: str) -> subprocess.CompletedProce
 
 
 def test_missing_system_libraries_are_named_and_stop_nothing(tmp_path: Path) -> None:
-    """Without root, OpenGL's absence is one line to type; the set-up goes on and looks again."""
+    """Without root the set-up prints one command for OpenGL, goes on, and checks again later."""
     (tmp_path / "libGL.so.1").touch()  # found before the real one, and no library
     done = look_for_skia(tmp_path, CAN_INSTALL="false")
     assert done.returncode == 0, done.stderr
@@ -41,7 +41,7 @@ def test_missing_system_libraries_are_named_and_stop_nothing(tmp_path: Path) -> 
 
 
 def test_missing_system_libraries_are_installed_by_root(tmp_path: Path) -> None:
-    """Where it may, the set-up installs them, says so, and is not asked a second time."""
+    """With root the set-up installs them, reports it, and does not do it twice."""
     fake = tmp_path / "libGL.so.1"
     fake.touch()
     done = look_for_skia(
@@ -54,7 +54,7 @@ def test_missing_system_libraries_are_installed_by_root(tmp_path: Path) -> None:
 
 
 def look_for_redis(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the step that looks for a Redis; its look finds none until ``redis-server`` appears."""
+    """Run the step that looks for a Redis; it finds none until ``redis-server`` appears."""
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n[ -e {tmp_path}/redis-server ]\n")
     python.chmod(0o755)
@@ -72,7 +72,7 @@ def look_for_redis(tmp_path: Path, **variables: str) -> subprocess.CompletedProc
 
 
 def test_without_any_redis_one_line_says_what_to_type(tmp_path: Path) -> None:
-    """Where nothing may be installed, the set-up ends with what to install or to set."""
+    """Without root the set-up ends with what to install or to set."""
     done = look_for_redis(tmp_path, CAN_INSTALL="false")
     assert done.returncode != 0
     assert "Type: sudo apt-get install redis-server. Or set REDIS_URL." in done.stdout
@@ -80,7 +80,7 @@ def test_without_any_redis_one_line_says_what_to_type(tmp_path: Path) -> None:
 
 
 def test_redis_is_installed_by_root(tmp_path: Path) -> None:
-    """Where it may, the set-up installs a Redis, says so, and is not asked a second time."""
+    """With root the set-up installs a Redis, reports it, and does not do it twice."""
     install = f"touch {tmp_path}/redis-server; echo installing"
     done = look_for_redis(tmp_path, CAN_INSTALL="true", APT_UPDATE="true", APT_INSTALL=install)
     assert done.returncode == 0, done.stderr

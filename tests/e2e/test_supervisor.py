@@ -1,4 +1,4 @@
-"""Does the supervisor keep programs running, and end all of them in every way it can end?"""
+"""Does the supervisor keep programs running, and end all of them however it ends?"""
 
 import contextlib
 import os
@@ -142,7 +142,7 @@ def test_stubborn_program_is_killed_after_the_grace(run: Callable[..., Run]) -> 
 
 
 def test_second_signal_ends_at_once(run: Callable[..., Run]) -> None:
-    """Proves that an impatient operator does not have to wait for the grace."""
+    """Proves that a second signal ends everything without the grace period."""
     supervised = run(STUBBORN)
     supervised.wait_for("up")
     supervised.process.terminate()

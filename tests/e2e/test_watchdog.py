@@ -86,7 +86,7 @@ class Stuck:
 def signs_given(
     work: watchdog.Work, monkeypatch: pytest.MonkeyPatch, *, wait_seconds: float = 20.0
 ) -> tuple[int, bool]:
-    """Return the signs of life before the threads count as stuck, and whether one follows."""
+    """Return the signs of life before the threads count as stuck, and whether another follows."""
     monkeypatch.setattr(watchdog, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(watchdog, "STUCK_SECONDS", 0.5)
     early = 0
@@ -115,7 +115,7 @@ def signs_given(
 def test_a_process_whose_threads_are_all_stuck_falls_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The database answers, so it is not what they wait for: the supervisor is to replace it."""
+    """If the database answers, the threads are stuck for another reason: replace the process."""
     early, is_later = signs_given(Stuck(), monkeypatch, wait_seconds=1.6)
     assert early
     assert not is_later
@@ -125,7 +125,7 @@ def test_a_process_whose_threads_are_all_stuck_falls_silent(
 def test_a_process_whose_threads_wait_for_the_database_lives_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A new process would wait just as long for a database that is away."""
+    """If the database is unreachable, a new process would not help: it is not replaced."""
     for name, value in {"HOST": "127.0.0.1", "PORT": str(free_port())}.items():
         # In place: the dictionary is shared with the thread that asks for the database.
         monkeypatch.setitem(connections["default"].settings_dict, name, value)
@@ -148,7 +148,7 @@ def test_a_process_whose_threads_wait_for_the_database_lives_on(
 def test_the_database_is_away_whatever_class_of_error_says_so(
     monkeypatch: pytest.MonkeyPatch, error: psycopg.Error, answers: bool
 ) -> None:
-    """Errors of a lost server are answers like any other, and none of them ends the watch."""
+    """An error of a lost server counts as no answer, and none ends the watch."""
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise error
@@ -161,7 +161,7 @@ def test_the_database_is_away_whatever_class_of_error_says_so(
 def test_busy_threads_that_get_requests_done_are_not_stuck(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Under full load no thread is ever free, and each look finds more requests done."""
+    """Under full load no thread is ever free, but requests get done, which counts."""
 
     class Busy(Stuck):
         def has_room(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which fixtures bring foreign databases? One that Django is moved to, and the servers as such."""
+"""Which fixtures provide foreign databases? One that Django uses, and the servers themselves."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _settings_of(url: str) -> dict[str, Any]:
 
 
 def migrate() -> None:
-    """Bring the database that Django is at up to date."""
+    """Apply migrations to the database that Django uses."""
     call_command("migrate", interactive=False, verbosity=0)
     connections["default"].close()
 

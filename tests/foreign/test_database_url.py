@@ -53,7 +53,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("url", FORMS)
 def test_form_means_to_django_what_it_means_to_libpq(url: str) -> None:
-    """User, password, hosts, ports and every parameter arrive unescaped, and nothing is lost."""
+    """User, password, hosts, ports and every parameter are unescaped and passed on."""
     found = database_url.read(url)
     known = {**found.pop("OPTIONS"), **found}
     expected = {"NAME": "d", **FORMS[url]}
@@ -78,7 +78,7 @@ WRONG = (
 
 @pytest.mark.parametrize("url", WRONG)
 def test_what_cannot_be_read_is_a_sentence_without_the_password(url: str) -> None:
-    """Nothing of the text is shown, since the password may be any part of it."""
+    """The error shows nothing of the text, since the password may be any part of it."""
     with pytest.raises(ImproperlyConfigured) as caught:
         database_url.read(url)
     error: BaseException | None = caught.value
@@ -161,7 +161,7 @@ TOLD = {
 def test_form_reaches_the_database_by_both_ways(
     server: Postgres, form: str, django_db_setup: None, django_db_blocker: Any
 ) -> None:
-    """Django's connection and the engine's both arrive, with the parameters given."""
+    """Django's connection and the engine's both work, with the given parameters."""
     statement, expected = TOLD.get(form, ("SELECT current_user::text", ROLE))
     with django_at(query(server, form), django_db_blocker):
         with connection.cursor() as cursor:
@@ -183,7 +183,7 @@ async def _ask(statement: str) -> Any:
 def test_certificate_for_another_name_is_refused(
     server: Postgres, django_db_setup: None, django_db_blocker: Any
 ) -> None:
-    """verify-full is not softened on the way: the address is not the certificate's name."""
+    """verify-full is passed on: a certificate for another name is refused."""
     url = query(server, "own authority").replace("@localhost:", "@127.0.0.1:")
     with django_at(url, django_db_blocker), pytest.raises(Exception) as caught:
         connections["default"].ensure_connection()

@@ -1,4 +1,4 @@
-"""Does the delivery engine do on foreign servers what it does on the embedded one?"""
+"""Does the delivery engine work the same on foreign servers as on the embedded one?"""
 
 from __future__ import annotations
 

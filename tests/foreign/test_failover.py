@@ -97,7 +97,7 @@ def is_refused(answer: Reply, code: str) -> bool:
 def test_submits_wait_for_a_database_that_takes_writes(
     foreign_database: Postgres, web: WebServer, api_key: str
 ) -> None:
-    """503 with Retry-After while it is read-only; reads and a key unused so far go on; then 201."""
+    """503 with Retry-After while read-only; reads and a new key still work; afterwards 201."""
     with read_only(foreign_database):
         assert is_refused(submit(web, api_key), "unavailable")
         assert web.call("GET", "/api/v1/tasks", key=api_key).status == 200
@@ -111,7 +111,7 @@ def test_submits_wait_for_a_database_that_takes_writes(
 def test_stale_sessions_are_renewed_by_themselves(
     foreign_database: Postgres, web: WebServer, api_key: str
 ) -> None:
-    """Sessions that stay read-only cost one refusal each, and readiness sees the truth again."""
+    """Sessions that stay read-only cost one refusal each; readiness notices their recovery."""
 
     def use_every_thread() -> None:
         # What ended a session is seen by its next request, which begins another.
@@ -162,7 +162,7 @@ def answer_after(event: threading.Event) -> Answer:
 
 
 def end_leases(server: Postgres) -> None:
-    """Let every lease be over, by a transaction that writes in spite of the default."""
+    """Make every lease expire, in a transaction that writes in spite of the default."""
     over = "lease_expires_at = now() WHERE lease_expires_at IS NOT NULL"
     server.execute(
         f"BEGIN READ WRITE; UPDATE webhooks_app_webhookmessage SET {over};"
@@ -230,7 +230,7 @@ def test_finished_work_outlasts_a_read_only_database(
 
 
 def running_in_a_thread(work: Callable[[], None]) -> Any:
-    """Start ``work`` in a thread that gives its connection back."""
+    """Start ``work`` in a thread that closes its connection afterwards."""
 
     def run() -> None:
         try:

@@ -44,7 +44,7 @@ _WORKER = {
 
 @contextmanager
 def worker(log: Path) -> Iterator[psutil.Process]:
-    """Run a worker process, which hosts the engine and the sweep too, and kill it at the end."""
+    """Run a worker process, which also has the engine and the sweep; kill it at the end."""
     command = ("manage.py", "rundramatiq", "-p", "1", "-t", "2", "--skip-logging")
     media = str(log.parent / "media")
     with processes.running(log, *command, **_WORKER, MEDIA_ROOT=media) as process:
@@ -58,7 +58,7 @@ def kill_all(process: psutil.Process) -> None:
 
 
 class Client:
-    """Who submits pictures and owns the receiver."""
+    """The client that submits pictures, and its receiver."""
 
     def __init__(self, web: WebServer, receiver: Receiver) -> None:
         self._web, self._receiver = web, receiver

@@ -41,7 +41,7 @@ ALWAYS = ("OpenAPI 3.1 support is still in beta", "Failed to get the schema name
 
 @pytest.fixture(scope="module")
 def server(django_db_setup: None, django_db_blocker: Any) -> Iterator[WebServer]:
-    """The service whose document is read."""
+    """The service whose document is tested."""
     with django_db_blocker.unblock(), WebServer(processes=1, **no_renders()) as running:
         yield running
 
@@ -55,7 +55,7 @@ def document(server: WebServer, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def run(name: str, *arguments: object, cwd: Path, status: int = 0) -> str:
-    """Run a tool and return all that it prints; it has to be content."""
+    """Run a tool, which must succeed, and return its output."""
     path = program(name)
     done = subprocess.run(
         [path, *map(str, arguments)],
@@ -99,7 +99,7 @@ def test_spectral_finds_nothing(document: Path, tmp_path: Path) -> None:
 
 
 def test_typescript_types_fit_what_people_write(document: Path, tmp_path: Path) -> None:
-    """openapi-typescript's types compile strictly, and what has a default stays optional."""
+    """openapi-typescript's types compile strictly, and members with a default stay optional."""
     said = run("openapi-typescript", document, "-o", "types.ts", cwd=tmp_path)
     assert "warn" not in said.lower()
     shutil.copy(LINES / "client.ts", tmp_path)
@@ -109,7 +109,7 @@ def test_typescript_types_fit_what_people_write(document: Path, tmp_path: Path) 
 def test_the_generated_python_client_submits(
     server: WebServer, document: Path, tmp_path: Path
 ) -> None:
-    """openapi-python-client leaves nothing out; its package submits once and reads the task."""
+    """openapi-python-client leaves nothing out; its package submits and reads a task."""
     options = ("--meta=none", "--output-path=generated", "--fail-on-warning")
     said = run("openapi-python-client", "generate", f"--path={document}", *options, cwd=tmp_path)
     assert "warning" not in said.lower()
@@ -120,7 +120,7 @@ def test_the_generated_python_client_submits(
 
 
 def test_python_models_have_names_that_mean_something(document: Path, tmp_path: Path) -> None:
-    """datamodel-code-generator numbers no class, and its models take our examples."""
+    """datamodel-code-generator gives no class a number, and its models accept our examples."""
     options = ("--input-file-type=openapi", "--output-model-type=pydantic_v2.BaseModel")
     more = ("--formatters=builtin", "--target-python-version=3.11", "--output=models.py")
     said = run("datamodel-codegen", f"--input={document}", *options, *more, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Do the service's gates hold, and its media arrive as they should, behind a real proxy?"""
+"""Do access rules and media work as they should behind a real proxy?"""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> Iterator[WebServer]:
-    """The service behind one proxy, with gates that are shut to 127.0.0.1."""
+    """The service behind one proxy, with networks that do not include 127.0.0.1."""
     environment = {
         "TRUSTED_PROXIES": "1",
         "ADMIN_ALLOW_NETWORKS": f"10.8.0.0/16,{OPERATORS}",
@@ -76,7 +76,7 @@ def server(django_db_setup: None, django_db_blocker: Any, media_root: Path) -> I
 
 
 def example(language: str, places: dict[str, str]) -> str:
-    """Return the operators' example of a proxy, with this test's places in it."""
+    """Return the operators' example for a proxy, with this test's paths and ports in it."""
     _, _, page = OPERATIONS.read_text().partition("## Put a proxy in front")
     (said,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
     for shown, used in places.items():
@@ -108,7 +108,7 @@ def proxy(server: WebServer, command: list[str], port: int) -> Iterator[WebServe
 
 @pytest.fixture
 def nginx(server: WebServer, media_root: Path, tmp_path: Path) -> Iterator[WebServer]:
-    """Nginx with the words of docs/operations.md, passing on names with an underscore too."""
+    """Nginx as in docs/operations.md, but passing on header names with an underscore."""
     command, port = program("nginx"), free_port()
     places = {
         "127.0.0.1:8001": f"127.0.0.1:{server.port}",
@@ -132,7 +132,7 @@ def nginx(server: WebServer, media_root: Path, tmp_path: Path) -> Iterator[WebSe
 
 @pytest.fixture
 def caddy(server: WebServer, tmp_path: Path) -> Iterator[WebServer]:
-    """Caddy with the words of docs/operations.md; it passes names with an underscore on."""
+    """Caddy as in docs/operations.md; it passes on header names with an underscore."""
     command, port = program("caddy"), free_port()
     config = tmp_path / "Caddyfile"
     places = {"127.0.0.1:8001": f"127.0.0.1:{server.port}", "movies.example.com": f"http://:{port}"}
@@ -145,7 +145,7 @@ def caddy(server: WebServer, tmp_path: Path) -> Iterator[WebServer]:
 
 @pytest.mark.parametrize("name", ["nginx", "caddy"])
 def test_no_client_names_its_own_address(name: str, request: pytest.FixtureRequest) -> None:
-    """Neither spelling of X-Forwarded-For opens a gate or takes a throttle away."""
+    """Neither spelling of X-Forwarded-For bypasses a network rule or a throttle."""
     seen: WebServer = request.getfixturevalue(name)
     for spelling in SPELLINGS:
         forged = {spelling: FORGED}
@@ -164,7 +164,7 @@ def test_no_client_names_its_own_address(name: str, request: pytest.FixtureReque
 
 
 class Person:
-    """Somebody at the login page, who sits at an address that no test had before."""
+    """A client at the login page, with an address that no other test uses."""
 
     def __init__(self, seen: WebServer) -> None:
         self._seen = seen
@@ -176,7 +176,7 @@ class Person:
         self._cookie = page.headers["Set-Cookie"].partition(";")[0]
 
     def log_in(self, password: str, address: str = FORGED) -> int:
-        """Try a password in the name of an address; return the status.
+        """Try a password with a forged address; return the status.
 
         200 is the page once more, 302 the way in.
         """
@@ -213,7 +213,7 @@ def test_guesses_count_for_who_makes_them(name: str, request: pytest.FixtureRequ
     ("language", "option"), [("nginx", "keepalive_timeout"), ("caddyfile", "keepalive")]
 )
 def test_examples_give_up_idle_connections_first(language: str, option: str, settings: Any) -> None:
-    """Each proxy's example ends idle connections before the service does, as the page demands."""
+    """Each proxy's example closes idle connections before the service does, as documented."""
     (seconds,) = re.findall(rf"\b{option} (\d+)s\b", example(language, {}))
     assert int(seconds) < settings.HEAD_TIMEOUT_SECONDS
 
@@ -221,7 +221,7 @@ def test_examples_give_up_idle_connections_first(language: str, option: str, set
 def test_media_through_nginx_are_what_they_were(
     nginx: WebServer, media_root: Path, settings: Any
 ) -> None:
-    """Type, nosniff, policy, ETag, ranges and disposition; and no way in beside the link."""
+    """Type, nosniff, CSP, ETag, ranges and disposition arrive; only the link gives access."""
     file = factories.make_media_file(size_bytes=1_000)
     place = media_root / file.path
     place.parent.mkdir(parents=True)
@@ -260,7 +260,7 @@ def alone(media_root: Path) -> Iterator[WebServer]:
 def test_odd_names_are_sent_as_any_other(
     name: str, media_root: Path, settings: Any, request: pytest.FixtureRequest
 ) -> None:
-    """Each file's own link brings its own bytes, type and name, whole and in part."""
+    """Each file's link returns its own bytes, type and name, whole and in part."""
     seen: WebServer = request.getfixturevalue(name)
     task = factories.make_task("completed")
     for number, odd in enumerate(ODD_NAMES):
@@ -284,7 +284,7 @@ def test_odd_names_are_sent_as_any_other(
 
 
 def test_no_name_leads_out_of_the_media(nginx: WebServer, media_root: Path, settings: Any) -> None:
-    """Neither a stored path nor an address brings a file that lies beside the media folder."""
+    """Neither a stored path nor a URL gives access to a file outside the media folder."""
     secret = media_root.parent / "secret.txt"
     secret.write_text("secret")
     ways = ["../secret.txt", "results/../../secret.txt", "./../secret.txt", "/../secret.txt"]

@@ -1,4 +1,4 @@
-"""Do deliveries hold against servers that others wrote, and is what is wrong there named?
+"""Do deliveries work with others' servers, and are those servers' faults named?
 
 nginx, Caddy, HAProxy, PHP, Python's http.server and OpenSSL, each in a process of its own.
 """
@@ -102,7 +102,7 @@ def _listens(port: int) -> bool:
 def send(
     port: int, *, scheme: str = "http", times: int = 1, headers: Any = None
 ) -> list[AttemptResult]:
-    """POST over one transport, one after the other."""
+    """POST over one transport, one request after the other."""
     resolver = StubResolver({certificates.HOST: ["127.0.0.1"]})
     tls = certificates.trust(wire.tls_context.__wrapped__())
 
@@ -125,7 +125,7 @@ def assert_delivered(port: int, *, scheme: str = "http", status: int, is_reused:
 
 @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
 def test_python_server_that_sends_a_body_with_204(start: Start, version: str) -> None:
-    """Its body is noted, and read as no answer to the next request, which goes elsewhere."""
+    """The 204's body gives a note, and is not read as the next answer."""
     port = start(sys.executable, "-c", CARELESS, "<port>", version)
     assert_delivered(port, status=204, is_reused=False)
     assert send(port)[0].error in ("", "note: bytes followed the end of the answer")
@@ -174,18 +174,18 @@ def nginx(start: Start, pem: Path, how: str = "", requests: int = 100, status: i
 
 
 def test_nginx_plain_and_over_tls(start: Start, pem: Path) -> None:
-    """The ordinary case: one connection for all, and the same with TLS."""
+    """The usual case: one connection for all requests, also with TLS."""
     assert_delivered(nginx(start, pem), status=200, is_reused=True)
     assert_delivered(nginx(start, pem, "ssl"), scheme="https", status=200, is_reused=True)
 
 
 def test_nginx_that_ends_connections_after_a_request(start: Start, pem: Path) -> None:
-    """Each answer says that the connection closes: no request is lost on it."""
+    """Each answer closes the connection: no request is lost by that."""
     assert_delivered(nginx(start, pem, requests=1, status=204), status=204, is_reused=False)
 
 
 def test_nginx_that_expects_tls_or_http2_is_named(start: Start, pem: Path) -> None:
-    """Its page for plain HTTP on a TLS port, its frames on an HTTP/2 port, its 400 to TLS."""
+    """Recognised: its page for plain HTTP on a TLS port, HTTP/2 frames, its 400 to TLS."""
     (plain,) = send(nginx(start, pem, "ssl"))
     assert (plain.status, plain.error_code) == (400, "http_status")
     assert plain.error == f"status 400; {answer.SPEAKS_TLS}"
@@ -209,7 +209,7 @@ CADDY = """
 
 
 def test_caddy_plain_over_tls_and_the_wrong_way_round(start: Start, pem: Path) -> None:
-    """Go's server: its sentence for plain HTTP on a TLS port is understood."""
+    """Go's server: its answer to plain HTTP on a TLS port is recognised."""
     words = (program("caddy"), "run", "--config", "<file>", "--adapter", "caddyfile")
     tls = start(*words, configuration=CADDY, scheme="https", tls=f"tls {pem} {pem}")
     assert_delivered(tls, scheme="https", status=201, is_reused=True)
@@ -246,7 +246,7 @@ frontend hook
 
 
 def test_haproxy_that_ends_idle_connections(start: Start) -> None:
-    """Its idle time-outs are below ours: the connection is gone, and no request with it."""
+    """Its idle time-out is shorter than ours: the connection is closed, but no request is lost."""
     port = start(program("haproxy"), "-f", "<file>", configuration=HAPROXY)
     resolver = StubResolver({certificates.HOST: ["127.0.0.1"]})
 

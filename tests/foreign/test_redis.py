@@ -1,4 +1,4 @@
-"""Is Redis a wake-up call and no more, whatever becomes of it?
+"""Does the service only use Redis to wake workers, whatever happens to it?
 
 A web and a worker process on Debian's Redis, over TLS, as a user of an access list. In each case
 a task is taken within a second, done and told of within ten, and readiness names the cause.
@@ -37,7 +37,7 @@ PROVIDER = "tests.support.providers.StillProvider"
 
 
 def environment(url: str) -> dict[str, str]:
-    """Return what both processes are told beside the database."""
+    """Return the settings of both processes besides the database."""
     providers: dict[str, Any] = dict.fromkeys(TASK_TYPES, PROVIDER)
     providers[SLOW] = {"provider": PROVIDER, "options": {"seconds": 0.4}}
     return {
@@ -86,18 +86,18 @@ class Service:
         return time.monotonic() - began
 
     def readiness(self) -> dict[str, Any]:
-        """Return what readiness says to a key."""
+        """Return readiness as a caller with a key sees it."""
         answer = self.web.call("GET", "/api/v1/health/ready", key=self._key)
         assert answer.status == 200, answer.content
         return dict(answer.json())
 
     def working(self) -> int:
-        """Return how many tasks are worked on."""
+        """Return how many tasks are running."""
         path = f"/api/v1/tasks?status=processing&task_type={SLOW}"
         return len(self.web.call("GET", path, key=self._key).json()["results"])
 
     def is_well(self) -> bool:
-        """Tell whether web and worker both use Redis again."""
+        """Say whether web and worker both use Redis again."""
         found = self.readiness()
         return found["status"] == "ok" and found["workers_alive"] == 1
 
@@ -136,7 +136,7 @@ def service(
 def stop_while_redis_is_frozen(
     redis: foreign.Server, worker: subprocess.Popen[bytes], log: Path
 ) -> None:
-    """Ask the worker to go: it ends in time and in order, although Redis keeps silent."""
+    """Stop the worker: it ends in time and in order, although Redis does not answer."""
     redis.send(signal.SIGSTOP)
     worker.terminate()
     assert worker.wait(12) == 0, log.read_text()[-3000:]
@@ -145,7 +145,7 @@ def stop_while_redis_is_frozen(
 
 @pytest.fixture
 def healthy(service: Service) -> Service:
-    """The service with a Redis as it should be."""
+    """The service with a working Redis."""
     service.repair()
     return service
 

@@ -1,4 +1,4 @@
-"""What somebody writes with the generated package: submit, and read the task. Prints its state."""
+"""A client written with the generated package: submits and reads a task, prints its state."""
 
 import importlib
 import pkgutil
