@@ -66,9 +66,9 @@ def test_a_new_entry_is_known_everywhere(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-4_000:]
     shown = json.loads(done.stdout.splitlines()[-1])
     missing = {
-        place: [text for text in texts if text not in shown[place]]
+        place: absent
         for place, texts in EXPECTED.items()
+        if (absent := [text for text in texts if text not in shown[place]])
     }
-    wrong = {place: (texts, shown[place][:600]) for place, texts in missing.items() if texts}
-    assert wrong == {}
+    assert missing == {}, "\n".join(f"{place}: {shown[place][:300]}" for place in missing)
     assert set(shown) == set(EXPECTED)
