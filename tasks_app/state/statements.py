@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 from psycopg.types.json import Jsonb
 
@@ -158,8 +159,8 @@ def insert_idempotency_key(
             " VALUES (%s, %s, %s, %s, %s, now()) ON CONFLICT (scope, key) DO UPDATE SET"
             " fingerprint = EXCLUDED.fingerprint, task_id = EXCLUDED.task_id,"
             " response = EXCLUDED.response, created_at = now()"
-            " WHERE tasks_app_idempotencykey.created_at <= now() - interval '24 hours'",
-            parameters,
+            " WHERE tasks_app_idempotencykey.created_at <= now() - make_interval(hours => %s)",
+            [*parameters, settings.IDEMPOTENCY_HOURS],
         )
         return bool(cursor.rowcount == 1)
 

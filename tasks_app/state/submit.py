@@ -118,11 +118,14 @@ def submit(request: Submit) -> Submission:
 
 
 def _earlier(request: Submit) -> Submission | None:
-    """Return the stored answer for the same Idempotency-Key within its 24 hours."""
+    """Return the stored answer for the same Idempotency-Key within IDEMPOTENCY_HOURS."""
     row = (
         IdempotencyKey.objects.select_related("task")
         .filter(scope=request.scope, key=request.idempotency_key)
-        .extra(where=["tasks_app_idempotencykey.created_at > now() - interval '24 hours'"])
+        .extra(
+            where=["tasks_app_idempotencykey.created_at > now() - make_interval(hours => %s)"],
+            params=[settings.IDEMPOTENCY_HOURS],
+        )
         .first()
     )
     if row is None:

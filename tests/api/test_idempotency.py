@@ -47,12 +47,18 @@ def test_idempotency_keys_belong_to_their_project(db: None) -> None:
     assert len(ids) == 2
 
 
-def test_idempotency_keys_are_forgotten_after_a_day(api: Client) -> None:
-    """After 24 hours the key may be used again."""
+@pytest.mark.parametrize(("hours", "age"), [(24, 25), (2, 3)])
+def test_idempotency_keys_are_forgotten_after_their_hours(
+    api: Client, settings: Any, hours: int, age: int
+) -> None:
+    """After IDEMPOTENCY_HOURS the key may be used again."""
+    settings.IDEMPOTENCY_HOURS = hours
     first = submit(api, SEED_REQUEST, **{"Idempotency-Key": "k1"}).json()
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {IdempotencyKey._meta.db_table} SET created_at = now() - interval '25 hours'"
+            f"UPDATE {IdempotencyKey._meta.db_table}"
+            " SET created_at = now() - make_interval(hours => %s)",
+            [age],
         )
     again = submit(api, SEED_REQUEST, **{"Idempotency-Key": "k1"})
     assert again.status_code == 201, again.content

@@ -95,7 +95,8 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
     OpenApiParameter.HEADER,
-    description="The same key with the same body is the same task, for 24 hours.",
+    description="The same key with the same body is the same task, for "
+    f"{settings.IDEMPOTENCY_HOURS} hours.",
 )
 LAST_EVENT_ID = OpenApiParameter(
     "Last-Event-ID", str, OpenApiParameter.HEADER, description="The id of the last event you got."
