@@ -51,21 +51,6 @@ CONTAINERS = {
     "ogg": ("video/ogg", "audio/ogg"),
     "flac": ("", "audio/flac"),
 }
-EXTENSIONS = {
-    "video/mp4": "mp4",
-    "video/webm": "webm",
-    "video/ogg": "ogv",
-    "audio/mp4": "m4a",
-    "audio/webm": "weba",
-    "audio/wav": "wav",
-    "audio/mpeg": "mp3",
-    "audio/ogg": "ogg",
-    "audio/flac": "flac",
-    "image/png": "png",
-    "image/jpeg": "jpg",
-    "image/webp": "webp",
-    "image/gif": "gif",
-}
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF8")
 
@@ -82,11 +67,6 @@ class ProbedFile:
     duration: float | None
     fps: float | None
     codecs: tuple[str, ...]
-
-    @property
-    def extension(self) -> str:
-        """Return the usual file extension, without the dot."""
-        return EXTENSIONS[self.media_type]
 
     def as_output(self, role: str, path: Path) -> MediaOutput:
         """Return the description of the file, which lies at ``path``, as a provider's output."""

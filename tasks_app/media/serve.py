@@ -31,7 +31,7 @@ from webhooks_app.api.problems import ApiProblem
 
 logger = structlog.get_logger(__name__)
 
-#: Types that are shown in the browser; everything else is a download.
+#: The extension of each type that is shown in the browser; everything else is a download.
 EXTENSIONS = {
     "video/mp4": "mp4",
     "image/png": "png",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookMessage
 from webhooks_app.retry import ERROR_CODES, ErrorCode
 from webhooks_app.shown import safe_url, visible
@@ -25,7 +26,6 @@ _UNITS = ((1.0, "ms", 1e-3), (120.0, "s", 1.0), (7200.0, "min", 60.0), (172_800.
 
 WHY_HELD = {
     "paused": "an operator paused it.",
-    "breaker": "its breaker is open, since ten messages in a row failed there.",
     "retry_after": "the receiver asked for this pause (Retry-After).",
 }
 
@@ -204,6 +204,9 @@ def _explain_pending(message: WebhookMessage, now: datetime) -> Explanation:
 
 def why_held(destination: WebhookDestination) -> str:
     """Return the reason of a hold as the end of a sentence."""
+    if destination.hold_reason == "breaker":
+        count = webhook_settings.BREAKER_THRESHOLD
+        return f"its breaker is open, since {count} messages in a row failed there."
     return WHY_HELD.get(destination.hold_reason) or f"{visible(destination.hold_reason)}."
 
 
