@@ -1,6 +1,6 @@
 """How does the API page come to know requests and answers? Where drf-spectacular is told.
 
-Requests are described by the serializers that read them, answers by `openapi_components`; what
+Requests are described by the serializers that read them, answers by `components`; what
 holds for every operation (the key, the errors) is added to all of them at the end.
 """
 
@@ -282,7 +282,7 @@ def _add_words(described: dict[str, Any]) -> None:
 
 
 def _add_examples(described: dict[str, Any]) -> None:
-    """Show the body to send and the answer, where `openapi_examples` has one."""
+    """Show the body to send and the answer, where `examples` has one."""
     if request := REQUESTS.get(described["operationId"]):
         described["requestBody"]["content"]["application/json"]["example"] = request
     for response in described["responses"].values():
