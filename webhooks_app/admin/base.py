@@ -170,7 +170,7 @@ class ReadOnlyAdmin(ModelAdmin):
             "title": str(row),
             "offered": self.offered(request, row),
             "is_popup": False,
-            "styles": STYLES,
+            "own_styles": STYLES,
             **self.page_context(request, row),
         }
         request.current_app = self.admin_site.name
@@ -268,6 +268,6 @@ def confirm(
         "hidden": hidden,
         "is_dangerous": is_dangerous,
         "submit": submit or title,
-        "styles": STYLES,
+        "own_styles": STYLES,
     }
     return TemplateResponse(request, "webhooks_app/confirm.html", context)

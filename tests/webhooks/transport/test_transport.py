@@ -13,6 +13,7 @@ from tests.support import answers, certificates
 from tests.support.answers import Answer
 from tests.support.receiver import Receiver
 from tests.webhooks.egress.test_egress import StubResolver
+from webhooks_app.conf import webhook_settings
 from webhooks_app.signing.scheme import generate_secret, signature_header
 from webhooks_app.transport import wire
 from webhooks_app.transport.client import Transport
@@ -76,7 +77,7 @@ def test_request_carries_our_headers_and_the_exact_body():
         "host": f"127.0.0.1:{receiver.port}",
         "content-length": str(len(BODY)),
         "accept-encoding": "identity",
-        "user-agent": "AI-Movie-Task-Service/1.0",
+        "user-agent": webhook_settings.USER_AGENT,
     }
 
 
