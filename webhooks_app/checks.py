@@ -14,6 +14,7 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
+from django.utils.module_loading import import_string
 
 from webhooks_app.conf import webhook_settings
 from webhooks_app.signing import InvalidSecret, jwks, public_key
@@ -28,7 +29,8 @@ def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         private_key = webhook_settings.ED25519_PRIVATE_KEY
     except (ImproperlyConfigured, ValueError) as error:
         return [Error(str(error), id="webhooks.E001")]
-    return [*_policy_errors(), *_secret_key_errors(), *_ed25519_errors(private_key)]
+    errors = [*_policy_errors(), *_secret_key_errors(), *_ed25519_errors(private_key)]
+    return [*errors, *_authentication_errors()]
 
 
 @register("webhooks", deploy=True)
@@ -91,6 +93,16 @@ def _secret_key_errors() -> list[CheckMessage]:
     except ImproperlyConfigured as error:
         return [Error(str(error), id="webhooks.E002")]
     return []
+
+
+def _authentication_errors() -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for name in webhook_settings.AUTHENTICATION_CLASSES:
+        try:
+            import_string(name)
+        except ImportError as error:
+            found.append(Error(f"WEBHOOKS['AUTHENTICATION_CLASSES']: {error}", id="webhooks.E008"))
+    return found
 
 
 def _ed25519_errors(private_key: str) -> list[CheckMessage]:

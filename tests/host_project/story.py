@@ -98,7 +98,7 @@ while to_visit:
     answer = root.get(page)
     visited[page] = answer.status_code
     text = answer.content.decode() if answer.headers["Content-Type"].startswith("text") else ""
-    for link in re.findall(r'href="([^"#]*)"', text):
+    for link in re.findall(r'(?:href|src)="([^"#]*)"', text):
         if link.startswith("/static/"):
             visited[link] = 200 if finders.find(link.removeprefix("/static/")) else 404
         link = page.removesuffix("change/") + link[3:] if link.startswith("../do/") else link

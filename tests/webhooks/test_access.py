@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 
 from webhooks_app import urls
+from webhooks_app.checks import check_settings
 
 UUID = "5dd36c6d-24b2-4f6e-8905-9eb7deb53bf9"
 OPERATIONS = [
@@ -88,3 +89,9 @@ def test_the_secret_is_for_who_may_administer() -> None:
     answer = call(secret, "get", [OnLookers])
     assert answer.status_code == 403
     assert b"admin" in answer.content
+
+
+def test_a_class_that_is_not_there_is_found_by_the_checks(settings: Any) -> None:
+    """A misspelt authentication class is told at start, and not by the first request."""
+    settings.WEBHOOKS = {**settings.WEBHOOKS, "AUTHENTICATION_CLASSES": ["tests.nowhere.Owner"]}
+    assert [found.id for found in check_settings(None)] == ["webhooks.E008"]
