@@ -29,6 +29,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 SEATS = 2
 #: What the second server grants each pause; a transfer has twice as much beyond its size's share.
 PAUSE_SECONDS = 1.0
+#: A reading in which nothing came for so long is taken anew.
+STALLED_SECONDS = 3.0
 FILM_BYTES = 19 << 20
 HASTY_RATE = 6 << 20
 LARGE_BYTES = SMALL_BYTES + 4_000
@@ -129,6 +131,7 @@ def read_at(rate: float, server: WebServer, path: str) -> Reading:
     """Read a file at a given rate, in bytes per second, until the server closes."""
     request = slow_clients.download(path)
     with closing(slow_clients.connect(server, request, window=1 << 16)) as reader:
+        reader.settimeout(STALLED_SECONDS)
         begin = last = time.monotonic()
         received, pause = 0, 0.0
         while True:
