@@ -13,22 +13,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
-from webhooks_app.models.receivers import SigningSecret, WebhookDestination, WebhookEndpoint
-
-__all__ = [
-    "DeliveryOutcome",
-    "DeliveryTrigger",
-    "MessageStatus",
-    "OperatorAction",
-    "ReplayJob",
-    "ReplayState",
-    "SigningSecret",
-    "WebhookDelivery",
-    "WebhookDestination",
-    "WebhookEndpoint",
-    "WebhookEvent",
-    "WebhookMessage",
-]
+from webhooks_app.models.receivers import WebhookDestination, WebhookEndpoint
 
 
 class WebhookEvent(models.Model):
