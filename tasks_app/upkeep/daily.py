@@ -14,9 +14,8 @@ from datetime import timedelta
 from django.db.models.functions import Now
 
 from tasks_app.media.mark import NotOurs
-from tasks_app.upkeep import prune as retention
+from tasks_app.upkeep import prune
 from tasks_app.upkeep.orphans import remove_orphans
-from webhooks_app import outbox
 from webhooks_app.models import OperatorAction
 from webhooks_app.operators import record
 
@@ -33,16 +32,12 @@ _ACTOR, _ACTION = "sweep", "prune"
 class Gone:
     """How many things of each kind a run removed."""
 
-    messages: int = 0
     files: int = 0
     orphans: int = 0
     keys: int = 0
 
     def __str__(self) -> str:
-        return (
-            f"{self.messages} messages, {self.files} files, {self.orphans} orphaned files,"
-            f" {self.keys} idempotency keys"
-        )
+        return f"{self.files} files, {self.orphans} orphaned files, {self.keys} idempotency keys"
 
 
 class _Run:
@@ -96,13 +91,7 @@ def _steps(gone: Gone) -> Iterator[None]:
     """Remove everything that is due, in steps of well under a second; count it in ``gone``."""
     is_complete = False
     while not is_complete:
-        messages = outbox.prune(budget_seconds=STEP_SECONDS)
-        gone.messages += messages.messages
-        is_complete = messages.is_complete
-        yield
-    is_complete = False
-    while not is_complete:
-        files = retention.prune(budget_seconds=STEP_SECONDS)
+        files = prune.prune(budget_seconds=STEP_SECONDS)
         gone.files += files.files
         gone.keys += files.keys
         is_complete = files.is_complete

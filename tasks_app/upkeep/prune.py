@@ -2,7 +2,7 @@
 
 Removes files of tasks that ended MEDIA_RETENTION_DAYS ago, file first and row second: after a crash
 in between, the next run deletes the row whose file is missing. The tasks themselves are kept.
-`daily` runs this and the webhooks' retention in small parts.
+`daily` runs this in small parts.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import os
 import time
 import uuid
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from tasks_app.models import MediaFile, Task
 from tasks_app.upkeep import daily, sweep
 from tasks_app.upkeep.orphans import remove_orphans
 from tests.support import factories
-from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookMessage
+from webhooks_app.models import OperatorAction
 
 pytestmark = pytest.mark.django_db
 
@@ -39,17 +38,6 @@ def _our_storage() -> None:
     mark.adopt("a test", "")
 
 
-def old_message(**fields: Any) -> WebhookMessage:
-    """Make a delivered message with one attempt, finished 31 days ago."""
-    then = timezone.now() - fields.pop("age", LONG_AGO)
-    event = factories.make_event(created_at=then)
-    message = factories.make_message(
-        "delivered", event=event, created_at=then, finished_at=then, **fields
-    )
-    factories.make_delivery(message, started_at=then)
-    return message
-
-
 def stored(task: Task, run_token: uuid.UUID, age_seconds: float = 0) -> str:
     """Put a file where a run of the task would, and return its path."""
     path = default_storage.save(f"results/{task.pk}/{run_token}/primary.png", ContentFile(b"png"))
@@ -66,15 +54,9 @@ def media_of(task: Task, **fields: Any) -> MediaFile:
     return file
 
 
-def test_payloads_are_kept_for_the_retention_days(settings: Any) -> None:
-    """Bodies, answers and messages are deleted exactly after WEBHOOK_RETENTION_DAYS."""
-    settings.WEBHOOKS = {**settings.WEBHOOKS, "RETENTION_DAYS": 7}
-    kept = old_message(age=timedelta(days=6, hours=23))
-    old_message(age=timedelta(days=7, hours=1))
-    assert daily.prune_daily()
-    assert list(WebhookMessage.objects.all()) == [kept]
-    assert bytes(kept.event.body).startswith(b"{")
-    assert bytes(WebhookDelivery.objects.get().response_body or b"") == b"ok"
+def old_file() -> MediaFile:
+    """Make a file of a task that ended 31 days ago."""
+    return media_of(factories.make_task("completed", finished_at=timezone.now() - LONG_AGO))
 
 
 def test_files_of_runs_that_lost_are_removed_and_no_others() -> None:
@@ -97,36 +79,35 @@ def test_files_of_runs_that_lost_are_removed_and_no_others() -> None:
 
 def test_the_sweep_prunes_once_a_day_for_all_workers() -> None:
     """The first sweep of a day prunes and records it; the others see the record and do nothing."""
-    old_message()
+    old_file()
     assert sweep.sweep()
-    assert not WebhookMessage.objects.exists()
+    assert not MediaFile.objects.exists()
     note = OperatorAction.objects.get(actor="sweep", action="prune")
-    assert "1 messages, 0 files" in note.target
-    old_message()
+    assert "1 files, 0 orphaned files" in note.target
+    old_file()
     assert sweep.sweep()
-    assert WebhookMessage.objects.count() == 1
+    assert MediaFile.objects.count() == 1
     OperatorAction.objects.update(at=timezone.now() - timedelta(hours=25))
     assert sweep.sweep()
-    assert not WebhookMessage.objects.exists()
+    assert not MediaFile.objects.exists()
 
 
 def test_a_long_run_is_spread_over_many_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each call stops at its budget and the next continues; the record is written at the end."""
     monkeypatch.setattr(daily, "STEP_SECONDS", 0.0)
-    monkeypatch.setattr(import_module("webhooks_app.outbox.prune"), "BATCH", 2)
-    for _ in range(6):
-        old_message()
+    for _ in range(3):
+        old_file()
     left = []
     while not daily.prune_daily(budget_seconds=0.0):
-        left.append(WebhookMessage.objects.count())
+        left.append(MediaFile.objects.count())
         assert not OperatorAction.objects.filter(action="prune").exists()
-    assert left[:3] == [4, 2, 0]
-    assert "6 messages" in OperatorAction.objects.get(action="prune").target
+    assert left[:3] == [2, 1, 0]
+    assert "3 files" in OperatorAction.objects.get(action="prune").target
 
 
 def test_the_run_of_a_worker_ends_when_another_has_finished_it() -> None:
     """Two workers that take turns prune once: the second finds the first one's record."""
-    old_message()
+    old_file()
     assert not daily.prune_daily(budget_seconds=0.0)
     OperatorAction.objects.create(actor="sweep", action="prune", target="by another worker")
     assert not daily.prune_daily()
@@ -136,10 +117,8 @@ def test_the_run_of_a_worker_ends_when_another_has_finished_it() -> None:
 
 def test_a_storage_out_of_reach_is_left_in_peace_for_a_while(settings: Any) -> None:
     """A failed run does not count as done; the next one starts again after a pause."""
-    old_message()
     Path(settings.MEDIA_ROOT, "results").write_text("not a folder")
     with pytest.raises(NotADirectoryError):
         daily.prune_daily()
-    assert not WebhookMessage.objects.exists(), "what comes first is done all the same"
     assert not daily.prune_daily()
     assert not OperatorAction.objects.filter(action="prune").exists()
