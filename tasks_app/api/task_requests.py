@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from tasks_app import events, providers
-from tasks_app.api import task_data as task_data_types
+from tasks_app.api.task_data import serializer_for
 from tasks_app.api.task_fields import PriorityField
 from tasks_app.models import Priority
 from tasks_app.task_types import TASK_TYPES
@@ -106,7 +106,7 @@ def check_task_data(
     if len(raw.encode()) > MAX_TASK_DATA_BYTES:
         message = f"At most {MAX_TASK_DATA_BYTES} bytes."
         return {}, [{"pointer": root, "code": "too_long", "message": message}]
-    serializer = task_data_types.serializer_for(TASK_TYPES[task_type].schema)
+    serializer = serializer_for(TASK_TYPES[task_type].schema)
     try:
         clean: dict[str, Any] = serializer.run_validation(task_data)
     except ValidationError as error:

@@ -38,7 +38,7 @@ TRUNCATE webhooks_app_webhookevent, webhooks_app_webhookmessage, webhooks_app_we
 
 def destination_ids(connection: Any, urls: Sequence[str]) -> list[int]:
     """Return the destination of each URL, made on first use."""
-    from webhooks_app.egress.policy import origin_of
+    from webhooks_app.egress import origin_of
 
     ids = []
     for url in urls:

@@ -1,17 +1,20 @@
 """May this address be dialled?"""
 
-from webhooks_app.egress.grammar import MAX_URL_LENGTH, RequestTarget
-from webhooks_app.egress.policy import (
+from webhooks_app.egress.grammar import (
+    MAX_URL_LENGTH,
     EgressDenied,
+    Origin,
+    RequestTarget,
+    origin_of,
+)
+from webhooks_app.egress.policy import (
     GuardResolver,
     Home,
-    Origin,
     PolicyBlocked,
     address_allowed,
     address_rule,
     check_url,
     guarded_socket,
-    origin_of,
     target_of,
     warn_of_open_networks,
 )

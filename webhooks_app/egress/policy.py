@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from webhooks_app.conf import Network, WebhookSettings, webhook_settings
-from webhooks_app.egress.grammar import EgressDenied, Origin, RequestTarget, origin_of, parse_url
+from webhooks_app.egress.grammar import EgressDenied, Origin, RequestTarget, parse_url
 from webhooks_app.egress.resolver import ThreadResolver
 from webhooks_app.log import get_logger
 from webhooks_app.notation import DEFAULT_PORTS
@@ -34,22 +34,6 @@ logger = get_logger(__name__)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Networks = tuple[Network, ...]
-
-__all__ = [
-    "EgressDenied",
-    "GuardResolver",
-    "Home",
-    "Origin",
-    "PolicyBlocked",
-    "RequestTarget",
-    "address_allowed",
-    "address_rule",
-    "check_url",
-    "guarded_socket",
-    "origin_of",
-    "target_of",
-    "warn_of_open_networks",
-]
 
 
 class PolicyBlocked(OSError):

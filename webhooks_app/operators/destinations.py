@@ -13,8 +13,8 @@ from django.db.models.functions import Now
 
 from webhooks_app import outbox
 from webhooks_app.models import WebhookDestination, WebhookEndpoint, WebhookMessage
-from webhooks_app.operators import ping as pings
 from webhooks_app.operators import record
+from webhooks_app.operators.ping import send_ping
 
 MAX_PAUSE_SECONDS = 86_400
 MAX_IN_FLIGHT = 1_000
@@ -97,7 +97,7 @@ def ping(destination: WebhookDestination, *, actor: str, reason: str) -> Webhook
         NothingToPing: the project has no message and no endpoint with a URL there.
     """
     target = _latest_target(destination)
-    message = pings.send(destination.scope, target)
+    message = send_ping(destination.scope, target)
     record.note(actor, "destination.ping", str(destination), reason)
     return message
 

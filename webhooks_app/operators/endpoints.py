@@ -14,8 +14,8 @@ from django.db import IntegrityError, connection, transaction
 from webhooks_app import outbox
 from webhooks_app.egress import check_url
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
-from webhooks_app.operators import ping as pings
 from webhooks_app.operators import record
+from webhooks_app.operators.ping import send_ping
 from webhooks_app.retry import resolve_policy
 from webhooks_app.shown import safe_url
 from webhooks_app.signing import store
@@ -121,7 +121,7 @@ def ping(endpoint: WebhookEndpoint, *, actor: str, reason: str = "") -> WebhookM
     target = outbox.Target(endpoint.url, endpoint.retry_policy, endpoint)
     with transaction.atomic():
         _held(endpoint)
-        message = pings.send(endpoint.scope, target, endpoint_id=str(endpoint.pk))
+        message = send_ping(endpoint.scope, target, endpoint_id=str(endpoint.pk))
         record.note(actor, "endpoint.ping", _name(endpoint), reason)
     return message
 

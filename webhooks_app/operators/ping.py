@@ -27,7 +27,7 @@ SCHEMA = {
 EXAMPLE = {"type": PING, "project_id": "test_project", "sent_at": "2025-01-15T10:35:30Z"}
 
 
-def send(scope: str, target: outbox.Target, **facts: str) -> WebhookMessage:
+def send_ping(scope: str, target: outbox.Target, **facts: str) -> WebhookMessage:
     """Owe one ``webhook.ping`` to one URL; it is sent like every other message.
 
     Must run inside a transaction.

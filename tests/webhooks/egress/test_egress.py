@@ -10,8 +10,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from django.test import override_settings
 
 from tests import ROOT
-from webhooks_app.egress import policy
-from webhooks_app.egress.policy import EgressDenied, address_allowed, check_url, origin_of
+from webhooks_app.egress import EgressDenied, address_allowed, check_url, origin_of, policy
 from webhooks_app.transport.client import Transport
 
 CASES = json.loads((ROOT / "tests/vectors" / "ssrf_cases.json").read_text())

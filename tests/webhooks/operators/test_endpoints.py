@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from tests.support.factories import PROJECT, make_destination, make_endpoint, make_message
 from webhooks_app import outbox
-from webhooks_app.egress.policy import EgressDenied
+from webhooks_app.egress import EgressDenied
 from webhooks_app.models import OperatorAction, WebhookEndpoint, WebhookEvent, WebhookMessage
 from webhooks_app.operators import destinations, endpoints
 from webhooks_app.signing import store

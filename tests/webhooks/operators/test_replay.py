@@ -19,7 +19,7 @@ from tests.support.factories import (
     make_event,
     make_message,
 )
-from webhooks_app.egress.policy import EgressDenied
+from webhooks_app.egress import EgressDenied
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookDelivery, WebhookMessage
 from webhooks_app.operators import replay
 from webhooks_app.outbox.find import InvalidFilter, MessageFilters

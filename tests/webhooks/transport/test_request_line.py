@@ -7,7 +7,7 @@ from django.test import override_settings
 
 from tests.support.receiver import Receiver
 from tests.webhooks.egress.test_egress import StubResolver
-from webhooks_app.egress.policy import target_of
+from webhooks_app.egress import target_of
 from webhooks_app.transport.client import Transport
 from webhooks_app.transport.wire import render_post
 
