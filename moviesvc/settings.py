@@ -17,7 +17,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from redis.connection import parse_url as parse_redis_url
 
-from moviesvc import database_url
+from moviesvc import __version__, database_url
 from moviesvc.library_settings import (  # noqa: F401 - settings, as Django and others look for them
     AUTH_PASSWORD_VALIDATORS,
     REST_FRAMEWORK,
@@ -185,6 +185,10 @@ TASK_LEASE_SECONDS = env.float("TASK_LEASE_SECONDS", default=30.0)
 TASK_RETRY_WAITS = [float(w) for w in env.list("TASK_RETRY_WAITS", default=["5", "30"])]
 # TASK_LOST_LIMIT: a task fails after this many workers were lost while they ran it.
 TASK_LOST_LIMIT = env.int("TASK_LOST_LIMIT", default=10)
+# WEBHOOK_PROGRESS_INTERVAL: least seconds between two task.progress events of a task.
+TASK_PROGRESS_EVENT_SECONDS = env.float("WEBHOOK_PROGRESS_INTERVAL", default=5.0)
+# WEBHOOK_TRACEBACK: "off" leaves the key `traceback` out of failure payloads.
+TASK_EVENT_TRACEBACK = env.str("WEBHOOK_TRACEBACK", default="on") != "off"
 # SWEEP_INTERVAL_SECONDS: how often the sweep repairs what crashes left behind.
 SWEEP_INTERVAL_SECONDS = env.float("SWEEP_INTERVAL_SECONDS", default=3.0)
 # RENDER_SLOTS: local renders at once in one worker process; 0 means one per core.
@@ -283,7 +287,7 @@ _dev_hosts = [] if IS_PRODUCTION else ["localhost", "127.0.0.1", "[::1]"]
 WEBHOOKS: dict[str, Any] = {
     "BASE_URL": PUBLIC_URL,
     "SUBJECT_ADMIN": "admin:tasks_app_task_change",
-    "USER_AGENT": "AI-Movie-Task-Service/1.0",
+    "USER_AGENT": f"AI-Movie-Task-Service/{__version__}",
     "ENGINE": env.str("WEBHOOK_ENGINE", default="worker"),
     "TIMEOUT_SECONDS": env.float("WEBHOOK_TIMEOUT_SECONDS", default=30.0),
     "CONNECTION_MAX_AGE_SECONDS": env.float("WEBHOOK_CONNECTION_MAX_AGE_SECONDS", default=60.0),
@@ -295,8 +299,6 @@ WEBHOOKS: dict[str, Any] = {
     "DENY_NETWORKS": env.list("WEBHOOK_DENY_NETWORKS", default=[]),
     "ALLOW_HOSTS": env.list("WEBHOOK_ALLOW_HOSTS", default=_dev_hosts),
     "RETENTION_DAYS": env.int("WEBHOOK_RETENTION_DAYS", default=30),
-    "PROGRESS_INTERVAL": env.float("WEBHOOK_PROGRESS_INTERVAL", default=5.0),
-    "TRACEBACK": env.str("WEBHOOK_TRACEBACK", default="on") != "off",
     "EVENT_TYPES": list(events.EVENT_TYPES),
     # WEBHOOK_SECRET_KEYS: Fernet keys that encrypt stored secrets, newest first.
     "SECRET_KEYS": env.list("WEBHOOK_SECRET_KEYS", default=[]),

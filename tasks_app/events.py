@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from django.conf import settings
 
-from webhooks_app.conf import webhook_settings
 from webhooks_app.notation import rfc3339
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _completed(task: Task) -> dict[str, Any]:
 
 
 def _failed(task: Task) -> dict[str, Any]:
-    trace = {"traceback": task.traceback} if webhook_settings.TRACEBACK else {}
+    trace = {"traceback": task.traceback} if settings.TASK_EVENT_TRACEBACK else {}
     return {
         "error": task.error,
         **trace,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
-from django.conf import settings as django_settings
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
@@ -79,10 +79,6 @@ class WebhookSettings:
     ALLOW_HOSTS: frozenset[str] = frozenset()
     # Days that finished messages and their deliveries are kept.
     RETENTION_DAYS: int = 30
-    # The shortest time between two events of progress of one subject, in seconds.
-    PROGRESS_INTERVAL: float = 5.0
-    # False leaves the key `traceback` out of failure payloads.
-    TRACEBACK: bool = True
     # Dotted names of DRF authentication classes of the webhook API, which set ``request.auth`` to
     # an `api.access.Access`; empty: the project's DEFAULT_AUTHENTICATION_CLASSES.
     AUTHENTICATION_CLASSES: tuple[str, ...] = ()
@@ -90,7 +86,7 @@ class WebhookSettings:
     BASE_URL: str = ""
     # The name of the admin page of an event's subject, for links from a message; empty: no links.
     SUBJECT_ADMIN: str = ""
-    USER_AGENT: str = "Django-Webhooks/1.0"
+    USER_AGENT: str = "Django-Webhooks"
     # Bytes of a response body that are read and kept.
     RESPONSE_BODY_LIMIT: int = 65_536
     # The event types an endpoint may subscribe to; empty: any dotted name.
@@ -130,7 +126,7 @@ def _networks(name: str, value: Any) -> tuple[Network, ...]:
         networks = tuple(ipaddress.ip_network(str(item).strip()) for item in _items(name, value))
     except ValueError as error:
         raise ImproperlyConfigured(f"WEBHOOKS['{name}']: {error}") from error
-    if name == "ALLOW_NETWORKS" and not django_settings.DEBUG:
+    if name == "ALLOW_NETWORKS" and not settings.DEBUG:
         for network in networks:
             if network.prefixlen == 0:
                 raise ImproperlyConfigured(
@@ -245,8 +241,6 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "DENY_NETWORKS": _networks,
     "ALLOW_HOSTS": lambda name, value: frozenset(str(h).lower() for h in _items(name, value)),
     "RETENTION_DAYS": _whole(1),
-    "PROGRESS_INTERVAL": _number(0),
-    "TRACEBACK": _flag,
     "AUTHENTICATION_CLASSES": lambda name, value: tuple(str(item) for item in _items(name, value)),
     "BASE_URL": _text,
     "SUBJECT_ADMIN": _text,
@@ -290,7 +284,7 @@ class _Current:
         # the engine reads several of them for every request.
         loaded = self.__dict__.get("current")
         if loaded is None:
-            loaded = load(getattr(django_settings, "WEBHOOKS", {}))
+            loaded = load(getattr(settings, "WEBHOOKS", {}))
             self.__dict__.update({key: getattr(loaded, key) for key in _NAMES}, current=loaded)
         return getattr(loaded, name)
 

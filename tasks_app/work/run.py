@@ -31,7 +31,6 @@ from tasks_app.tickets import stopping
 from tasks_app.work.claim_watch import ClaimWatch
 from tasks_app.work.outages import through_outages, without_database
 from tasks_app.work.seats import Seat, send_tickets, take_seat, types_due
-from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import why_unusable
 
@@ -186,7 +185,7 @@ class _RunContext:
         if now - self._stored_at < PROGRESS_SECONDS:
             return
         self._stored_at = now
-        is_event_due = now - self._event_at >= webhook_settings.PROGRESS_INTERVAL
+        is_event_due = now - self._event_at >= settings.TASK_PROGRESS_EVENT_SECONDS
         if is_event_due:
             self._event_at = now
         text = f"{step}: {detail}" if detail else step

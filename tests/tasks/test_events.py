@@ -103,7 +103,7 @@ def test_every_event_type_has_its_golden_bytes() -> None:
 
 def test_traceback_can_be_left_out(settings: Any) -> None:
     """WEBHOOK_TRACEBACK=off takes the key away, and nothing else."""
-    settings.WEBHOOKS = {**settings.WEBHOOKS, "TRACEBACK": False}
+    settings.TASK_EVENT_TRACEBACK = False
     body = events.body(a_task("task.failed", error="E", traceback="T"), "task.failed")
     assert body.startswith(HEAD + b'"status":"failed","error":"E","failed_at":')
     assert b"traceback" not in body

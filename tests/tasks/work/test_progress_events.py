@@ -28,7 +28,7 @@ WANTED = ["task.started", "task.progress", "task.completed"]
 def _slow_work(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work of 1.2 s that stores progress 20 times a second and publishes it every 0.3 s."""
     monkeypatch.setattr(run, "PROGRESS_SECONDS", 0.05)
-    settings.WEBHOOKS = {**settings.WEBHOOKS, "PROGRESS_INTERVAL": 0.3}
+    settings.TASK_PROGRESS_EVENT_SECONDS = 0.3
     options = {"provider": "tests.support.providers.StillProvider", "options": {"seconds": 1.2}}
     settings.GENERATION_PROVIDERS = {"image_generation": options}
 
