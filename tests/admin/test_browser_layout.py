@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from django.core.cache import cache
 from django.urls import reverse
 from django.utils import timezone
+from playwright.sync_api import Page, expect
 
 from tests.admin.test_browser_tasks import picture, stored
 from tests.support import factories
 from webhooks_app.models import ReplayJob
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 #: A phone, a tablet, a laptop; the theme changes its layout in between.
@@ -111,13 +109,13 @@ def test_the_dashboard_moves_on_without_a_reload(page: Page, live_server: Any) -
     cache.clear()
     page.clock.install()
     page.goto(live_server.url + reverse("admin:index"))
-    assert "No delivery in this time" in page.inner_text(".mv-page")
+    expect(page.locator(".mv-page")).to_contain_text("No delivery in this time")
     page.evaluate("window.isTheSamePage = true")
     factories.make_delivery()
     cache.clear()
     page.clock.run_for(21_000)
     page.locator(".mv-legend", has_text="interrupted").wait_for()
-    assert "Delivered" in page.inner_text(".mv-kpis")
+    expect(page.locator(".mv-kpis")).to_contain_text("Delivered")
     assert page.evaluate("window.isTheSamePage") is True
 
 

@@ -10,7 +10,7 @@ import wave
 from collections.abc import Iterator
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import av
 import numpy as np
@@ -20,12 +20,10 @@ from django.core.files.storage import default_storage
 from django.urls import reverse
 from django.utils import timezone
 from PIL import Image
+from playwright.sync_api import Page, expect
 
 from tasks_app.models import MediaFile, Task
 from tests.support import factories
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.django_db(transaction=True)
 VIDEO_SECONDS, RATE = 8, 12
@@ -73,9 +71,11 @@ def stored(task: Task, name: str, media_type: str, content: bytes, role: str = "
     )
 
 
-def open_task(page: Page, base: Any, task: Task) -> None:
-    """Open a task's page."""
-    page.goto(base.url + reverse("admin:tasks_app_task_change", args=[task.pk]))
+def open_task(page: Page, base: Any, task: Task) -> str:
+    """Open a task's page, and return its address."""
+    address = f"{base.url}{reverse('admin:tasks_app_task_change', args=[task.pk])}"
+    page.goto(address)
+    return address
 
 
 def test_a_video_plays_and_seeks(page: Page, live_server: Any) -> None:
@@ -152,10 +152,10 @@ def test_a_picture_in_a_bucket_is_shown(bucket: str, page: Page, live_server: An
     """Shows that the page's CSP allows media from the store's origin, and from no other."""
     task = factories.make_task("completed", task_type="image_generation")
     factories.make_media_file(task, path="results/shot.png", media_type="image/png")
-    open_task(page, live_server, task)
+    address = open_task(page, live_server, task)
     page.wait_for_function("document.querySelector('figure img').naturalWidth === 64")
     assert Bucket.asked[0].startswith("/films/results/shot.png?")
-    policy = page.request.get(page.url).headers["content-security-policy"]
+    policy = page.request.get(address).headers["content-security-policy"]
     assert f"media-src 'self' {bucket};" in policy
 
 
@@ -163,20 +163,21 @@ def test_a_running_task_moves_on_without_a_reload(page: Page, live_server: Any) 
     """Shows that progress appears in the open page, and then the result."""
     task = factories.make_task("processing", progress=0.1, current_step="storyboard")
     open_task(page, live_server, task)
-    assert page.inner_text("[data-live=text]") == "storyboard"
+    text = page.locator("[data-live=text]")
+    expect(text).to_have_text("storyboard")
     page.evaluate("window.isTheSamePage = true")
     rows = Task.objects.filter(pk=task.pk)
     rows.update(progress=0.62, current_step="rendering <b>frames</b>", version=9)
     page.wait_for_function("document.querySelector('[data-live=bar]').value === 62")
-    assert page.inner_text("[data-live=text]") == "rendering <b>frames</b>"
-    assert page.inner_text("[data-live=percent]") == "62 %"
+    expect(text).to_have_text("rendering <b>frames</b>")
+    expect(page.locator("[data-live=percent]")).to_have_text("62 %")
     assert page.evaluate("window.isTheSamePage") is True
     stored(task, "primary.png", "image/png", picture())
     rows.update(
         status="completed", progress=1.0, finished_at=timezone.now(), run_token=None, version=10
     )
     page.wait_for_selector("figure img")
-    assert page.inner_text(".mv-head .mv-badge").lower() == "completed"
+    expect(page.locator(".mv-head .mv-badge")).to_have_text("completed", ignore_case=True)
     assert MediaFile.objects.count() == 1
 
 
@@ -195,7 +196,7 @@ def test_the_list_of_tasks_moves_on_without_a_reload(page: Page, live_server: An
     )
     page.wait_for_function("!document.querySelector('[data-unfinished]')")
     row = page.locator("#result_list tr", has=page.locator(f"code[title='{task.pk}']"))
-    assert "completed" in row.inner_text().lower()
+    expect(row).to_contain_text("completed", ignore_case=True)
     assert page.evaluate("window.isTheSamePage")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import socket
 import time
@@ -12,11 +13,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import psutil
 import pytest
 
 from moviesvc.rsgi import SMALL_BYTES
 from tests.support import slow_clients
+from tests.support.family import answers, family
 from tests.support.server import WebServer, no_renders
 from tests.support.slow_clients import BODY, SUBMIT
 from tests.support.waiting import wait_until
@@ -90,9 +91,9 @@ def open_connections(server: WebServer) -> int:
 
     Asked on this side, since a client that does not read is not told.
     """
-    processes = psutil.Process(server.process.pid).children(recursive=True)
-    found = [each for process in processes for each in process.net_connections("tcp")]
-    return sum(each.raddr != () and each.laddr.port == server.port for each in found)
+    found = answers(family(server.process.pid)[1:], lambda each: each.net_connections("tcp"))
+    sockets = itertools.chain.from_iterable(found)
+    return sum(each.raddr != () and each.laddr.port == server.port for each in sockets)
 
 
 def test_six_hundred_rude_clients_keep_nobody_out(

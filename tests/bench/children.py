@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from tests.bench import place
+from tests.support.family import answers, family, kill
 
 START_SECONDS = 30.0
 
@@ -73,21 +74,14 @@ class Server:
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
-            for process in self._family():
-                process.kill()
+            kill(family(self._process.pid))
             self._process.wait(10)
         self._log.close()
-
-    def _family(self) -> list[Any]:
-        import psutil
-
-        parent = psutil.Process(self._process.pid)
-        return [parent, *parent.children(recursive=True)]
 
     @property
     def cpu_seconds(self) -> float:
         """Return the processor time of the server and its workers so far."""
-        times = [process.cpu_times() for process in self._family()]
+        times = answers(family(self._process.pid), lambda process: process.cpu_times())
         return float(sum(time.user + time.system for time in times))
 
 

@@ -25,6 +25,7 @@ from tests.chaos.history import History, Post
 from tests.chaos.load import Load
 from tests.chaos.stage import DUE, TASK_TYPE
 from tests.e2e.conftest import Service
+from tests.support.family import answers, kill, matching
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until
 
@@ -107,22 +108,23 @@ class Scene:
 
     def resources(self) -> dict[str, int]:
         """Count database connections, and the most descriptors and threads of any process."""
-        own = [p for p in self.service.everything() if p.name().startswith(("python", "granian"))]
-        counts = {"database connections": self.query("SELECT count(*) FROM pg_stat_activity")[0][0]}
-        with contextlib.suppress(psutil.Error):
-            counts["descriptors"] = max(process.num_fds() for process in own)
-            counts["threads"] = max(process.num_threads() for process in own)
-        return counts
+        running = self.service.everything()
+        own = matching(running, lambda process: process.name().startswith(("python", "granian")))
+        return {
+            "database connections": self.query("SELECT count(*) FROM pg_stat_activity")[0][0],
+            "descriptors": max(answers(own, psutil.Process.num_fds)),
+            "threads": max(answers(own, psutil.Process.num_threads)),
+        }
 
     # -- what can be broken ---------------------------------------------------------------
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Return the running processes by kind; the supervisor's kind is ``run``."""
         assert self.service.process
+        supervisor, running = self.service.process.pid, self.service.everything()
         kinds: dict[str, list[psutil.Process]] = {}
-        for process in self.service.everything():
-            with contextlib.suppress(psutil.Error):
-                kinds.setdefault(_kind(process, self.service.process.pid), []).append(process)
+        for kind, process in answers(running, lambda each: (_kind(each, supervisor), each)):
+            kinds.setdefault(kind, []).append(process)
         return kinds
 
     def kill_one(self, rng: random.Random) -> str:
@@ -133,9 +135,7 @@ class Scene:
             self.service.kill_everything()
             self.service.start()
             return kind
-        victim = rng.choice(kinds[kind])
-        with contextlib.suppress(psutil.NoSuchProcess):
-            victim.send_signal(signal.SIGKILL)
+        kill([rng.choice(kinds[kind])])
         if kind == "run":
             assert self.service.process
             self.service.process.wait(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 
 from tests import ROOT
 from tests.support import first_start
+from tests.support.family import family, kill, matching
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
@@ -142,28 +144,20 @@ class Service:
     def everything(self) -> list[psutil.Process]:
         """Return every process of the service, the embedded servers included."""
         assert self.process is not None
-        own = [psutil.Process(self.process.pid)] if psutil.pid_exists(self.process.pid) else []
-        children = [child for process in own for child in process.children(recursive=True)]
-        return [*own, *children, *self.servers()]
+        return [*family(self.process.pid), *self.servers()]
 
     def servers(self) -> list[psutil.Process]:
         """Return the embedded servers that run, with their children."""
-        return [process for process in psutil.process_iter() if self._is_server(process)]
+        return matching(psutil.process_iter(), self._is_server)
 
     def _is_server(self, process: psutil.Process) -> bool:
-        try:
-            place = process.cwd()
-        except psutil.Error:
-            return False
-        return place.startswith(f"{self.var}{os.sep}")
+        with contextlib.suppress(psutil.AccessDenied):  # somebody else's
+            return process.cwd().startswith(f"{self.var}{os.sep}")
+        return False
 
     def kill_everything(self) -> None:
         """kill -9 every process at once."""
-        for process in self.everything():
-            try:
-                process.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                continue
+        kill(self.everything())
         assert self.process is not None
         self.process.wait(10)
 

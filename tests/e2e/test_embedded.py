@@ -1,6 +1,5 @@
 """Do the embedded servers start, survive everything and stop, for any number of users?"""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ import redis
 
 from moviesvc.run import daemons, embedded
 from tests import ROOT
+from tests.support.family import is_running
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -50,13 +50,6 @@ def postmaster_pid(var: Path) -> int:
 
 def redis_pid(var: Path) -> int:
     return int((var / "redis.pid").read_text())
-
-
-def is_running(pid: int) -> bool:
-    """Whether the process exists and is not a zombie."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def kill(pid: int) -> None:

@@ -21,6 +21,7 @@ import pytest
 from moviesvc.run import embedded
 from tests.e2e.conftest import ROOT
 from tests.support import first_start
+from tests.support.family import answers
 from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until
@@ -109,7 +110,7 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roles]:
 
 def commands_below(process: psutil.Process) -> list[list[str]]:
     """Return the command lines of a supervisor's own programs."""
-    return [child.cmdline() for child in process.children()]
+    return answers(process.children(), psutil.Process.cmdline)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 One service for the whole file, in a state directory of its own with servers of its own.
 """
 
-import contextlib
 import os
 import signal
 import stat
@@ -20,6 +19,7 @@ import pytest
 
 from moviesvc.run import embedded
 from tests.e2e.conftest import Service
+from tests.support.family import is_running, kill
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
@@ -40,12 +40,6 @@ def service() -> Iterator[Untuned]:
         yield service
         service.stop()
         embedded.stop(service.var)
-
-
-def is_running(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def get(running: dict[str, Any], path: str) -> int:
@@ -115,9 +109,7 @@ def _replaces_a_killed_worker(service: Untuned, running: dict[str, Any]) -> None
 
 def _starts_again_after_everything_was_killed(service: Untuned, old: dict[str, Any]) -> None:
     victims = service.everything()
-    for process in victims:  # the supervisor first; some are faster than we are, then
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    kill(victims)  # the supervisor first
     service.process.wait()
     service.start()
     running = service.details

@@ -1,6 +1,5 @@
 """Does the supervisor keep programs running, and end all of them however it ends?"""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -9,10 +8,10 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests import ROOT
+from tests.support.family import family, is_running, kill
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -97,18 +96,9 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     yield start
     for each in runs:
         if each.process.poll() is None:
-            for child in psutil.Process(each.process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
-            each.process.kill()
+            kill(family(each.process.pid))
         each.process.wait()
         each.close()
-
-
-def is_running(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def test_output_is_merged_and_a_dead_program_starts_again(run: Callable[..., Run]) -> None:

@@ -19,6 +19,7 @@ import pytest
 from tasks_app.models import Task
 from tasks_app.task_types import TASK_TYPES
 from tests.support import factories, processes
+from tests.support.family import family, kill
 from tests.support.receiver import Receiver
 from tests.support.server import WebServer, no_renders
 from tests.support.waiting import wait_until
@@ -49,12 +50,6 @@ def worker(log: Path) -> Iterator[psutil.Process]:
     media = str(log.parent / "media")
     with processes.running(log, *command, **_WORKER, MEDIA_ROOT=media) as process:
         yield psutil.Process(process.pid)
-
-
-def kill_all(process: psutil.Process) -> None:
-    """kill -9 a process and its children at once."""
-    for victim in [process, *process.children(recursive=True)]:
-        victim.kill()
 
 
 class Client:
@@ -98,7 +93,7 @@ def test_main_job_on_a_foreign_database(tmp_path: Path) -> None:
             _replays(client, receiver)
             tasks = [client.submit() for _ in range(5)]
             wait_until(lambda: client.call("GET", "tasks?status=processing")["results"])
-            kill_all(process)
+            kill(family(process))
             with worker(log):
                 _loses_nothing(receiver, tasks)
         assert all(request.is_verified for request in receiver.requests)

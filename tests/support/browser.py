@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+#: Milliseconds for whatever a page must come to show; only a fault takes so long.
+PATIENCE = 60_000
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MISSING = (
@@ -43,8 +44,7 @@ def launched() -> Iterator[Browser]:
     Until it ends, this thread counts as one with a running event loop, so Django's ORM needs
     DJANGO_ALLOW_ASYNC_UNSAFE in it.
     """
-    from playwright.sync_api import sync_playwright
-
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find(), args=ARGUMENTS)
         try:
@@ -60,3 +60,18 @@ def log_in(page: Page, base: str, name: str, password: str = "password") -> None
     page.fill("input[name=password]", password)
     page.click("button[type=submit]")
     page.wait_for_url(f"{base}/admin/")
+
+
+def text_of(locator: Locator) -> str:
+    """Return the text of one element as soon as it has some.
+
+    For a text that only the page knows; what is known beforehand is asked with `expect`.
+    """
+    expect(locator).not_to_have_text("")
+    return locator.inner_text()
+
+
+def source_of(page: Page) -> str:
+    """Return the HTML of a page that has been loaded to its end, after a `goto` or `reload`."""
+    page.wait_for_load_state()
+    return page.content()

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,6 +14,7 @@ import psutil
 from django.db import connection
 
 from tests import ROOT
+from tests.support.family import answers, family, kill
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -44,22 +45,16 @@ def running(log: Path, *arguments: str, **more: str) -> Iterator[subprocess.Pope
         yield process
     finally:
         if process.poll() is None:
-            own = psutil.Process(process.pid)
-            for each in (*own.children(recursive=True), own):
-                with suppress(psutil.NoSuchProcess):
-                    each.kill()
+            kill(family(process.pid))
         process.wait(10)
 
 
 def cpu_seconds(parent: psutil.Process) -> float:
     """Return the processor time of a process and its children, including ended ones."""
     own = parent.cpu_times()
-    total = own.user + own.system + own.children_user + own.children_system
-    for child in parent.children():
-        with suppress(psutil.NoSuchProcess):
-            times = child.cpu_times()
-            total += times.user + times.system
-    return float(total)
+    running = answers(parent.children(), psutil.Process.cpu_times)
+    ended = own.children_user + own.children_system
+    return float(ended + sum(times.user + times.system for times in (own, *running)))
 
 
 def run(*arguments: str, timeout: float = 30, **more: str) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ from PIL import Image
 from tasks_app.media import probe
 from tasks_app.providers.base import Cancelled, ProviderError
 from tasks_app.providers.previz.sound import soundfile
+from tests.support.family import matching
 from tests.support.previz_runs import RecordingContext
 from tests.support.waiting import wait_until
 
@@ -98,7 +99,7 @@ def test_text_and_playlists_are_no_media(tmp_path):
 def probes() -> list[psutil.Process]:
     """Return the running probe processes of this test process."""
     children = psutil.Process().children()
-    return [one for one in children if "tasks_app.media.probe" in one.cmdline()]
+    return matching(children, lambda child: "tasks_app.media.probe" in child.cmdline())
 
 
 def test_a_slow_machine_is_no_fault_of_the_file(film, monkeypatch):
@@ -108,8 +109,7 @@ def test_a_slow_machine_is_no_fault_of_the_file(film, monkeypatch):
     stopped = []
 
     def starve_the_first() -> None:
-        wait_until(probes)
-        stopped.append(probes()[0].pid)
+        stopped.append(wait_until(probes)[0].pid)
         os.kill(stopped[0], signal.SIGSTOP)
 
     thread = threading.Thread(target=starve_the_first)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 
 import psutil
 import pytest
@@ -14,16 +13,14 @@ from tasks_app.models import Task
 from tasks_app.state import lifecycle
 from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
+from tests.support.family import matching
 from tests.support.waiting import wait_until
 
 
 def renders() -> list[psutil.Process]:
     """Return the running render processes of this test process."""
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it ended while we looked
-            found += [child] if "previz" in " ".join(child.cmdline()) else []
-    return found
+    below = psutil.Process().children(recursive=True)
+    return matching(below, lambda child: "previz" in " ".join(child.cmdline()))
 
 
 @pytest.mark.django_db(transaction=True)
