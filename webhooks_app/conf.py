@@ -118,74 +118,64 @@ class WebhookSettings:
         return self.TIMEOUT_SECONDS + self.LEASE_MARGIN_SECONDS
 
 
-_NAMES = tuple(spec.name for spec in fields(WebhookSettings))
+_TYPES = {spec.name: str(spec.type) for spec in fields(WebhookSettings)}
 
 
-def _networks(name: str, value: Any) -> tuple[Network, ...]:
-    try:
-        networks = tuple(ipaddress.ip_network(str(item).strip()) for item in _items(name, value))
-    except ValueError as error:
-        raise ImproperlyConfigured(f"WEBHOOKS['{name}']: {error}") from error
-    if name == "ALLOW_NETWORKS" and not settings.DEBUG:
-        for network in networks:
-            if network.prefixlen == 0:
-                raise ImproperlyConfigured(
-                    f"WEBHOOKS['{name}']: {network} would switch the egress policy off; "
-                    "list the networks that receivers live in"
-                )
+def _items(value: Any) -> Sequence[Any]:
+    if isinstance(value, str):
+        return value.replace(",", " ").split()
+    if isinstance(value, Sequence | set | frozenset):
+        return list(value)
+    raise ValueError(f"must be a list, not {type(value).__name__}")
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(str(item) for item in _items(value))
+
+
+def _networks(value: Any) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(text.strip()) for text in _texts(value))
+
+
+def _allowed_networks(value: Any) -> tuple[Network, ...]:
+    networks = _networks(value)
+    for network in networks:
+        if network.prefixlen == 0 and not settings.DEBUG:
+            raise ValueError(
+                f"{network} would switch the egress policy off; "
+                "list the networks that receivers live in"
+            )
     return networks
 
 
-def _items(name: str, value: Any) -> Sequence[Any]:
-    if isinstance(value, str):
-        return [item for item in value.replace(",", " ").split() if item]
-    if isinstance(value, Sequence | set | frozenset):
-        return list(value)
-    raise ImproperlyConfigured(f"WEBHOOKS['{name}'] must be a list, not {type(value).__name__}")
-
-
-def _one_of(*choices: str) -> Callable[[str, Any], str]:
-    def check(name: str, value: Any) -> str:
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
         if value not in choices:
-            raise ImproperlyConfigured(
-                f"WEBHOOKS['{name}'] must be one of {', '.join(choices)}, not {value!r}"
-            )
+            raise ValueError(f"must be one of {', '.join(choices)}, not {value!r}")
         return str(value)
 
     return check
 
 
-def _number(least: float) -> Callable[[str, Any], float]:
-    def check(name: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
-            raise ImproperlyConfigured(
-                f"WEBHOOKS['{name}'] must be a number of at least {least:g}, not {value!r}"
-            )
-        return value
+def _number(least: float, kind: Any = int | float) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, kind) or value < least:
+            name = "a whole number" if kind is int else "a number"
+            raise ValueError(f"must be {name} of at least {least:g}, not {value!r}")
+        return cast(float, value)
 
     return check
 
 
-def _whole(least: int) -> Callable[[str, Any], int]:
-    def check(name: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ImproperlyConfigured(
-                f"WEBHOOKS['{name}'] must be a whole number of at least {least}, not {value!r}"
-            )
-        return value
-
-    return check
-
-
-def _flag(name: str, value: Any) -> bool:
+def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ImproperlyConfigured(f"WEBHOOKS['{name}'] must be True or False, not {value!r}")
+        raise ValueError(f"must be True or False, not {value!r}")
     return value
 
 
-def _text(name: str, value: Any) -> str:
+def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.isprintable():
-        raise ImproperlyConfigured(f"WEBHOOKS['{name}'] must be one line of text")
+        raise ValueError("must be one line of text")
     return value
 
 
@@ -197,7 +187,7 @@ def read_policy(value: Any) -> str | tuple[float, ...]:
     """
     if isinstance(value, str):
         if not value.startswith(tuple("[0123456789")):
-            return value
+            return _text(value)
         value = value.strip("[]").replace(",", " ").split()
     try:
         return tuple(float(wait) for wait in value)
@@ -205,55 +195,29 @@ def read_policy(value: Any) -> str | tuple[float, ...]:
         raise ValueError(f"a policy is a name or waits such as 1,2,4, not {value!r}") from None
 
 
-def _policy(name: str, value: Any) -> str | tuple[float, ...]:
-    try:
-        policy = read_policy(value)
-    except ValueError as error:
-        raise ImproperlyConfigured(f"WEBHOOKS['{name}']: {error}") from None
-    return _text(name, policy) if isinstance(policy, str) else policy
-
-
-def _policies(name: str, value: Any) -> Mapping[str, Any]:
+def _policies(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ImproperlyConfigured(f"WEBHOOKS['{name}'] must be a dict")
+        raise ValueError("must be a dict")
     return {**STANDARD_POLICIES, **value}
 
 
-def _statuses(name: str, value: Any) -> frozenset[int]:
-    return frozenset(int(item) for item in _items(name, value))
-
-
-_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+#: How a value is checked: by its key, else by the type of its field.
+_CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "ENGINE": _one_of("worker", "dedicated"),
     "TIMEOUT_SECONDS": _number(0.01),
-    "CONNECTION_MAX_AGE_SECONDS": _number(0),
-    "SUCCESS_STATUSES": _statuses,
-    "RETRY_POLICY": _policy,
+    "SUCCESS_STATUSES": lambda value: frozenset(int(item) for item in _items(value)),
+    "RETRY_POLICY": read_policy,
     "POLICIES": _policies,
-    "MAX_IN_FLIGHT": _whole(1),
-    "DESTINATION_START_WINDOW": _whole(1),
-    "DESTINATION_MAX_WINDOW": _whole(1),
-    "BREAKER_THRESHOLD": _whole(1),
-    "BREAKER_COOLDOWN_SECONDS": _number(0),
-    "BREAKER_COOLDOWN_MAX_SECONDS": _number(0),
-    "REQUIRE_HTTPS": _flag,
-    "ALLOW_NETWORKS": _networks,
+    "ALLOW_NETWORKS": _allowed_networks,
     "DENY_NETWORKS": _networks,
-    "ALLOW_HOSTS": lambda name, value: frozenset(str(h).lower() for h in _items(name, value)),
-    "RETENTION_DAYS": _whole(1),
-    "AUTHENTICATION_CLASSES": lambda name, value: tuple(str(item) for item in _items(name, value)),
-    "BASE_URL": _text,
-    "SUBJECT_ADMIN": _text,
-    "USER_AGENT": _text,
-    "RESPONSE_BODY_LIMIT": _whole(0),
-    "EVENT_TYPES": lambda name, value: tuple(str(item) for item in _items(name, value)),
+    "ALLOW_HOSTS": lambda value: frozenset(text.lower() for text in _texts(value)),
+    "RESPONSE_BODY_LIMIT": _number(0, int),
     "LEASE_MARGIN_SECONDS": _number(2.5),
-    "SECRET_KEYS": lambda name, value: tuple(str(key) for key in _items(name, value)),
-    "RETRY_AFTER_MAX": _number(0),
-    "HOLD_MAX_SECONDS": _number(0),
-    "MESSAGE_MAX_WAIT": _number(0),
-    "ED25519_PRIVATE_KEY": _text,
-    "ED25519_PUBLIC_KEYS": lambda name, value: tuple(str(key) for key in _items(name, value)),
+    "bool": _flag,
+    "float": _number(0),
+    "int": _number(1, int),
+    "str": _text,
+    "tuple[str, ...]": _texts,
 }
 
 
@@ -263,12 +227,17 @@ def load(given: Mapping[str, Any]) -> WebhookSettings:
     Raises:
         ImproperlyConfigured: for an unknown key (with the nearest known one) or a bad value.
     """
-    for name in given:
-        if name not in _NAMES:
-            near = difflib.get_close_matches(str(name).upper(), _NAMES, n=1)
+    checked = {}
+    for name, value in given.items():
+        if name not in _TYPES:
+            near = difflib.get_close_matches(str(name).upper(), _TYPES, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ImproperlyConfigured(f"WEBHOOKS has no key {name!r}{hint}")
-    loaded = WebhookSettings(**{name: _CHECKS[name](name, value) for name, value in given.items()})
+        try:
+            checked[name] = (_CHECKS.get(name) or _CHECKS[_TYPES[name]])(value)
+        except (TypeError, ValueError) as error:
+            raise ImproperlyConfigured(f"WEBHOOKS['{name}']: {error}") from error
+    loaded = WebhookSettings(**checked)
     if isinstance(loaded.RETRY_POLICY, str) and loaded.RETRY_POLICY not in loaded.POLICIES:
         raise ImproperlyConfigured(
             f"WEBHOOKS['RETRY_POLICY'] names {loaded.RETRY_POLICY!r}, which POLICIES lacks"
@@ -285,7 +254,7 @@ class _Current:
         loaded = self.__dict__.get("current")
         if loaded is None:
             loaded = load(getattr(settings, "WEBHOOKS", {}))
-            self.__dict__.update({key: getattr(loaded, key) for key in _NAMES}, current=loaded)
+            self.__dict__.update({key: getattr(loaded, key) for key in _TYPES}, current=loaded)
         return getattr(loaded, name)
 
     def _forget(self, *, setting: str, **kwargs: Any) -> None:
