@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from django.db import connection
 from prometheus_client import Counter, Gauge, Histogram
@@ -186,12 +186,26 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
     """
     with connection.cursor() as cursor:
         cursor.execute(_MESSAGES, {"limit": COUNT_LIMIT})
-        yield _messages(cursor.fetchall())
-        yield _oldest_due(oldest_due())
+        text = f"Messages by state, each counted up to {COUNT_LIMIT}."
+        yield _gauge("messages", text, "status", cursor.fetchall())
+        text = "How long the oldest due message waits; held: behind a pause or an open breaker."
+        waits = oldest_due()
+        ages = [("no", waits[False]), ("yes", waits[True])]
+        yield _gauge("oldest_due_seconds", text, "held", ages)
         cursor.execute(_DESTINATIONS)
-        yield from _destinations(cursor.fetchall())
+        rows = cursor.fetchall()
+        counts = dict.fromkeys(BreakerState, 0) | {state: count for state, count, _, _ in rows}
+        text = "Destinations by the state of their breaker."
+        yield _gauge("destinations", text, "breaker", counts.items())
+        disabled, held = sum(row[2] for row in rows), sum(row[3] for row in rows)
+        text = "Destinations that an operator disabled."
+        yield GaugeMetricFamily("webhooks_destinations_disabled", text, value=disabled)
+        text = "Destinations behind a pause or an open breaker."
+        yield GaugeMetricFamily("webhooks_destinations_held", text, value=held)
         cursor.execute(_FAILING, [NAMED_DESTINATIONS])
-        yield _failing(cursor.fetchall())
+        text = f"Messages failing in a row, of the {NAMED_DESTINATIONS} worst destinations."
+        failing = ((safe_url(origin_text(*origin)), count) for *origin, count in cursor.fetchall())
+        yield _gauge("destination_failing_messages", text, "origin", failing)
         cursor.execute(_REPLAYS)
         text = "Bulk replays that are not done."
         yield GaugeMetricFamily("webhooks_replays_running", text, value=cursor.fetchone()[0])
@@ -204,41 +218,10 @@ def oldest_due() -> dict[bool, float]:
         return {False: 0.0, True: 0.0, **dict(cursor.fetchall())}
 
 
-def _messages(rows: list[tuple[str, int]]) -> GaugeMetricFamily:
-    text = f"Messages by state, each counted up to {COUNT_LIMIT}."
-    gauge = GaugeMetricFamily("webhooks_messages", text, labels=["status"])
-    for status, count in rows:
-        gauge.add_metric([status], count)
-    return gauge
-
-
-def _oldest_due(seconds: dict[bool, float]) -> GaugeMetricFamily:
-    text = "How long the oldest due message waits; held: behind a pause or an open breaker."
-    gauge = GaugeMetricFamily("webhooks_oldest_due_seconds", text, labels=["held"])
-    for is_held, name in ((False, "no"), (True, "yes")):
-        gauge.add_metric([name], seconds[is_held])
-    return gauge
-
-
-def _destinations(rows: list[tuple[str, int, int, int]]) -> Iterator[GaugeMetricFamily]:
-    gauge = GaugeMetricFamily(
-        "webhooks_destinations", "Destinations by the state of their breaker.", labels=["breaker"]
-    )
-    counts = {state: count for state, count, _, _ in rows}
-    for state in BreakerState:
-        gauge.add_metric([state], counts.get(state, 0))
-    yield gauge
-    singles = (
-        ("disabled", "Destinations that an operator disabled.", sum(row[2] for row in rows)),
-        ("held", "Destinations behind a pause or an open breaker.", sum(row[3] for row in rows)),
-    )
-    for name, text, count in singles:
-        yield GaugeMetricFamily(f"webhooks_destinations_{name}", text, value=count)
-
-
-def _failing(rows: list[tuple[str, str, int, int]]) -> GaugeMetricFamily:
-    text = f"Messages failing in a row, of the {NAMED_DESTINATIONS} worst destinations."
-    gauge = GaugeMetricFamily("webhooks_destination_failing_messages", text, labels=["origin"])
-    for scheme, host, port, count in rows:
-        gauge.add_metric([safe_url(origin_text(scheme, host, port))], count)
+def _gauge(
+    name: str, text: str, label: str, values: Iterable[tuple[str, float]]
+) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(f"webhooks_{name}", text, labels=[label])
+    for value, count in values:
+        gauge.add_metric([value], count)
     return gauge

@@ -16,6 +16,11 @@ from django.db.models import Q
 from webhooks_app.models.receivers import WebhookDestination, WebhookEndpoint
 
 
+def _page(field: str, name: str, condition: Q | None = None) -> models.Index:
+    """Return the index for a list filtered by ``field``, newest first."""
+    return models.Index(fields=[field, "-id"], name=name, condition=condition)
+
+
 class WebhookEvent(models.Model):
     """Something that happened. Immutable, except for ``acknowledged_at``."""
 
@@ -45,7 +50,7 @@ class WebhookEvent(models.Model):
                 name="event_unacked",
             ),
             models.Index(fields=["created_at"], name="event_created"),
-            models.Index(fields=["event_type", "-id"], name="event_type_page"),
+            _page("event_type", "event_type_page"),
         ]
 
     def __str__(self) -> str:
@@ -122,12 +127,7 @@ class WebhookMessage(models.Model):
         WebhookDestination, on_delete=models.PROTECT, related_name="messages", db_index=False
     )
     endpoint = models.ForeignKey(
-        WebhookEndpoint,
-        null=True,
-        blank=True,
-        on_delete=models.SET_NULL,
-        related_name="messages",
-        db_index=False,
+        WebhookEndpoint, models.SET_NULL, "messages", null=True, blank=True, db_index=False
     )
     status = models.CharField(max_length=10, choices=MessageStatus, default=MessageStatus.PENDING)
     policy = ArrayField(models.FloatField())
@@ -141,12 +141,7 @@ class WebhookMessage(models.Model):
     last_status_code = models.PositiveSmallIntegerField(null=True, blank=True)
     last_error_code = models.CharField(max_length=24, blank=True, default="")
     replay = models.ForeignKey(
-        ReplayJob,
-        null=True,
-        blank=True,
-        on_delete=models.SET_NULL,
-        related_name="messages",
-        db_index=False,
+        ReplayJob, models.SET_NULL, "messages", null=True, blank=True, db_index=False
     )
     created_at = models.DateTimeField()
     delivered_at = models.DateTimeField(null=True, blank=True)
@@ -174,30 +169,14 @@ class WebhookMessage(models.Model):
             ),
             # Without delivered messages: a page of those is found by walking back from the newest,
             # and each delivery saves an index entry.
-            models.Index(
-                fields=["status", "-id"],
-                condition=~Q(status="delivered"),
-                name="message_status_page",
-            ),
-            models.Index(fields=["destination", "-id"], name="message_destination_page"),
+            _page("status", "message_status_page", ~Q(status="delivered")),
+            _page("destination", "message_destination_page"),
             models.Index(fields=["-created_at"], name="message_created_page"),
             models.Index(fields=["finished_at"], condition=Q(status="dead"), name="message_dead"),
             # Partial: a message delivered at once, as nearly all are, has no entry in these.
-            models.Index(
-                fields=["last_error_code", "-id"],
-                condition=~Q(last_error_code=""),
-                name="message_error_page",
-            ),
-            models.Index(
-                fields=["last_status_code", "-id"],
-                condition=Q(last_status_code__gte=300),
-                name="message_answer_page",
-            ),
-            models.Index(
-                fields=["endpoint", "-id"],
-                condition=Q(endpoint__isnull=False),
-                name="message_endpoint_page",
-            ),
+            _page("last_error_code", "message_error_page", ~Q(last_error_code="")),
+            _page("last_status_code", "message_answer_page", Q(last_status_code__gte=300)),
+            _page("endpoint", "message_endpoint_page", Q(endpoint__isnull=False)),
             models.Index(
                 fields=["replay", "status"],
                 condition=Q(replay__isnull=False),
@@ -255,26 +234,10 @@ class WebhookDelivery(models.Model):
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["started_at"], name="delivery_started"),
-            models.Index(
-                fields=["outcome", "-id"],
-                condition=~Q(outcome="succeeded"),
-                name="delivery_outcome_page",
-            ),
-            models.Index(
-                fields=["error_code", "-id"],
-                condition=~Q(error_code=""),
-                name="delivery_error_page",
-            ),
-            models.Index(
-                fields=["response_status", "-id"],
-                condition=Q(response_status__gte=300),
-                name="delivery_answer_page",
-            ),
-            models.Index(
-                fields=["trigger", "-id"],
-                condition=~Q(trigger="scheduled"),
-                name="delivery_trigger_page",
-            ),
+            _page("outcome", "delivery_outcome_page", ~Q(outcome="succeeded")),
+            _page("error_code", "delivery_error_page", ~Q(error_code="")),
+            _page("response_status", "delivery_answer_page", Q(response_status__gte=300)),
+            _page("trigger", "delivery_trigger_page", ~Q(trigger="scheduled")),
         ]
         verbose_name = "delivery"
         verbose_name_plural = "deliveries"
