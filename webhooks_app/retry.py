@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from webhooks_app.conf import webhook_settings
 
@@ -107,10 +107,8 @@ class AttemptResult(NamedTuple):
     remote_address: str = ""
     duration_ms: float = 0.0
     phases: Mapping[str, float] = _NO_PHASES
-    is_connection_reused: bool = False
     reconnected: bool = False
     retry_after: float | None = None
-    location: str = ""
 
 
 class Verdict(StrEnum):
@@ -169,28 +167,20 @@ def policy_of(waits: tuple[float, ...], jitter: float) -> Policy:
     return Policy(waits, jitter)
 
 
-def resolve_policy(
-    value: str | Sequence[float] | Policy | None, policies: Mapping[str, Any] | None = None
-) -> Policy:
-    """Turn a policy's name, or a list of waits, into a policy.
-
-    None and "" mean the default of the settings. ``policies`` replaces the settings' table.
+def resolve_policy(value: str | Sequence[float] | None) -> Policy:
+    """Turn a policy's name, or a list of waits, into a policy; None and "" mean the default.
 
     Raises:
         ValueError: unknown name, or waits out of range; the text may be shown to a client.
     """
-    if isinstance(value, Policy):
-        return value
     if value is None or value == "":
         value = webhook_settings.RETRY_POLICY
     if not isinstance(value, str):
         return Policy(tuple(value))
-    table = webhook_settings.POLICIES if policies is None else policies
+    table = webhook_settings.POLICIES
     if value not in table:
         raise ValueError(f"unknown retry policy {value!r}; known: {', '.join(sorted(table))}")
     spec = table[value]
-    if isinstance(spec, Policy):
-        return spec
     if isinstance(spec, Mapping):
         return Policy(tuple(spec["waits"]), float(spec.get("jitter", 0.0)))
     return Policy(tuple(spec))

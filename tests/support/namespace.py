@@ -211,7 +211,8 @@ async def _follow(nameserver: Nameserver) -> dict[str, Any]:
             async def send(name: str) -> tuple[str, str, bool]:
                 url = f"http://{name}.example.net:8080/keep"
                 result = await transport.send(url, {}, b"{}", timeout=4)
-                return str(result.error_code), result.remote_address, result.is_connection_reused
+                is_reused = [*result.phases] == ["first_byte_ms"]
+                return str(result.error_code), result.remote_address, is_reused
 
             for name in ("moving", "denied"):
                 before = [await send(name), await send(name)]

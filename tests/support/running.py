@@ -5,6 +5,7 @@ Retry waits are milliseconds here; the code is the same as for seconds.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +19,20 @@ from webhooks_app.delivery.engine import Engine
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import SigningSecret, WebhookDelivery, WebhookEvent, WebhookMessage
 from webhooks_app.signing.store import decrypt
-from webhooks_app.transport.client import Transport
+from webhooks_app.transport import FetchResult, Transport
 
 SCOPE = "engine_project"
 SHORT_POLICY = (0.05, 0.1, 0.2)
+
+
+def download(url: str, **how: Any) -> FetchResult:
+    """Download with a transport of its own; takes the arguments of `Transport.fetch`."""
+
+    async def fetch() -> FetchResult:
+        async with Transport() as transport:
+            return await transport.fetch(url, **how)
+
+    return asyncio.run(fetch())
 
 
 @contextmanager

@@ -86,21 +86,13 @@ class Housekeeping:
     def _recovered(
         self, message_id: int, waits: list[float], jitter: float, step: int, in_a_row: int
     ) -> dict[str, float]:
+        policy = Policy(tuple(waits), jitter)
         decision = decide_interrupted(
-            in_a_row,
-            policy=Policy(tuple(waits), jitter),
-            step=step,
-            now=time.time(),
-            rng=self._random,
+            in_a_row, policy=policy, step=step, now=time.time(), rng=self._random
         )
         if isinstance(decision, Dead):
             return {"id": message_id, "wait": 0, "step": step, "is_dead": True}
-        return {
-            "id": message_id,
-            "wait": decision.delay,
-            "step": decision.step,
-            "is_dead": False,
-        }
+        return {"id": message_id, "wait": decision.delay, "step": decision.step, "is_dead": False}
 
     async def _expire(self, connection: outbox.Connection) -> None:
         expired = await outbox.expire_held(connection, webhook_settings.MESSAGE_MAX_WAIT)
@@ -117,11 +109,9 @@ class Housekeeping:
             log_dead_letter(*letter)
 
     async def _exchange(self, connection: outbox.Connection) -> None:
-        observed = self._paces.take_observations()
-        if observed:
+        if observed := self._paces.take_observations():
             await outbox.observe(connection, observed)
-        known = self._paces.known()
-        if known:
+        if known := self._paces.known():
             self._paces.heed_operator(await outbox.operator_settings(connection, known))
 
     async def _work_off(self) -> None:

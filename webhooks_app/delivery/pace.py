@@ -15,6 +15,7 @@ from webhooks_app.conf import webhook_settings
 from webhooks_app.models import BreakerState
 from webhooks_app.retry import AttemptResult, ErrorCode
 
+FAST_MS = 1_000.0
 _OVERLOAD_STATUSES = frozenset({429, 503})
 
 
@@ -38,7 +39,6 @@ class PacerLimits:
     cooldown_seconds: float
     cooldown_max_seconds: float
     hold_max_seconds: float
-    fast_seconds: float = 1.0
 
     @classmethod
     def from_settings(cls, max_in_flight: int | None = None) -> PacerLimits:
@@ -54,10 +54,10 @@ class PacerLimits:
         )
 
 
-def result_kind(result: AttemptResult, fast_seconds: float = 1.0) -> ResultKind:
+def result_kind(result: AttemptResult) -> ResultKind:
     """Return what an attempt's result says about its destination."""
     if not result.error_code:
-        return ResultKind.FAST if result.duration_ms <= 1000 * fast_seconds else ResultKind.SLOW
+        return ResultKind.FAST if result.duration_ms <= FAST_MS else ResultKind.SLOW
     if result.error_code in (ErrorCode.BLOCKED_ADDRESS, ErrorCode.INVALID_URL):
         return ResultKind.NEUTRAL
     if result.error_code == ErrorCode.TIMEOUT or result.status in _OVERLOAD_STATUSES:

@@ -109,29 +109,16 @@ def messages_of(filters: MessageFilters, scope: str | None = None) -> QuerySet[W
     Args:
         scope: search only this project; None for all.
     """
-    condition = Q()
-    for lookup, value in _lookups(filters, scope):
-        condition &= Q(**{lookup: value})
-    return WebhookMessage.objects.filter(condition)
-
-
-def _places(host: str) -> list[int] | None:
-    """Return the destinations of a host: [] matches nothing, None means any host."""
-    if not host:
-        return None
     # A query of its own: in a join the planner cannot know how few messages a host has.
-    found = WebhookDestination.objects.filter(host=host.lower().strip("[]"))
-    return list(found.values_list("pk", flat=True))
-
-
-def _lookups(filters: MessageFilters, scope: str | None) -> list[tuple[str, Any]]:
+    places = WebhookDestination.objects.filter(host=filters.host.lower().strip("[]"))
     status = "" if filters.status == ANY_STATUS else filters.status
     asked: list[tuple[str, Any]] = [
         ("event__scope", scope),
         ("event__scope", filters.project),
         ("event__subject", filters.task),
         ("event__event_type", filters.event),
-        ("destination__in", _places(filters.host)),
+        # An empty list matches nothing, None any host.
+        ("destination__in", [*places.values_list("pk", flat=True)] if filters.host else None),
         # The scope is in both tables; the planner may start from the smaller one.
         ("destination__scope", scope or filters.project),
         ("status", status),
@@ -141,7 +128,8 @@ def _lookups(filters: MessageFilters, scope: str | None) -> list[tuple[str, Any]
         ("created_at__lt", filters.until),
         ("id__in", filters.ids),
     ]
-    return [(lookup, value) for lookup, value in asked if value not in (None, "", ())]
+    conditions = [Q((lookup, value)) for lookup, value in asked if value not in (None, "", ())]
+    return WebhookMessage.objects.filter(*conditions)
 
 
 def recent_ends(event_type: str, within: timedelta) -> QuerySet[WebhookEvent]:

@@ -51,8 +51,6 @@ WHERE event.created_at >= %(after)s AND event.created_at < %(before)s AND NOT EX
 ORDER BY event.created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 """
 
-_BEGINNING = "-infinity"
-
 
 @dataclass(slots=True)
 class Pruned:
@@ -79,11 +77,11 @@ def prune(
         on_batch: called after every batch with the counts so far.
         budget_seconds: stop after about this time; the next run continues.
     """
-    before = _cutoff(webhook_settings.RETENTION_DAYS if days is None else days)
+    before = _cutoff(days)
     deadline = time.monotonic() + budget_seconds
     pruned = Pruned()
     for batch in (_prune_messages, _prune_events):
-        after: datetime | str | None = _BEGINNING
+        after: datetime | str | None = "-infinity"
         while after is not None and pruned.is_complete:
             started = time.monotonic()
             with transaction.atomic():
@@ -97,30 +95,24 @@ def prune(
 
 def count_prunable(days: float | None = None) -> int:
     """Return how many messages a run would remove now; for progress bars and dry runs."""
-    before = _cutoff(webhook_settings.RETENTION_DAYS if days is None else days)
+    before = _cutoff(days)
     finished = WebhookMessage.objects.exclude(status="pending")
     return finished.filter(created_at__lt=before, finished_at__lt=before).count()
 
 
 def _prune_messages(after: datetime | str, before: datetime, pruned: Pruned) -> datetime | None:
-    rows = _pick(_PICK, after, before)
+    rows, next_place = _pick(_PICK, after, before)
     ids = [row[0] for row in rows]
-    with connection.cursor() as cursor:
-        cursor.execute(_DELETE_DELIVERIES, [ids])
-        pruned.deliveries += cursor.rowcount
-        cursor.execute(_DELETE_MESSAGES, [ids])
-        pruned.messages += cursor.rowcount
-        cursor.execute(_DELETE_EVENTS, [[row[1] for row in rows]])
-        pruned.events += cursor.rowcount
-    return _next_place(rows)
+    pruned.deliveries += _delete(_DELETE_DELIVERIES, ids)
+    pruned.messages += _delete(_DELETE_MESSAGES, ids)
+    pruned.events += _delete(_DELETE_EVENTS, [row[1] for row in rows])
+    return next_place
 
 
 def _prune_events(after: datetime | str, before: datetime, pruned: Pruned) -> datetime | None:
-    rows = _pick(_PICK_EVENTS, after, before)
-    with connection.cursor() as cursor:
-        cursor.execute(_DELETE_EVENTS, [[row[0] for row in rows]])
-        pruned.events += cursor.rowcount
-    return _next_place(rows)
+    rows, next_place = _pick(_PICK_EVENTS, after, before)
+    pruned.events += _delete(_DELETE_EVENTS, [row[0] for row in rows])
+    return next_place
 
 
 def _prune_small_tables(before: datetime, pruned: Pruned) -> None:
@@ -132,22 +124,24 @@ def _prune_small_tables(before: datetime, pruned: Pruned) -> None:
     pruned.secrets += SigningSecret.objects.filter(expires_at__lt=before).delete()[0]
 
 
-def _pick(statement: str, after: datetime | str, before: datetime) -> list[tuple[Any, ...]]:
+def _pick(
+    statement: str, after: datetime | str, before: datetime
+) -> tuple[list[tuple[Any, ...]], datetime | None]:
+    """Return a batch of rows, and where the next one starts: None after the last."""
     with connection.cursor() as cursor:
         cursor.execute(statement, {"after": after, "before": before, "limit": BATCH})
-        return list(cursor.fetchall())
+        rows = cursor.fetchall()
+    return rows, rows[-1][-1] if len(rows) == BATCH else None
 
 
-def _next_place(rows: list[tuple[Any, ...]]) -> datetime | None:
-    """Return where the next batch starts; None after the last batch."""
-    if len(rows) < BATCH:
-        return None
-    place: datetime = rows[-1][-1]
-    return place
+def _delete(statement: str, ids: list[int]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [ids])
+        return int(cursor.rowcount)
 
 
-def _cutoff(days: float) -> datetime:
+def _cutoff(days: float | None) -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT now()")
         moment: datetime = cursor.fetchone()[0]
-    return moment - timedelta(days=days)
+    return moment - timedelta(days=webhook_settings.RETENTION_DAYS if days is None else days)

@@ -53,6 +53,14 @@ WHERE scope = %(scope)s AND scheme = %(scheme)s AND host = %(host)s AND port = %
 LIMIT 1
 """
 
+_EVENT = """
+INSERT INTO webhooks_app_webhookevent
+  (event_id, scope, subject, sequence, event_type, body, is_terminal, request_id, created_at)
+VALUES (%(event_id)s, %(scope)s, %(subject)s, %(sequence)s, %(event_type)s, %(body)s,
+  %(is_terminal)s, %(request_id)s, now())
+RETURNING id, created_at
+"""
+
 _MESSAGE = """
 INSERT INTO webhooks_app_webhookmessage
   (event_id, url, destination_id, endpoint_id, status, policy, jitter, retry_step,
@@ -126,15 +134,8 @@ def publish(
 
 
 def _insert_event(event: WebhookEvent) -> None:
-    columns = ["event_id", "scope", "subject", "sequence", "event_type", "body", "is_terminal"]
-    columns.append("request_id")
-    marks = ", ".join(["%s"] * len(columns))
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO webhooks_app_webhookevent ({', '.join(columns)}, created_at)"  # noqa: S608 - constants
-            f" VALUES ({marks}, now()) RETURNING id, created_at",
-            [getattr(event, name) for name in columns],
-        )
+        cursor.execute(_EVENT, vars(event))
         event.pk, event.created_at = cursor.fetchone()
 
 

@@ -84,7 +84,8 @@ def replay_messages_to(job_id: UUID, ids: Sequence[int], url: str) -> list[int]:
     Each event goes there once per replay, however many of its messages were selected.
     """
     events = dict(WebhookMessage.objects.filter(id__in=ids).values_list("event_id", "event__scope"))
-    destinations = _open_destinations(sorted(set(events.values())), url)
+    found = [(scope, *destination_of(scope, url)) for scope in sorted(set(events.values()))]
+    destinations = {scope: pk for scope, pk, is_disabled in found if not is_disabled}
     with connection.cursor() as cursor:
         parameters: dict[str, Any] = {
             "job": job_id,
@@ -114,10 +115,3 @@ def _busy_twins(event_ids: list[int], url: str) -> list[int]:
         cursor.execute(_LOCK_TWINS, {"url": url, "events": event_ids})
         locked = {row[0] for row in cursor.fetchall()}
     return [event for event in existing.values_list("event_id", flat=True) if event not in locked]
-
-
-def _open_destinations(scopes: Sequence[str], url: str) -> dict[str, int]:
-    found = {scope: destination_of(scope, url) for scope in scopes}
-    return {
-        scope: destination for scope, (destination, is_disabled) in found.items() if not is_disabled
-    }

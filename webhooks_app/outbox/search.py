@@ -21,13 +21,6 @@ MAX_DESTINATIONS = 500
 NEWEST_MESSAGES = 300
 
 
-def _as_uuid(term: str) -> str:
-    try:
-        return str(uuid.UUID(term))
-    except ValueError:
-        return ""
-
-
 def _destination_ids(term: str) -> list[int]:
     """Return destinations of the project ``term`` or whose host begins with ``term``."""
     host = term.lower().split("://")[-1].split("/")[0].split(":")[0]
@@ -39,11 +32,12 @@ def _search(queryset: QuerySet[Row], term: str, prefix: str) -> QuerySet[Row] | 
     """Filter by a number or an id; None for a term that is neither."""
     if term.isascii() and term.isdigit() and int(term[:20]) <= BIGGEST_ID:
         return queryset.filter(pk=int(term[:20]))
-    if task_id := _as_uuid(term):
-        return queryset.filter(**{f"{prefix}event__subject": task_id})
     if term.startswith(EVENT_ID_PREFIX):
         return queryset.filter(**{f"{prefix}event__event_id": term})
-    return None
+    try:
+        return queryset.filter(**{f"{prefix}event__subject": str(uuid.UUID(term))})
+    except ValueError:
+        return None
 
 
 def _cleaned(term: str) -> str:

@@ -92,20 +92,22 @@ def living_secrets(scope: str, endpoint_id: UUID | None = None) -> list[LivingSe
     """Return the same as `current_secrets`, each with its expiry."""
     found = _read(scope, endpoint_id)
     if not found and endpoint_id is not None:
-        endpoint_id, found = None, _read(scope, None)
-    if not found or found[0].expires_at is not None:
-        _insert(scope, endpoint_id)
-        found = _read(scope, endpoint_id)
-    return found
+        return living_secrets(scope)
+    return _with_current(found, scope, endpoint_id)
 
 
 def get_or_create(scope: str, endpoint_id: UUID | None = None) -> str:
     """Return the current secret of a scope (or of one endpoint), making it on first use."""
-    found = _read(scope, endpoint_id)
-    if not found or found[0].expires_at is not None:
-        _insert(scope, endpoint_id)
-        found = _read(scope, endpoint_id)
-    return found[0].secret
+    return _with_current(_read(scope, endpoint_id), scope, endpoint_id)[0].secret
+
+
+def _with_current(
+    found: list[LivingSecret], scope: str, endpoint_id: UUID | None
+) -> list[LivingSecret]:
+    if found and found[0].expires_at is None:
+        return found
+    _insert(scope, endpoint_id)
+    return _read(scope, endpoint_id)
 
 
 def rotate(
@@ -138,11 +140,8 @@ def reencrypt_all(batch: int = 200) -> Iterable[int]:
     last_id = 0
     while True:
         with transaction.atomic():
-            rows = list(
-                SigningSecret.objects.select_for_update()
-                .filter(id__gt=last_id)
-                .order_by("id")[:batch]
-            )
+            later = SigningSecret.objects.select_for_update().filter(id__gt=last_id)
+            rows = list(later.order_by("id")[:batch])
             for row in rows:
                 row.ciphertext = encrypt(decrypt(row.ciphertext, row.scope), row.scope)
             SigningSecret.objects.bulk_update(rows, ["ciphertext"])
@@ -168,13 +167,7 @@ def require_readable() -> None:
 
 
 def require_readable_at_boot() -> None:
-    """Call `require_readable` at the start of a process, and leave no connection open.
-
-    Passes if the database is unreachable or empty.
-
-    Raises:
-        UnreadableSecret: with what to do about it.
-    """
+    """Call `require_readable`, if the database answers, and leave no connection open."""
     try:
         require_readable()
     except Error as error:

@@ -16,13 +16,11 @@ import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from webhooks_app import egress
 from webhooks_app.conf import webhook_settings
 from webhooks_app.retry import AttemptResult, ErrorCode, parse_retry_after, status_error_code
-from webhooks_app.shown import printable
 from webhooks_app.transport import download, wire
 from webhooks_app.transport.answer import SPEAKS_TLS, Answer
 from webhooks_app.transport.dial import dial
@@ -64,12 +62,7 @@ class Transport:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         await self._pool.close()
         await self._resolver.close()
 
@@ -95,7 +88,7 @@ class Transport:
         request = wire.render_post(target, {**self._own_headers, **headers}, body)
         trace = Trace()
         connection, is_replaced = self._pool.take(target.origin)
-        is_reused = connection is not None
+        answer = None
         try:
             if connection is not None:
                 try:
@@ -106,18 +99,18 @@ class Transport:
                     # A reused connection may fail for reasons that belong to the request before.
                     # Try once more on a new one; there a failure counts as the receiver's answer.
                     # Sending twice is safe: receivers dedupe on `webhook-id`.
-                    trace, is_replaced, is_reused = Trace(), True, False
-            if not is_reused:
+                    trace, is_replaced = Trace(), True
+            if answer is None:
                 connection = await self._connect(target.origin, deadline, trace)
                 answer = await self._exchange(connection, request, deadline, trace)
         except (BadAnswerError, OSError) as error:  # a TimeoutError is an OSError
-            return _failure(error, trace, started_at, is_reused, is_replaced)
+            return _failure(error, trace, started_at, is_replaced)
         assert connection is not None
         if is_replaced:  # the receiver closes kept connections early: do not keep this one
             connection.close()
         elif connection.is_open:
             self._pool.put(target.origin, connection)
-        return _result(answer, trace, started_at, is_reused, is_replaced)
+        return _result(answer, trace, started_at, is_replaced)
 
     async def _connect(self, origin: egress.Origin, deadline: float, trace: Trace) -> Connection:
         async with asyncio.timeout_at(deadline):
@@ -136,9 +129,8 @@ class Transport:
         trace.remote_address = connection.remote_address
         trace.sent_at = time.perf_counter()
         try:
-            return await connection.exchange(
-                request, deadline, webhook_settings.RESPONSE_BODY_LIMIT
-            )
+            limit = webhook_settings.RESPONSE_BODY_LIMIT
+            return await connection.exchange(request, deadline, limit)
         finally:
             trace.first_byte_at = connection.first_byte_at
 
@@ -174,28 +166,13 @@ class Transport:
         )
 
 
-def fetch_sync(url: str, *, resolver: AbstractResolver | None = None, **how: Any) -> FetchResult:
-    """``Transport.fetch`` for synchronous callers; takes the same arguments.
-
-    Opens a client for this one download. Do not call it inside a running event loop.
-    """
-
-    async def fetch() -> FetchResult:
-        async with Transport(resolver=resolver) as transport:
-            return await transport.fetch(url, **how)
-
-    return asyncio.run(fetch())
-
-
 _STATUS_TEXTS = {
     ErrorCode.HTTP_STATUS: "status {}",
     ErrorCode.REDIRECT_REFUSED: "status {}: redirects are not followed",
 }
 
 
-def _result(
-    answer: Answer, trace: Trace, started_at: float, is_reused: bool, is_replaced: bool
-) -> AttemptResult:
+def _result(answer: Answer, trace: Trace, started_at: float, is_replaced: bool) -> AttemptResult:
     assert answer.status is not None
     code = status_error_code(answer.status, webhook_settings.SUCCESS_STATUSES)
     texts = [_STATUS_TEXTS[code].format(answer.status)] if code else []
@@ -213,15 +190,13 @@ def _result(
         remote_address=trace.remote_address,
         duration_ms=1000 * (time.perf_counter() - started_at),
         phases=trace.phases(),
-        is_connection_reused=is_reused,
         reconnected=is_replaced,
         retry_after=parse_retry_after(answer.header("retry-after"), time.time()) if code else None,
-        location=printable(answer.header("location") or "") if code else "",
     )
 
 
 def _failure(
-    error: BaseException, trace: Trace, started_at: float, is_reused: bool, is_replaced: bool
+    error: BaseException, trace: Trace, started_at: float, is_replaced: bool
 ) -> AttemptResult:
     code, text = explain(error, trace)
     return AttemptResult(
@@ -231,6 +206,5 @@ def _failure(
         duration_ms=1000 * (time.perf_counter() - started_at),
         # The time that an internal name took to resolve must not be disclosed.
         phases={} if code == ErrorCode.BLOCKED_ADDRESS else trace.phases(),
-        is_connection_reused=is_reused,
         reconnected=is_replaced,
     )

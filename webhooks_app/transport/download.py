@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,36 +94,27 @@ async def fetch(
 
 
 async def _store(response: aiohttp.ClientResponse, max_bytes: int, to: Path | None) -> FetchResult:
-    """Read a whole body, to memory or to a file, unless it is longer than allowed."""
-    chunks: list[bytes] = []
+    kept = BytesIO()
     size = 0
-    # Writing blocks the loop briefly; a download has a loop of its own (fetch_sync).
-    file = to.open("wb") if to is not None else None
+    is_complete = False
     try:
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > max_bytes:
-                break
-            if file is None:
-                chunks.append(chunk)
-            else:
+        # Writing blocks the loop briefly; a download has a loop of its own.
+        with to.open("wb") if to is not None else kept as file:
+            async for chunk in response.content.iter_any():
+                size += len(chunk)
+                if size > max_bytes:
+                    return FetchResult(response.status, "too_large", f"more than {max_bytes} bytes")
                 file.write(chunk)
-        is_complete = size <= max_bytes
-    except BaseException:
-        is_complete = False
-        raise
+            body = kept.getvalue()
+        is_complete = True
     finally:
-        if file is not None and to is not None:
-            file.close()
-            if not is_complete:
-                to.unlink(missing_ok=True)
-    if not is_complete:
-        return FetchResult(response.status, "too_large", f"more than {max_bytes} bytes")
+        if to is not None and not is_complete:
+            to.unlink(missing_ok=True)
     headers = {
         name.decode("latin-1").lower(): printable(value.decode("latin-1"), MAX_HEADER_BYTES)
         for name, value in response.raw_headers
     }
-    return FetchResult(response.status, headers=headers, body=b"".join(chunks), size=size)
+    return FetchResult(response.status, headers=headers, body=body, size=size)
 
 
 def _explain(error: BaseException) -> tuple[ErrorCode, str]:

@@ -19,10 +19,9 @@ import uvloop
 from tasks_app.providers.remote.client import ProviderClient
 from tests.support.answers import Answer
 from tests.support.receiver import Receiver
-from tests.support.running import publish, running_engine, status_of
+from tests.support.running import download, publish, running_engine, status_of
 from tests.support.waiting import wait_until
 from webhooks_app import egress
-from webhooks_app.transport.client import fetch_sync
 
 pytestmark = pytest.mark.django_db(transaction=True)
 INTERNET = (socket.AF_INET, socket.AF_INET6)
@@ -80,7 +79,7 @@ def test_downloads_and_providers_dial_guarded_sockets_only(dials: Dials, tmp_pat
     """A download, a provider's origin and a URL from its answer all pass the guard."""
     networks = (ipaddress.ip_network("127.0.0.0/8"),)
     with Receiver([Answer(body=b"{}")]) as home, Receiver([200]) as elsewhere:
-        assert fetch_sync(elsewhere.url, max_bytes=9, timeout=2).error_code == ""
+        assert download(elsewhere.url, max_bytes=9, timeout=2).error_code == ""
         line = ProviderClient(home.url, {}, networks, None)
         line.call("POST", "work", {})
         line.download(elsewhere.url, tmp_path / "result", 1_000)

@@ -43,7 +43,7 @@ def send(url, *, times=1, timeout=0.4, headers=None, between=None, **transport):
                     await between()
         return results
 
-    # As in production; the tests of the egress policy and of fetch_sync run on asyncio's own loop.
+    # As in production; the tests of the egress policy and of downloads run on asyncio's own loop.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run())
 
@@ -125,7 +125,8 @@ def test_redirect_is_recorded_and_not_followed(status):
         assert inner.connections == 0
         assert receiver.connections == 1
         location = inner.url
-    assert (result.error_code, result.location) == ("redirect_refused", location)
+    assert result.error_code == "redirect_refused"
+    assert ("Location", location) in result.response_headers
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,6 @@ def test_phases_and_address_are_recorded():
         first, second = send(url, times=2, resolver=stub)
     assert first.phases.keys() == {"dns_ms", "connect_ms", "first_byte_ms"}
     assert second.phases.keys() == {"first_byte_ms"}
-    assert (first.is_connection_reused, second.is_connection_reused) == (False, True)
     for result in (first, second):
         assert 45 <= result.phases["first_byte_ms"] <= result.duration_ms < 400
         assert result.remote_address == "127.0.0.1"
@@ -231,7 +231,7 @@ def test_failed_attempt_shows_the_phases_it_went_through():
         url = receiver.url.replace("127.0.0.1", "hook.example.net")
         answered, waiting = send(url, times=2, resolver=stub)
         (fresh,) = send(url, resolver=stub)
-    assert (answered.is_connection_reused, waiting.is_connection_reused) == (False, True)
+    assert "connect_ms" in answered.phases
     assert (waiting.error_code, waiting.phases) == ("timeout", {})
     assert fresh.phases.keys() == {"dns_ms", "connect_ms"}
     assert fresh.phases["connect_ms"] < 200 < 390 < fresh.duration_ms
