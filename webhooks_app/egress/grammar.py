@@ -138,12 +138,11 @@ def _split_authority(authority: str) -> tuple[str, str | None]:
 
 def _ipv6_literal(text: str) -> str:
     try:
-        address = ipaddress.IPv6Address(text)
+        if "%" not in text:
+            return str(ipaddress.IPv6Address(text))
     except ValueError:
-        address = None
-    if address is None or "%" in text:
-        raise _invalid("the brackets do not hold an IPv6 address")
-    return str(address)
+        pass
+    raise _invalid("the brackets do not hold an IPv6 address")
 
 
 def _check_name(host: str) -> None:
@@ -153,20 +152,14 @@ def _check_name(host: str) -> None:
             "the host name is not valid (letters, digits, hyphens, underscores; no trailing dot)"
         )
     if _NUMERIC_LABEL.fullmatch(labels[-1]):
-        _check_ipv4_literal(host)
-        return
+        try:
+            ipaddress.IPv4Address(host)  # takes only the canonical form
+        except ValueError:
+            text = "a numeric host is written as four decimal numbers, such as 192.0.2.1"
+            raise _invalid(text) from None
     for label in labels:
         if label.startswith("xn--"):
             _check_a_label(label)
-
-
-def _check_ipv4_literal(host: str) -> None:
-    try:
-        canonical = str(ipaddress.IPv4Address(host))
-    except ValueError:
-        canonical = ""
-    if canonical != host:
-        raise _invalid("a numeric host is written as four decimal numbers, such as 192.0.2.1")
 
 
 def _check_a_label(label: str) -> None:
@@ -191,12 +184,11 @@ def _check_agreement(url: str, origin: Origin, sent: URL) -> None:
             (split.hostname, split.port or DEFAULT_PORTS[origin.scheme]),
             *((each.raw_host, each.port) for each in (URL(url), sent)),
         }
-        seen = {(_canonical_host(host), port) for host, port in readings}
+        seen = {
+            (str(ipaddress.IPv6Address(host)) if host and ":" in host else host or "", port)
+            for host, port in readings
+        }
     except ValueError:
         seen = set()
     if seen != {(origin.host, origin.port)}:
         raise _invalid("the URL can be read in more than one way")
-
-
-def _canonical_host(host: str | None) -> str:
-    return str(ipaddress.IPv6Address(host)) if host and ":" in host else host or ""

@@ -42,8 +42,8 @@ class PolicyBlocked(OSError):
 
 # -- 1. Addresses ---------------------------------------------------------------------------------
 
-_DENIED_V4 = tuple(
-    ipaddress.IPv4Network(text)
+_DENIED = tuple(
+    ipaddress.ip_network(text)
     for text in (
         "0.0.0.0/8",  # "this network"; Linux connects 0.0.0.0 to itself
         "10.0.0.0/8",
@@ -61,33 +61,23 @@ _DENIED_V4 = tuple(
         "224.0.0.0/4",  # multicast
         "240.0.0.0/4",
         "168.63.129.16/32",  # Azure's host agent, in a public range
-    )
-)
-# IPv6: only global unicast is allowed, which excludes mapped, compatible, NAT64, unique local,
-# link-local and multicast addresses without listing them.
-_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_DENIED_V6 = tuple(
-    ipaddress.IPv6Network(text)
-    for text in (
         "2001::/23",  # Teredo, ORCHID, benchmarking
         "2001:db8::/32",
         "2002::/16",  # 6to4
         "3fff::/20",
     )
 )
+# IPv6: only global unicast is allowed, which excludes mapped, compatible, NAT64, unique local,
+# link-local and multicast addresses without listing them.
+_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # Cloud metadata services hand out the machine's credentials: an allowed network that merely
 # contains one of these addresses does not allow it; only its exact address does.
 _METADATA: frozenset[Address] = frozenset(
     ipaddress.ip_address(text)
     for text in (
-        "169.254.169.254",
-        "169.254.170.2",
-        "168.63.129.16",
-        "100.100.100.200",
-        "192.0.0.192",
-        "fd00:ec2::254",
-        "fd20:ce::254",
+        *("169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
+        *("fd00:ec2::254", "fd20:ce::254"),
     )
 )
 
@@ -108,7 +98,8 @@ def _judge(ip: str | Address, denied: Networks, allowed: Networks) -> bool:
         return False
     if _inside(ip, denied):
         return False
-    return _is_public(ip) or _is_allow_listed(ip, allowed)
+    is_public = not _inside(ip, _DENIED) and (ip.version == 4 or ip in _GLOBAL_V6)
+    return is_public or _is_allow_listed(ip, allowed)
 
 
 def resolved_allowed(ip: str, allowed: Callable[[str], bool]) -> bool:
@@ -117,32 +108,20 @@ def resolved_allowed(ip: str, allowed: Callable[[str], bool]) -> bool:
     In a network without IPv4 the resolver gives 64:ff9b::/96 addresses for receivers that have only
     IPv4 (RFC 6052): such an address is as safe as the IPv4 address inside. In a URL it is refused.
     """
-    inner = _inside_nat64(ip)
-    if inner and not _inside(ipaddress.ip_address(ip), webhook_settings.DENY_NETWORKS):
-        return allowed(inner)
-    return allowed(ip)
-
-
-def _inside_nat64(ip: str) -> str:
-    """Return the IPv4 address inside a NAT64 address of the well-known prefix, else ""."""
     try:
         address = ipaddress.IPv6Address(ip)
     except ValueError:
-        return ""
+        return allowed(ip)
     # `in` is also True for an address with a zone; those are never dialled.
-    is_inside = address in _NAT64 and address.scope_id is None
-    return str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)) if is_inside else ""
+    is_nat64 = address in _NAT64 and address.scope_id is None
+    if is_nat64 and not _inside(address, webhook_settings.DENY_NETWORKS):
+        return allowed(str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)))
+    return allowed(ip)
 
 
 def address_rule(origin: Origin, allowed: Callable[[str], bool]) -> Callable[[str], bool]:
     """Return the check for an origin's final addresses: stricter for a literal than for a name."""
     return allowed if origin.is_address else partial(resolved_allowed, allowed=allowed)
-
-
-def _is_public(ip: Address) -> bool:
-    if isinstance(ip, ipaddress.IPv4Address):
-        return not _inside(ip, _DENIED_V4)
-    return ip in _GLOBAL_V6 and not _inside(ip, _DENIED_V6)
 
 
 def _is_allow_listed(ip: Address, allowed: Networks) -> bool:
@@ -226,20 +205,14 @@ def target_of(url: str, home: Home | None = None) -> RequestTarget:
     if not isinstance(url, str):
         raise EgressDenied(ErrorCode.INVALID_URL, "a URL is text")
     target = parse_url(url)
+    refusal = ""
     if home is not None and target.origin != home.origin:
-        raise _blocked("another origin than the configured one")
-    if home is None or not home.networks:
-        _check_policy(target.origin)
+        refusal = "another origin than the configured one"
+    elif home is None or not home.networks:
+        refusal = _refusal(target.origin, webhook_settings.current)
+    if refusal:
+        raise EgressDenied(ErrorCode.BLOCKED_ADDRESS, refusal)
     return target
-
-
-def _blocked(message: str) -> EgressDenied:
-    return EgressDenied(ErrorCode.BLOCKED_ADDRESS, message)
-
-
-def _check_policy(origin: Origin) -> None:
-    if refusal := _refusal(origin, webhook_settings.current):
-        raise _blocked(refusal)
 
 
 @lru_cache(maxsize=4096)  # called for every attempt
@@ -248,10 +221,8 @@ def _refusal(origin: Origin, settings: WebhookSettings) -> str:
     if settings.REQUIRE_HTTPS and origin.scheme != "https":
         return "only https URLs are allowed here"
     is_listed_host = origin.host in settings.ALLOW_HOSTS
-    is_refused_port = (
-        origin.port not in DEFAULT_PORTS.values() and origin.port < 1024
-    ) or origin.port in _REFUSED_PORTS
-    if is_refused_port and not is_listed_host:
+    is_low_port = origin.port < 1024 and origin.port not in DEFAULT_PORTS.values()
+    if (is_low_port or origin.port in _REFUSED_PORTS) and not is_listed_host:
         return f"port {origin.port} is not allowed"
     if origin.is_address:
         is_allowed = _judge(origin.host, settings.DENY_NETWORKS, settings.ALLOW_NETWORKS)

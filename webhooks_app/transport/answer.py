@@ -17,19 +17,18 @@ from typing import NamedTuple
 
 from webhooks_app.shown import printable
 
-#: Longer ones are no answer: protocol errors.
+#: Longer ones are protocol errors.
 MAX_STATUS_LINE_BYTES = 65_536
 MAX_HEAD_BYTES = 524_288
-#: Longer ones are protocol errors.
+MAX_CHUNK_LINE_BYTES = 8_190
+#: Of a longer head, only this much is parsed and kept.
 KEPT_HEAD_BYTES = 65_536
 KEPT_HEADERS = 256
-#: Of a longer head, only this much is parsed and kept.
+#: Beyond these an answer gets a note; servers and proxies commonly have these limits.
 LONG_HEADER_BYTES = 8_190
 MANY_HEADERS = 128
-#: Beyond these an answer gets a note; servers and proxies commonly have these limits.
-MAX_INTERIM_BYTES = 65_536
-MAX_CHUNK_LINE_BYTES = 8_190
 #: After this many bytes of 1xx answers reading stops, and the request runs into its time-out.
+MAX_INTERIM_BYTES = 65_536
 SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = frozenset({SWITCHING_PROTOCOLS, 204, 304})
 
@@ -42,9 +41,9 @@ _STATUS_LINE = re.compile(rb"HTTP/(\d+(?:\.\d+)?)[ \t]+([1-9]\d\d)(?!\d)", re.IG
 _HEAD_END = re.compile(rb"\n\r?\n")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CHUNK_SIZE = re.compile(rb"[ \t]*0*([0-9a-fA-F]{1,12})[ \t]*(?:;.*)?")
-# Values of `Head.length` where the body's length is not given.
-# How the end of a body is found, where no length is given.
+# Values of `Head.length` where the body's length is not given: how its end is found.
 _CHUNKED, _UNTIL_CLOSE = -1, -2
+_FRAMING = (b"content-length", b"transfer-encoding", b"connection")
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -74,25 +73,6 @@ class Answer:
     Args:
         limit: bytes of the body to keep; a longer body is not read to its end.
     """
-
-    __slots__ = (
-        "_buffer",
-        "_interim_bytes",
-        "_is_kept_alive",
-        "_left",
-        "_length",
-        "_limit",
-        "_stage",
-        "body",
-        "fault",
-        "headers",
-        "is_ended",
-        "is_followed",
-        "is_headed",
-        "is_truncated",
-        "notes",
-        "status",
-    )
 
     def __init__(self, limit: int) -> None:
         self.status: int | None = None
@@ -310,14 +290,18 @@ def _read_head(head: bytes) -> Head:
     pairs = _read_lines(rest[:KEPT_HEAD_BYTES].split(b"\n"), notes)
     if len(pairs) > MANY_HEADERS:
         notes[f"more than {MANY_HEADERS} headers"] = None
-    framing = _Framing(pairs)
-    length = 0 if status in _WITHOUT_BODY else framing.length(notes)
-    is_kept_alive = framing.keeps_alive(version) and status != SWITCHING_PROTOCOLS
+    framing: dict[bytes, list[bytes]] = {name: [] for name in _FRAMING}
+    for name, value in pairs:
+        if (tokens := framing.get(name.lower())) is not None:
+            tokens += [token.strip() for token in value.lower().split(b",")]
+    lengths, codings, connection = framing.values()
+    length = 0 if status in _WITHOUT_BODY else _body_length(lengths, codings, notes)
+    is_kept = b"close" not in connection and (version == b"1.1" or b"keep-alive" in connection)
     return Head(
         status,
         tuple([(_shown(name), _shown(value)) for name, value in pairs[:KEPT_HEADERS]]),
         length,
-        is_kept_alive and length != _UNTIL_CLOSE,
+        is_kept and status != SWITCHING_PROTOCOLS and length != _UNTIL_CLOSE,
         tuple(notes),
     )
 
@@ -358,37 +342,18 @@ def _read_lines(lines: list[bytes], notes: dict[str, None]) -> list[tuple[bytes,
     return pairs
 
 
-class _Framing:
-    """What the headers say about the body's length and about keeping the connection."""
-
-    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
-        self._tokens: dict[bytes, list[bytes]] = {
-            b"content-length": [],
-            b"transfer-encoding": [],
-            b"connection": [],
-        }
-        for name, value in pairs:
-            if (own := self._tokens.get(name.lower())) is not None:
-                own += [token.strip() for token in value.lower().split(b",")]
-
-    def length(self, notes: dict[str, None]) -> int:
-        lengths = self._tokens[b"content-length"]
-        codings = self._tokens[b"transfer-encoding"]
-        if codings and lengths:
-            notes["Transfer-Encoding beside Content-Length"] = None
-        if b"identity" in codings:
-            notes["Transfer-Encoding: identity"] = None
-            codings = [coding for coding in codings if coding != b"identity"]
-        if codings:
-            return _CHUNKED if codings[-1] == b"chunked" else _UNTIL_CLOSE
-        if len(lengths) > 1:
-            notes["several Content-Lengths"] = None
-        if not all(length.isdigit() and len(length) < 19 for length in lengths):
-            notes["a Content-Length that is no number"] = None
-            return _UNTIL_CLOSE
-        values = {int(length) for length in lengths}
-        return values.pop() if len(values) == 1 else _UNTIL_CLOSE
-
-    def keeps_alive(self, version: bytes) -> bool:
-        tokens = self._tokens[b"connection"]
-        return b"close" not in tokens and (version == b"1.1" or b"keep-alive" in tokens)
+def _body_length(lengths: list[bytes], codings: list[bytes], notes: dict[str, None]) -> int:
+    if codings and lengths:
+        notes["Transfer-Encoding beside Content-Length"] = None
+    if b"identity" in codings:
+        notes["Transfer-Encoding: identity"] = None
+        codings = [coding for coding in codings if coding != b"identity"]
+    if codings:
+        return _CHUNKED if codings[-1] == b"chunked" else _UNTIL_CLOSE
+    if len(lengths) > 1:
+        notes["several Content-Lengths"] = None
+    if not all(length.isdigit() and len(length) < 19 for length in lengths):
+        notes["a Content-Length that is no number"] = None
+        return _UNTIL_CLOSE
+    values = {int(length) for length in lengths}
+    return values.pop() if len(values) == 1 else _UNTIL_CLOSE

@@ -21,16 +21,6 @@ class LookupFailedError(OSError):
 class Trace:
     """Times of one request's steps, by ``time.perf_counter``; 0.0: the step has not happened."""
 
-    __slots__ = (
-        "dialled_at",
-        "dns_at",
-        "dns_done_at",
-        "first_byte_at",
-        "remote_address",
-        "sent_at",
-        "tls_at",
-    )
-
     def __init__(self) -> None:
         self.dns_at = self.dns_done_at = self.dialled_at = self.tls_at = 0.0
         self.sent_at = self.first_byte_at = 0.0

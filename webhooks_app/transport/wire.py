@@ -163,8 +163,10 @@ class Connection(asyncio.Protocol):
             is_in_time = await self._wait(deadline)
             if not is_in_time:
                 answer.end(is_timeout=True)
+            if answer.fault:
+                raise BadAnswerError(answer.fault)
             if answer.status is None:
-                raise self._failure(answer, is_in_time)
+                raise (self._error or ConnectionResetError()) if is_in_time else TimeoutError
             # A 408 ends a connection that was idle for too long. Of two answers, the first may be
             # a late second answer to the previous request.
             if self.is_used and (answer.status == REQUEST_TIMEOUT or answer.is_followed):
@@ -202,21 +204,14 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(is_in_time)
 
-    def _failure(self, answer: Answer, is_in_time: bool) -> Exception:
-        if answer.fault:
-            return BadAnswerError(answer.fault)
-        return (self._error or ConnectionResetError()) if is_in_time else TimeoutError()
-
     def _is_request_under_way(self) -> bool:
         """Say whether the receiver's machine has not yet acknowledged the whole request.
 
         What arrives before that cannot be its answer: it is a late second answer to the previous
         request, or the last words of a server that closes an idle connection (such as a 408).
         """
-        if self._transport.get_write_buffer_size():
-            return True
         unsent = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
-        return unsent != bytes(4)
+        return bool(self._transport.get_write_buffer_size()) or unsent != bytes(4)
 
     # -- between requests -------------------------------------------------------------------------
 

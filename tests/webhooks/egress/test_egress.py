@@ -114,7 +114,7 @@ async def dial_unchecked(case):
 
 def test_connection_layer_alone_dials_nothing_denied(dialled, monkeypatch):
     """Proves that the connection check suffices if the validator accepts every parsable URL."""
-    monkeypatch.setattr(policy, "_check_policy", lambda origin: None)
+    monkeypatch.setattr(policy, "_refusal", lambda origin, settings: "")
 
     async def run():
         for case in CASES:
