@@ -86,9 +86,6 @@ def _leave_unusable(execute: Any, sql: Any, params: Any, many: Any, context: Any
         raise
 
 
-#: Options for Django's synchronous cursors, type adapters and pool; of no use here.
-_DJANGO_ONLY = ("cursor_factory", "context", "pool")
-
 #: With these a server that vanished silently is noticed within about half a minute (TCP only).
 ALIVE: dict[str, Any] = {
     "connect_timeout": 5,
@@ -106,7 +103,8 @@ async def connect(application_name: str) -> psycopg.AsyncConnection[Any]:
         psycopg.OperationalError: the server cannot be reached.
     """
     parameters = {**ALIVE, **connections["default"].get_connection_params()}
-    for name in _DJANGO_ONLY:
+    # Django's synchronous cursors, type adapters and pool are of no use here.
+    for name in ("cursor_factory", "context", "pool"):
         parameters.pop(name, None)
     parameters |= {"autocommit": True, "application_name": application_name}
     return await psycopg.AsyncConnection.connect(**parameters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.utils import timezone
 from prometheus_client import values
 
 from tests.support.receiver import Receiver
@@ -101,7 +102,7 @@ def test_failures_and_dead_letters_are_counted_by_code(engine: EngineThread) -> 
 @pytest.mark.django_db(transaction=False)
 def test_an_attempt_that_reached_nobody_has_no_latency() -> None:
     """Without an answer there is no first byte to count."""
-    assert first_byte_latency(0.0, AttemptResult(error_code=ErrorCode.CONNECT)) is None
+    assert first_byte_latency(timezone.now(), AttemptResult(error_code=ErrorCode.CONNECT)) is None
 
 
 def test_many_observations_at_once_are_as_many_single_ones(

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -85,12 +86,9 @@ class Engine:
         async with self._transport:
             keeper = Housekeeping(self._paces)
             helpers = [
-                asyncio.create_task(work)
-                for work in (
-                    self._recorder.run(),
-                    self._reconnecting("listen", self._listen),
-                    self._reconnecting("housekeeping", keeper.run),
-                )
+                asyncio.create_task(self._recorder.run()),
+                asyncio.create_task(self._reconnecting("listen", self._listen)),
+                asyncio.create_task(self._reconnecting("housekeeping", keeper.run)),
             ]
             for helper in helpers:
                 helper.add_done_callback(self._helper_ended)
@@ -115,8 +113,7 @@ class Engine:
         """Run ``work(connection)`` with its own connection; reconnect after each loss."""
         while not self._stopping.is_set():
             try:
-                connection = await connect(f"webhook-{name}")
-                async with connection:
+                async with await connect(f"webhook-{name}") as connection:
                     await work(connection)
             except psycopg.Error as error:
                 if not (reason := why_unusable(error)):
@@ -207,12 +204,9 @@ class Engine:
             return
         self._looked_at, due = await outbox.seconds_to_next(connection, self._looked_at)
         idle = self._idle_seconds
-        timeout = idle if due is None else min(idle, max(0.0, due))
-        try:
-            async with asyncio.timeout(timeout):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(idle if due is None else min(idle, max(0.0, due))):
                 await self._wake.wait()
-        except TimeoutError:
-            pass
 
     # -- send and decide ----------------------------------------------------------------
 
@@ -248,17 +242,13 @@ class Engine:
 
     async def _headers(self, message: Claimed) -> dict[str, str]:
         secrets = await self._secrets.get(message.scope, message.endpoint_id)
-        timestamp = int(time.time())
+        timestamp, private_key = int(time.time()), webhook_settings.ED25519_PRIVATE_KEY
         return {
             "content-type": "application/json",
             "webhook-id": message.event_id,
             "webhook-timestamp": str(timestamp),
             "webhook-signature": signing.signature_header(
-                secrets,
-                message.event_id,
-                timestamp,
-                message.body,
-                webhook_settings.ED25519_PRIVATE_KEY,
+                secrets, message.event_id, timestamp, message.body, private_key
             ),
             "webhook-attempt": str(message.attempt_number),
             "webhook-event": message.event_type,

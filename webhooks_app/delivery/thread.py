@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvloop
 
@@ -73,10 +74,6 @@ class EngineThread:
             await self._engine.run()
 
     def _call(self, method: str) -> None:
-        engine, loop = self._engine, self._loop
-        if engine is None or loop is None:
-            return
-        try:
-            loop.call_soon_threadsafe(getattr(engine, method))
-        except RuntimeError:  # the loop was closed meanwhile
-            logger.debug("Engine loop is closed")
+        if self._engine is not None and self._loop is not None:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                self._loop.call_soon_threadsafe(getattr(self._engine, method))

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from operator import attrgetter
 
 import orjson
@@ -163,6 +164,7 @@ def outcome_of(
     is_retried = isinstance(decision, RetryAt)
     is_delivered = isinstance(decision, Delivered)
     last = MessageStatus.DELIVERED if is_delivered else MessageStatus.DEAD
+    is_repeat = message.attempt_number > 1 or message.replay_id is not None
     return Outcome(
         delivery_id=message.delivery_id,
         message_id=message.message_id,
@@ -182,7 +184,7 @@ def outcome_of(
         status=MessageStatus.PENDING if is_retried else last,
         retry_step=decision.step if isinstance(decision, RetryAt) else message.retry_step,
         wait=decision.delay if isinstance(decision, RetryAt) else None,
-        latency=_latency(message, result),
+        latency=None if is_repeat else first_byte_latency(message.event_created_at, result),
         is_endpoint_gone=isinstance(decision, Dead) and decision.is_endpoint_gone,
         scope=message.scope,
         url=message.url,
@@ -190,25 +192,17 @@ def outcome_of(
     )
 
 
-def _latency(message: Claimed, result: AttemptResult) -> float | None:
-    if message.attempt_number > 1 or message.replay_id is not None:
-        return None
-    return first_byte_latency(message.event_created_at.timestamp(), result)
-
-
-def first_byte_latency(created_at: float, result: AttemptResult) -> float | None:
+def first_byte_latency(created_at: datetime, result: AttemptResult) -> float | None:
     """Return the seconds from an event to the first byte sent, None if there was no answer.
 
-    Args:
-        created_at: when the event was written, Unix time by the database's clock. Its clock and
-            this machine's must agree (NTP).
+    The database's clock, which gave ``created_at``, and this machine's must agree (NTP).
     """
     if result.status is None:
         return None
     phases = result.phases
     before = phases.get("dns_ms", 0.0) + phases.get("connect_ms", 0.0)
     began = time.time() - result.duration_ms / 1000
-    return max(0.0, began + before / 1000 - created_at)
+    return max(0.0, began + before / 1000 - created_at.timestamp())
 
 
 def interrupted_outcome(message: Claimed, token: uuid.UUID, wait_seconds: float = 0.0) -> Outcome:

@@ -122,17 +122,18 @@ def rotate(
     """
     with transaction.atomic():
         _hold(endpoint_id)
-        _lock(scope, endpoint_id)
+        with connection.cursor() as cursor:
+            name = f"webhook secret {scope} {endpoint_id or ''}"
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
         ending = Now() + timedelta(seconds=overlap_seconds)
         living = _living(scope, endpoint_id)
         # Least ignores NULL in PostgreSQL: the current secret gets this expiry, and others keep an
         # earlier one.
         living.update(expires_at=Least(F("expires_at"), ending))
-        newest = living.order_by("-id").values_list("id", flat=True)
-        kept = list(newest[: MAX_OVERLAPPING - 1])
+        kept = list(living.order_by("-id").values_list("id", flat=True)[: MAX_OVERLAPPING - 1])
         living.exclude(id__in=kept).update(expires_at=Now())
         _insert(scope, endpoint_id)
-        return _read(scope, endpoint_id)[0][0]
+        return _read(scope, endpoint_id)[0].secret
 
 
 def reencrypt_all(batch: int = 200) -> Iterable[int]:
@@ -161,9 +162,8 @@ def require_readable() -> None:
         UnreadableSecret: with what to do about it.
     """
     living = SigningSecret.objects.filter(_LIVES)
-    for row in (living.order_by("id").first(), living.order_by("-id").first()):
-        if row is not None:
-            decrypt(row.ciphertext, row.scope)
+    for row in [*living.order_by("id")[:1], *living.order_by("-id")[:1]]:
+        decrypt(row.ciphertext, row.scope)
 
 
 def require_readable_at_boot() -> None:
@@ -177,13 +177,8 @@ def require_readable_at_boot() -> None:
 
 
 def _read(scope: str, endpoint_id: UUID | None) -> list[LivingSecret]:
-    newest_first = _living(scope, endpoint_id).order_by(
-        F("expires_at").desc(nulls_first=True), "-id"
-    )
-    return [
-        LivingSecret(decrypt(ciphertext, scope), expires_at)
-        for ciphertext, expires_at in newest_first.values_list("ciphertext", "expires_at")
-    ]
+    rows = _living(scope, endpoint_id).order_by(F("expires_at").desc(nulls_first=True), "-id")
+    return [LivingSecret(decrypt(row.ciphertext, scope), row.expires_at) for row in rows]
 
 
 def _living(scope: str, endpoint_id: UUID | None) -> QuerySet[SigningSecret]:
@@ -207,14 +202,6 @@ def _hold(endpoint_id: UUID | None) -> None:
     """
     if endpoint_id is not None:
         WebhookEndpoint.objects.select_for_update(no_key=True).get(pk=endpoint_id)
-
-
-def _lock(scope: str, endpoint_id: UUID | None) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
-            [f"webhook secret {scope} {endpoint_id or ''}"],
-        )
 
 
 def _fernet() -> MultiFernet:
