@@ -74,7 +74,6 @@ class Chart:
 
     @property
     def right(self) -> int:
-        """The right end of the grid."""
         return self.width - RIGHT
 
 

@@ -28,7 +28,6 @@ from webhooks_app.operators import record
 
 
 def text_widget(attrs: dict[str, str] | None = None) -> forms.TextInput:
-    """Return an input with the theme's style."""
     return forms.TextInput(attrs={"class": INPUT_CSS, **(attrs or {})})
 
 
@@ -89,7 +88,6 @@ def sent_ping(message: WebhookMessage) -> str:
 
 
 def record_action(request: HttpRequest, action: str, target: str, reason: str) -> None:
-    """Store an operator's action."""
     record.note(actor(request), action, target, reason)
 
 
@@ -115,26 +113,21 @@ class ReadOnlyAdmin(ModelAdmin):
             self.change_form_template = self.page_template
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return the class behind the list."""
         return QuietChangeList
 
     def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Paginator[Any]:
-        """Return the paginator of a list."""
         paginator = super().get_paginator(request, *args, **kwargs)
         if SinceFilter.parameter_name in request.GET:
             paginator.counted_by = self.newest_first or self.get_ordering(request)
         return paginator
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Return False: rows are not added by hand."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: fields are not edited."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: only retention deletes."""
         return False
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
@@ -157,7 +150,6 @@ class ReadOnlyAdmin(ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show one row by the page's template."""
         if not self.page_template or object_id is None:
             return super().changeform_view(request, object_id, form_url, extra_context)
         if not self.has_view_permission(request):
@@ -177,14 +169,12 @@ class ReadOnlyAdmin(ModelAdmin):
         return TemplateResponse(request, self.page_template, context)
 
     def find(self, request: HttpRequest, object_id: str) -> Any:
-        """Return the row, or raise Http404."""
         row = None if "\x00" in object_id else self.get_object(request, object_id)
         if row is None:
             raise Http404
         return row
 
     def get_urls(self) -> list[URLPattern]:
-        """Add one URL per operation."""
         opts = self.opts
         return [
             path(
@@ -232,7 +222,6 @@ class ReadOnlyAdmin(ModelAdmin):
         return str(row)
 
     def page_url(self, row: Any) -> str:
-        """Return the URL of a row's page."""
         opts = self.opts
         return reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[row.pk])
 

@@ -109,7 +109,6 @@ def cached(name: str, compute: Callable[[], Numbers], seconds: float = CACHE_SEC
 
 
 def rows_of(sql: str, parameters: Any) -> list[tuple[Any, ...]]:
-    """Run one statement."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return list(cursor.fetchall())
@@ -121,7 +120,6 @@ def bounded(count: int) -> str:
 
 
 def webhook_charts(chosen: Range, now: datetime) -> dict[str, Any]:
-    """Return the cards and charts about deliveries."""
     return cached(f"dashboard:webhooks:{chosen.name}", lambda: _compute(chosen, now))
 
 
@@ -244,5 +242,4 @@ def _failing_row(entry: tuple[Any, ...], longest: int) -> Row:
 
 
 def range_of(name: str | None) -> Range:
-    """Return the period that a request asks for."""
     return RANGES.get(name or "", RANGES[DEFAULT_RANGE])

@@ -30,16 +30,12 @@ OUTCOME_TONES = {
 
 
 class OutcomeFilter(KnownValuesFilter):
-    """By the attempt's outcome."""
-
     title = "outcome"
     parameter_name = column = "outcome"
     values = DeliveryOutcome.choices
 
 
 class StartedFilter(SinceFilter):
-    """By the time of the attempt."""
-
     title = "time"
     column = "started_at"
 
@@ -60,22 +56,17 @@ class DeliveryEventFilter(KnownValuesFilter):
     values = [(name, name) for name in EVENT_TYPES]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Apply the choice."""
         chosen = self.value()
         return deliveries_of_event(queryset, chosen) if chosen in EVENT_TYPES else queryset
 
 
 class DeliveryErrorFilter(KnownValuesFilter):
-    """By error code."""
-
     title = "error code"
     parameter_name = column = "error_code"
     values = [(code, code) for code in ERROR_CODES]
 
 
 class DeliveryAnswerFilter(KnownValuesFilter):
-    """By the status of a failing answer."""
-
     title = "failing answer"
     parameter_name = column = "response_status"
     values = FAILING_ANSWERS
@@ -121,38 +112,31 @@ class DeliveryAdmin(ReadOnlyAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Redirect to the attempt in its message's timeline."""
         delivery = self.find(request, object_id or "")
         page = reverse("admin:webhooks_app_webhookmessage_change", args=[delivery.message_id])
         return HttpResponseRedirect(f"{page}#attempt-{delivery.attempt_number}")
 
     @display(description="attempt")
     def number(self, row: WebhookDelivery) -> str:
-        """Show the attempt number and the message."""
         return f"{row.message_id} #{row.attempt_number}"
 
     @display(description="outcome", label=OUTCOME_TONES)
     def shown_outcome(self, row: WebhookDelivery) -> Sequence[str]:
-        """Show the outcome as a badge."""
         return row.outcome, row.get_outcome_display()
 
     @display(description="answer")
     def status(self, row: WebhookDelivery) -> str:
-        """Show the status, or the error code."""
         text = str(row.response_status or row.error_code or "-")
         return format_html('<span title="{}">{}</span>', summary(row), text)
 
     @display(description="receiver")
     def receiver(self, row: WebhookDelivery) -> str:
-        """Show the URL without possible secrets."""
         return format_html('<span class="mv-clip">{}</span>', safe_url(row.url))
 
     @display(description="event")
     def event(self, row: WebhookDelivery) -> str:
-        """Show the event's type."""
         return row.message.event.event_type
 
     @display(description="took")
     def took(self, row: WebhookDelivery) -> str:
-        """Show the duration."""
         return "-" if row.duration_ms is None else seconds_text(row.duration_ms / 1000)

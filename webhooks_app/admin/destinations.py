@@ -25,8 +25,6 @@ BACKLOG_LIMIT = 10_000
 
 
 class PauseForm(ReasonForm):
-    """Asks for the length of a pause, and a reason."""
-
     minutes = forms.IntegerField(
         min_value=1, max_value=1440, initial=30, widget=whole_number_widget(), help_text="1 to 1440"
     )
@@ -34,8 +32,6 @@ class PauseForm(ReasonForm):
 
 
 class LimitForm(ReasonForm):
-    """Asks for the limit, and a reason."""
-
     limit = forms.IntegerField(
         min_value=1,
         max_value=1000,
@@ -92,7 +88,6 @@ def state(row: WebhookDestination) -> tuple[str, str]:
 
 
 def ago(time: datetime | None) -> str:
-    """Return how long ago a time was, as text."""
     return f"{seconds_text((timezone.now() - time).total_seconds())} ago" if time else "never"
 
 
@@ -101,14 +96,11 @@ def _is_held(row: WebhookDestination) -> bool:
 
 
 class HealthFilter(KnownValuesFilter):
-    """By state."""
-
     title = "health"
     parameter_name = "health"
     values = [("disabled", "disabled"), ("held", "held back"), ("failing", "failing")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Apply the choice."""
         conditions: dict[str | None, dict[str, Any]] = {
             "disabled": {"disabled_at__isnull": False},
             "held": {"held_until__gt": timezone.now()},
@@ -189,7 +181,6 @@ class DestinationAdmin(ReadOnlyAdmin):
     )
 
     def page_context(self, request: HttpRequest, row: WebhookDestination) -> dict[str, Any]:
-        """Return the backlog, the latest messages and the operators' actions."""
         of_it = WebhookMessage.objects.filter(destination=row)
         latest = of_it.select_related("event").defer("event__body").order_by("-id")
         actions = OperatorAction.objects.filter(target__startswith=str(row)[:300])
@@ -213,32 +204,26 @@ class DestinationAdmin(ReadOnlyAdmin):
         description="health", label={"danger": "danger", "warning": "warning", "success": "success"}
     )
     def health(self, row: WebhookDestination) -> Sequence[str]:
-        """Show the state as a badge."""
         return state(row)
 
     @display(description="project")
     def project(self, row: WebhookDestination) -> str:
-        """Show the project."""
         return row.scope
 
     @display(description="failing in a row")
     def in_a_row(self, row: WebhookDestination) -> int:
-        """Show how many messages failed there since the last success."""
         return row.failing_messages
 
     @display(description="last success")
     def succeeded(self, row: WebhookDestination) -> str:
-        """Show how long ago the last success was."""
         return ago(row.last_success_at)
 
     @display(description="last failure")
     def failed(self, row: WebhookDestination) -> str:
-        """Show how long ago the last failure was."""
         return ago(row.last_failure_at)
 
     @display(description="held for")
     def held(self, row: WebhookDestination) -> str:
-        """Show how long the destination is still held."""
         if not _is_held(row) or row.held_until is None:
             return "-"
         return seconds_text((row.held_until - timezone.now()).total_seconds())

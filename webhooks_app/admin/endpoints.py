@@ -38,8 +38,6 @@ def _ping(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -
 
 
 class EnabledFilter(KnownValuesFilter):
-    """By enabled or disabled."""
-
     title = "state"
     parameter_name = column = "is_enabled"
     values = [("True", "enabled"), ("False", "disabled")]
@@ -87,7 +85,6 @@ class EndpointAdmin(ReadOnlyAdmin):
     )
 
     def page_context(self, request: HttpRequest, row: WebhookEndpoint) -> dict[str, Any]:
-        """Return the latest messages, and how old the secrets are."""
         latest = WebhookMessage.objects.filter(endpoint=row).select_related("event")
         secrets = SigningSecret.objects.filter(endpoint=row).defer("ciphertext")
         return {
@@ -99,26 +96,21 @@ class EndpointAdmin(ReadOnlyAdmin):
         }
 
     def name_of(self, row: WebhookEndpoint) -> str:
-        """Return the URL without possible secrets."""
         return f"{safe_url(row.url)} ({row.scope})"
 
     @display(description="project")
     def project(self, row: WebhookEndpoint) -> str:
-        """Show the project."""
         return row.scope
 
     @display(description="receiver")
     def receiver(self, row: WebhookEndpoint) -> str:
-        """Show the URL without possible secrets."""
         return format_html('<span class="mv-clip">{}</span>', safe_url(row.url))
 
     @display(description="events")
     def types(self, row: WebhookEndpoint) -> str:
-        """Show the event types."""
         return ", ".join(row.event_types) or "all"
 
     @display(description="state", label={"enabled": "success", "disabled": "danger"})
     def shown_state(self, row: WebhookEndpoint) -> Sequence[str]:
-        """Show whether it is enabled."""
         word = "enabled" if row.is_enabled else "disabled"
         return word, word

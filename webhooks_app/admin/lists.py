@@ -35,7 +35,6 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
     @cached_property
     def count(self) -> int:
-        """Return the number of rows, at most the limit."""
         rows: Any = self.object_list
         counted = rows.order_by(*self.counted_by)[: COUNT_LIMIT + 1].count()
         return BoundedCount(COUNT_LIMIT) if counted > COUNT_LIMIT else int(counted)
@@ -58,11 +57,9 @@ class KnownValuesFilter(admin.SimpleListFilter):
     column = ""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
-        """Return the choices."""
         return self.values
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Apply the choice."""
         chosen = self.value()
         if chosen is None or chosen not in {str(value) for value, _ in self.values}:
             return queryset
@@ -82,7 +79,6 @@ class SinceFilter(KnownValuesFilter):
     ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Apply the chosen number of hours."""
         chosen = self.value()
         if chosen not in {value for value, _ in self.values}:
             return queryset
@@ -92,8 +88,6 @@ class SinceFilter(KnownValuesFilter):
 
 
 class WrittenFilter(SinceFilter):
-    """By when a row was written."""
-
     title = "time"
     column = "created_at"
 

@@ -47,16 +47,12 @@ def live(row: WebhookMessage) -> dict[str, Any]:
 
 
 class StatusFilter(KnownValuesFilter):
-    """By state."""
-
     title = "state"
     parameter_name = column = "status"
     values = MessageStatus.choices
 
 
 class EventTypeFilter(KnownValuesFilter):
-    """By event type."""
-
     title = "event"
     parameter_name = "event_type"
     column = "event__event_type"
@@ -64,16 +60,12 @@ class EventTypeFilter(KnownValuesFilter):
 
 
 class ErrorFilter(KnownValuesFilter):
-    """By the error code of the last attempt."""
-
     title = "last error"
     parameter_name = column = "last_error_code"
     values = [(code, code) for code in ERROR_CODES]
 
 
 class AnswerFilter(KnownValuesFilter):
-    """By the status of the last failed attempt."""
-
     title = "last failing answer"
     parameter_name = column = "last_status_code"
     values = FAILING_ANSWERS
@@ -116,7 +108,6 @@ class MessageAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).defer("event__body")
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
-        """Fetch a message with all rows that its page shows."""
         if not object_id.isascii() or not object_id.isdigit() or len(object_id) > 18:
             return None
         related = WebhookMessage.objects.select_related(
@@ -131,11 +122,9 @@ class MessageAdmin(ReadOnlyAdmin):
         return search_messages(queryset, search_term), False
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
-        """Say whether this operator may replay."""
         return bool(request.user.has_perm("webhooks_app.replay_webhooks"))
 
     def page_context(self, request: HttpRequest, row: WebhookMessage) -> dict[str, Any]:
-        """Return the timeline and the explanation."""
         newest = list(row.deliveries.order_by("-attempt_number")[:SHOWN_ATTEMPTS])
         body, now = bytes(row.event.body), timezone.now()
         return {
@@ -156,7 +145,6 @@ class MessageAdmin(ReadOnlyAdmin):
         }
 
     def name_of(self, row: WebhookMessage) -> str:
-        """Return a title with event and host."""
         return f"Message {row.pk}: {row.event.event_type} to {safe_url(row.url)}"
 
     def task_page(self, row: WebhookMessage) -> str:
@@ -166,7 +154,6 @@ class MessageAdmin(ReadOnlyAdmin):
         return reverse(pattern, args=[row.event.subject]) if pattern and not is_ping else ""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the URLs for "Replay with filter" and for polling."""
         view, live = map(self.admin_site.admin_view, (self.replay_with_filter_view, self.live))
         name = "webhooks_app_webhookmessage"
         return [
@@ -176,7 +163,6 @@ class MessageAdmin(ReadOnlyAdmin):
         ]
 
     def live(self, request: HttpRequest, object_id: str) -> JsonResponse:
-        """Answer with the message's state."""
         if not self.has_view_permission(request):
             return JsonResponse({}, status=403)
         return JsonResponse(live(self.find(request, object_id)))
@@ -185,41 +171,33 @@ class MessageAdmin(ReadOnlyAdmin):
     def replay_selected(
         self, request: HttpRequest, queryset: QuerySet[WebhookMessage]
     ) -> HttpResponse | None:
-        """Replay the selected messages, after asking for a reason."""
         return replay_forms.replay_selected(self, request, queryset)
 
     @action(description="Replay with filter", permissions=["replay"], icon="replay")
     def replay_with_filter(self, request: HttpRequest) -> HttpResponse:
-        """Redirect to the form; changes nothing."""
         return replay_forms.to_filter_form(request)
 
     def replay_with_filter_view(self, request: HttpRequest) -> HttpResponse:
-        """Ask for a filter, show what it matches, then start the replay."""
         return replay_forms.replay_with_filter(self, request)
 
     @display(description="state", label=STATUS_TONES)
     def shown_status(self, row: WebhookMessage) -> Sequence[str]:
-        """Show the state as a badge."""
         return row.status, row.get_status_display()
 
     @display(description="event")
     def event_type(self, row: WebhookMessage) -> str:
-        """Show the event's type and project."""
         return format_html(
             '{}<br><span class="mv-faint">{}</span>', row.event.event_type, row.event.scope
         )
 
     @display(description="receiver")
     def receiver(self, row: WebhookMessage) -> str:
-        """Show the URL without possible secrets."""
         return format_html('<span class="mv-clip">{}</span>', safe_url(row.url))
 
     @display(description="attempts")
     def tries(self, row: WebhookMessage) -> int:
-        """Show the number of attempts."""
         return row.attempt_count
 
     @display(description="last answer")
     def last(self, row: WebhookMessage) -> str:
-        """Show the last status or error code."""
         return " ".join(str(v) for v in (row.last_status_code, row.last_error_code) if v) or "-"

@@ -31,8 +31,6 @@ LIST = "admin:webhooks_app_webhookmessage_changelist"
 
 
 class ReplayForm(ReasonForm):
-    """Asks for the reason, and optionally another URL."""
-
     target_url = forms.CharField(
         required=False,
         max_length=2048,
@@ -83,7 +81,6 @@ class FilterForm(ReplayForm):
     ]  # fmt: skip
 
     def filters(self) -> MessageFilters:
-        """Return the filters that were chosen."""
         names = ("status", "since", "until", "host", "project", "event", "error_code")
         chosen = {name: self.cleaned_data[name] for name in (*names, "status_code")}
         return MessageFilters.of(chosen)
@@ -109,7 +106,6 @@ def replay_row(request: HttpRequest, row: WebhookMessage, cleaned: dict[str, Any
 
 
 def cancel_replay(request: HttpRequest, row: ReplayJob, cleaned: dict[str, Any]) -> str:
-    """Cancel a running replay."""
     try:
         replay.cancel(row, requested_by=actor(request), reason=cleaned["reason"])
     except replay.NotRunning as error:
@@ -167,7 +163,6 @@ def _lines(queryset: QuerySet[WebhookMessage] | list[WebhookMessage]) -> list[st
 
 
 def to_filter_form(request: HttpRequest) -> HttpResponse:
-    """Redirect to the form."""
     return HttpResponseRedirect(
         reverse("admin:webhooks_app_webhookmessage_replay_with_filter_form")
     )

@@ -27,8 +27,6 @@ SHOWN_MESSAGES = 25
 
 
 class StateFilter(KnownValuesFilter):
-    """By state."""
-
     title = "state"
     parameter_name = column = "state"
     values = ReplayState.choices
@@ -90,7 +88,6 @@ class ReplayAdmin(ReadOnlyAdmin):
     )
 
     def page_context(self, request: HttpRequest, row: ReplayJob) -> dict[str, Any]:
-        """Return the progress, and the messages that the replay made due."""
         messages = WebhookMessage.objects.filter(replay=row).select_related("event")
         return {
             "title": f"Replay by {row.requested_by}",
@@ -102,25 +99,21 @@ class ReplayAdmin(ReadOnlyAdmin):
         }
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the URL for polling."""
         live = self.admin_site.admin_view(self.live)
         name = "webhooks_app_replayjob_live"
         return [path("<path:object_id>/live.json", live, name=name), *super().get_urls()]
 
     def live(self, request: HttpRequest, object_id: str) -> JsonResponse:
-        """Answer with the progress."""
         if not self.has_view_permission(request):
             return JsonResponse({}, status=403)
         return JsonResponse(progress(self.find(request, object_id)))
 
     @display(description="state", label=STATE_TONES)
     def shown_state(self, row: ReplayJob) -> Sequence[str]:
-        """Show the state as a badge."""
         return row.state, row.get_state_display()
 
     @display(description="progress")
     def bar(self, row: ReplayJob) -> str:
-        """Show a small progress bar."""
         return format_html(
             '<progress class="mv-progress" max="100" value="{}"{}></progress> {} / {}',
             round(percent(row)),

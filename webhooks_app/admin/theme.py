@@ -55,7 +55,6 @@ else:
 
         @property
         def media(self) -> forms.Media:
-            """Return Django's media and our styles."""
             return super().media + forms.Media(css={"all": STYLES})
 
         def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
@@ -74,7 +73,6 @@ else:
             return {"url": reverse(page), "label": getattr(self, name).short_description}
 
     def action(*, icon: str = "", **kwargs: Any) -> Callable[[Any], Any]:
-        """Mark an action; Django's admin shows no icons."""
         return plain_action(**kwargs)
 
     def display(*, label: Mapping[str, str] | None = None, **kwargs: Any) -> Callable[[Any], Any]:

@@ -77,7 +77,6 @@ def _unauthorized(request: Request) -> ApiProblem:
 
 
 def missing_scope(action: str) -> ApiProblem:
-    """Return the 403 of a key that lacks a scope."""
     return ApiProblem(
         403, "missing_scope", f"This key lacks the scope {action!r}.", extra={"scope": action}
     )

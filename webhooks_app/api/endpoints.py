@@ -48,13 +48,11 @@ class EventType(Text):
     """A dotted event type that this service sends."""
 
     def schema(self) -> dict[str, Any]:
-        """Return the types, where they are known."""
         known = webhook_settings.EVENT_TYPES
         form = {"type": "string", "pattern": f"^{_EVENT_TYPE.pattern}$", "maxLength": 60}
         return {"enum": list(known)} if known else form
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the type."""
         text = super().to_internal_value(data)
         known = webhook_settings.EVENT_TYPES
         if known and text not in known:
@@ -121,7 +119,6 @@ class EndpointWithSecretSerializer(EndpointSerializer):
 
 
 def visible_endpoints(request: Request) -> QuerySet[WebhookEndpoint]:
-    """Return the endpoints that the key may see."""
     scope = scope_of(request)
     found = WebhookEndpoint.objects.all()
     return found if scope is None else found.filter(scope=scope)

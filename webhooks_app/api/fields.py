@@ -52,7 +52,7 @@ class Field(serializers.Field[Any, Any, Any, Any]):
     """A field of a request that says itself what it takes."""
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON Schema."""
+        """Return the JSON Schema of what a client may send."""
         raise NotImplementedError
 
     def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
@@ -62,8 +62,7 @@ class Field(serializers.Field[Any, Any, Any, Any]):
         return super().validate_empty_values(data)
 
     def to_representation(self, value: Any) -> Any:
-        """Return the value as it is: some fields are shown as well."""
-        return value
+        return value  # DRF asks for it: some fields are also shown in answers
 
 
 class DescribedField(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
@@ -73,7 +72,6 @@ class DescribedField(OpenApiSerializerFieldExtension):  # type: ignore[no-untype
     match_subclasses = True
 
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
-        """Return the field's own schema."""
         schema: dict[str, Any] = self.target.schema()
         return schema
 
@@ -101,7 +99,7 @@ class Text(Field, serializers.CharField):
         super().__init__(max_length=max_length, **kw)
 
     def schema(self) -> dict[str, Any]:
-        """Return the schema of the text before it is normalised."""
+        # Of the text before it is trimmed and normalised.
         pattern, control = self.pattern, self.control
         if not pattern:
             pattern = f"[^{control}]*"
@@ -110,7 +108,6 @@ class Text(Field, serializers.CharField):
         return {"type": "string", "maxLength": self.longest, "pattern": f"^{pattern}$"}
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the normalised text."""
         if not isinstance(data, str):
             raise Refused("bad_type", "Must be a string.")
         text = data.strip()
@@ -164,11 +161,9 @@ class CallbackUrl(Field):
     """A URL that the egress policy lets us call; taken exactly as sent, never trimmed."""
 
     def schema(self) -> dict[str, Any]:
-        """Return the format."""
         return {"type": "string", "format": "uri", "maxLength": MAX_URL_LENGTH}
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the URL."""
         if not isinstance(data, str):
             raise Refused("bad_type", "Must be a string.")
         return checked_url(data)
@@ -193,11 +188,9 @@ class Number(Field):
         super().__init__(**kw)
 
     def schema(self) -> dict[str, Any]:
-        """Return the type and the bounds."""
         return {"type": self.kind, "minimum": self.least, "maximum": self.most}
 
     def to_internal_value(self, data: Any) -> float:
-        """Return the number."""
         if isinstance(data, bool) or not isinstance(data, int | float):
             raise Refused("bad_type", "Must be a number.")
         if not self.least <= data <= self.most:
@@ -214,7 +207,6 @@ class Whole(Number):
     kind = "integer"
 
     def to_internal_value(self, data: Any) -> int:
-        """Return the number."""
         is_query = getattr(self.root, "is_query", False)
         if is_query and isinstance(data, str) and _DIGITS.fullmatch(data):
             data = int(data)
@@ -228,11 +220,9 @@ class Flag(Field):
     """``true`` or ``false``."""
 
     def schema(self) -> dict[str, Any]:
-        """Return the type."""
         return {"type": "boolean"}
 
     def to_internal_value(self, data: Any) -> bool:
-        """Return the value."""
         if not isinstance(data, bool):
             raise Refused("bad_type", "Must be true or false.")
         return data
@@ -242,13 +232,11 @@ class Choice(Field, serializers.ChoiceField):
     """One of a few values, told apart by type: "1" is not 1, nor is true."""
 
     def schema(self) -> dict[str, Any]:
-        """Return the values, and their type where all have one."""
         values = list(self.choices)
         of_texts = {"type": "string"} if all(isinstance(value, str) for value in values) else {}
         return {**of_texts, "enum": values}
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return the value, or say which ones there are."""
         if isinstance(data, float) and data.is_integer():
             data = int(data)  # JSON does not tell 24.0 from 24
         for value in self.choices:
@@ -267,11 +255,9 @@ class Moment(Field, serializers.DateTimeField):
     LONGEST = 64
 
     def schema(self) -> dict[str, Any]:
-        """Return the format."""
         return {"type": "string", "format": "date-time"}
 
     def to_internal_value(self, value: Any) -> Any:
-        """Return the time."""
         if not isinstance(value, str):
             raise Refused("bad_type", "Must be a string.")
         try:
@@ -286,11 +272,9 @@ class Uuid(Field):
     """A UUID in any of the forms that Python reads."""
 
     def schema(self) -> dict[str, Any]:
-        """Return the format."""
         return {"type": "string", "format": "uuid"}
 
     def to_internal_value(self, data: Any) -> uuid.UUID:
-        """Return the UUID."""
         if not isinstance(data, str):
             raise Refused("bad_type", "Must be a string.")
         try:
@@ -310,7 +294,6 @@ class Items(serializers.ListField):
         super().__init__(max_length=most, **kwargs)
 
     def to_internal_value(self, data: Any) -> list[Any]:
-        """Return the validated items."""
         if not isinstance(data, list):
             raise Refused("bad_type", "Must be a list.")
         if len(data) > self.most:
@@ -322,11 +305,9 @@ class FreeObject(Field):
     """An object with any members."""
 
     def schema(self) -> dict[str, Any]:
-        """Return the type."""
         return {"type": "object", "additionalProperties": True}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Return the object."""
         if not isinstance(data, dict):
             raise Refused("bad_type", "Must be an object.")
         return data
@@ -336,13 +317,11 @@ class RetryPolicy(Field):
     """The name of a policy, or the waits themselves in seconds."""
 
     def schema(self) -> dict[str, Any]:
-        """Return both forms."""
         wait = {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS}
         waits = {"type": "array", "items": wait, "maxItems": MAX_WAITS}
         return {"anyOf": [{"enum": sorted(webhook_settings.POLICIES)}, waits]}
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return the policy as it was given."""
         if isinstance(data, str):
             if data not in webhook_settings.POLICIES:
                 known = ", ".join(sorted(webhook_settings.POLICIES))
@@ -378,11 +357,6 @@ class StrictObject(serializers.Serializer[Any]):
         return dict(self.fields.items())
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Return the validated members.
-
-        Raises:
-            ValidationError: with the errors of all fields, unknown names among them.
-        """
         if not isinstance(data, Mapping):
             raise Refused("bad_type", "Must be an object.")
         errors: Members = unknown_names(data, self._members)

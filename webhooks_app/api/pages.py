@@ -49,11 +49,9 @@ class ById:
     pattern = "[0-9]{1,18}"
 
     def cursor(self, row: Any) -> str:
-        """Return the row's id."""
         return str(row.pk)
 
     def columns(self) -> tuple[str, ...]:
-        """Return the id, in the direction of this list."""
         return ("pk" if self.is_oldest_first else "-pk",)
 
     def after(self, queryset: QuerySet[Row], cursor: str) -> QuerySet[Row]:
@@ -73,11 +71,9 @@ class ByTime:
         return f"{microseconds}-{row.pk.hex}"
 
     def columns(self) -> tuple[str, ...]:
-        """Return both columns."""
         return ("-created_at", "-id")
 
     def after(self, queryset: QuerySet[Row], cursor: str) -> QuerySet[Row]:
-        """Return the rows after the cursor."""
         microseconds, _, row_id = cursor.partition("-")
         created_at = _EPOCH + timedelta(microseconds=int(microseconds))
         # Not (created_at, id) < (...): this form lets the index begin at the cursor.
@@ -100,11 +96,9 @@ class Cursor(Field):
         super().__init__(required=False, help_text="`next_cursor` of the page before.")
 
     def schema(self) -> dict[str, Any]:
-        """Return the form: every text of it is a place."""
         return {"type": "string", "pattern": f"^{self.order.pattern}$"}
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the cursor."""
         if not isinstance(data, str) or not re.fullmatch(self.order.pattern, data, re.ASCII):
             raise Refused("bad_format", "Take the cursor from next_cursor of the page before.")
         return data
@@ -158,7 +152,6 @@ def page_response(request: Request, results: Any, cursor: str | None) -> Respons
 
 
 def page_of(name: str, row: type[serializers.BaseSerializer[Any]]) -> Any:
-    """Return the schema of one page of a list."""
     return inline_serializer(
         name,
         {

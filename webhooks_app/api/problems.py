@@ -91,7 +91,6 @@ class Code(str):
 
     @classmethod
     def of_many(cls, code: str, number: int) -> Code:
-        """Return the code that stands for so many."""
         many = cls(code)
         many.number = number
         return many

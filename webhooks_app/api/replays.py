@@ -114,7 +114,6 @@ class ReplaySerializer(serializers.ModelSerializer[ReplayJob]):
         {"type": "object", "additionalProperties": {"type": "integer"}, "example": _PROGRESS}
     )
     def get_progress(self, job: ReplayJob) -> dict[str, int]:
-        """Return the counts."""
         seen = replay.progress(job)
         return {name: getattr(seen, name) for name in _PROGRESS}
 

@@ -72,7 +72,6 @@ class OperatorCommand(BaseCommand):
             raise CommandError(text, returncode=NO_DATABASE) from error
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Append examples and exit codes to the options."""
         kwargs.setdefault("formatter_class", _HelpFormatter)
         kwargs.setdefault("epilog", self._epilog(subcommand))
         parser = super().create_parser(prog_name, subcommand, **kwargs)
@@ -100,7 +99,6 @@ class Bar:
         self._said_at = time.monotonic()
 
     def moved(self, done: int) -> None:
-        """Show that ``done`` of the total are done."""
         if self._rich and self._line is not None:
             self._rich.update(self._line, completed=done)
         elif time.monotonic() - self._said_at >= PLAIN_SECONDS:

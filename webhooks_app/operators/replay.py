@@ -284,7 +284,6 @@ def _after(job: ReplayJob, seconds: float) -> datetime:
 
 
 def _locked(message_id: int, to_url: str) -> WebhookMessage:
-    """Lock one message; raise the reason if it cannot be replayed."""
     rows = WebhookMessage.objects.select_related("event", "destination")
     message = rows.select_for_update(of=("self",)).get(pk=message_id)
     target: WebhookMessage | None = message
@@ -304,7 +303,6 @@ def _locked(message_id: int, to_url: str) -> WebhookMessage:
 
 
 def _now() -> datetime:
-    """Return the database's clock, the one clock of leases and due times."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT now()")
         now: datetime = cursor.fetchone()[0]

@@ -15,8 +15,6 @@ from webhooks_app.signing.store import require_readable_at_boot
 
 
 class Command(OperatorCommand):
-    """Deliver webhooks until SIGTERM."""
-
     help = (
         "Deliver webhooks until SIGTERM or Ctrl-C. Any number of these may run, on any machine "
         "that reaches the database. On SIGTERM it claims nothing more, gives requests in flight "
@@ -31,11 +29,6 @@ class Command(OperatorCommand):
     }
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run one engine in this process.
-
-        Raises:
-            UnreadableSecret: the keys that decrypt signing secrets are missing or wrong.
-        """
         require_readable_at_boot()
         warn_of_open_networks()
         tune_garbage_collector()

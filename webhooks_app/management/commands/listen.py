@@ -22,8 +22,6 @@ MAX_BODY_BYTES = 4_194_304
 
 
 class Command(OperatorCommand):
-    """Print every webhook that arrives and say whether its signature verifies."""
-
     help = (
         "Receive webhooks on a local port, print them, and verify their signatures. The secrets "
         "of this installation verify: those of --project, else of the project that a webhook "
@@ -43,7 +41,6 @@ class Command(OperatorCommand):
     }
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
         parser.add_argument("--port", type=int, default=8002, help="Default 8002; 0: any free.")
         parser.add_argument("--host", default="127.0.0.1", help="Address to listen on.")
         parser.add_argument("--project", default="", help="Verify with this project's secrets.")
@@ -53,7 +50,6 @@ class Command(OperatorCommand):
         parser.add_argument("--count", type=int, default=0, help="End after so many.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Listen until Ctrl-C, SIGTERM, or --count webhooks."""
         if not 200 <= options["answer"] <= 599:
             raise CommandError("--answer is a status from 200 to 599.", returncode=2)
         secrets = list(options["secret"])
@@ -81,11 +77,9 @@ class Listener:
 
     @property
     def is_all_verified(self) -> bool:
-        """Say whether something came and every request was verified."""
         return 0 < self._received == self._verified
 
     async def run(self) -> None:
-        """Serve until told to stop."""
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         application.router.add_route("*", "/{path:.*}", self._receive)
         runner = web.AppRunner(application, access_log=None)

@@ -12,8 +12,6 @@ from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, progres
 
 
 class Command(OperatorCommand):
-    """Remove finished messages, their attempts and events, in small batches."""
-
     help = (
         "Remove webhook messages that were finished longer ago than WEBHOOK_RETENTION_DAYS, with "
         "their attempts and events. Works in small batches that wait for nobody and hold nobody "
@@ -32,20 +30,17 @@ class Command(OperatorCommand):
     }
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
         days = webhook_settings.RETENTION_DAYS
         parser.add_argument("--days", type=float, help=f"Keep so many days; default {days}.")
         parser.add_argument("--dry-run", action="store_true", help="Only count.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Prune, with a progress bar on a terminal."""
         days = options["days"]
         if days is not None and not 0 <= days <= 36_500:
             raise CommandError("--days is from 0 to 36500.", returncode=2)
         self.prune_messages(days, options)
 
     def prune_messages(self, days: float | None, options: dict[str, Any]) -> None:
-        """Remove or count messages."""
         total = outbox.count_prunable(days)
         if options["dry_run"]:
             self.stdout.write(f"{total} messages would go")

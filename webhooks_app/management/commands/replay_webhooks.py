@@ -22,8 +22,6 @@ NOTHING_FOUND = 3
 
 
 class Command(OperatorCommand):
-    """Replay the messages that filters select; with --wait, until all have an outcome."""
-
     help = (
         "Send webhook messages again: the same webhook-id, the same bytes, a fresh signature."
         "\n\nWithout --status it means dead letters (with --id, any status). All filters must "
@@ -49,7 +47,6 @@ class Command(OperatorCommand):
     }
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
         statuses = [*MessageStatus.values, ANY_STATUS]
         event_types = ", ".join((*webhook_settings.EVENT_TYPES, ping.PING))
         which = parser.add_argument_group("which messages")
@@ -73,7 +70,6 @@ class Command(OperatorCommand):
         how.add_argument("--timeout", type=float, default=3600.0, help="Of --wait, in seconds.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Show a preview, ask, start, and wait if asked to; or cancel."""
         if options["cancel"]:
             self._cancel(options["cancel"], options["reason"])
             return

@@ -13,8 +13,6 @@ from webhooks_app.signing import store
 
 
 class Command(OperatorCommand):
-    """Encrypt every stored signing secret with the newest key."""
-
     help = (
         "Encrypt every stored signing secret anew with the first of WEBHOOK_SECRET_KEYS. To "
         "change a key: put the new one in front of the old, restart everything, run this, take "
@@ -27,7 +25,6 @@ class Command(OperatorCommand):
     }
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Re-encrypt in batches, with a progress bar on a terminal."""
         done = 0
         try:
             with progress("encrypting", SigningSecret.objects.count()) as bar:

@@ -26,8 +26,6 @@ from webhooks_app.retry import (
 
 
 class Command(OperatorCommand):
-    """Print the exact attempt times; nothing is sent and nothing is stored."""
-
     help = (
         "Print when a message would be attempted and what becomes of it, by the very code that "
         "the engine decides with. ANSWERS: status codes or error codes (timeout, dns, ...), the "
@@ -46,14 +44,12 @@ class Command(OperatorCommand):
     }
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
         parser.add_argument("answers", nargs="*", default=["500"], help="Default: 500 for ever.")
         parser.add_argument("--policy", help="A name, waits such as 1,2,4, or [].")
         parser.add_argument("--duration", type=float, default=0.0, help="Seconds an answer takes.")
         parser.add_argument("--seed", type=int, help="For the jitter; the same each time.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print one line for each attempt."""
         try:
             policy = _policy(options["policy"])
             answers = [_answer(text, options["duration"]) for text in options["answers"]]
