@@ -163,6 +163,7 @@ _MIDDLEWARE = [
     "webhooks_app.middleware.WebhookMiddleware",
     "tasks_app.middleware.SweepMiddleware",
     "tasks_app.middleware.LookMiddleware",
+    "tasks_app.middleware.RemoteWorkMiddleware",
     "dramatiq.middleware.TimeLimit",
     "dramatiq.middleware.Callbacks",
     "dramatiq.middleware.Retries",
@@ -208,6 +209,15 @@ REPLICATE_API_TOKEN = env.str("REPLICATE_API_TOKEN", default="")
 FAL_BASE_URL = env.str("FAL_BASE_URL", default="https://queue.fal.run")
 FAL_API_KEY = env.str("FAL_API_KEY", default="")
 COG_BASE_URL = env.str("COG_BASE_URL", default="")
+# REPLICATE_WEBHOOK_SECRET: whsec_..., with which Replicate signs its callbacks.
+REPLICATE_WEBHOOK_SECRET = env.str("REPLICATE_WEBHOOK_SECRET", default="")
+# FAL_JWKS_URL: where fal publishes the keys that sign its callbacks.
+FAL_JWKS_URL = env.str("FAL_JWKS_URL", default="https://rest.alpha.fal.ai/.well-known/jwks.json")
+# PROVIDER_CALLBACK_URL: where providers reach this service; "off" to be called by none.
+PROVIDER_CALLBACK_URL = env.str("PROVIDER_CALLBACK_URL", default=PUBLIC_URL).rstrip("/")
+PROVIDER_CALLBACK_URL = "" if PROVIDER_CALLBACK_URL == "off" else PROVIDER_CALLBACK_URL
+# REMOTE_LOOK_SECONDS: the longest wait between two looks at work of a provider.
+REMOTE_LOOK_SECONDS = env.float("REMOTE_LOOK_SECONDS", default=60.0)
 # PROVIDER_ALLOW_NETWORKS: private networks that a provider's base URL may be in, http allowed.
 PROVIDER_ALLOW_NETWORKS = env.list("PROVIDER_ALLOW_NETWORKS", default=[])
 # QUEUE_LIMIT_PER_PROJECT: queued tasks one project may have; further submits get 429.

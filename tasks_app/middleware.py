@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from itertools import cycle, islice
+from typing import TYPE_CHECKING
 
 import dramatiq
 import structlog
@@ -13,6 +14,9 @@ from django.db import Error, close_old_connections, connection
 
 from tasks_app.tickets import stopping
 from webhooks_app.database import WRITE_NOTHING, why_unusable
+
+if TYPE_CHECKING:
+    from tasks_app.remote_work import RemoteWorkThread
 
 logger = structlog.get_logger(__name__)
 
@@ -88,6 +92,25 @@ class SweepMiddleware(dramatiq.Middleware):
                     cursor.execute(WRITE_NOTHING)
                 stopping.wait(LEASES_FIRST_SECONDS)
                 return
+
+
+class RemoteWorkMiddleware(dramatiq.Middleware):
+    """Look after work at providers elsewhere, in a thread of each worker process."""
+
+    def __init__(self) -> None:
+        self._thread: RemoteWorkThread | None = None
+
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Start the thread."""
+        from tasks_app.remote_work import RemoteWorkThread
+
+        self._thread = RemoteWorkThread()
+        self._thread.start()
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Wait until the jobs are given back."""
+        if self._thread:
+            self._thread.stop()
 
 
 class LookMiddleware(dramatiq.Middleware):

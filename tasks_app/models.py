@@ -26,6 +26,11 @@ def new_link_token() -> str:
     return secrets.token_hex(16)
 
 
+def new_callback_token() -> str:
+    """Return 192 random bits as 48 hex digits: who knows it may say that a remote job has news."""
+    return secrets.token_hex(24)
+
+
 def new_media_id() -> str:
     """Return a 64-bit random id in lowercase hex, which clients see as ``payload_media_id``."""
     return secrets.token_hex(8)
@@ -133,10 +138,15 @@ class Task(models.Model):
     lost_count = models.PositiveSmallIntegerField(default=0)
     available_at = models.DateTimeField()
     timeout_seconds = models.PositiveIntegerField()
+    # Set by the first claim: timeout_seconds cover all attempts and waits from then on.
+    deadline = models.DateTimeField(null=True, blank=True)
     run_token = models.UUIDField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     event_sequence = models.PositiveIntegerField(default=0)
-    remote_state = models.JSONField(null=True, blank=True)
+    # The provider that makes it elsewhere; empty while the task waits, or is made on this machine.
+    remote_provider = models.CharField(max_length=50, blank=True, default="", db_default="")
+    # "provider:model" whose servers are full; the task is queued until one of them has room.
+    waits_for = models.CharField(max_length=255, blank=True, default="", db_default="")
     retry_of = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries"
     )
@@ -192,15 +202,119 @@ class Task(models.Model):
                 condition=Q(status="completed"),
                 name="task_history",
             ),
+            models.Index(
+                fields=["waits_for", "project_id", "priority", "created_at", "id"],
+                condition=Q(status="queued") & ~Q(waits_for=""),
+                name="task_waiting",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.task_type} {self.id}"
 
     @property
+    def seconds_at_claim(self) -> float:
+        """Return the time it had left when it was claimed, in seconds."""
+        assert self.deadline is not None, "set by the first claim"
+        assert self.started_at is not None, "set by each claim"
+        return (self.deadline - self.started_at).total_seconds()
+
+    @property
     def is_terminal(self) -> bool:
         """Say whether the task has ended."""
         return self.status in TERMINAL_STATUSES
+
+
+class RemoteJobState(models.TextChoices):
+    """The state of work at a provider; the first three are active, one such job per task."""
+
+    SUBMITTING = "submitting"
+    RUNNING = "running"
+    READY = "ready"  # the provider is done, its files are not here yet
+    STOPPING = "stopping"  # the provider must still be told to stop
+    ENDED = "ended"
+
+
+ACTIVE_JOBS = (RemoteJobState.SUBMITTING, RemoteJobState.RUNNING, RemoteJobState.READY)
+
+
+class RemoteJob(models.Model):
+    """Work for a task at a provider elsewhere. Rows are kept: they say what was paid for.
+
+    ``next_look_at`` is also the lease: who takes the row moves it into the future. Only
+    `tasks_app.state.remote_jobs` writes these rows.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="remote_jobs")
+    provider = models.CharField(max_length=50)
+    server = models.CharField(max_length=100, help_text="The server's label, never its address.")
+    model = models.CharField(max_length=200, blank=True, default="")
+    task_type = models.CharField(max_length=50)
+    attempt = models.PositiveSmallIntegerField()
+    state = models.CharField(max_length=12, choices=RemoteJobState)
+    # completed, failed, stopped, unstopped, lost, unclear (perhaps paid), late (kept for a retry)
+    outcome = models.CharField(max_length=12, blank=True, default="")
+    # Why it is to be stopped: cancelled, lost, or the error code of its task.
+    stop_reason = models.CharField(max_length=40, blank=True, default="")
+    remote = models.JSONField(default=dict, help_text="What the provider answered at submit.")
+    outputs = models.JSONField(default=list, help_text="Where the provider keeps the results.")
+    facts = models.JSONField(default=dict, help_text="Added to the receipt.")
+    callback_token = models.CharField(max_length=48, unique=True, default=new_callback_token)
+    note = models.CharField(max_length=500, blank=True, default="", help_text="For operators.")
+    look_token = models.UUIDField(null=True, blank=True)
+    next_look_at = models.DateTimeField()
+    asked_at = models.DateTimeField(null=True, blank=True)  # when a submit may have gone out
+    seen_at = models.DateTimeField(null=True, blank=True)  # when the provider last answered
+    stop_owed_at = models.DateTimeField(null=True, blank=True)
+    stop_told_at = models.DateTimeField(null=True, blank=True)
+    deadline = models.DateTimeField(help_text="When the task's time is over.")
+    created_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(
+                fields=["task"],
+                condition=Q(state__in=["submitting", "running", "ready"]),
+                name="remote_job_one_active",
+            )
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["next_look_at"], condition=~Q(state="ended"), name="remote_job_due"
+            ),
+            models.Index(
+                fields=["provider", "server"],
+                condition=Q(state__in=["submitting", "running", "stopping"]),
+                name="remote_job_running",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.id}"
+
+
+class RemoteServer(models.Model):
+    """What was learned about a provider's server; its address is in the configuration alone."""
+
+    provider = models.CharField(max_length=50)
+    label = models.CharField(max_length=100)
+    learned_limit = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Most jobs at once, as learned; empty: no limit is known."
+    )
+    busy_until = models.DateTimeField(null=True, blank=True)
+    is_paused = models.BooleanField(default=False, help_text="No new jobs; running ones go on.")
+    last_error = models.CharField(max_length=500, blank=True, default="")
+    seen_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(fields=["provider", "label"], name="remote_server_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.label}"
 
 
 class MediaFile(models.Model):

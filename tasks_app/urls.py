@@ -4,6 +4,7 @@ from django.urls import path
 
 from tasks_app.api import health, stream, tasks
 from tasks_app.api.openapi import hooks
+from tasks_app.api.provider_callbacks import ProviderCallbackView
 
 urlpatterns = [
     path("tasks", tasks.TaskListView.as_view()),
@@ -16,6 +17,7 @@ urlpatterns = [
     path("tasks/<str:task_id>/events", stream.TaskEventsView.as_view()),
     path("tasks/<str:task_id>/webhooks", tasks.TaskWebhooksView.as_view()),
     path("projects/<str:project_id>/tasks", tasks.ProjectTaskListView.as_view()),
+    path("providers/<str:name>/callback/<str:token>", ProviderCallbackView.as_view()),
     path("schema", hooks.schema),
     path("docs", hooks.DocsView.as_view()),
     path("health", health.LiveView.as_view()),

@@ -35,6 +35,7 @@ FLOORS = {
     "tasks_app": """
         apps urls middleware management
         actors admin api
+        remote_work
         work upkeep checks
         providers.remote providers.previz
         state access media
@@ -62,11 +63,10 @@ SMALL_FOR_A_REASON = {
     "moviesvc/urls.py": "found by Django",
     "moviesvc/wsgi.py": "found by web servers",
     "tasks_app/actors.py": "found by Dramatiq",
+    "tasks_app/api/provider_callbacks.py": "a view, found by its address",
     "tasks_app/apps.py": "found by Django",
-    "tasks_app/providers/remote/cog.py": "a provider, found by its name",
     "tasks_app/state/quota.py": "counts for all threads of a process; tested by itself",
     "tasks_app/urls.py": "found by Django",
-    "tasks_app/work/claim_watch.py": "a thread beside the work, which asks nothing of it",
     "webhooks_app/apps.py": "found by Django",
     "webhooks_app/middleware.py": "found by Dramatiq",
     "webhooks_app/transport/certificate_names.py": "one rule of RFC 6125, tested by itself",
@@ -251,8 +251,8 @@ WRITERS = {
         r"|\b(WebhookMessage|WebhookDelivery)\.objects\b[^\n]*\.(update|delete|create|bulk_\w+)\("
     ),
     "tasks_app/state/": (
-        r"\b(INSERT INTO|UPDATE|DELETE FROM) +tasks_app_task\b"
-        r"|\bTask\.objects\b[^\n]*\.(update|delete|create|bulk_\w+)\("
+        r"\b(INSERT INTO|UPDATE|DELETE FROM) +tasks_app_(task|remotejob|remoteserver)\b"
+        r"|\b(Task|RemoteJob|RemoteServer)\.objects\b[^\n]*\.(update|delete|create|bulk_\w+)\("
     ),
 }
 

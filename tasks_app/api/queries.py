@@ -55,4 +55,4 @@ def page_query(queryset: QuerySet[Task], asked: Mapping[str, Any]) -> QuerySet[T
         for name, value in asked.items()
         if name not in ("cursor", "limit")
     }
-    return queryset.filter(**conditions).defer("task_data", "traceback", "remote_state")
+    return queryset.filter(**conditions).defer("task_data", "traceback")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import PurePath
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from django.core.files import File
 from django.core.files.storage import default_storage
 
 from tasks_app.media.serve import EXTENSIONS, media_url
-from tasks_app.models import MediaFile, Task
+from tasks_app.models import MediaFile, Task, new_link_token, new_media_id
 from tasks_app.providers.base import MediaOutput, ProviderError, Result
 from webhooks_app.crash_points import faultpoint
 
@@ -67,6 +68,29 @@ def _store_one(task: Task, output: MediaOutput) -> MediaFile:
         fps=output.fps,
         codecs=list(output.codecs),
     )
+
+
+def copy(task: Task, files: list[MediaFile]) -> list[MediaFile]:
+    """Copy another task's files in the storage and return their (unsaved) rows.
+
+    Raises:
+        ProviderError: ``storage_failed``, retryable.
+    """
+    copied: list[MediaFile] = []
+    try:
+        for file in files:
+            name = f"results/{task.id}/{task.run_token}/{PurePath(file.path).name}"
+            with default_storage.open(file.path) as content:
+                path = default_storage.save(name, content)
+            row = MediaFile.objects.get(pk=file.pk)
+            row.pk, row.link_token = new_media_id(), new_link_token()
+            row.task, row.run_token, row.path = task, task.run_token or row.run_token, path
+            row._state.adding = True
+            copied.append(row)
+    except OSError as error:
+        discard(copied)
+        raise ProviderError("storage_failed") from error
+    return copied
 
 
 def discard(files: list[MediaFile]) -> None:

@@ -25,6 +25,8 @@ class ProviderError(Exception):
         retryable: overrides the code's own answer.
         retry_after: seconds the far side asked us to wait, if it did.
         traceback_text: our own frames, project-relative, for operators.
+        status: the HTTP status that the far side answered with.
+        words: the far side's own words, for operators only.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class ProviderError(Exception):
         retryable: bool | None = None,
         retry_after: float | None = None,
         traceback_text: str = "",
+        status: int | None = None,
+        words: str = "",
     ) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
@@ -42,10 +46,23 @@ class ProviderError(Exception):
         self.retryable = is_retryable(code) if retryable is None else retryable
         self.retry_after = retry_after
         self.traceback_text = traceback_text
+        self.status = status
+        self.words = words
 
 
 class Cancelled(Exception):
     """The context asked to stop, and everything the provider had started has ended."""
+
+
+class BadSignature(Exception):
+    """A call's signature is not the provider's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """What a provider's call means: it is a hint to look, unless it brings the ``result``."""
+
+    result: dict[str, Any] | None = None
 
 
 class CancelOutcome(StrEnum):
@@ -53,6 +70,10 @@ class CancelOutcome(StrEnum):
 
     CONFIRMED = "confirmed"
     REQUESTED = "requested"
+    #: It had ended before, perhaps with a result.
+    ENDED = "ended"
+    #: The service does not know it.
+    UNKNOWN = "unknown"
     UNSUPPORTED = "unsupported"
 
 
@@ -70,8 +91,7 @@ class Job:
     """One attempt at one task.
 
     ``work_dir`` exists, is empty and belongs to this attempt only; the worker deletes it.
-    ``deadline`` is a `time.monotonic()` value of the worker's process. ``remote_state`` is what an
-    earlier attempt passed to `Context.save_remote`.
+    ``deadline`` is a `time.monotonic()` value of the worker's process.
     """
 
     task_id: str
@@ -80,7 +100,6 @@ class Job:
     task_data: dict[str, Any]
     work_dir: Path
     deadline: float
-    remote_state: dict[str, Any] | None = None
 
 
 class Context(Protocol):
@@ -91,12 +110,6 @@ class Context(Protocol):
 
     def cancelled(self) -> bool:
         """Say whether the work is no longer wanted (cancelled, lost, shutting down)."""
-
-    def is_over(self) -> bool:
-        """Say whether the task has ended (cancelled), so that remote work is not resumed."""
-
-    def save_remote(self, state: dict[str, Any]) -> None:
-        """Store ``state`` before returning, so that a paid job can be resumed after a crash."""
 
     def seconds_left(self) -> float:
         """Return the seconds until the deadline; negative when it has passed."""
@@ -147,10 +160,11 @@ class Result:
 
 @runtime_checkable
 class Provider(Protocol):
-    """One maker of media. Instances are shared by all worker threads of a process.
+    """One maker of media on this machine, or the common part of all providers.
 
-    ``is_local``: the work uses this machine's processors, so at most ``RENDER_SLOTS`` run at once;
-    a provider that waits for a remote service needs no slot.
+    Instances are shared by all worker threads of a process. ``is_local``: the work uses this
+    machine's processors, so at most ``RENDER_SLOTS`` run at once. What works elsewhere is a
+    `providers.remote.base.RemoteProvider` and has no `generate`.
     """
 
     name: str
@@ -160,6 +174,11 @@ class Provider(Protocol):
     def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
         """Return this provider's own limits that ``task_data`` breaks, at submit time."""
 
+
+@runtime_checkable
+class LocalProvider(Provider, Protocol):
+    """A maker of media that works in a thread of ours, whatever it may ask elsewhere meanwhile."""
+
     def generate(self, job: Job, context: Context) -> Result:
         """Make the media.
 
@@ -167,6 +186,3 @@ class Provider(Protocol):
             ProviderError: the work failed.
             Cancelled: `Context.cancelled` became true and the work is stopped.
         """
-
-    def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
-        """Ask the remote service to stop work described by ``remote_state``."""

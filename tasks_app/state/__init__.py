@@ -1,3 +1,3 @@
-"""How does a task change? The only writer of tasks."""
+"""How does a task change? The only writer of tasks, and of their jobs at providers."""
 
-__all__ = ["estimates", "lifecycle", "statements", "submit"]
+__all__ = ["estimates", "lifecycle", "remote", "remote_jobs", "statements", "submit"]

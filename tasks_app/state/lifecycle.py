@@ -19,7 +19,8 @@ from django.db import transaction
 from tasks_app import events, failures, metrics
 from tasks_app.failures import TRACEBACK_LIMIT
 from tasks_app.models import MediaFile, Task
-from tasks_app.state import statements
+from tasks_app.providers.base import ProviderError
+from tasks_app.state import remote_jobs, statements
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app import outbox
 from webhooks_app.crash_points import faultpoint
@@ -54,6 +55,8 @@ def cancel(task_id: uuid.UUID | str) -> Task:
             [task_id],
         )
         if task is not None:
+            if task.remote_provider:
+                remote_jobs.owe_stop(task.id, "cancelled")
             _publish(task, events.CANCELLED)
             faultpoint("cancel.before_commit")
     if task is None:
@@ -119,7 +122,7 @@ def progress(task: Task, fraction: float, step: str, *, is_event_due: bool) -> N
         updated = statements.update_returning(
             "progress = %s, current_step = %s, version = version + 1,"
             " event_sequence = event_sequence + %s",
-            "id = %s AND run_token = %s",
+            statements.OURS,
             [fraction, step[:200], int(is_wanted), task.id, task.run_token],
         )
         if updated is None:
@@ -127,18 +130,6 @@ def progress(task: Task, fraction: float, step: str, *, is_event_due: bool) -> N
         if is_wanted:
             _publish(updated, events.PROGRESS)
         faultpoint("progress.before_commit")
-
-
-def save_remote(task: Task, state: dict[str, Any]) -> None:
-    """Store a provider's state before it is used.
-
-    Raises:
-        LostClaim: this worker has lost the task.
-    """
-    if not statements.update_fenced(
-        task, "remote_state = %s::jsonb", [orjson.dumps(state).decode()]
-    ):
-        raise LostClaim
 
 
 def complete(task: Task, result: dict[str, Any], files: Sequence[MediaFile]) -> Task:
@@ -149,7 +140,8 @@ def complete(task: Task, result: dict[str, Any], files: Sequence[MediaFile]) -> 
     """
     return _finish(
         task,
-        "status = 'completed', progress = 1, current_step = '', result = %s::jsonb",
+        "status = 'completed', progress = 1, current_step = '', error_code = '',"
+        " result = %s::jsonb",
         [orjson.dumps(result).decode()],
         events.COMPLETED,
         before_publish=lambda: MediaFile.objects.bulk_create(files),
@@ -182,11 +174,15 @@ def _finish(
         finished = statements.update_returning(
             assignments + ", finished_at = now(), run_token = NULL, lease_expires_at = NULL,"
             " event_sequence = event_sequence + 1, version = version + 1",
-            "id = %s AND run_token = %s",
+            statements.OURS,
             [*values, task.id, task.run_token],
         )
         if finished is None:
             raise LostClaim
+        if finished.remote_provider and finished.status == "completed":
+            remote_jobs.complete(task.id)
+        elif finished.remote_provider:
+            remote_jobs.owe_stop(task.id, finished.error_code)
         if before_publish:
             before_publish()
         faultpoint("finish.before_publish")
@@ -207,7 +203,7 @@ def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:
     if not statements.update_fenced(
         task,
         "status = 'queued', run_token = NULL, lease_expires_at = NULL, attempts = attempts + 1,"
-        " error_code = %s, version = version + 1, progress = 0,"
+        " remote_provider = '', error_code = %s, version = version + 1, progress = 0,"
         " available_at = now() + make_interval(secs => %s)",
         [error_code, wait_seconds],
     ):
@@ -215,6 +211,23 @@ def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:
     faultpoint("retry.after_requeue")
     metrics.attempt_failed(task, error_code)
     logger.warning("Task attempt failed", task_id=str(task.id), error_code=error_code)
+
+
+def end_attempt(task: Task, error: ProviderError) -> None:
+    """Try a task again later, or fail it when the error is permanent or no attempt is left.
+
+    Raises:
+        LostClaim: this worker has lost the task.
+    """
+    waits = settings.TASK_RETRY_WAITS
+    # The time limit of the task is final; a time-out inside the provider is not.
+    if error.retryable and error.code != "timed_out" and task.attempts < len(waits):
+        retry_later(task, error.code, error.retry_after or waits[task.attempts])
+    else:
+        # The traceback is for receivers; a time-out is not an error in our code.
+        is_ours = error.code != "timed_out"
+        frames = (error.traceback_text or failures.own_frames(error)) if is_ours else ""
+        fail(task, error.code, frames)
 
 
 def hand_back(task: Task) -> None:

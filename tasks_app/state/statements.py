@@ -66,6 +66,7 @@ WITH RECURSIVE project AS (
 )
 UPDATE tasks_app_task SET
   status = 'processing', run_token = _token, started_at = now(), progress = 0,
+  deadline = coalesce(deadline, now() + make_interval(secs => timeout_seconds)),
   current_step = '', version = version + 1,
   lease_expires_at = now() + make_interval(secs => _lease_seconds)
 WHERE id = (SELECT id FROM best)
@@ -75,6 +76,11 @@ RETURNING tasks_app_task.*
     # a plan made on an empty table might look up the row to update in a wrong index.
     plan_cache_mode="force_custom_plan",
 )
+
+
+#: A task is changed by the worker that holds its token, or by whoever looks after its remote job,
+#: while nobody holds it.
+OURS = "id = %s AND run_token IS NOT DISTINCT FROM %s::uuid AND status = 'processing'"
 
 
 def _fetch(sql: str, parameters: Any) -> list[Task]:
@@ -205,7 +211,7 @@ def update_fenced(task: Task, assignments: str, values: list[Any]) -> bool:
     """Update a claimed task; False when the claim does not stand any more."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE tasks_app_task SET {assignments} WHERE id = %s AND run_token = %s",  # noqa: S608 - constants of lifecycle
+            f"UPDATE tasks_app_task SET {assignments} WHERE {OURS}",  # noqa: S608 - constants of lifecycle
             [*values, task.id, task.run_token],
         )
         return bool(cursor.rowcount == 1)
@@ -215,7 +221,7 @@ def next_sequence(task: Task) -> Task:
     """Raise the event sequence of a task claimed in this transaction."""
     updated = update_returning(
         "event_sequence = event_sequence + 1",
-        "id = %s AND run_token = %s",
+        OURS,
         [task.id, task.run_token],
     )
     assert updated is not None, "the row was claimed in this very transaction"
@@ -223,10 +229,16 @@ def next_sequence(task: Task) -> Task:
 
 
 def requeue_expired(lost_limit: int) -> list[Task]:
-    """Put tasks whose lease ran out back into the queue and clear their token."""
+    """Put tasks whose lease ran out back into the queue and clear their token.
+
+    A task whose results were being fetched from a provider stays in progress: they are fetched by
+    whoever takes its job next.
+    """
     sql = f"""
-    UPDATE tasks_app_task SET status = 'queued', run_token = NULL, lease_expires_at = NULL,
-      lost_count = lost_count + 1, version = version + 1, progress = 0, available_at = now()
+    UPDATE tasks_app_task SET run_token = NULL, lease_expires_at = NULL,
+      status = CASE WHEN remote_provider = '' THEN 'queued' ELSE status END,
+      progress = CASE WHEN remote_provider = '' THEN 0 ELSE progress END,
+      lost_count = lost_count + 1, version = version + 1, available_at = now()
     WHERE id IN (SELECT id FROM tasks_app_task WHERE status = 'processing'
                  AND lease_expires_at < now() AND lost_count < %s
                  ORDER BY lease_expires_at LIMIT 500 FOR UPDATE SKIP LOCKED)
@@ -250,7 +262,7 @@ def overdue(grace_seconds: float) -> list[Task]:
     """Return running tasks that are past their deadline by more than the grace."""
     sql = f"""
     SELECT {_COLUMNS} FROM tasks_app_task WHERE status = 'processing'
-      AND started_at + make_interval(secs => timeout_seconds + %s) < now() LIMIT 100"""  # noqa: S608 - column names
+      AND deadline + make_interval(secs => %s) < now() LIMIT 100"""  # noqa: S608 - column names
     return _fetch(sql, [grace_seconds])
 
 

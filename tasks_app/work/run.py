@@ -12,21 +12,28 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 from django.conf import settings
 
 from tasks_app.failures import own_frames
 from tasks_app.media import store
-from tasks_app.models import MediaFile, Task
+from tasks_app.models import MediaFile, RemoteJob, Task
 from tasks_app.providers import get_provider
-from tasks_app.providers.base import Cancelled, Job, Provider, ProviderError
-from tasks_app.state import lifecycle
+from tasks_app.providers.base import (
+    Cancelled,
+    Job,
+    LocalProvider,
+    Provider,
+    ProviderError,
+    Result,
+)
+from tasks_app.providers.remote.base import RemoteProvider
+from tasks_app.state import lifecycle, remote, remote_jobs
 from tasks_app.tickets import stopping
 from tasks_app.work.claim_watch import ClaimWatch
 from tasks_app.work.outages import through_outages, without_database
@@ -89,8 +96,11 @@ def _run(task: Task, provider: Provider, seat: Seat) -> None:
     work_dir = Path(settings.WORK_ROOT) / str(task.run_token)
     with ClaimWatch(task) as watch, without_database("the task is left to its lease"):
         try:
+            if isinstance(provider, RemoteProvider):
+                return _send_away(task, provider)
             work_dir.mkdir(parents=True, exist_ok=True)
-            with _in_use(work_dir):
+            assert isinstance(provider, LocalProvider)
+            with in_use(work_dir):
                 _work(task, provider, work_dir, watch, seat)
         except Cancelled:
             if stopping.is_set() and not watch.is_lost:
@@ -110,8 +120,26 @@ def _run(task: Task, provider: Provider, seat: Seat) -> None:
             shutil.rmtree(work_dir, ignore_errors=True)
 
 
+def _send_away(task: Task, provider: RemoteProvider) -> None:
+    """Give a task to a provider elsewhere, or let it wait for room there."""
+    if task.seconds_at_claim <= 0:
+        raise ProviderError("timed_out", "Its time passed while it waited.")
+    if late := remote_jobs.late_files(task.retry_of_id):
+        return _take_over(task, *late)
+    model = task.task_data.get("model") or provider.model
+    remote.begin(task, provider.name, model, provider.servers(model))
+
+
+def _take_over(task: Task, job: RemoteJob, kept: list[MediaFile]) -> None:
+    """Complete a retry from what the task before it paid for and got too late."""
+    files = store.copy(task, kept)
+    told = {"taken_from": str(job.task_id), **job.facts}
+    result = Result((), job.provider, job.model, seed=told.pop("seed", None), metadata=told)
+    through_outages(partial(lifecycle.complete, task, store.describe(result, files), files))
+
+
 @contextmanager
-def _in_use(directory: Path) -> Iterator[None]:
+def in_use(directory: Path) -> Iterator[None]:
     """Lock a work directory, so that no sweep (even of another database) deletes it."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
@@ -121,8 +149,10 @@ def _in_use(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _work(task: Task, provider: Provider, work_dir: Path, watch: ClaimWatch, seat: Seat) -> None:
-    deadline = time.monotonic() + task.timeout_seconds
+def _work(
+    task: Task, provider: LocalProvider, work_dir: Path, watch: ClaimWatch, seat: Seat
+) -> None:
+    deadline = time.monotonic() + task.seconds_at_claim
     job = Job(
         task_id=str(task.id),
         attempt=task.attempts + 1,
@@ -130,7 +160,6 @@ def _work(task: Task, provider: Provider, work_dir: Path, watch: ClaimWatch, sea
         task_data=task.task_data,
         work_dir=work_dir,
         deadline=deadline,
-        remote_state=task.remote_state,
     )
     result = provider.generate(job, _RunContext(task, watch, deadline))
     seat.free()
@@ -150,20 +179,8 @@ def _work(task: Task, provider: Provider, work_dir: Path, watch: ClaimWatch, sea
 def _failed(task: Task, error: ProviderError) -> None:
     # The client gets a sentence of ours; the log needs the provider's own.
     logger.warning("Attempt failed", error_code=error.code, reason=error.message or None)
-    waits = settings.TASK_RETRY_WAITS
-    # The time limit of the task is final; a time-out inside the provider is not.
-    is_final = not error.retryable or error.code == "timed_out" or task.attempts >= len(waits)
-    write: Callable[[], object]
-    if is_final:
-        # The traceback for receivers; a time-out is not an error in our code.
-        is_error = error.code != "timed_out"
-        frames = (error.traceback_text or own_frames(error)) if is_error else ""
-        write = partial(lifecycle.fail, task, error.code, frames)
-    else:
-        wait = error.retry_after or waits[task.attempts]
-        write = partial(lifecycle.retry_later, task, error.code, wait)
     with contextlib.suppress(lifecycle.LostClaim):
-        through_outages(write)
+        through_outages(partial(lifecycle.end_attempt, task, error))
 
 
 class _RunContext:
@@ -195,16 +212,6 @@ class _RunContext:
     def cancelled(self) -> bool:
         """Say whether the work is no longer wanted."""
         return self._watch.is_lost or stopping.is_set()
-
-    def is_over(self) -> bool:
-        """Say whether the task has ended; a lost lease or a shutdown does not count."""
-        with without_database():
-            return lifecycle.has_ended(self._task)
-        return False
-
-    def save_remote(self, state: dict[str, Any]) -> None:
-        """Store the provider's state."""
-        through_outages(partial(lifecycle.save_remote, self._task, state))
 
     def seconds_left(self) -> float:
         """Return the seconds until the deadline."""

@@ -1,7 +1,8 @@
 """What does a remote provider answer? A stand-in over real HTTP that follows a script.
 
 It knows no protocol: a script maps "METHOD /path" to answers, each request takes the next one
-and the last repeats. A dict is a JSON body with status 200.
+and the last repeats. A path that ends in "/" stands for all below it. A dict is a JSON body with
+status 200.
 """
 
 from __future__ import annotations
@@ -71,7 +72,10 @@ class FakeProvider:
         call = f"{request.command} {request.path}"
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.seen.append(Seen(call, headers, request.rfile.read(size)))
-        replies = self.script.get(call) or [Reply(404)]
+        folder = call.partition("?")[0].rsplit("/", 1)[0] + "/"
+        above = folder.rstrip("/").rsplit("/", 1)[0] + "/"
+        keys = (key for key in (call, folder, above) if key in self.script)
+        replies = self.script.get(next(keys, "")) or [Reply(404)]
         reply = replies.pop(0) if len(replies) > 1 else replies[0]
         if isinstance(reply, dict):
             reply = Reply(body=json.dumps(reply).encode())
@@ -86,9 +90,12 @@ class FakeProvider:
             pass
 
     def count(self, call: str) -> int:
-        return sum(seen.call == call for seen in self.seen)
+        return len(self.calls(call))
 
     def calls(self, call: str) -> list[Seen]:
+        """Return the requests of that call; one that ends in "/" stands for all below it."""
+        if call.endswith("/"):
+            return [seen for seen in self.seen if seen.call.startswith(call)]
         return [seen for seen in self.seen if seen.call == call]
 
 

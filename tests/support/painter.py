@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks_app.providers.base import CancelOutcome, Context, FieldError, Job, Result
+from tasks_app.providers.base import Context, FieldError, Job, Result
 
 
 class Painter:
@@ -25,7 +25,3 @@ class Painter:
     def generate(self, job: Job, context: Context) -> Result:
         """Never called: no worker runs in these tests."""
         raise NotImplementedError
-
-    def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
-        """Do nothing: nothing is remote."""
-        return CancelOutcome.UNSUPPORTED

@@ -20,12 +20,6 @@ class RecordingContext:
     def cancelled(self):
         return self.is_cancelled
 
-    def is_over(self):
-        return self.is_cancelled
-
-    def save_remote(self, state):
-        raise AssertionError("nothing runs elsewhere")
-
     def seconds_left(self):
         return self._end - time.monotonic()
 

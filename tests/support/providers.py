@@ -12,7 +12,6 @@ from PIL import Image
 
 from tasks_app.providers.base import (
     Cancelled,
-    CancelOutcome,
     Context,
     FieldError,
     Job,
@@ -70,10 +69,6 @@ class StillProvider:
                 raise ProviderError("timed_out")
             context.progress(1 - left / self.seconds, "waiting")
             pause.wait(min(0.05, left))
-
-    def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
-        """Do nothing: nothing is remote."""
-        return CancelOutcome.UNSUPPORTED
 
 
 class CanaryProvider(StillProvider):

@@ -16,7 +16,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from webhooks_app import egress
 from webhooks_app.conf import webhook_settings
@@ -30,6 +30,7 @@ from webhooks_app.transport.pool import Pool
 from webhooks_app.transport.wire import BadAnswerError, Connection, tls_context
 
 if TYPE_CHECKING:
+    import aiohttp
     from aiohttp.abc import AbstractResolver
 
 
@@ -54,6 +55,7 @@ class Transport:
         self._allowed = home.admits if home is not None else egress.address_allowed
         self._resolver = egress.GuardResolver(resolver, self._allowed)
         self._pool = Pool()
+        self._home_session: aiohttp.ClientSession | None = None
         self._own_headers = {
             "Accept-Encoding": "identity",
             "User-Agent": webhook_settings.USER_AGENT,
@@ -63,7 +65,13 @@ class Transport:
         return self
 
     async def __aexit__(self, *raised: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
         await self._pool.close()
+        if self._home_session is not None:
+            await self._home_session.close()
         await self._resolver.close()
 
     # -- one webhook ------------------------------------------------------------------------------
@@ -144,7 +152,7 @@ class Transport:
         timeout: float,
         headers: Mapping[str, str] | None = None,
         method: str = "GET",
-        body: bytes | None = None,
+        body: bytes | aiohttp.FormData | None = None,
         to: Path | None = None,
     ) -> FetchResult:
         """Download what a client's URL names, under the same policy as a webhook.
@@ -158,12 +166,23 @@ class Transport:
             target = egress.target_of(url, self._home)
         except egress.EgressDenied as denied:
             return FetchResult(error_code=denied.code, error=denied.message)
-        permitted = egress.address_rule(target.origin, self._allowed)
-        guard = download.Guard(self._resolver, permitted, self._tls_for(target.origin))
         sent = {**self._own_headers, **(headers or {})}
-        return await download.fetch(
-            guard, target.url, sent, method, body, max_bytes=max_bytes, timeout=timeout, to=to
-        )
+        sizes: dict[str, Any] = {"max_bytes": max_bytes, "timeout": timeout, "to": to}
+        # One origin, so that its connections can be kept. A request that may not be repeated gets a
+        # new one: a kept connection may be closed by the server just as the request goes out.
+        if self._home is not None and method == "GET":
+            if self._home_session is None:
+                self._home_session = self._open_session(target.origin, is_kept=True)
+            return await download.fetch(self._home_session, target.url, sent, method, body, **sizes)
+        async with self._open_session(target.origin) as session:
+            return await download.fetch(session, target.url, sent, method, body, **sizes)
+
+    def _open_session(
+        self, origin: egress.Origin, *, is_kept: bool = False
+    ) -> aiohttp.ClientSession:
+        permitted = egress.address_rule(origin, self._allowed)
+        guard = download.Guard(self._resolver, permitted, self._tls_for(origin))
+        return download.open_session(guard, is_kept=is_kept)
 
 
 _STATUS_TEXTS = {

@@ -50,26 +50,21 @@ class Guard(NamedTuple):
     tls: ssl.SSLContext
 
 
-async def fetch(
-    guard: Guard,
-    url: URL,
-    headers: Mapping[str, str],
-    method: str = "GET",
-    body: bytes | None = None,
-    *,
-    max_bytes: int,
-    timeout: float,
-    to: Path | None = None,
-) -> FetchResult:
-    """Send one request and keep the body of its answer; see ``Transport.fetch``."""
+def open_session(guard: Guard, *, is_kept: bool = False) -> aiohttp.ClientSession:
+    """Return a client that dials through the guard only; to be closed by the caller.
+
+    Args:
+        is_kept: keep connections for further requests.
+    """
     connector = aiohttp.TCPConnector(
         resolver=guard.resolver,
         socket_factory=partial(egress.guarded_socket, allowed=guard.allowed),
         ssl=guard.tls,
         use_dns_cache=False,  # the checked answer must be the one that is dialled
-        force_close=True,
+        force_close=not is_kept,
+        limit=0,
     )
-    session = aiohttp.ClientSession(
+    return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
@@ -79,10 +74,23 @@ async def fetch(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         skip_auto_headers=("Accept", "Content-Type"),
     )
+
+
+async def fetch(
+    session: aiohttp.ClientSession,
+    url: URL,
+    headers: Mapping[str, str],
+    method: str = "GET",
+    body: bytes | aiohttp.FormData | None = None,
+    *,
+    max_bytes: int,
+    timeout: float,
+    to: Path | None = None,
+) -> FetchResult:
+    """Send one request and keep the body of its answer; see ``Transport.fetch``."""
     try:
         async with (
             asyncio.timeout(timeout),
-            session,
             session.request(
                 method, url, headers=headers, data=body, allow_redirects=False
             ) as response,
@@ -124,6 +132,8 @@ def _explain(error: BaseException) -> tuple[ErrorCode, str]:
     """
     if _is_blocked(error):
         return ErrorCode.BLOCKED_ADDRESS, "the address is not allowed"
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return ErrorCode.CONNECT, "no connection in time"
     if isinstance(error, TimeoutError):
         return ErrorCode.TIMEOUT, "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorDNSError):

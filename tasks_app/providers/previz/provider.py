@@ -7,7 +7,6 @@ from typing import Any
 
 from tasks_app.media import probe
 from tasks_app.providers.base import (
-    CancelOutcome,
     Context,
     FieldError,
     Job,
@@ -65,10 +64,6 @@ class PrevizProvider:
             metadata=made["metadata"],
         )
 
-    def cancel(self, remote_state: dict[str, Any]) -> CancelOutcome:
-        """Do nothing: a local render is stopped through its context."""
-        return CancelOutcome.UNSUPPORTED
-
     def _request(self, job: Job, context: Context) -> dict[str, Any]:
         task_data = defaults.filled(job.task_type, job.task_data)
         task_data["options"].setdefault("quality", self._quality)
@@ -88,8 +83,6 @@ class _Scaled:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.cancelled = context.cancelled
-        self.is_over = context.is_over
-        self.save_remote = context.save_remote
         self.seconds_left = context.seconds_left
 
     def progress(self, fraction: float, step: str, detail: str = "") -> None:

@@ -7,31 +7,38 @@ of an error text, since it may quote a prompt or a key.
 
 from __future__ import annotations
 
-import asyncio
+import ipaddress
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urljoin
 
+import aiohttp
 import orjson
 
-from tasks_app.providers.base import Cancelled, Context, ProviderError
+from tasks_app.providers.base import ProviderError
 from webhooks_app.conf import Network
 from webhooks_app.egress import EgressDenied, Home, origin_of
 from webhooks_app.retry import parse_retry_after
+from webhooks_app.shown import printable
 from webhooks_app.transport import FetchResult, Transport
 
 CALL_SECONDS = 60.0
 #: For protocols whose answer is the result itself.
 WORK_SECONDS = 3600.0
-#: How often a running request checks whether it is still wanted; a cancel must work within 2 s.
-LOOK_SECONDS = 0.25
+DOWNLOAD_SECONDS = 600.0
 MAX_ANSWER_BYTES = 32 << 20  # a synchronous answer may carry an image as base64
 MAX_REDIRECTS = 3
+#: Most of an error's body that is kept for operators, in characters.
+MAX_WORDS = 500
+#: Shorter parts of a header ("Key", "Bearer") are no secrets.
+SHORTEST_SECRET = 8
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 RETRYABLE_STATUSES = frozenset({408, 409, 425})
+#: Failures before a request was sent.
+NOT_RECEIVED = frozenset({"connect", "dns", "tls"})
 #: Words in answers that refuse the content, not the form, of a request.
 REFUSALS = (b"content_policy", b"content policy", b"moderation", b"safety", b"nsfw")
 
@@ -59,32 +66,69 @@ class Answer:
         return document
 
 
-class ProviderClient:
-    """The connection to one provider for one job; used from the job's thread only.
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A configured server of a provider.
 
-    Args:
-        base_url: the only origin that gets the credentials.
-        headers: the credentials.
-        networks: private networks that origin may be in, see `Home`.
-        context: asked whether the work is still wanted; None after the job has ended.
+    ``label`` names it in receipts, metrics and the admin. ``headers`` are the credentials, for this
+    origin only. ``networks``: private networks it may be in, see `Home`. ``limit``: most jobs at
+    once, None for no limit of ours.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        headers: Mapping[str, str],
-        networks: tuple[Network, ...],
-        context: Context | None,
-    ) -> None:
-        self._base = base_url.rstrip("/") + "/"
+    label: str
+    base_url: str
+    headers: Mapping[str, str]
+    networks: tuple[Network, ...] = ()
+    limit: int | None = None
+
+
+class Unreachable(ProviderError):
+    """There was no connection, so the request was certainly not received."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("provider_unavailable", message)
+
+
+class Unclear(ProviderError):
+    """The request may have been received, but there is no answer: it may be paid for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("provider_unavailable", message)
+
+
+class ProviderClient:
+    """The connection to one server of a provider; an async context manager, of one event loop.
+
+    Args:
+        server: its address and credentials.
+
+    Raises:
+        ProviderError: ``provider_rejected``, since the base URL may not be called.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._base = server.base_url.rstrip("/") + "/"
         try:
-            self._home = Home(origin_of(self._base), networks)
+            self._home = Home(origin_of(self._base), server.networks)
         except EgressDenied as denied:
             raise ProviderError("provider_rejected", f"The base URL: {denied.message}.") from None
-        self._headers = dict(headers)
-        self._context = context
+        self._headers = dict(server.headers)
+        self._secrets = [word for value in self._headers.values() for word in value.split()]
+        self._to_home = Transport(home=self._home)
+        self._to_others = Transport()
 
-    def call(
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._to_home.close()
+        await self._to_others.close()
+
+    async def call(
         self,
         method: str,
         path: str,
@@ -97,77 +141,66 @@ class ProviderClient:
 
         Args:
             path: relative to the base URL, or a whole URL of the same origin.
-            seconds: for the whole request, or the time left to the task, if that is less.
+            body: sent as JSON, unless it is an aiohttp ``FormData``.
+            seconds: for the whole request.
 
         Raises:
-            ProviderError: with the code that fits the status or failure.
-            Cancelled: the work is no longer wanted.
+            Unreachable: it was not received.
+            Unclear: it may have been received.
+            ProviderError: with the code that fits the answer's status.
         """
         sent = {**self._headers, "Accept": "application/json", **(headers or {})}
-        if body is not None:
+        if body is not None and not isinstance(body, aiohttp.FormData):
             sent["Content-Type"] = "application/json"
-        found = self._fetch(
+            body = orjson.dumps(body)
+        found = await self._to_home.fetch(
             urljoin(self._base, path),
-            self._home,
             method=method,
             headers=sent,
-            body=None if body is None else orjson.dumps(body),
+            body=body,
             max_bytes=MAX_ANSWER_BYTES,
-            timeout=self._seconds(seconds),
+            timeout=seconds,
         )
-        return _judged(found)
+        return _judged(found, self._secrets)
 
-    def download(self, url: str, to: Path, max_bytes: int) -> None:
+    async def download(self, url: str, to: Path, max_bytes: int) -> None:
         """Download ``url`` to a file; redirects are followed, each target checked again.
 
         Raises:
             ProviderError: ``output_invalid``: the URL may not be dialled, or the body is too large.
-            Cancelled: the work is no longer wanted.
         """
         url = urljoin(self._base, url)
         for _ in range(MAX_REDIRECTS + 1):
-            found = self._download_once(url, to, max_bytes)
+            is_home = _is_of(url, self._home)
+            found = await (self._to_home if is_home else self._to_others).fetch(
+                url,
+                headers=self._headers if is_home else {},
+                max_bytes=max_bytes,
+                timeout=DOWNLOAD_SECONDS,
+                to=to,
+            )
             if found.error_code in ("blocked_address", "invalid_url", "too_large"):
                 text = f"The result could not be fetched: {found.error}."
                 raise ProviderError("output_invalid", text, retryable=False)
             if found.status not in REDIRECTS:
-                _judged(found)
+                _judged(found, self._secrets)
                 return
             url = urljoin(url, (found.headers or {}).get("location", ""))
         raise ProviderError("output_invalid", "The result redirects without end.")
 
-    def _download_once(self, url: str, to: Path, max_bytes: int) -> FetchResult:
-        is_home = _is_of(url, self._home)
-        return self._fetch(
-            url,
-            self._home if is_home else None,
-            headers=self._headers if is_home else {},
-            max_bytes=max_bytes,
-            timeout=self._seconds(600.0),
-            to=to,
-        )
 
-    def _seconds(self, most: float) -> float:
-        if self._context is None:
-            return min(most, 5.0)
-        left = self._context.seconds_left()
-        if left <= 0:
-            raise ProviderError("timed_out", "The task's time is over.")
-        return min(most, left)
+def setting(name: str) -> str:
+    """Return a Django setting as text, empty when there is none."""
+    from django.conf import settings
 
-    def _fetch(self, url: str, home: Home | None, **how: Any) -> FetchResult:
-        return asyncio.run(self._watched(url, home, how))
+    return str(getattr(settings, name, ""))
 
-    async def _watched(self, url: str, home: Home | None, how: dict[str, Any]) -> FetchResult:
-        """Fetch, and stop as soon as the work is no longer wanted."""
-        async with Transport(home=home) as transport:
-            work = asyncio.ensure_future(transport.fetch(url, **how))
-            while not (await asyncio.wait({work}, timeout=LOOK_SECONDS))[0]:
-                if self._context is not None and self._context.cancelled():
-                    work.cancel()
-                    await asyncio.wait({work})
-                    raise Cancelled
-            return work.result()
+
+def configured_networks() -> tuple[Network, ...]:
+    """Return the private networks that providers' base URLs may be in."""
+    from django.conf import settings
+
+    return tuple(ipaddress.ip_network(text) for text in settings.PROVIDER_ALLOW_NETWORKS)
 
 
 def _is_of(url: str, home: Home) -> bool:
@@ -177,19 +210,37 @@ def _is_of(url: str, home: Home) -> bool:
         return False
 
 
-def _judged(found: FetchResult) -> Answer:
+def _judged(found: FetchResult, secrets: Sequence[str]) -> Answer:
     """Return a 2xx answer; raise the error that fits any other."""
     if found.error_code in ("blocked_address", "invalid_url", "too_large"):
         raise ProviderError("provider_rejected", f"The provider: {found.error}.")
+    if found.error_code in NOT_RECEIVED:
+        raise Unreachable(f"The provider: {found.error}.")
     if found.error_code or found.status is None:
-        raise ProviderError("provider_unavailable", f"The provider: {found.error}.")
+        raise Unclear(f"The provider: {found.error}.")
     headers = found.headers or {}
     if 200 <= found.status < 300:
         return Answer(found.status, headers, found.body)
     code, retryable = _meaning(found.status, found.body)
     wait = parse_retry_after(headers.get("retry-after"), time.time())
     text = f"The provider answered with status {found.status}."
-    raise ProviderError(code, text, retryable=retryable, retry_after=wait)
+    raise ProviderError(
+        code,
+        text,
+        retryable=retryable,
+        retry_after=wait,
+        status=found.status,
+        words=_masked(found.body, secrets),
+    )
+
+
+def _masked(body: bytes, secrets: Sequence[str]) -> str:
+    """Return the beginning of an answer as printable text, without our credentials in it."""
+    text = body[: 4 * MAX_WORDS].decode("utf-8", "replace")
+    for secret in secrets:
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return printable(text, MAX_WORDS)
 
 
 def _meaning(status: int, body: bytes) -> tuple[str, bool]:

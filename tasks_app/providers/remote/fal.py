@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import base64
+import hashlib
+import threading
+import time
+from collections.abc import Mapping
+from urllib.parse import quote
 
-from tasks_app.providers.base import CancelOutcome, Job, ProviderError
-from tasks_app.providers.remote.client import ProviderClient, is_refusal
-from tasks_app.providers.remote.job import PollResult, RemoteProvider, WorkFailed, places, safe_id
+import orjson
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from tasks_app.providers.base import BadSignature, Callback, CancelOutcome, ProviderError
+from tasks_app.providers.remote.base import (
+    JobStatus,
+    RemoteProvider,
+    Submitted,
+    Work,
+    WorkFailed,
+    places,
+    safe_id,
+)
+from tasks_app.providers.remote.client import ProviderClient, is_refusal, setting
+from tasks_app.providers.remote.replicate import known
+from webhooks_app.transport import FetchResult, Transport
+
+URLS = ("status_url", "response_url", "cancel_url")
+#: How far a callback's time may be from ours, in seconds (fal's documentation of its webhooks).
+LEEWAY_SECONDS = 300
+#: fal asks for at most 24 hours; a key that was withdrawn is gone sooner.
+KEYS_FRESH_SECONDS = 3600.0
+#: Between two tries while the keys cannot be fetched.
+KEYS_AGAIN_SECONDS = 30.0
+MAX_KEYS_BYTES, KEYS_SECONDS = 65_536, 5.0
+
+_lock = threading.Lock()
+_kept: dict[str, tuple[float, list[bytes]]] = {}
 
 
 class FalProvider(RemoteProvider):
@@ -20,42 +52,91 @@ class FalProvider(RemoteProvider):
         """Return fal's form of the Authorization header."""
         return {"Authorization": f"Key {key}"}
 
-    def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
+    async def submit(self, work: Work, line: ProviderClient) -> Submitted:
         """Queue a request; its URLs are kept as answered, since their form is fal's own."""
-        answer = line.call("POST", model, self.inputs(job)).json()
+        is_called = work.callback_url.startswith("https://")
+        query = f"?fal_webhook={quote(work.callback_url, safe='')}" if is_called else ""
+        answer = (await line.call("POST", work.model + query, self.inputs(work))).json()
         urls = {name: str(answer.get(name, "")) for name in URLS}
         if not all(urls.values()):
             raise ProviderError("provider_unavailable", "The provider's answer lacks its URLs.")
-        return {"id": safe_id(answer.get("request_id")), **urls}
+        return Submitted({"id": safe_id(answer.get("request_id")), **urls})
 
-    def look(self, line: ProviderClient, state: dict[str, Any]) -> PollResult:
+    async def look_one(self, work: Work, line: ProviderClient) -> JobStatus:
         """Ask for the status, and for the response once it is there."""
-        status = line.call("GET", state["status_url"]).json()
+        status = await known(line, "GET", work.remote["status_url"])
         if status.get("status") in ("IN_QUEUE", "IN_PROGRESS"):
-            return PollResult(is_done=False, fraction=0.3 * (status["status"] == "IN_PROGRESS"))
+            return JobStatus(is_done=False, fraction=0.3 * (status["status"] == "IN_PROGRESS"))
         if status.get("status") != "COMPLETED":
             text = "The provider's answer has no known status."
             raise ProviderError("provider_unavailable", text)
-        if status.get("error"):
-            is_refused = is_refusal(str(status["error"]).encode())
-            code = "content_refused" if is_refused else "render_failed"
-            raise WorkFailed(code, "The provider's model failed.")
-        return PollResult(is_done=True, outputs=self._response(line, state))
-
-    @staticmethod
-    def _response(line: ProviderClient, state: dict[str, Any]) -> tuple[str, ...]:
+        if words := str(status.get("error") or ""):
+            code = "content_refused" if is_refusal(words.encode()) else "render_failed"
+            raise WorkFailed(code, "The provider's model failed.", words=words)
         try:
-            return places(line.call("GET", state["response_url"]).json())
+            response = (await line.call("GET", work.remote["response_url"])).json()
         except ProviderError as error:
             # The model ended the request with an error: this status is the response's own.
             if error.code in ("provider_rejected", "content_refused"):
-                raise WorkFailed(error.code, error.message) from None
+                raise WorkFailed(error.code, error.message, words=error.words) from None
             raise
+        return JobStatus(is_done=True, outputs=places(response))
 
-    def stop(self, line: ProviderClient, state: dict[str, Any]) -> CancelOutcome:
+    async def stop(self, work: Work, line: ProviderClient) -> CancelOutcome:
         """Ask fal to cancel; a request that is running already may run on."""
-        line.call("PUT", state["cancel_url"])
+        try:
+            await known(line, "PUT", work.remote["cancel_url"])
+        except ProviderError as error:
+            if error.status != 400:  # ALREADY_COMPLETED
+                raise
+            return CancelOutcome.ENDED
         return CancelOutcome.REQUESTED
 
+    def read_callback(self, headers: Mapping[str, str], body: bytes, token: str) -> Callback:
+        """Check the Ed25519 signature with fal's published keys."""
+        names = ("request-id", "user-id", "timestamp", "signature")
+        told = [headers.get(f"x-fal-webhook-{name}", "") for name in names]
+        try:
+            is_recent = abs(time.time() - int(told[2])) <= LEEWAY_SECONDS
+            signature = bytes.fromhex(told[3])
+        except ValueError:
+            raise BadSignature from None
+        content = "\n".join([*told[:3], hashlib.sha256(body).hexdigest()]).encode()
+        if not is_recent or not any(_is_signed(k, signature, content) for k in published_keys()):
+            raise BadSignature
+        return Callback()
 
-URLS = ("status_url", "response_url", "cancel_url")
+
+def _is_signed(key: bytes, signature: bytes, content: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def published_keys() -> list[bytes]:
+    """Return fal's public keys (32 bytes each); the last known ones while FAL_JWKS_URL is away."""
+    url = setting("FAL_JWKS_URL")
+    with _lock:
+        good_until, keys = _kept.get(url, (0.0, []))
+        if time.monotonic() < good_until:
+            return keys
+        found = asyncio.run(_fetch(url))
+        fresh = _keys_in(found.body) if found.status == 200 else []
+        seconds = KEYS_FRESH_SECONDS if fresh else KEYS_AGAIN_SECONDS
+        _kept[url] = (time.monotonic() + seconds, fresh or keys)
+        return _kept[url][1]
+
+
+async def _fetch(url: str) -> FetchResult:
+    async with Transport() as transport:
+        return await transport.fetch(url, max_bytes=MAX_KEYS_BYTES, timeout=KEYS_SECONDS)
+
+
+def _keys_in(body: bytes) -> list[bytes]:
+    try:
+        rows = orjson.loads(body)["keys"]
+        return [base64.urlsafe_b64decode(row["x"] + "==") for row in rows if row["kty"] == "OKP"]
+    except (ValueError, KeyError, TypeError):
+        return []

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks_app.providers.base import CancelOutcome, Job, ProviderError
-from tasks_app.providers.remote.client import WORK_SECONDS, ProviderClient, is_refusal
-from tasks_app.providers.remote.inputs import wishes
-from tasks_app.providers.remote.job import (
-    PollResult,
+from tasks_app.providers.base import CancelOutcome, ProviderError
+from tasks_app.providers.remote.base import (
+    JobStatus,
     RemoteProvider,
+    Submitted,
+    Work,
     WorkFailed,
     decoded,
     places,
     safe_id,
 )
+from tasks_app.providers.remote.client import WORK_SECONDS, ProviderClient, is_refusal
+from tasks_app.providers.remote.inputs import wishes
+from tasks_app.providers.remote.replicate import known
 from tasks_app.task_types import TASK_TYPES
 
 RUNNING = frozenset({"queued", "in_progress"})
@@ -37,76 +40,78 @@ class OpenAICompatibleProvider(RemoteProvider):
         """Return the bearer token."""
         return {"Authorization": f"Bearer {key}"}
 
-    def submit(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
+    async def submit(self, work: Work, line: ProviderClient) -> Submitted:
         """Make an image or speech at once, or start a video."""
-        media = TASK_TYPES[job.task_type].media
+        media = TASK_TYPES[work.task_type].media
         if media == "image":
-            return self._pictures(line, job, model)
+            return await self._pictures(work, line)
         if media == "audio":
-            return self._speech(line, job, model)
-        asked = wishes(job.task_type, job.task_data)
+            return await self._speech(work, line)
+        asked = wishes(work.task_type, work.task_data)
         body = {
             "size": asked.get("resolution", "1280x720"),
             "seconds": str(round(asked.get("duration_s", 8))),
-            **self.inputs(job),
-            "model": model,
+            **self.inputs(work),
+            "model": work.model,
         }
-        return {"id": safe_id(line.call("POST", "v1/videos", body).json().get("id"))}
+        answer = await line.call("POST", "v1/videos", body)
+        return Submitted({"id": safe_id(answer.json().get("id"))})
 
-    def _pictures(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
-        asked = wishes(job.task_type, job.task_data)
+    async def _pictures(self, work: Work, line: ProviderClient) -> Submitted:
+        asked = wishes(work.task_type, work.task_data)
         size, count = asked.get("resolution", "1024x1024"), asked.get("count", 1)
-        body = {"n": count, "size": size, **self.inputs(job), "model": model}
-        answer = line.call("POST", "v1/images/generations", body, seconds=WORK_SECONDS)
+        body = {"n": count, "size": size, **self.inputs(work), "model": work.model}
+        answer = await line.call("POST", "v1/images/generations", body, seconds=WORK_SECONDS)
         rows = answer.json().get("data")
         rows = rows if isinstance(rows, list) else []
-        made = [place for index, row in enumerate(rows) if (place := _kept(row, job, index))]
-        return {"id": "", "outputs": made}
+        made = [place for index, row in enumerate(rows) if (place := _kept(row, work, index))]
+        return Submitted({}, tuple(made))
 
-    def _speech(self, line: ProviderClient, job: Job, model: str) -> dict[str, Any]:
-        asked = wishes(job.task_type, job.task_data)
+    async def _speech(self, work: Work, line: ProviderClient) -> Submitted:
+        asked = wishes(work.task_type, work.task_data)
         kind = SPEECH_FORMATS[asked.get("format", "wav")]
         body = {
             "input": asked["prompt"],
             "voice": asked.get("voice", "alloy"),
             "response_format": kind,
-            **(job.task_data.get("options") or {}),
+            **(work.task_data.get("options") or {}),
             **self._input,
-            "model": model,
+            "model": work.model,
         }
-        answer = line.call(
+        answer = await line.call(
             "POST", "v1/audio/speech", body, headers={"Accept": "*/*"}, seconds=WORK_SECONDS
         )
-        (job.work_dir / "speech").write_bytes(answer.body)
-        return {"id": "", "outputs": ["file:speech"]}
+        (work.directory / "speech").write_bytes(answer.body)
+        return Submitted({}, ("file:speech",))
 
-    def look(self, line: ProviderClient, state: dict[str, Any]) -> PollResult:
-        """Get the state of the video job; images and speech are done already."""
-        if "outputs" in state:
-            return PollResult(is_done=True, outputs=tuple(state["outputs"]))
-        path = f"v1/videos/{safe_id(state['id'])}"
-        job = line.call("GET", path).json()
+    async def look_one(self, work: Work, line: ProviderClient) -> JobStatus:
+        """Get the state of the video job."""
+        path = f"v1/videos/{safe_id(work.remote.get('id'))}"
+        job = await known(line, "GET", path)
         status = job.get("status")
         if status == "completed":
-            return PollResult(is_done=True, outputs=(f"{path}/content",))
+            return JobStatus(is_done=True, outputs=(f"{path}/content",))
         if status in RUNNING:
-            return PollResult(is_done=False, fraction=_share(job.get("progress")))
+            return JobStatus(is_done=False, fraction=_share(job.get("progress")))
         if status in ("failed", "cancelled"):
-            code = "content_refused" if is_refusal(str(job.get("error")).encode()) else ""
-            raise WorkFailed(code or "render_failed", "The provider's model failed.")
+            words = str(job.get("error") or "")
+            code = "content_refused" if is_refusal(words.encode()) else "render_failed"
+            raise WorkFailed(code, "The provider's model failed.", words=words)
         raise ProviderError("provider_unavailable", "The provider's answer has no known status.")
 
-    def stop(self, line: ProviderClient, state: dict[str, Any]) -> CancelOutcome:
+    async def stop(self, work: Work, line: ProviderClient) -> CancelOutcome:
         """Delete the video job; whether that ends the work depends on the server."""
-        line.call("DELETE", f"v1/videos/{safe_id(state['id'])}")
+        if "id" not in work.remote:  # an image or speech: the open request was all there is
+            return CancelOutcome.UNSUPPORTED
+        await line.call("DELETE", f"v1/videos/{safe_id(work.remote['id'])}")
         return CancelOutcome.REQUESTED
 
 
-def _kept(row: Any, job: Job, index: int) -> str:
+def _kept(row: Any, work: Work, index: int) -> str:
     """Return the place of one image; one that came as base64 is written to a file at once."""
     if isinstance(row, dict) and isinstance(row.get("b64_json"), str):
         name = f"picture_{index}"
-        (job.work_dir / name).write_bytes(decoded("data:;base64," + row["b64_json"]))
+        (work.directory / name).write_bytes(decoded("data:;base64," + row["b64_json"]))
         return f"file:{name}"
     return next(iter(places(row)), "")
 

@@ -142,7 +142,6 @@ def test_fenced_out_worker_writes_nothing() -> None:
         lambda: lifecycle.complete(old, {}, []),
         lambda: lifecycle.fail(old, "render_failed"),
         lambda: lifecycle.progress(old, 0.5, "step", is_event_due=False),
-        lambda: lifecycle.save_remote(old, {}),
         lambda: lifecycle.retry_later(old, "render_failed", 1),
     ):
         with pytest.raises(lifecycle.LostClaim):

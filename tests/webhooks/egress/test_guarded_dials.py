@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 import uvloop
 
-from tasks_app.providers.remote.client import ProviderClient
+from tasks_app.providers.remote.client import ProviderClient, Server
 from tests.support.answers import Answer
 from tests.support.receiver import Receiver
 from tests.support.running import download, publish, running_engine, status_of
@@ -78,11 +78,15 @@ def test_the_engine_dials_guarded_sockets_only(dials: Dials) -> None:
 def test_downloads_and_providers_dial_guarded_sockets_only(dials: Dials, tmp_path: Path) -> None:
     """A download, a provider's origin and a URL from its answer all pass the guard."""
     networks = (ipaddress.ip_network("127.0.0.0/8"),)
+
+    async def work(server: Server) -> None:
+        async with ProviderClient(server) as line:
+            await line.call("POST", "work", {})
+            await line.download(elsewhere.url, tmp_path / "result", 1_000)
+
     with Receiver([Answer(body=b"{}")]) as home, Receiver([200]) as elsewhere:
         assert download(elsewhere.url, max_bytes=9, timeout=2).error_code == ""
-        line = ProviderClient(home.url, {}, networks, None)
-        line.call("POST", "work", {})
-        line.download(elsewhere.url, tmp_path / "result", 1_000)
+        uvloop.run(work(Server("home", home.url, {}, networks)))
         assert len(to(dials, home)) == home.connections == 1
         assert len(to(dials, elsewhere)) == elsewhere.connections == 2
     assert dials.bypassed == []

@@ -1,0 +1,288 @@
+"""What is a provider elsewhere? The interface behind which every service for media is called.
+
+A provider knows how its protocol submits, looks and stops, and nothing of the database: the loop of
+`tasks_app.remote_work` calls it and stores what it returns. All calls are asyncio, of one loop per
+worker process; one instance serves all jobs of that process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tasks_app.providers.base import Callback, CancelOutcome, FieldError, ProviderError
+from tasks_app.providers.remote.client import ProviderClient, Server, configured_networks, setting
+from tasks_app.task_types import TASK_TYPES
+
+FIRST_LOOK_SECONDS = 1.0
+MAX_OUTPUT_BYTES = 2 << 30
+MAX_OUTPUTS = 4
+SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One job as a provider sees it.
+
+    ``job_id``: a canonical UUID that is stored before the submit; the remote id, where a client may
+    choose it. ``remote``: what `submit` returned, {} before. ``callback_url``: where the provider
+    may tell us that it has news, empty for nowhere. ``directory`` exists during `submit` and
+    `RemoteProvider.fetch`, for files that come in an answer.
+    """
+
+    job_id: str
+    task_id: str
+    attempt: int
+    task_type: str
+    task_data: dict[str, Any]
+    model: str
+    server: str
+    remote: dict[str, Any]
+    callback_url: str
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What to keep of a submit (JSON); with ``outputs``, the answer was the result itself."""
+
+    remote: dict[str, Any]
+    outputs: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """What one look returned: still running (progress 0..1), or where the results are.
+
+    ``facts`` are added to the receipt as ``provider_metadata``.
+    """
+
+    is_done: bool
+    fraction: float = 0.0
+    step: str = "generating"
+    outputs: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Busy(ProviderError):
+    """The server has no room for this submit: the task waits and uses up nothing."""
+
+    def __init__(self, message: str = "The provider is busy.", retry_after: float | None = None):
+        super().__init__("provider_rate_limited", message, retry_after=retry_after)
+
+
+class UnknownJob(ProviderError):
+    """The server answers, but does not know the id: the work is lost."""
+
+    def __init__(self, message: str = "The provider does not know this job."):
+        super().__init__("provider_unavailable", message)
+
+
+class WorkFailed(ProviderError):
+    """The provider ended the work without a result; looking again is of no use."""
+
+
+class RemoteProvider(ABC):
+    """A provider behind HTTP.
+
+    Args:
+        model: the default model, where a task does not name one of ``models``.
+        models: the models that a task may name.
+        input: inputs sent with every request; they override what a task asks for.
+        fields: the model's name of an input -> our name of it (see `wishes`).
+        poll_seconds: the wait before the first look; later waits grow.
+        max_bytes: the largest result that is downloaded.
+        concurrency: most jobs at once on each server; None for what the provider itself allows.
+    """
+
+    name: ClassVar[str]
+    is_local: ClassVar[bool] = False
+    task_types: ClassVar[frozenset[str]] = frozenset(TASK_TYPES)
+    #: Settings (and environment variables) that hold the base URL and the key.
+    url_setting: ClassVar[str]
+    key_setting: ClassVar[str] = ""
+    is_key_needed: ClassVar[bool] = True
+    is_model_needed: ClassVar[bool] = True
+    #: Whether ``Work.job_id`` is the remote id. An unclear submit is then looked at, not repeated.
+    names_jobs: ClassVar[bool] = False
+    #: A job whose server has not answered for so long starts anew elsewhere; None: never.
+    lost_seconds: float | None = None
+
+    def __init__(
+        self,
+        model: str = "",
+        models: list[str] | None = None,
+        input: dict[str, Any] | None = None,
+        fields: dict[str, str] | None = None,
+        poll_seconds: float = FIRST_LOOK_SECONDS,
+        max_bytes: int = MAX_OUTPUT_BYTES,
+        concurrency: int | None = None,
+    ) -> None:
+        self.model = model
+        self._models = {model, *(models or ())}
+        self._input = input or {}
+        self._fields = {"prompt": "prompt"} if fields is None else fields
+        self.poll_seconds = poll_seconds
+        self._max_bytes = max_bytes
+        self._concurrency = concurrency
+
+    # -- what a protocol says ----------------------------------------------------------------------
+
+    @abstractmethod
+    def headers(self, key: str) -> dict[str, str]:
+        """Return the headers that carry the credentials."""
+
+    @abstractmethod
+    async def submit(self, work: Work, line: ProviderClient) -> Submitted:
+        """Start the work.
+
+        Raises:
+            Busy: there is no room now.
+            ProviderError: it failed; see `client` for what the classes say of a paid submit.
+        """
+
+    @abstractmethod
+    async def look_one(self, work: Work, line: ProviderClient) -> JobStatus:
+        """Ask for the state of one job.
+
+        Raises:
+            WorkFailed, UnknownJob: the work has ended, or is lost.
+            ProviderError: the look failed; the work may go on.
+        """
+
+    @abstractmethod
+    async def stop(self, work: Work, line: ProviderClient) -> CancelOutcome:
+        """Ask the provider to end the work."""
+
+    # -- what a protocol may say otherwise ---------------------------------------------------------
+
+    def servers(self, model: str) -> list[Server]:
+        """Return the servers that can make a model; their labels stand in receipts."""
+        key = setting(self.key_setting) if self.key_setting else ""
+        base = setting(self.url_setting)
+        headers = self.headers(key) if key else {}
+        return [Server(self.name, base, headers, configured_networks(), self._concurrency)]
+
+    async def look(
+        self, works: Sequence[Work], line: ProviderClient
+    ) -> dict[str, JobStatus | ProviderError]:
+        """Ask for the states of jobs of one server; by job id."""
+
+        async def one(work: Work) -> JobStatus | ProviderError:
+            try:
+                return await self.look_one(work, line)
+            except ProviderError as error:
+                return error
+
+        found = await asyncio.gather(*(one(work) for work in works))
+        return {work.job_id: state for work, state in zip(works, found, strict=True)}
+
+    async def fetch(self, work: Work, outputs: Sequence[str], line: ProviderClient) -> list[Path]:
+        """Bring the results into ``work.directory``; the first is the primary one."""
+        return [
+            await self._fetch_one(work, index, place, line)
+            for index, place in enumerate(outputs[:MAX_OUTPUTS])
+        ]
+
+    async def _fetch_one(self, work: Work, index: int, place: str, line: ProviderClient) -> Path:
+        path = work.directory / f"result_{index}"
+        if place.startswith("file:"):  # it came in the answer to the submit
+            path = work.directory / Path(place.removeprefix("file:")).name
+            if not path.exists():
+                raise UnknownJob("The result was lost with the machine that received it.")
+        elif place.startswith("data:"):
+            path.write_bytes(decoded(place))
+        else:
+            await line.download(place, path, self._max_bytes)
+        return path
+
+    async def watch(
+        self, server: Server, line: ProviderClient, report: Callable[[str, float, str], None]
+    ) -> None:
+        """Report progress (job id, fraction, step) of a server's jobs, as long as it has any.
+
+        Fraction 1 means that the job has ended: it is looked at soon.
+        """
+        return
+
+    def read_callback(self, headers: Mapping[str, str], body: bytes, token: str) -> Callback:
+        """Judge a call of the provider to ``Work.callback_url``; header names in lower case.
+
+        Raises:
+            BadSignature: it is not signed by the provider.
+        """
+        return Callback()
+
+    # -- configuration -----------------------------------------------------------------------------
+
+    def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
+        """Report a model that the operator did not allow."""
+        model = task_data.get("model")
+        if model is None or model in self._models:
+            return []
+        text = "This model is not among the configured ones."
+        return [FieldError("/task_data/model", "not_allowed", text)]
+
+    def configuration_problems(self) -> list[str]:
+        """Return what is missing in the configuration, for `manage.py check`."""
+        found = []
+        if not setting(self.url_setting):
+            found.append(f"Set {self.url_setting}.")
+        if self.is_key_needed and not setting(self.key_setting):
+            found.append(f"Set {self.key_setting}.")
+        if self.is_model_needed and not self.model:
+            found.append('Name a model: {"options": {"model": "..."}}.')
+        return found
+
+    def inputs(self, work: Work) -> dict[str, Any]:
+        """Return the model's inputs: the task's values, its options, then the operator's."""
+        from tasks_app.providers.remote.inputs import wishes
+
+        asked = wishes(work.task_type, work.task_data)
+        named = {theirs: asked[ours] for theirs, ours in self._fields.items() if ours in asked}
+        return {**named, **(work.task_data.get("options") or {}), **self._input}
+
+
+def safe_id(value: Any) -> str:
+    """Return a remote id after checking that it may stand in a URL path.
+
+    Raises:
+        ProviderError: ``provider_unavailable``, since the answer has no usable id.
+    """
+    if isinstance(value, str) and SAFE_ID.fullmatch(value):
+        return value
+    raise ProviderError("provider_unavailable", "The provider's answer has no usable id.")
+
+
+def places(value: Any) -> tuple[str, ...]:
+    """Return the URLs in an output: a string, a list, or objects with a ``url``, nested."""
+    if isinstance(value, str):
+        return (value,) if value.startswith(("https://", "http://", "data:")) else ()
+    if isinstance(value, list):
+        return tuple(place for item in value for place in places(item))
+    if isinstance(value, dict):
+        inner = [value["url"]] if "url" in value else list(value.values())
+        return tuple(place for item in inner for place in places(item))
+    return ()
+
+
+def decoded(place: str) -> bytes:
+    """Return the bytes of a base64 data URL.
+
+    Raises:
+        ProviderError: ``output_invalid``, since it is not one.
+    """
+    head, _, text = place.partition(",")
+    try:
+        if not head.endswith(";base64"):
+            raise ValueError
+        return base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        raise ProviderError("output_invalid", "The result's data URL is not base64.") from None

@@ -1,0 +1,382 @@
+"""What is done with one remote job next: submit, look, fetch or stop; and what does it lead to?
+
+Every step ends in one transaction of `state.remote`. A step that another process has overtaken
+writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.utils import timezone
+
+from tasks_app.models import RemoteJob, Task
+from tasks_app.providers.base import CancelOutcome, ProviderError
+from tasks_app.providers.remote.base import (
+    Busy,
+    JobStatus,
+    RemoteProvider,
+    UnknownJob,
+    Work,
+    WorkFailed,
+)
+from tasks_app.providers.remote.client import ProviderClient, Unclear, Unreachable
+from tasks_app.remote_work import results
+from tasks_app.state import lifecycle, remote, remote_jobs
+from tasks_app.work.run import in_use
+from webhooks_app.crash_points import faultpoint
+
+logger = structlog.get_logger(__name__)
+
+#: Threads that download and probe results.
+FETCHERS = 4
+#: Wait for a server that was busy or away and named no time, in seconds.
+BUSY_SECONDS, AWAY_SECONDS = 2.0, 10.0
+#: How long a stop is tried, and how long after it a late result is waited for.
+STOP_FOR, LATE_FOR = timedelta(days=1), timedelta(hours=1)
+PROGRESS_SECONDS = 1.0
+#: Jobs whose last progress is remembered.
+MOST_TOLD = 20_000
+
+OVERTAKEN = (remote_jobs.LostJob, lifecycle.LostClaim)
+
+
+class Lines:
+    """The open connections, one client per server of a provider."""
+
+    def __init__(self) -> None:
+        self._clients: dict[tuple[str, str, str], ProviderClient] = {}
+
+    def to(self, provider: RemoteProvider, label: str, model: str) -> ProviderClient:
+        """Return the client of a server.
+
+        Raises:
+            ProviderError: the server is not configured any more, or may not be called.
+        """
+        servers = {server.label: server for server in provider.servers(model)}
+        if label not in servers:
+            raise ProviderError("provider_unavailable", f"The server {label} is not configured.")
+        server = servers[label]
+        key = (provider.name, label, repr(server))
+        if key not in self._clients:
+            self._clients[key] = ProviderClient(server)
+        return self._clients[key]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for client in self._clients.values():
+            await client.close()
+
+
+class Steps:
+    """The steps of all jobs of a process.
+
+    Args:
+        store: runs a write in the database's thread, through outages.
+        hand_over: lets the rest of a job be done by a task of its own.
+    """
+
+    def __init__(
+        self,
+        store: Callable[..., Awaitable[Any]],
+        hand_over: Callable[[RemoteJob, Coroutine[Any, Any, None]], None],
+        lines: Lines,
+    ) -> None:
+        self._store = store
+        self.hand_over = hand_over
+        self._lines = lines
+        self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        self._told: dict[str, tuple[float, float, float]] = {}
+        self._due_again: dict[tuple[Any, float, bool], list[str]] = defaultdict(list)
+
+    async def close(self) -> None:
+        """Wait for the results that are being fetched; `tickets.stopping` ends them soon."""
+        await asyncio.to_thread(self._fetchers.shutdown)
+
+    # -- submit ------------------------------------------------------------------------------------
+
+    async def submit(self, job: RemoteJob, provider: RemoteProvider) -> None:
+        """Send the work to its server, unless an earlier submit has done so."""
+        with contextlib.suppress(*OVERTAKEN):
+            if job.deadline <= timezone.now():
+                await self._store(remote.time_out, job)
+                return
+            task = await self._store(_task_of, job)
+            try:
+                line = self._lines.to(provider, job.server, job.model)
+                work = _work(job, task)
+                if job.asked_at is not None and await self._was_received(job, provider, work, line):
+                    return
+                await self._store(remote_jobs.asks, job)
+                work.directory.mkdir(parents=True, exist_ok=True)
+                faultpoint("remote.before_submit")
+                with in_use(work.directory):
+                    answer = await provider.submit(work, line)
+                faultpoint("remote.after_submit")
+            except ProviderError as error:
+                return await self._not_submitted(job, provider, error)
+            logger.info("Remote work started", **_ids(job))
+            if answer.outputs is None:
+                await self._store(remote_jobs.runs, job, answer.remote, provider.poll_seconds)
+            else:
+                found = JobStatus(True, outputs=answer.outputs)
+                await self._ready(job, provider, found, answer.remote)
+
+    async def _was_received(
+        self, job: RemoteJob, provider: RemoteProvider, work: Work, line: ProviderClient
+    ) -> bool:
+        """Look for the work of a submit whose answer was lost; True if nothing is to be sent."""
+        if not provider.names_jobs:
+            text = "A submit was cut off. It may have been paid for, and can not be found."
+            error = ProviderError("provider_unavailable", text)
+            await self._store(remote.fail, job, error, "unclear")
+            return True
+        found = (await provider.look([work], line))[work.job_id]
+        if isinstance(found, UnknownJob):
+            return False
+        if isinstance(found, WorkFailed):
+            await self._store(remote.fail, job, found)
+        elif isinstance(found, ProviderError):
+            await self._store(remote_jobs.look_in, job, AWAY_SECONDS, found.message)
+        elif found.is_done:
+            await self._ready(job, provider, found, {"id": work.job_id})
+        else:
+            remote_id = {"id": work.job_id}
+            await self._store(remote_jobs.runs, job, remote_id, provider.poll_seconds)
+        return True
+
+    async def _not_submitted(
+        self, job: RemoteJob, provider: RemoteProvider, error: ProviderError
+    ) -> None:
+        logger.warning("Remote work was not started", reason=error.message, **_ids(job))
+        place = (job.provider, job.server)
+        if isinstance(error, Busy) or error.code == "provider_rate_limited":
+            seconds = error.retry_after or BUSY_SECONDS
+            await self._store(remote.put_back, job)
+            await self._store(
+                remote_jobs.is_busy, *place, seconds, is_full=True, note=error.message
+            )
+        elif isinstance(error, Unreachable) and len(provider.servers(job.model)) > 1:
+            await self._store(remote.put_back, job)
+            await self._store(
+                remote_jobs.is_busy, *place, AWAY_SECONDS, is_full=False, note=error.message
+            )
+        elif isinstance(error, Unclear) and provider.names_jobs:
+            await self._store(remote_jobs.look_in, job, provider.poll_seconds, error.message)
+        else:
+            outcome = "unclear" if isinstance(error, Unclear) else "failed"
+            await self._store(remote.fail, job, error, outcome)
+
+    # -- look --------------------------------------------------------------------------------------
+
+    async def look(self, jobs: list[RemoteJob], provider: RemoteProvider | None) -> None:
+        """Ask one server for the state of its jobs, and act on each answer."""
+        now = timezone.now()
+        for job in [job for job in jobs if job.deadline <= now]:
+            with contextlib.suppress(*OVERTAKEN):
+                await self._store(remote.time_out, job)
+        jobs = [job for job in jobs if job.deadline > now]
+        if jobs:
+            found = await self._ask(jobs, provider)
+            for job in jobs:
+                with contextlib.suppress(*OVERTAKEN):
+                    await self._seen(job, provider, found[str(job.id)])
+
+    async def _ask(
+        self, jobs: list[RemoteJob], provider: RemoteProvider | None
+    ) -> dict[str, JobStatus | ProviderError]:
+        try:
+            if provider is None:
+                raise ProviderError("provider_unavailable", "Its provider is not configured.")
+            line = self._lines.to(provider, jobs[0].server, jobs[0].model)
+            return await provider.look([_work(job) for job in jobs], line)
+        except ProviderError as error:
+            return {str(job.id): error for job in jobs}
+
+    async def _seen(
+        self, job: RemoteJob, provider: RemoteProvider | None, state: JobStatus | ProviderError
+    ) -> None:
+        """Do what the answer to one look asks for."""
+        if isinstance(state, JobStatus) and state.is_done:
+            self.hand_over(job, self._ready(job, provider, state))
+        elif isinstance(state, JobStatus):
+            self._again(job, provider, has_answered=True)
+            await self.progress(str(job.id), 0.05 + 0.85 * state.fraction, state.step)
+        elif isinstance(state, UnknownJob):
+            await self._lost(job, state, is_stop_owed=False)
+        elif isinstance(state, WorkFailed):
+            logger.warning("Remote work failed", reason=state.message, **_ids(job))
+            await self._store(remote.fail, job, state)
+        elif provider is not None and _is_silent(job, provider):
+            await self._lost(job, state, is_stop_owed=True)
+        elif state.retry_after:
+            await self._store(remote_jobs.look_in, job, state.retry_after, state.message)
+        else:
+            self._again(job, provider, has_answered=False)
+
+    def _again(
+        self, job: RemoteJob, provider: RemoteProvider | None, *, has_answered: bool
+    ) -> None:
+        """Let the job become due again, with the next `flush`."""
+        first = provider.poll_seconds if provider else AWAY_SECONDS
+        self._due_again[job.look_token, first, has_answered].append(str(job.id))
+
+    async def flush(self) -> None:
+        """Store which jobs were looked at, all in one statement for each kind."""
+        waiting, self._due_again = self._due_again, defaultdict(list)
+        for (token, first, has_answered), ids in waiting.items():
+            await self._store(
+                remote_jobs.look_again,
+                token,
+                ids,
+                first=first,
+                longest=settings.REMOTE_LOOK_SECONDS,
+                has_answered=has_answered,
+            )
+
+    async def _lost(self, job: RemoteJob, error: ProviderError, *, is_stop_owed: bool) -> None:
+        logger.warning("Remote work was lost", reason=error.message, **_ids(job))
+        if await self._store(remote_jobs.was_lost_before, job):
+            await self._store(remote.fail, job, error, "lost")
+        else:
+            await self._store(remote.lose, job, error.message, is_stop_owed=is_stop_owed)
+
+    async def progress(self, job_id: str, fraction: float, step: str) -> None:
+        """Store the progress of a job's task, at most once a second and if it has changed."""
+        now = time.monotonic()
+        told_at, told, event_at = self._told.get(job_id, (0.0, 0.0, 0.0))
+        if fraction == told or now - told_at < PROGRESS_SECONDS:
+            return
+        if len(self._told) > MOST_TOLD:
+            self._told.clear()
+        is_event_due = now - event_at >= settings.TASK_PROGRESS_EVENT_SECONDS
+        self._told[job_id] = (now, fraction, now if is_event_due else event_at)
+        with contextlib.suppress(*OVERTAKEN):
+            await self._store(remote.progress, job_id, fraction, step, is_event_due=is_event_due)
+
+    # -- fetch -------------------------------------------------------------------------------------
+
+    async def _ready(
+        self,
+        job: RemoteJob,
+        provider: RemoteProvider | None,
+        found: JobStatus,
+        answer: dict[str, Any] | None = None,
+    ) -> None:
+        """Store where the results are, then fetch them."""
+        assert provider is not None
+        await self._store(remote_jobs.is_ready, job, found.outputs, found.facts, answer)
+        faultpoint("remote.after_ready")
+        job.outputs, job.facts = list(found.outputs), found.facts
+        job.remote = job.remote if answer is None else answer
+        await self.fetch(job, provider)
+
+    async def fetch(self, job: RemoteJob, provider: RemoteProvider) -> None:
+        """Bring the results here and complete the task, in a thread."""
+        work = asyncio.get_running_loop().run_in_executor(
+            self._fetchers, results.finish, job, provider, _work(job)
+        )
+        await work
+
+    # -- stop --------------------------------------------------------------------------------------
+
+    async def stop(self, job: RemoteJob, provider: RemoteProvider) -> None:
+        """Tell the provider to stop; what had ended after a time-out is fetched and kept."""
+        with contextlib.suppress(*OVERTAKEN):
+            try:
+                line = self._lines.to(provider, job.server, job.model)
+                outcome = await self._stop(job, provider, line)
+            except ProviderError as error:
+                assert job.stop_owed_at is not None
+                if timezone.now() - job.stop_owed_at > STOP_FOR:
+                    logger.error("Remote work could not be stopped", **_ids(job))
+                    await self._store(remote_jobs.end, job, "unstopped", error.message)
+                else:
+                    self._again(job, provider, has_answered=False)
+                return
+            if outcome:
+                logger.info("Remote work stopped", outcome=outcome, **_ids(job))
+                await self._store(remote_jobs.end, job, "stopped", f"stop: {outcome}")
+
+    async def _stop(self, job: RemoteJob, provider: RemoteProvider, line: ProviderClient) -> str:
+        """Return how the stop went, empty when there is something left to do or nothing at all."""
+        work = _work(job)
+        if not job.remote and not provider.names_jobs:
+            await self._store(remote_jobs.end, job, "unclear", "Its id was never received.")
+            return ""
+        is_late_wanted = job.stop_reason == "timed_out"
+        if is_late_wanted and await self._is_late(job, provider, work, line):
+            return ""
+        if job.stop_told_at is not None:  # asked before: it only has to end
+            if timezone.now() - job.stop_told_at > LATE_FOR:
+                return CancelOutcome.REQUESTED.value
+            self._again(job, provider, has_answered=True)
+            return ""
+        outcome = await provider.stop(work, line)
+        if is_late_wanted and outcome in (CancelOutcome.REQUESTED, CancelOutcome.ENDED):
+            await self._store(remote_jobs.note_stop, job)
+            return ""
+        return outcome.value
+
+    async def _is_late(
+        self, job: RemoteJob, provider: RemoteProvider, work: Work, line: ProviderClient
+    ) -> bool:
+        """Look at work whose task has timed out; True if it has ended, with or without a result."""
+        found = (await provider.look([work], line))[work.job_id]
+        if isinstance(found, UnknownJob | WorkFailed):
+            await self._store(remote_jobs.end, job, "stopped", found.message)
+            return True
+        if isinstance(found, ProviderError):
+            raise found
+        if found.is_done:
+            job.outputs, job.facts = list(found.outputs), found.facts
+            await asyncio.get_running_loop().run_in_executor(
+                self._fetchers, results.keep_late, job, provider, work
+            )
+        return found.is_done
+
+
+def _work(job: RemoteJob, task: Task | None = None) -> Work:
+    base = settings.PROVIDER_CALLBACK_URL
+    path = f"/api/v1/providers/{job.provider}/callback/{job.callback_token}"
+    return Work(
+        job_id=str(job.id),
+        task_id=str(job.task_id),
+        attempt=job.attempt,
+        task_type=job.task_type,
+        task_data=task.task_data if task else {},
+        model=job.model,
+        server=job.server,
+        remote=job.remote,
+        callback_url=base + path if base else "",
+        directory=Path(settings.WORK_ROOT) / str(job.id),
+    )
+
+
+def _task_of(job: RemoteJob) -> Task:
+    return Task.objects.get(pk=job.task_id)
+
+
+def _is_silent(job: RemoteJob, provider: RemoteProvider) -> bool:
+    if provider.lost_seconds is None or job.seen_at is None:
+        return False
+    return (timezone.now() - job.seen_at).total_seconds() > provider.lost_seconds
+
+
+def _ids(job: RemoteJob) -> dict[str, str]:
+    return {
+        "task_id": str(job.task_id),
+        "job_id": str(job.id),
+        "provider": job.provider,
+        "server": job.server,
+    }

@@ -1,0 +1,351 @@
+"""Which work is at a provider, who looks after it, and what must still be stopped?
+
+The only writer of `RemoteJob` and `RemoteServer`. Like a message, a job is taken by moving its due
+time: ``next_look_at`` is the lease, ``look_token`` the fence. What changes a job and its task at
+once is in `remote`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from django.db import connection
+from django.db.models import Q
+from psycopg.types.json import Jsonb
+
+from tasks_app.instances import columns, fetch
+from tasks_app.models import MediaFile, RemoteJob
+
+#: Longest part of a provider's own words that is kept, in characters.
+NOTE_LIMIT = 500
+#: Most of a server's limit that is learned: one more per success would grow without end.
+MOST_LEARNED = 10_000
+
+_COLUMNS = columns(RemoteJob)
+#: A job is changed by the loop that took it.
+_TAKEN = "id = %s AND look_token = %s AND state <> 'ended'"
+
+
+class ServerRoom(Protocol):
+    """A configured server: its label, and most jobs at once, None for no limit of ours."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def limit(self) -> int | None: ...
+
+
+class LostJob(Exception):
+    """Another process has the job, or it has ended."""
+
+
+# -- one job ---------------------------------------------------------------------------------------
+
+
+def insert(job: RemoteJob) -> None:
+    """Store a new job that is due at once; its times are the database's."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO tasks_app_remotejob (id, task_id, task_type, provider, server, model,"
+            " attempt, state, outcome, stop_reason, remote, outputs, facts, callback_token, note,"
+            " next_look_at, deadline, created_at)"
+            " SELECT %s, id, task_type, %s, %s, %s, %s, 'submitting', '', '', '{}', '[]', '{}',"
+            " %s, '', now(), deadline, now() FROM tasks_app_task WHERE id = %s",
+            [
+                *(job.id, job.provider, job.server, job.model, job.attempt),
+                *(job.callback_token, job.task_id),
+            ],
+        )
+
+
+def take_due(
+    token: uuid.UUID, lease_seconds: float, most: int, busy: Sequence[str]
+) -> list[RemoteJob]:
+    """Take jobs that are due, except those of the ids in ``busy``."""
+    sql = f"""
+    UPDATE tasks_app_remotejob SET look_token = %s,
+      next_look_at = now() + make_interval(secs => %s)
+    WHERE id IN (SELECT id FROM tasks_app_remotejob WHERE state <> 'ended'
+                 AND next_look_at <= now() AND NOT id = ANY(%s::uuid[])
+                 ORDER BY next_look_at LIMIT %s FOR UPDATE SKIP LOCKED)
+    RETURNING {_COLUMNS}"""  # noqa: S608 - column names
+    return fetch(RemoteJob, sql, [token, lease_seconds, list(busy), most])
+
+
+def extend_leases(token: uuid.UUID, ids: Sequence[str], lease_seconds: float) -> None:
+    """Keep jobs whose requests are still open."""
+    _execute(
+        "UPDATE tasks_app_remotejob SET next_look_at = now() + make_interval(secs => %s)"
+        " WHERE id = ANY(%s::uuid[]) AND look_token = %s AND state <> 'ended'",
+        [lease_seconds, list(ids), token],
+    )
+
+
+def let_go(token: uuid.UUID) -> None:
+    """Make everything that this loop holds due at once, for others."""
+    _execute(
+        "UPDATE tasks_app_remotejob SET next_look_at = now(), look_token = NULL"
+        " WHERE look_token = %s AND state <> 'ended'",
+        [token],
+    )
+
+
+def look_again(
+    token: uuid.UUID, ids: Sequence[str], *, first: float, longest: float, has_answered: bool
+) -> None:
+    """Make jobs due again: after an eighth of their age, within the bounds, or at the deadline."""
+    _execute(
+        "UPDATE tasks_app_remotejob SET look_token = NULL,"
+        " seen_at = CASE WHEN %s THEN now() ELSE seen_at END,"
+        " next_look_at = least(now() + make_interval(secs => (0.9 + 0.2 * random()) * greatest(%s,"
+        "   least(%s, extract(epoch FROM now() - created_at)::float8 / 8))),"
+        "   CASE WHEN state = 'stopping' THEN 'infinity' ELSE greatest(deadline, now()) END)"
+        " WHERE id = ANY(%s::uuid[]) AND look_token = %s AND state <> 'ended'",
+        [has_answered, first, longest, list(ids), token],
+    )
+
+
+def look_in(job: RemoteJob, seconds: float, note: str = "") -> None:
+    """Make one job due in so many seconds, or at its deadline; ``note`` is for operators."""
+    with contextlib.suppress(LostJob):
+        _change(
+            job,
+            "look_token = NULL, note = coalesce(nullif(%s, ''), note),"
+            " next_look_at = least(now() + make_interval(secs => %s),"
+            "   CASE WHEN state = 'stopping' THEN 'infinity' ELSE greatest(deadline, now()) END)",
+            [note[:NOTE_LIMIT], seconds],
+        )
+
+
+def asks(job: RemoteJob) -> None:
+    """Note that a submit may go out from now on.
+
+    Raises:
+        LostJob: another process has it; nothing may be sent.
+    """
+    _change(job, "asked_at = now()", [])
+
+
+def runs(job: RemoteJob, remote: dict[str, Any], first_look_seconds: float) -> None:
+    """Store what the provider answered at submit."""
+    _change(
+        job,
+        "state = 'running', remote = %s, seen_at = now(), look_token = NULL,"
+        " next_look_at = least(now() + make_interval(secs => %s), deadline)",
+        [Jsonb(remote), first_look_seconds],
+    )
+
+
+def is_ready(
+    job: RemoteJob,
+    outputs: Sequence[str],
+    facts: dict[str, Any],
+    remote: dict[str, Any] | None = None,
+) -> None:
+    """Store where the results are; the caller keeps the job, to fetch them."""
+    _change(
+        job,
+        "state = 'ready', outputs = %s, facts = %s, seen_at = now(), remote = coalesce(%s, remote)",
+        [Jsonb(list(outputs)), Jsonb(facts), None if remote is None else Jsonb(remote)],
+    )
+
+
+def end(job: RemoteJob, outcome: str, note: str = "") -> None:
+    """End a job that this process has taken.
+
+    Raises:
+        LostJob: another process has it, or it has ended.
+    """
+    _change(
+        job,
+        "state = 'ended', outcome = %s, ended_at = now(), look_token = NULL,"
+        " note = coalesce(nullif(%s, ''), note)",
+        [outcome, note[:NOTE_LIMIT]],
+    )
+
+
+def stop_later(job: RemoteJob, reason: str) -> None:
+    """Owe a stop for a job that this process has taken.
+
+    Raises:
+        LostJob: another process has it, or it has ended.
+    """
+    _change(
+        job,
+        "state = 'stopping', stop_reason = %s, stop_owed_at = now(), look_token = NULL,"
+        " next_look_at = now()",
+        [reason],
+    )
+
+
+def note_stop(job: RemoteJob) -> None:
+    """Note that the provider was told to stop; whether a result comes after all is looked at."""
+    _change(
+        job,
+        "stop_told_at = now(), look_token = NULL, next_look_at = now() + interval '5 seconds'",
+        [],
+    )
+
+
+def forget(job: RemoteJob) -> None:
+    """Delete a job whose submit was turned away: it never existed at the provider."""
+    sql = f"DELETE FROM tasks_app_remotejob WHERE {_TAKEN}"  # noqa: S608 - ours
+    if not _execute(sql, [job.id, job.look_token]):
+        raise LostJob
+
+
+def _change(job: RemoteJob, assignments: str, values: list[Any]) -> None:
+    sql = f"UPDATE tasks_app_remotejob SET {assignments} WHERE {_TAKEN}"  # noqa: S608 - ours
+    if not _execute(sql, [*values, job.id, job.look_token]):
+        raise LostJob
+
+
+# -- from outside the loop -------------------------------------------------------------------------
+
+
+def has_news(job_id: str) -> None:
+    """Make a running job due now, since its server says that it has ended."""
+    _execute(
+        "UPDATE tasks_app_remotejob SET next_look_at = now()"
+        " WHERE id = %s AND state = 'running' AND look_token IS NULL",
+        [job_id],
+    )
+
+
+def was_lost_before(job: RemoteJob) -> bool:
+    """Say whether this attempt at the task has lost a job already."""
+    return RemoteJob.objects.filter(
+        Q(outcome="lost") | Q(stop_reason="lost"), task_id=job.task_id, attempt=job.attempt
+    ).exists()
+
+
+def owe_stop(task_id: uuid.UUID, reason: str) -> None:
+    """Owe a stop for a task's active job, if it has one; in the transaction that ends the task.
+
+    A job whose submit cannot have gone out ends at once.
+    """
+    _execute(
+        "UPDATE tasks_app_remotejob SET look_token = NULL, next_look_at = now(), stop_reason = %s,"
+        " stop_owed_at = now(),"
+        " state = CASE WHEN asked_at IS NULL THEN 'ended' ELSE 'stopping' END,"
+        " outcome = CASE WHEN asked_at IS NULL THEN 'stopped' ELSE '' END,"
+        " ended_at = CASE WHEN asked_at IS NULL THEN now() END"
+        " WHERE task_id = %s AND state IN ('submitting', 'running', 'ready')",
+        [reason, task_id],
+    )
+
+
+def complete(task_id: uuid.UUID) -> None:
+    """End a task's active job as completed, and allow its server one job more."""
+    _execute(
+        "WITH ended AS (UPDATE tasks_app_remotejob SET state = 'ended', outcome = 'completed',"
+        " ended_at = now(), look_token = NULL"
+        " WHERE task_id = %s AND state IN ('submitting', 'running', 'ready')"
+        " RETURNING provider, server)"
+        " UPDATE tasks_app_remoteserver SET learned_limit = learned_limit + 1, last_error = '',"
+        " seen_at = now() FROM ended WHERE tasks_app_remoteserver.provider = ended.provider"
+        " AND label = ended.server AND coalesce(learned_limit, 0) < %s",
+        [task_id, MOST_LEARNED],
+    )
+
+
+def hint(provider: str, callback_token: str) -> None:
+    """Make a job due now, since its provider called; a look that is under way is repeated."""
+    _execute(
+        "UPDATE tasks_app_remotejob SET next_look_at = now(), look_token = NULL"
+        " WHERE callback_token = %s AND provider = %s AND state = 'running'",
+        [callback_token, provider],
+    )
+
+
+def keep_result(provider: str, callback_token: str, remote: dict[str, Any]) -> None:
+    """Store a result that the provider sends only once, in its callback; the first one counts."""
+    _execute(
+        "UPDATE tasks_app_remotejob SET remote = remote || %s, next_look_at = now()"
+        " WHERE callback_token = %s AND provider = %s AND state <> 'ended'"
+        " AND NOT remote ? 'called'",
+        [Jsonb({"called": remote}), callback_token, provider],
+    )
+
+
+# -- servers ---------------------------------------------------------------------------------------
+
+
+def choose(provider: str, rooms: Sequence[ServerRoom]) -> str | None:
+    """Return the label of the server with the most room, None when all are full.
+
+    To be called in the transaction that inserts the job: the servers' rows stay locked until then,
+    so that no two processes take the same place.
+    """
+    labels = [room.label for room in rooms]
+    _execute(
+        "INSERT INTO tasks_app_remoteserver (provider, label, is_paused, last_error)"
+        " SELECT %s, label, false, '' FROM unnest(%s::text[]) label"
+        " WHERE NOT EXISTS (SELECT 1 FROM tasks_app_remoteserver old"
+        "   WHERE old.provider = %s AND old.label = label.label)"
+        " ON CONFLICT DO NOTHING",
+        [provider, labels, provider],
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT label FROM tasks_app_remoteserver WHERE provider = %s AND label = ANY(%s)"
+            " ORDER BY label FOR UPDATE",
+            [provider, labels],
+        )
+    free = {label: share for label, _, share in _room(provider, rooms)}
+    return max(free, key=lambda label: free[label]) if free else None
+
+
+def free_places(provider: str, rooms: Sequence[ServerRoom]) -> int:
+    """Return how many more jobs all these servers take now."""
+    return sum(places for _, places, _ in _room(provider, rooms))
+
+
+def _room(provider: str, rooms: Sequence[ServerRoom]) -> list[tuple[str, int, float]]:
+    """Return label, free places and free share (0..1) of each server that has room."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT label, learned_limit, is_paused OR coalesce(busy_until > now(), false),"
+            " (SELECT count(*) FROM tasks_app_remotejob job WHERE job.provider = server.provider"
+            "  AND job.server = label AND state IN ('submitting', 'running', 'stopping'))"
+            " FROM tasks_app_remoteserver server WHERE provider = %s AND label = ANY(%s)",
+            [provider, [room.label for room in rooms]],
+        )
+        known = {row[0]: row[1:] for row in cursor.fetchall()}
+    found = []
+    for room in rooms:
+        learned, is_shut, used = known.get(room.label, (None, False, 0))
+        limit = min(x for x in (learned, room.limit, MOST_LEARNED) if x is not None)
+        if not is_shut and used < limit:
+            found.append((room.label, limit - used, 1 - used / limit))
+    return found
+
+
+def late_files(task_id: uuid.UUID | None) -> tuple[RemoteJob, list[MediaFile]] | None:
+    """Return a task's job that ended too late, and the files that were kept of it."""
+    late = RemoteJob.objects.filter(task=task_id, outcome="late")
+    job = late.order_by("-ended_at").first() if task_id else None
+    files = list(MediaFile.objects.filter(run_token=job.id)) if job else []
+    return (job, files) if job and files else None
+
+
+def is_busy(provider: str, label: str, seconds: float, *, is_full: bool, note: str = "") -> None:
+    """Send nothing to a server for so many seconds; halve its limit if it said that it is full."""
+    _execute(
+        "UPDATE tasks_app_remoteserver SET busy_until = now() + make_interval(secs => %s),"
+        " last_error = %s, learned_limit = CASE WHEN %s THEN greatest(1, ("
+        "   SELECT count(*) / 2 FROM tasks_app_remotejob job WHERE job.provider = %s"
+        "   AND job.server = %s AND state IN ('submitting', 'running', 'stopping')))"
+        " ELSE learned_limit END WHERE provider = %s AND label = %s",
+        [seconds, note[:NOTE_LIMIT], is_full, provider, label, provider, label],
+    )
+
+
+def _execute(sql: str, values: list[Any]) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return bool(cursor.rowcount > 0)
