@@ -45,7 +45,7 @@ def check_exposure(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         hint = "Signed bodies then cross the network in clear text."
         found.append(Warning("Webhooks may go over http.", hint=hint, id="webhooks.W002"))
     if not webhook_settings.SECRET_KEYS:
-        hint = "Set WEBHOOK_SECRET_KEYS to be able to change either without the other."
+        hint = "Set WEBHOOKS['SECRET_KEYS'] to be able to change either without the other."
         text = "Signing secrets are encrypted with a key derived from SECRET_KEY."
         found.append(Info(text, hint=hint, id="webhooks.I001"))
     return found

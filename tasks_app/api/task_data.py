@@ -16,18 +16,8 @@ from django.utils.module_loading import import_string
 from rest_framework.exceptions import ErrorDetail
 
 from tasks_app.api.task_fields import Reference, Resolution
-from webhooks_app.api.fields import (
-    Choice,
-    Flag,
-    FreeObject,
-    Given,
-    Items,
-    Members,
-    Number,
-    StrictObject,
-    Text,
-    Whole,
-)
+from webhooks_app.api.fields import Choice, Flag, FreeObject, Items, Number, Text, Whole
+from webhooks_app.api.read import Given, Members, StrictObject
 
 MAX_OPTIONS_BYTES = 8_192
 _OPTIONS_SIZE = f"at most {MAX_OPTIONS_BYTES // 1024} KiB"

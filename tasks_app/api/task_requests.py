@@ -17,15 +17,13 @@ from webhooks_app.api.fields import (
     CallbackUrl,
     Choice,
     FreeObject,
-    Given,
     Items,
-    Members,
     ProjectId,
     RetryPolicy,
-    StrictObject,
     Whole,
 )
 from webhooks_app.api.problems import FieldProblem, field_problems
+from webhooks_app.api.read import Given, Members, StrictObject
 
 MAX_METADATA_BYTES = 16_384
 MAX_TASK_DATA_BYTES = 65_536

@@ -9,6 +9,9 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
+from django.test import Client, override_settings
+from django.urls import reverse
 from django.utils import timezone
 
 from tests.support.factories import (
@@ -80,6 +83,16 @@ def test_a_hold_is_explained(reason: str, words: str) -> None:
     assert said.headline == "Waiting for its destination"
     assert words in said.text
     assert "5 min" in said.text
+
+
+def test_the_longest_wait_is_the_one_in_force(admin_client: Client) -> None:
+    """Shows that the page and the pause name what MESSAGE_MAX_WAIT says, not its default."""
+    now = timezone.now()
+    place = make_destination(held_until=now + timedelta(minutes=5), hold_reason="paused")
+    pause = reverse("admin:webhooks_app_webhookdestination_pause", args=[place.pk])
+    with override_settings(WEBHOOKS={**settings.WEBHOOKS, "MESSAGE_MAX_WAIT": 10_800}):
+        assert "after 3 h of it" in explain(make_message(), now).text
+        assert "after 3 h they are dead letters" in admin_client.get(pause).content.decode()
 
 
 def test_behind_a_hold_the_plan_waits_for_its_end() -> None:

@@ -11,22 +11,28 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.functional import lazy
 
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, ReasonForm, actor, sent_ping
 from webhooks_app.admin.lists import KnownValuesFilter
 from webhooks_app.admin.theme import display, whole_number_widget
 from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookDestination, WebhookMessage
 from webhooks_app.operators import destinations
-from webhooks_app.operators.explain import seconds_text, why_held
+from webhooks_app.operators.explain import longest_wait, seconds_text, why_held
 
 CHANGE = "webhooks_app.change_webhookdestination"
+MAX_PAUSE_MINUTES = destinations.MAX_PAUSE_SECONDS // 60
 # Counting a destination's backlog stops here.
 BACKLOG_LIMIT = 10_000
 
 
 class PauseForm(ReasonForm):
     minutes = forms.IntegerField(
-        min_value=1, max_value=1440, initial=30, widget=whole_number_widget(), help_text="1 to 1440"
+        min_value=1,
+        max_value=MAX_PAUSE_MINUTES,
+        initial=30,
+        widget=whole_number_widget(),
+        help_text=f"1 to {MAX_PAUSE_MINUTES}",
     )
     field_order = ["minutes", "reason"]
 
@@ -34,7 +40,7 @@ class PauseForm(ReasonForm):
 class LimitForm(ReasonForm):
     limit = forms.IntegerField(
         min_value=1,
-        max_value=1000,
+        max_value=destinations.MAX_IN_FLIGHT,
         required=False,
         widget=whole_number_widget(),
         help_text="Requests that one engine may have open there; empty: adaptive.",
@@ -46,6 +52,10 @@ def _pause(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any
     seconds = 60 * cleaned["minutes"]
     destinations.pause(row, seconds, actor=actor(request), reason=cleaned["reason"])
     return f"{row.origin} is paused for {cleaned['minutes']} minutes."
+
+
+def _what_a_pause_does() -> str:
+    return f"Messages wait and lose no retry; after {longest_wait()} they are dead letters."
 
 
 def _resume(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
@@ -134,7 +144,7 @@ class DestinationAdmin(ReadOnlyAdmin):
             "pause",
             "Pause",
             CHANGE,
-            "Messages wait and lose no retry; after 24 hours of waiting they are dead letters.",
+            lazy(_what_a_pause_does, str)(),
             _pause,
             PauseForm,
             lambda row: not row.disabled_at,

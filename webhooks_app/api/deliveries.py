@@ -10,18 +10,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webhooks_app.api.access import scope_of
-from webhooks_app.api.fields import (
-    BIGGEST_NUMBER,
-    Choice,
-    Moment,
-    ProjectId,
-    StrictObject,
-    Text,
-    Whole,
-)
+from webhooks_app.api.fields import BIGGEST_NUMBER, Choice, Moment, ProjectId, Text, Whole
 from webhooks_app.api.openapi import extend_schema
 from webhooks_app.api.pages import PageQuery, page_of, page_response, read_page
-from webhooks_app.api.read import read_query
+from webhooks_app.api.read import StrictObject, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
 from webhooks_app.retry import ERROR_CODES

@@ -11,16 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webhooks_app.api.access import actor_of, check_host, project_of, scope_of
-from webhooks_app.api.fields import (
-    CallbackUrl,
-    Flag,
-    Items,
-    ProjectId,
-    Refused,
-    RetryPolicy,
-    StrictObject,
-    Text,
-)
+from webhooks_app.api.fields import CallbackUrl, Flag, Items, ProjectId, Refused, RetryPolicy, Text
 from webhooks_app.api.messages import MessageSerializer
 from webhooks_app.api.openapi import OpenApiResponse, extend_schema
 from webhooks_app.api.pages import (
@@ -32,7 +23,7 @@ from webhooks_app.api.pages import (
     read_page,
 )
 from webhooks_app.api.problems import ApiProblem, not_found
-from webhooks_app.api.read import read_body, read_query, read_uuid
+from webhooks_app.api.read import StrictObject, read_body, read_query, read_uuid
 from webhooks_app.api.view import WebhookView, location
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint

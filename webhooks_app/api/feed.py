@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from webhooks_app import outbox
 from webhooks_app.api.access import scope_of
-from webhooks_app.api.fields import Items, ProjectId, StrictObject, Text
+from webhooks_app.api.fields import Items, ProjectId, Text
 from webhooks_app.api.openapi import (
     OpenApiTypes,
     extend_schema,
@@ -20,7 +20,7 @@ from webhooks_app.api.openapi import (
 )
 from webhooks_app.api.pages import OLDEST_FIRST, PageQuery, page_of, page_response, read_page
 from webhooks_app.api.payload import Payload
-from webhooks_app.api.read import read_body, read_query
+from webhooks_app.api.read import StrictObject, read_body, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.models import WebhookEvent
 

@@ -1,9 +1,8 @@
 """Which values does a field of a request take? Types as JSON has them, never "something like it".
 
-DRF's own fields read 1 as "1" and "true" as True; a client that sends the wrong type should hear
-of it. Null is one more value of the wrong type, unless a field takes it. Every field says in its
-message what it wants, and on the API page what it takes. All faults of a request are reported at
-once, with the path to each.
+DRF's own fields read 1 as "1" and "true" as True; these refuse a wrong type, and null is one
+unless the field allows it. A field's message says what it takes, and `Field.schema` says the same
+to the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -11,23 +10,17 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
-from webhooks_app.api.openapi import OpenApiSerializerExtension, OpenApiSerializerFieldExtension
-from webhooks_app.api.problems import MAX_PROBLEMS, Code, did_you_mean
+from webhooks_app.api.openapi import OpenApiSerializerFieldExtension
+from webhooks_app.api.problems import did_you_mean
 from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import MAX_URL_LENGTH, EgressDenied, check_url
 from webhooks_app.notation import PROJECT_ID, PROJECT_ID_SHAPE
 from webhooks_app.retry import MAX_WAIT_SECONDS, MAX_WAITS, resolve_policy
-
-#: A request's object as given, and as it comes out of validation.
-Given = Mapping[str, Any]
-Members = dict[str, Any]
 
 BIGGEST_NUMBER = 2**53  # what a JSON number says without loss
 _DIGITS = re.compile(r"-?[0-9]{1,19}", re.ASCII)
@@ -335,83 +328,3 @@ class RetryPolicy(Field):
         except ValueError as error:
             raise Refused("out_of_range", str(error)) from None
         return data
-
-
-class StrictObject(serializers.Serializer[Any]):
-    """An object without unknown names; every error of every field is reported at once.
-
-    An instance keeps no state while it validates, so one per class serves all requests.
-    """
-
-    is_query = False
-    default_error_messages = {"null": "Must be an object."}
-
-    def run_validation(self, data: Any = serializers.empty) -> Any:
-        """Validate; without DRF's read-only defaults and validators, which no request has."""
-        is_settled, value = self.validate_empty_values(data)
-        return value if is_settled else self.to_internal_value(data)
-
-    @cached_property
-    def _members(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        # A plain dict: DRF's own mapping takes longer to walk than most fields to validate.
-        return dict(self.fields.items())
-
-    def to_internal_value(self, data: Any) -> dict[str, Any]:
-        if not isinstance(data, Mapping):
-            raise Refused("bad_type", "Must be an object.")
-        errors: Members = unknown_names(data, self._members)
-        values: dict[str, Any] = {}
-        for name, field in self._members.items():
-            if name not in data and (self.partial or not field.required):
-                if field.default is not serializers.empty and not self.partial:
-                    values[name] = field.default() if callable(field.default) else field.default
-                continue
-            try:
-                values[name] = field.run_validation(data.get(name, serializers.empty))
-            except ValidationError as error:
-                errors[name] = error.detail
-        self.check(values, data, errors)
-        if errors:
-            raise ValidationError(errors)
-        return values
-
-    def check(self, values: Members, data: Given, errors: Members) -> None:
-        """Check what concerns several fields and fill in defaults that depend on others.
-
-        ``values`` lacks what is missing or wrong; new faults go into ``errors``.
-        """
-
-
-class Query(StrictObject):
-    """A query string; every parameter is given at most once."""
-
-    is_query = True
-
-
-class DescribedObject(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
-    """Say of every request object that it takes no other names."""
-
-    target_class = StrictObject
-    match_subclasses = True
-
-    def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
-        """Return the serializer's own schema, closed."""
-        schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
-        return {**schema, "additionalProperties": False}
-
-
-def unknown_names(given: Iterable[str], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an error for each name that is not known, with the nearest one that is.
-
-    Those beyond `MAX_PROBLEMS`, which no answer lists, are only counted.
-    """
-    names: Sequence[str] = list(known)
-    unknown = [name for name in given if name not in known]
-    errors: dict[str, Any] = {}
-    for name in unknown[:MAX_PROBLEMS]:
-        message = f"There is no such field.{did_you_mean(str(name), names)}"
-        errors[name] = [ErrorDetail(message, "unknown_field")]
-    if rest := len(unknown) - len(errors):
-        code = Code.of_many("unknown_field", rest)
-        errors["non_field_errors"] = [ErrorDetail(f"{rest} more are not known.", code)]
-    return errors

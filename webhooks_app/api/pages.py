@@ -18,8 +18,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from webhooks_app.api.fields import Field, Query, Refused, Whole
+from webhooks_app.api.fields import Field, Refused, Whole
 from webhooks_app.api.openapi import inline_serializer
+from webhooks_app.api.read import Query
 from webhooks_app.conf import webhook_settings
 
 Row = TypeVar("Row", bound=Model)

@@ -17,7 +17,6 @@ from webhooks_app.api.fields import (
     Flag,
     Items,
     Number,
-    StrictObject,
     Text,
     Whole,
 )
@@ -29,7 +28,7 @@ from webhooks_app.api.openapi import (
     inline_serializer,
 )
 from webhooks_app.api.problems import ApiProblem, not_found
-from webhooks_app.api.read import read_body, read_uuid
+from webhooks_app.api.read import StrictObject, read_body, read_uuid
 from webhooks_app.api.view import WebhookView, location
 from webhooks_app.models import ReplayJob, ReplayState
 from webhooks_app.operators import replay

@@ -12,10 +12,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from webhooks_app.api.access import actor_of, project_of
-from webhooks_app.api.fields import Number, ProjectId, Query, StrictObject, Uuid
+from webhooks_app.api.fields import Number, ProjectId, Uuid
 from webhooks_app.api.openapi import extend_schema, inline_serializer
 from webhooks_app.api.problems import not_found
-from webhooks_app.api.read import read_body, read_query
+from webhooks_app.api.read import Query, StrictObject, read_body, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint

@@ -29,7 +29,7 @@ def pause(destination: WebhookDestination, seconds: int, *, actor: str, reason: 
     """Hold the destination's messages; this uses up no retries.
 
     Raises:
-        ValueError: not within 1 s to 24 h; after that, waiting messages are dead anyway.
+        ValueError: not within 1 s to `MAX_PAUSE_SECONDS`.
     """
     if not 1 <= seconds <= MAX_PAUSE_SECONDS:
         raise ValueError(f"a pause is 1 to {MAX_PAUSE_SECONDS} seconds")
@@ -80,13 +80,12 @@ def limit_in_flight(
     """Set how many requests one engine may have in flight to it; None: the adaptive limit.
 
     Raises:
-        ValueError: for a limit outside 1 to 1,000 (to stop everything, pause it).
+        ValueError: for a limit outside 1 to `MAX_IN_FLIGHT` (to stop everything, pause it).
     """
     if limit is not None and not 1 <= limit <= MAX_IN_FLIGHT:
         raise ValueError(f"the limit is 1 to {MAX_IN_FLIGHT}, or empty")
     WebhookDestination.objects.filter(pk=destination.pk).update(max_in_flight=limit)
-    target = f"{destination}: {limit or 'adaptive'}"
-    record.note(actor, "destination.limit", target, reason)
+    record.note(actor, "destination.limit", f"{destination}: {limit or 'adaptive'}", reason)
 
 
 @transaction.atomic

@@ -104,15 +104,6 @@ def delete(endpoint: WebhookEndpoint, *, actor: str) -> None:
         endpoint.delete()
 
 
-def disable_endpoint(scope: str, url: str, reason: str) -> bool:
-    """Disable the enabled endpoint of a project with this URL, if there is one.
-
-    Returns: whether there was one. The engine does the same after an answer 410 Gone.
-    """
-    rows = WebhookEndpoint.objects.filter(scope=scope, url=url, is_enabled=True)
-    return bool(rows.update(is_enabled=False, disabled_reason=reason[:300]))
-
-
 def ping(endpoint: WebhookEndpoint, *, actor: str, reason: str = "") -> WebhookMessage:
     """Send a test event to one endpoint, on the same path as every other message.
 

@@ -196,10 +196,15 @@ def _explain_pending(message: WebhookMessage, now: datetime) -> Explanation:
         left = seconds_text((held - now).total_seconds())
         text = (
             f"The destination is held back for {left} more: {why_held(message.destination)} "
-            "Waiting costs no retry; after 24 hours of it the message is dead (expired)."
+            f"Waiting costs no retry; after {longest_wait()} of it the message is dead (expired)."
         )
         return Explanation("Waiting for its destination", text, "warning")
     return _explain_due(message, now)
+
+
+def longest_wait() -> str:
+    """Return after how long a message that waits for its destination is dead."""
+    return seconds_text(webhook_settings.MESSAGE_MAX_WAIT)
 
 
 def why_held(destination: WebhookDestination) -> str:

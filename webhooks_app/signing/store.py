@@ -69,9 +69,9 @@ def decrypt(ciphertext: bytes | memoryview, scope: str) -> str:
         plaintext = _fernet().decrypt(bytes(ciphertext))
     except InvalidToken:
         raise UnreadableSecret(
-            "a stored signing secret cannot be decrypted: WEBHOOK_SECRET_KEYS (or SECRET_KEY, "
-            "where it is unset) lacks the key it was encrypted with. Add the old key behind the "
-            "new one, start again, then run `manage.py rotate_secret_keys`."
+            "a stored signing secret cannot be decrypted: WEBHOOKS['SECRET_KEYS'] (or "
+            "SECRET_KEY, where it is unset) lacks the key it was encrypted with. Add the old key "
+            "behind the new one, start again, then run `manage.py rotate_secret_keys`."
         ) from None
     owner, secret = json.loads(plaintext)
     if owner != scope:
@@ -213,7 +213,7 @@ def _fernet() -> MultiFernet:
 def _multi_fernet(keys: tuple[str, ...], fallbacks: tuple[str, ...]) -> MultiFernet:
     """Build the cipher: it encrypts with the first key and decrypts with any.
 
-    Keys derived from SECRET_KEY remain as the last ones, so that setting WEBHOOK_SECRET_KEYS on a
+    Keys derived from SECRET_KEY remain as the last ones, so that setting SECRET_KEYS on a
     running installation loses nothing.
     """
     try:

@@ -19,12 +19,12 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_process_with_the_wrong_key_does_not_boot(name: str) -> None:
-    """Delivery, web and worker end at once with a sentence that names the variable to set."""
+    """Delivery, web and worker end at once with a sentence that names the setting."""
     get_or_create("some_project")
     ended = processes.run(*PROGRAMS[name], SECRET_KEY="another key than the one that encrypted")
     assert ended.returncode != 0
     assert "a stored signing secret cannot be decrypted" in ended.stderr
-    assert "WEBHOOK_SECRET_KEYS" in ended.stderr
+    assert "WEBHOOKS['SECRET_KEYS']" in ended.stderr
     assert "whsec_" not in ended.stderr + ended.stdout
     if name == "delivery":
         assert "Traceback" not in ended.stderr

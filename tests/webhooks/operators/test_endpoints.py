@@ -79,12 +79,11 @@ def test_deleting_an_endpoint_ends_what_is_pending_and_keeps_the_history():
     assert pending.endpoint_id is None
 
 
-def test_a_gone_receiver_disables_its_endpoint_and_enabling_clears_the_reason():
-    """Proves that 410 ends a subscription with its reason until somebody enables it again."""
+def test_a_disabled_endpoint_gets_nothing_and_enabling_it_clears_the_reason():
+    """Proves that a disabled endpoint takes no event until somebody enables it again."""
     endpoint = make_endpoint(URL)
-    assert endpoints.disable_endpoint(PROJECT, URL, "the receiver answered 410 Gone")
-    assert not endpoints.disable_endpoint(PROJECT, URL, "again")
-    assert not endpoints.disable_endpoint("another", URL, "again")
+    gone = {"is_enabled": False, "disabled_reason": "the receiver answered 410 Gone"}
+    endpoint = endpoints.update(endpoint, gone, actor="me")
     outbox.publish(scope=PROJECT, subject="t", sequence=1, event_type="task.failed", body=b"{}")
     assert not WebhookMessage.objects.exists()
     endpoint = endpoints.update(endpoint, {"is_enabled": True}, actor="me")

@@ -1,4 +1,4 @@
-"""How does an engine run in its own process? For WEBHOOK_ENGINE=dedicated, or more machines."""
+"""How does an engine run in its own process, for example on another machine?"""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Command(OperatorCommand):
         "Deliver webhooks until SIGTERM or Ctrl-C. Any number of these may run, on any machine "
         "that reaches the database. On SIGTERM it claims nothing more, gives requests in flight "
         "10 seconds and hands the rest back at once; a second signal ends it immediately."
-        "\n\nThe workers of this installation should then run with WEBHOOK_ENGINE=dedicated, or "
-        "they deliver as well, which does no harm."
+        "\n\nUnless WEBHOOKS['ENGINE'] is 'dedicated' in the workers of this installation, they "
+        "deliver as well, which does no harm."
     )
     examples = (("", "deliver, on this machine, until told to stop"),)
     exit_codes = {

@@ -13,9 +13,9 @@ from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, progres
 
 class Command(OperatorCommand):
     help = (
-        "Remove webhook messages that were finished longer ago than WEBHOOK_RETENTION_DAYS, with "
-        "their attempts and events. Works in small batches that wait for nobody and hold nobody "
-        "up; it may run at any time, and be stopped at any time. Pending messages stay."
+        "Remove webhook messages that were finished more than WEBHOOKS['RETENTION_DAYS'] days "
+        "ago, with their attempts and events. Works in small batches that wait for nobody and hold "
+        "nobody up; it may run at any time, and be stopped at any time. Pending messages stay."
     )
     examples = (
         ("--dry-run", "how many would go?"),

@@ -14,11 +14,11 @@ from webhooks_app.signing import store
 
 class Command(OperatorCommand):
     help = (
-        "Encrypt every stored signing secret anew with the first of WEBHOOK_SECRET_KEYS. To "
-        "change a key: put the new one in front of the old, restart everything, run this, take "
+        "Encrypt every stored signing secret anew with the first key of WEBHOOKS['SECRET_KEYS']. "
+        "To change a key: put the new one in front of the old, restart everything, run this, take "
         "the old one away, restart. Receivers notice nothing: the secrets stay the same."
     )
-    examples = (("", "after a new key was put in front of WEBHOOK_SECRET_KEYS"),)
+    examples = (("", "after a new key was put in front of WEBHOOKS['SECRET_KEYS']"),)
     exit_codes = {
         0: "every secret is encrypted with the newest key",
         1: "a secret cannot be read with the keys given; those before it are done",
