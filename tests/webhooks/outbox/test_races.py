@@ -37,6 +37,7 @@ from webhooks_app import outbox
 from webhooks_app.database import connect
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import MessageStatus, WebhookDelivery, WebhookMessage
+from webhooks_app.outbox.stop import supersede
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -172,13 +173,12 @@ def test_pruning_beside_deliveries_holds_nobody_up(
 ) -> None:
     """4,000 old messages are deleted while new ones are delivered without delay."""
     url = "http://127.0.0.1:20000/"
-    publish_bulk(url, 4_000)
-    WebhookMessage.objects.update(
-        status="delivered",
-        next_attempt_at=None,
-        created_at=timezone.now() - timedelta(days=40),
-        finished_at=timezone.now() - timedelta(days=40),
-    )
+    then = timezone.now() - timedelta(days=40)
+    with transaction.atomic():  # so that the engine never sees them pending
+        publish_bulk(url, 4_000)
+        WebhookMessage.objects.update(
+            status="delivered", next_attempt_at=None, created_at=then, finished_at=then
+        )
     pruning = threading.Thread(target=_prune)
     pruning.start()
     latencies = []
@@ -252,7 +252,7 @@ def _meet(barrier: threading.Barrier, failures: list[Exception], work: Callable[
 
 def _end(subject: str) -> None:
     with transaction.atomic():
-        outbox.supersede(subject, "task.progress")
+        supersede(subject, "task.progress")
 
 
 def _record(rows: list[outbox.Outcome]) -> None:
