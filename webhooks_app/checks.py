@@ -7,7 +7,7 @@ Stored secrets are read only where a database was asked for (`check --database d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.apps import AppConfig
@@ -17,20 +17,44 @@ from django.db import DatabaseError, connections
 from django.utils.module_loading import import_string
 
 from webhooks_app.conf import webhook_settings
-from webhooks_app.signing import InvalidSecret, jwks, public_key
+from webhooks_app.signing import jwks, public_key
 
 Apps = Sequence[AppConfig] | None
 
 
 @register("webhooks")
 def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """Report a WEBHOOKS dict that cannot be read, and unknown keys."""
+    """Report a WEBHOOKS dict that cannot be read, unknown keys, and values that cannot be used."""
+    from webhooks_app.retry import resolve_policy
+    from webhooks_app.signing import store
+
     try:
         private_key = webhook_settings.ED25519_PRIVATE_KEY
     except (ImproperlyConfigured, ValueError) as error:
         return [Error(str(error), id="webhooks.E001")]
-    errors = [*_policy_errors(), *_secret_key_errors(), *_ed25519_errors(private_key)]
-    return [*errors, *_authentication_errors()]
+    uses: list[tuple[str, str, Callable[..., object], Any]] = [
+        ("E006", "['RETRY_POLICY']", resolve_policy, None),
+        *(
+            ("E006", f"['POLICIES'][{name!r}]", resolve_policy, name)
+            for name in webhook_settings.POLICIES
+        ),
+        ("E002", "", lambda text: store.encrypt(text, "check"), "whsec_"),
+        ("E003", "['ED25519_PRIVATE_KEY']", lambda key: key and public_key(key), private_key),
+        ("E007", "['ED25519_PUBLIC_KEYS']", jwks, webhook_settings.ED25519_PUBLIC_KEYS),
+        *(
+            ("E008", "['AUTHENTICATION_CLASSES']", import_string, name)
+            for name in webhook_settings.AUTHENTICATION_CLASSES
+        ),
+    ]
+    found: list[CheckMessage] = []
+    for code, place, use, value in uses:
+        try:
+            use(value)
+        except ImproperlyConfigured as error:  # names the setting itself
+            found.append(Error(str(error), id=f"webhooks.{code}"))
+        except (ImportError, KeyError, TypeError, ValueError) as error:
+            found.append(Error(f"WEBHOOKS{place}: {error}", id=f"webhooks.{code}"))
+    return found
 
 
 @register("webhooks", deploy=True)
@@ -69,51 +93,3 @@ def check_stored_secrets(
     except DatabaseError as error:
         return [Error(f"the database cannot be asked: {type(error).__name__}", id="webhooks.E005")]
     return []
-
-
-def _policy_errors() -> list[CheckMessage]:
-    from webhooks_app.retry import resolve_policy
-
-    found: list[CheckMessage] = []
-    default = ("['RETRY_POLICY']", None)
-    named = [(f"['POLICIES'][{name!r}]", name) for name in webhook_settings.POLICIES]
-    for place, policy in [default, *named]:
-        try:
-            resolve_policy(policy)
-        except (ValueError, TypeError, KeyError) as error:
-            found.append(Error(f"WEBHOOKS{place}: {error}", id="webhooks.E006"))
-    return found
-
-
-def _secret_key_errors() -> list[CheckMessage]:
-    from webhooks_app.signing import store
-
-    try:
-        store.encrypt("whsec_", "check")
-    except ImproperlyConfigured as error:
-        return [Error(str(error), id="webhooks.E002")]
-    return []
-
-
-def _authentication_errors() -> list[CheckMessage]:
-    found: list[CheckMessage] = []
-    for name in webhook_settings.AUTHENTICATION_CLASSES:
-        try:
-            import_string(name)
-        except ImportError as error:
-            found.append(Error(f"WEBHOOKS['AUTHENTICATION_CLASSES']: {error}", id="webhooks.E008"))
-    return found
-
-
-def _ed25519_errors(private_key: str) -> list[CheckMessage]:
-    found: list[CheckMessage] = []
-    try:
-        if private_key:
-            public_key(private_key)
-    except InvalidSecret as error:
-        found.append(Error(f"WEBHOOKS['ED25519_PRIVATE_KEY']: {error}", id="webhooks.E003"))
-    try:
-        jwks(webhook_settings.ED25519_PUBLIC_KEYS)
-    except InvalidSecret as error:
-        found.append(Error(f"WEBHOOKS['ED25519_PUBLIC_KEYS']: {error}", id="webhooks.E007"))
-    return found

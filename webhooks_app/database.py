@@ -97,11 +97,7 @@ ALIVE: dict[str, Any] = {
 
 
 async def connect(application_name: str) -> psycopg.AsyncConnection[Any]:
-    """Open an autocommit connection to the default database.
-
-    Raises:
-        psycopg.OperationalError: the server cannot be reached.
-    """
+    """Open an autocommit connection to the default database; raises psycopg.OperationalError."""
     parameters = {**ALIVE, **connections["default"].get_connection_params()}
     # Django's synchronous cursors, type adapters and pool are of no use here.
     for name in ("cursor_factory", "context", "pool"):

@@ -51,9 +51,7 @@ class Function:
         only_if: str = "",
         **settings: str,
     ) -> None:
-        """Define it; the statement's arguments have names that begin with ``_``.
-
-        ``call`` takes them by name, without the ``_``; ``settings`` are added to the common ones.
+        """Define it; ``call`` takes the arguments by name, without the ``_`` that they begin with.
 
         Args:
             only_if: a query; if it returns no row, the statement is skipped. Otherwise a plan made

@@ -179,11 +179,7 @@ _REPLAYS = "SELECT count(*) FROM webhooks_app_replayjob WHERE state = 'running'"
 
 
 def database_gauges() -> Iterator[GaugeMetricFamily]:
-    """Read the state of the outbox from the database.
-
-    Raises:
-        django.db.DatabaseError: it cannot be reached.
-    """
+    """Read the state of the outbox; raises DatabaseError where the database is out of reach."""
     with connection.cursor() as cursor:
         cursor.execute(_MESSAGES, {"limit": COUNT_LIMIT})
         text = f"Messages by state, each counted up to {COUNT_LIMIT}."

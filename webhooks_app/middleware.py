@@ -23,11 +23,7 @@ class WebhookMiddleware(dramatiq.Middleware):
         self._engine: EngineThread | None = None
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Start the engine, unless it runs in dedicated processes.
-
-        Raises:
-            SystemExit: stored secrets cannot be read, so nothing could be signed.
-        """
+        """Start the engine, unless it is dedicated; raises SystemExit if nothing can be signed."""
         # Imported here: Dramatiq loads its middleware before Django's models.
         from webhooks_app.delivery import EngineThread
         from webhooks_app.egress import warn_of_open_networks

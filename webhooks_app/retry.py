@@ -219,12 +219,7 @@ Decision = Delivered | RetryAt | Dead
 def decide(
     result: AttemptResult, *, policy: Policy, step: int, now: float, rng: random.Random
 ) -> Decision:
-    """Decide what happens to a message after one attempt.
-
-    Args:
-        step: retries used before this attempt, 0 for the first.
-        now: the end of the attempt; waits count from here.
-    """
+    """Decide what happens after an attempt: ``step`` retries came before it, ``now`` is its end."""
     verdict = classify(result)
     if verdict is Verdict.DELIVERED:
         return Delivered()
@@ -244,11 +239,7 @@ def decide(
 def decide_interrupted(
     in_a_row: int, *, policy: Policy, step: int, now: float, rng: random.Random
 ) -> RetryAt | Dead:
-    """Decide what happens to a message whose attempt was interrupted (its process died).
-
-    Args:
-        in_a_row: interrupted attempts since the last one that ended, including this one.
-    """
+    """Decide what happens after the ``in_a_row``-th attempt whose process died since one ended."""
     if in_a_row % INTERRUPTIONS_PER_FAILURE:
         return RetryAt(at=now, delay=0.0, step=step)
     wait = policy.wait(step, rng)

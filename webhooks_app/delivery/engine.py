@@ -67,11 +67,6 @@ class Engine:
         self._idle_seconds = IDLE_SECONDS
         self.is_ready = False
 
-    @property
-    def in_flight(self) -> int:
-        """Requests under way, over all destinations."""
-        return len(self._sends)
-
     def wake(self) -> None:
         """Look for due messages now. Call it on the engine's own loop."""
         self._wake.set()

@@ -73,11 +73,7 @@ _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 def origin_of(url: str) -> Origin:
-    """Return the canonical (scheme, host, port) of a URL, checking the grammar only.
-
-    Raises:
-        EgressDenied: the URL is not well-formed.
-    """
+    """Return the canonical origin of a URL; raises EgressDenied where it is not well-formed."""
     return parse_url(url).origin
 
 

@@ -16,19 +16,14 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from webhooks_app.conf import Network, WebhookSettings, webhook_settings
 from webhooks_app.egress.grammar import EgressDenied, Origin, RequestTarget, parse_url
-from webhooks_app.egress.resolver import ThreadResolver
+from webhooks_app.egress.resolver import AbstractResolver, ResolveResult, ThreadResolver
 from webhooks_app.log import get_logger
 from webhooks_app.notation import DEFAULT_PORTS
 from webhooks_app.retry import ErrorCode
-
-if TYPE_CHECKING:
-    from aiohttp.abc import AbstractResolver, ResolveResult
-else:
-    AbstractResolver = object  # as in resolver.py, for the same reason
 
 logger = get_logger(__name__)
 
@@ -194,13 +189,9 @@ def check_url(url: str) -> None:
 
 
 def target_of(url: str, home: Home | None = None) -> RequestTarget:
-    """Return the checked URL in the form that the HTTP client takes.
+    """Return the checked URL in the form that the HTTP client takes; raises as ``check_url``.
 
-    Args:
-        home: refuse any other origin, and check this one against its own networks.
-
-    Raises:
-        EgressDenied: as ``check_url``.
+    ``home``: refuse any other origin, and check this one against its own networks.
     """
     if not isinstance(url, str):
         raise EgressDenied(ErrorCode.INVALID_URL, "a URL is text")
@@ -270,11 +261,7 @@ class GuardResolver(AbstractResolver):
 def guarded_socket(
     info: tuple[Any, ...], allowed: Callable[[str], bool] = address_allowed
 ) -> socket.socket:
-    """Make the socket for one final address (an ``AddrInfoType``) after checking the policy.
-
-    Raises:
-        PolicyBlocked: the address may not be dialled.
-    """
+    """Make the socket for one final address (an ``AddrInfoType``); raises PolicyBlocked."""
     family, kind, proto, _, sockaddr = info
     if not allowed(sockaddr[0]):
         raise PolicyBlocked("the policy denies this address")

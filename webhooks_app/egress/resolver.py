@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aiohttp.abc import AbstractResolver, ResolveResult
+    from aiohttp.abc import AbstractResolver as AbstractResolver
+    from aiohttp.abc import ResolveResult as ResolveResult
 else:
     # aiohttp needs only the methods of this class, and importing it takes a seventh of a process's
     # start time: web processes and commands only check URLs.

@@ -43,7 +43,7 @@ from webhooks_app.outbox.recover import (
 )
 from webhooks_app.outbox.replay import replay_messages, replay_messages_to
 from webhooks_app.outbox.search import deliveries_of_event, search_deliveries, search_messages
-from webhooks_app.outbox.stop import acknowledge, bury_disabled, call_off, supersede
+from webhooks_app.outbox.stop import acknowledge, bury_disabled, call_off
 
 __all__ = [
     "ANY_STATUS",
@@ -83,7 +83,6 @@ __all__ = [
     "search_deliveries",
     "search_messages",
     "seconds_to_next",
-    "supersede",
     "supersede_late",
     "supersede_older",
     "wake",

@@ -197,11 +197,8 @@ async def seconds_to_next(
 ) -> tuple[datetime, float | None]:
     """Return (time of this look, seconds until the next message is due).
 
-    Args:
-        looked_at: the time of the last look, which came before the last claim.
-
-    Returns:
-        None as seconds when no message waits, 0 or less when one fell due since the last look.
+    The seconds are None when no message waits, and 0 or less when one fell due since
+    ``looked_at``, the last look, which came before the last claim.
     """
     async with connection.cursor() as cursor:
         await cursor.execute(_NEXT_DUE.call, {"looked_at": looked_at})

@@ -49,11 +49,7 @@ class MessageFilters:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> MessageFilters:
-        """Build filters from the values of a request, a command or a stored replay.
-
-        Raises:
-            InvalidFilter: the status does not exist, or a time cannot be read.
-        """
+        """Build filters from a request, a command or a stored replay; raises InvalidFilter."""
         given = {name: value for name, value in values.items() if value not in (None, "", [])}
         status = given.get("status", "")
         if status not in ("", ANY_STATUS, *MessageStatus.values):
@@ -104,11 +100,7 @@ def _time(name: str, value: Any) -> datetime:
 
 
 def messages_of(filters: MessageFilters, scope: str | None = None) -> QuerySet[WebhookMessage]:
-    """Return the messages that match, unordered.
-
-    Args:
-        scope: search only this project; None for all.
-    """
+    """Return the messages that match, unordered; only of the project ``scope`` if it is given."""
     # A query of its own: in a join the planner cannot know how few messages a host has.
     places = WebhookDestination.objects.filter(host=filters.host.lower().strip("[]"))
     status = "" if filters.status == ANY_STATUS else filters.status

@@ -81,11 +81,6 @@ SELECT * FROM webhooks_app_webhookendpoint WHERE scope = %s AND is_enabled ORDER
 _HOLD = "FOR KEY SHARE"
 
 
-def new_event_id() -> str:
-    """Return a new ``webhook-id``: ``msg_`` and 128 random bits, without a dot."""
-    return f"{EVENT_ID_PREFIX}{secrets.token_hex(16)}"
-
-
 def publish(
     *,
     scope: str,
@@ -108,7 +103,7 @@ def publish(
         supersedes: an event type that this event makes obsolete; its pending messages are ended.
     """
     event = WebhookEvent(
-        event_id=new_event_id(),
+        event_id=f"{EVENT_ID_PREFIX}{secrets.token_hex(16)}",  # a webhook-id has no dot
         scope=scope,
         subject=subject,
         sequence=sequence,

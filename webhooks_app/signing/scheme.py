@@ -44,12 +44,9 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes | str) -> str
     """Return the ``v1,<base64>`` signature of one request.
 
     Args:
-        secret: ``whsec_...``, or the bare base64.
+        secret: ``whsec_...`` or the bare base64, of 24 to 64 bytes; else raises InvalidSecret.
         message_id: the ``webhook-id``; it may not contain a dot, which separates the parts.
         timestamp: whole Unix seconds, the value of ``webhook-timestamp``.
-
-    Raises:
-        InvalidSecret: the secret is no base64 or has fewer than 24 or more than 64 bytes.
     """
     return signature_header([secret], message_id, timestamp, body)
 

@@ -60,11 +60,7 @@ def encrypt(secret: str, scope: str) -> bytes:
 
 
 def decrypt(ciphertext: bytes | memoryview, scope: str) -> str:
-    """Decrypt one secret; uses no database.
-
-    Raises:
-        UnreadableSecret: no configured key fits, or the secret belongs to another scope.
-    """
+    """Decrypt one secret; raises UnreadableSecret for a wrong key or another scope's secret."""
     try:
         plaintext = _fernet().decrypt(bytes(ciphertext))
     except InvalidToken:
@@ -153,13 +149,9 @@ def reencrypt_all(batch: int = 200) -> Iterable[int]:
 
 
 def require_readable() -> None:
-    """Raise if a valid secret cannot be decrypted; for the start of a process.
+    """Raise UnreadableSecret, which says what to do, if a valid secret cannot be decrypted.
 
-    Tries the newest and the oldest valid secret: after an incomplete change of keys one of them
-    fails.
-
-    Raises:
-        UnreadableSecret: with what to do about it.
+    Tries the newest and the oldest: after an incomplete change of keys one of them fails.
     """
     living = SigningSecret.objects.filter(_LIVES)
     for row in [*living.order_by("id")[:1], *living.order_by("-id")[:1]]:
@@ -195,11 +187,7 @@ def _insert(scope: str, endpoint_id: UUID | None) -> None:
 
 
 def _hold(endpoint_id: UUID | None) -> None:
-    """Lock an endpoint against deletion in this transaction.
-
-    Raises:
-        WebhookEndpoint.DoesNotExist: it was, a moment ago.
-    """
+    """Lock an endpoint against deletion in this transaction; raises DoesNotExist."""
     if endpoint_id is not None:
         WebhookEndpoint.objects.select_for_update(no_key=True).get(pk=endpoint_id)
 

@@ -109,11 +109,7 @@ class Answer:
             self._take_head(data)
 
     def end(self, *, is_timeout: bool = False, is_clean: bool = False) -> None:
-        """End the answer: the connection has closed, or the time is over.
-
-        Args:
-            is_clean: the receiver closed the connection in the regular way, without an error.
-        """
+        """End the answer: the connection closed (``is_clean``: without an error), or time is up."""
         if self.is_ended:
             return
         if not self.is_headed:

@@ -16,7 +16,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from webhooks_app import egress
 from webhooks_app.conf import webhook_settings
@@ -166,23 +166,26 @@ class Transport:
             target = egress.target_of(url, self._home)
         except egress.EgressDenied as denied:
             return FetchResult(error_code=denied.code, error=denied.message)
-        sent = {**self._own_headers, **(headers or {})}
-        sizes: dict[str, Any] = {"max_bytes": max_bytes, "timeout": timeout, "to": to}
         # One origin, so that its connections can be kept. A request that may not be repeated gets a
         # new one: a kept connection may be closed by the server just as the request goes out.
-        if self._home is not None and method == "GET":
-            if self._home_session is None:
-                self._home_session = self._open_session(target.origin, is_kept=True)
-            return await download.fetch(self._home_session, target.url, sent, method, body, **sizes)
-        async with self._open_session(target.origin) as session:
-            return await download.fetch(session, target.url, sent, method, body, **sizes)
-
-    def _open_session(
-        self, origin: egress.Origin, *, is_kept: bool = False
-    ) -> aiohttp.ClientSession:
-        permitted = egress.address_rule(origin, self._allowed)
-        guard = download.Guard(self._resolver, permitted, self._tls_for(origin))
-        return download.open_session(guard, is_kept=is_kept)
+        is_kept = self._home is not None and method == "GET"
+        session = (self._home_session if is_kept else None) or download.open_session(
+            self._resolver,
+            egress.address_rule(target.origin, self._allowed),
+            self._tls_for(target.origin),
+            is_kept=is_kept,
+        )
+        if is_kept:
+            self._home_session = session
+        sent = {**self._own_headers, **(headers or {})}
+        request = session.request(
+            method, target.url, headers=sent, data=body, allow_redirects=False
+        )
+        try:
+            return await download.keep(request, max_bytes, timeout, to)
+        finally:
+            if not is_kept:
+                await session.close()
 
 
 _STATUS_TEXTS = {

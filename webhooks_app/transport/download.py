@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
-from yarl import URL
 
 from webhooks_app import egress
 from webhooks_app.retry import ErrorCode
@@ -42,24 +42,21 @@ class FetchResult:
     size: int = 0
 
 
-class Guard(NamedTuple):
-    """Resolver, address check and TLS context that a download must use."""
+def open_session(
+    resolver: egress.GuardResolver,
+    allowed: Callable[[str], bool],
+    tls: ssl.SSLContext,
+    *,
+    is_kept: bool,
+) -> aiohttp.ClientSession:
+    """Return a client that dials only addresses that are ``allowed``; the caller closes it.
 
-    resolver: egress.GuardResolver
-    allowed: Callable[[str], bool]
-    tls: ssl.SSLContext
-
-
-def open_session(guard: Guard, *, is_kept: bool = False) -> aiohttp.ClientSession:
-    """Return a client that dials through the guard only; to be closed by the caller.
-
-    Args:
-        is_kept: keep connections for further requests.
+    ``is_kept``: keep connections for further requests.
     """
     connector = aiohttp.TCPConnector(
-        resolver=guard.resolver,
-        socket_factory=partial(egress.guarded_socket, allowed=guard.allowed),
-        ssl=guard.tls,
+        resolver=resolver,
+        socket_factory=partial(egress.guarded_socket, allowed=allowed),
+        ssl=tls,
         use_dns_cache=False,  # the checked answer must be the one that is dialled
         force_close=not is_kept,
         limit=0,
@@ -76,25 +73,15 @@ def open_session(guard: Guard, *, is_kept: bool = False) -> aiohttp.ClientSessio
     )
 
 
-async def fetch(
-    session: aiohttp.ClientSession,
-    url: URL,
-    headers: Mapping[str, str],
-    method: str = "GET",
-    body: bytes | aiohttp.FormData | None = None,
-    *,
+async def keep(
+    request: AbstractAsyncContextManager[aiohttp.ClientResponse],
     max_bytes: int,
     timeout: float,
-    to: Path | None = None,
+    to: Path | None,
 ) -> FetchResult:
-    """Send one request and keep the body of its answer; see ``Transport.fetch``."""
+    """Send a request and keep the body of its answer; see ``Transport.fetch``."""
     try:
-        async with (
-            asyncio.timeout(timeout),
-            session.request(
-                method, url, headers=headers, data=body, allow_redirects=False
-            ) as response,
-        ):
+        async with asyncio.timeout(timeout), request as response:
             return await _store(response, max_bytes, to)
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
         code, text = _explain(error)

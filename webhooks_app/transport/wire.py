@@ -35,11 +35,7 @@ class UnaskedAnswerError(ConnectionError):
 
 
 def render_post(target: RequestTarget, headers: Mapping[str, str], body: bytes) -> bytes:
-    """Return a POST request as bytes.
-
-    Raises:
-        ValueError: a header value contains a control character (header injection).
-    """
+    """Return a POST request as bytes; raises ValueError against header injection."""
     host = target.url.host_port_subcomponent or ""
     pairs = {"Host": host, **headers, "Content-Length": str(len(body))}
     if not "".join(pairs.values()).isprintable():
@@ -53,8 +49,7 @@ def render_post(target: RequestTarget, headers: Mapping[str, str], body: bytes) 
 def tls_context(has_underscore: bool = False) -> ssl.SSLContext:
     """Return a client TLS context: system certificates, names checked, TLS 1.2 or later.
 
-    Args:
-        has_underscore: for hosts with an underscore in their names, see certificate_names.py.
+    ``has_underscore``: for hosts with one in their names, see certificate_names.py.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if has_underscore:
@@ -90,10 +85,7 @@ class Connection(asyncio.Protocol):
     async def over(
         cls, sock: socket.socket, tls: ssl.SSLContext | None = None, host: str | None = None
     ) -> Connection:
-        """Return a connection over a connected socket, after the TLS handshake if ``tls`` is given.
-
-        Args:
-            host: the name, or the address, that the certificate must be for.
+        """Return a connection over a connected socket, after the handshake if ``tls`` is given.
 
         Raises:
             OSError: the handshake failed (an ``ssl.SSLError`` is one); the socket is closed.

@@ -16,6 +16,7 @@ from tests.support.waiting import wait_until
 from webhooks_app import outbox
 from webhooks_app.delivery.thread import EngineThread
 from webhooks_app.models import WebhookDelivery, WebhookDestination, WebhookEvent, WebhookMessage
+from webhooks_app.outbox.stop import supersede
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -119,7 +120,7 @@ def test_open_attempt_of_an_ended_message_is_closed(
 ) -> None:
     """An attempt whose engine died after its message was superseded does not stay open."""
     event = _left_by_a_dead_engine(receiver.url)
-    outbox.supersede(event.subject, event.event_type)
+    supersede(event.subject, event.event_type)
     wait_until(lambda: [a.outcome for a in attempts_of(event)] == ["interrupted"])
     assert status_of(event) == "superseded"
     assert not receiver.requests
