@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import structlog
 from drf_spectacular.utils import extend_schema
-from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,6 +13,7 @@ from tasks_app import providers
 from tasks_app.models import RemoteJob
 from tasks_app.providers.base import BadSignature
 from tasks_app.state import remote_jobs
+from webhooks_app.api.problems import ApiProblem
 
 logger = structlog.get_logger(__name__)
 
@@ -47,7 +47,8 @@ class ProviderCallbackView(APIView):
             told = read(headers, request._request.body, token)
         except BadSignature:
             logger.warning("Provider's call is not signed by it", provider=name, job_id=str(job.id))
-            raise AuthenticationFailed("The signature does not fit.") from None
+            text = "The signature is missing or does not fit."
+            raise ApiProblem(401, "unauthorized", text) from None
         if told.result is not None:
             remote_jobs.keep_result(name, token, told.result)
         else:

@@ -70,17 +70,19 @@ def cancel(task_id: uuid.UUID | str) -> Task:
 # -- the worker's side ----------------------------------------------------------------
 
 
-def claim_next(task_type: str) -> Task | None:
+def claim_next(task_type: str, *, is_begun: bool = True) -> Task | None:
     """Claim the best queued task of a type, with a new token and lease.
 
     Best: of the project with the fewest running tasks, then by priority, then by age.
+
+    Args:
+        is_begun: its work begins at once; else `tell_started` says so when it does.
     """
     token = uuid.uuid4()
     with transaction.atomic():
         task = statements.claim(task_type, token, settings.TASK_LEASE_SECONDS)
-        if task is not None and _is_wanted(task, events.STARTED):
-            task = statements.next_sequence(task)
-            _publish(task, events.STARTED)
+        if task is not None and is_begun:
+            task = tell_started(task)
         if task is not None:
             faultpoint("claim.before_commit")
     if task is not None:
@@ -89,6 +91,14 @@ def claim_next(task_type: str) -> Task | None:
         # The task's own ids: the ticket may belong to another request.
         ids = {"task_id": str(task.id), "request_id": task.request_id}
         logger.info("Task started", **ids, task_type=task_type)
+    return task
+
+
+def tell_started(task: Task) -> Task:
+    """Publish that a task's work begins, if anybody wants to know; in the claim's transaction."""
+    if _is_wanted(task, events.STARTED):
+        task = statements.next_sequence(task)
+        _publish(task, events.STARTED)
     return task
 
 

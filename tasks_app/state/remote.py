@@ -23,7 +23,8 @@ logger = structlog.get_logger(__name__)
 
 _PARKED = (
     "status = 'queued', run_token = NULL, lease_expires_at = NULL, remote_provider = '',"
-    " progress = 0, version = version + 1, waits_for = %s, available_at = deadline"
+    " progress = 0, started_at = NULL, version = version + 1, waits_for = %s,"
+    " available_at = deadline"
 )
 
 
@@ -42,6 +43,7 @@ def begin(task: Task, provider: str, model: str, rooms: Sequence[ServerRoom]) ->
         if label is None:
             done = statements.update_fenced(task, _PARKED, [waits_for])
         else:
+            task = lifecycle.tell_started(task)
             done = statements.update_fenced(
                 task,
                 "run_token = NULL, lease_expires_at = NULL, remote_provider = %s, waits_for = ''",
@@ -210,13 +212,19 @@ WITH RECURSIVE project AS (
       AND remote_provider = %(provider)s AND project_id = project.project_id
   ) load
   CROSS JOIN LATERAL (
-    SELECT id, priority, created_at, row_number() OVER (ORDER BY priority, created_at, id) AS place
+    SELECT id, task_type, priority, created_at,
+      row_number() OVER (ORDER BY priority, created_at, id) AS place
     FROM tasks_app_task WHERE status = 'queued' AND waits_for <> '' AND waits_for = %(lane)s
       AND project_id = project.project_id
     ORDER BY priority, created_at, id LIMIT %(places)s
   ) candidate
+  CROSS JOIN LATERAL (
+    SELECT max(started_at) AS last_at FROM tasks_app_task WHERE started_at IS NOT NULL
+      AND task_type = candidate.task_type AND project_id = project.project_id
+  ) served
   WHERE project.project_id IS NOT NULL
-  ORDER BY load.running + candidate.place, candidate.priority, candidate.created_at
+  ORDER BY load.running + candidate.place, served.last_at NULLS FIRST, candidate.priority,
+    candidate.created_at
   LIMIT %(places)s
 )
 UPDATE tasks_app_task SET available_at = now() WHERE id IN (SELECT id FROM best)

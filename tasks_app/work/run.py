@@ -73,7 +73,7 @@ def _run_one(task_type: str) -> bool:
     if seat is None:
         return False
     try:
-        task = _claim(task_type)
+        task = _claim(task_type, is_begun=not isinstance(provider, RemoteProvider))
         if task is None:
             return False
         with structlog.contextvars.bound_contextvars(
@@ -85,9 +85,9 @@ def _run_one(task_type: str) -> bool:
         seat.free()
 
 
-def _claim(task_type: str) -> Task | None:
+def _claim(task_type: str, *, is_begun: bool) -> Task | None:
     with without_database("ticket let go"):
-        return lifecycle.claim_next(task_type)
+        return lifecycle.claim_next(task_type, is_begun=is_begun)
     stopping.wait(OUTAGE_PAUSE_SECONDS)
     return None
 

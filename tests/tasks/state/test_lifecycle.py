@@ -277,7 +277,7 @@ def test_sweep_fails_a_task_that_outlives_its_deadline() -> None:
     submit(timeout_seconds=1)
     task = claim()
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE tasks_app_task SET started_at = now() - interval '5 minutes'")
+        cursor.execute("UPDATE tasks_app_task SET deadline = now() - interval '5 minutes'")
     assert lifecycle.fail_overdue() == 1
     task.refresh_from_db()
     assert (task.status, task.error_code) == ("failed", "timed_out")
