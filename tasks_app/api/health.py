@@ -38,7 +38,7 @@ class ReadyView(APIView):
     permission_classes = [AllowAny]
     throttle_classes = []
 
-    @operation("ready", "Whether the service can take tasks", "Readiness", on_503="Problem")
+    @operation("ready", "Whether the service can take tasks", "Readiness")
     def get(self, request: Request) -> Response:
         """Check the database, Redis and the workers."""
         try:

@@ -187,7 +187,7 @@ class TaskView(APIView):
         """Return the task."""
         return Response(one_task(queries.find_task(access_of(request), task_id)))
 
-    @operation("deleteTask", "Cancel a task", "Task", on_409="Problem")
+    @operation("deleteTask", "Cancel a task", "Task", may_conflict=True)
     def delete(self, request: Request, task_id: str) -> Response:
         """Cancel the task."""
         return cancel(request, task_id)
@@ -205,7 +205,7 @@ class TaskStatusView(APIView):
 class CancelView(APIView):
     """Cancel a task, for clients that cannot send DELETE."""
 
-    @operation("cancelTask", "Cancel a task", "Task", on_409="Problem")
+    @operation("cancelTask", "Cancel a task", "Task", may_conflict=True)
     def post(self, request: Request, task_id: str) -> Response:
         """Cancel the task."""
         return cancel(request, task_id)
@@ -223,7 +223,7 @@ def cancel(request: Request, task_id: str) -> Response:
 class RetryView(APIView):
     """Do a failed or cancelled task again, as a new task."""
 
-    @operation("retryTask", "Do a task again", "Retry", status=201, on_409="Problem")
+    @operation("retryTask", "Do a task again", "Retry", status=201, may_conflict=True)
     def post(self, request: Request, task_id: str) -> Response:
         """Submit the same input once more."""
         task = queries.find_task(access_of(request), task_id)

@@ -113,10 +113,14 @@ def examples_of(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any],
                 found = [one["value"] for one in content.get("examples", {}).values()]
                 found += [content["example"]] if "example" in content else []
                 yield from ((where, content["schema"], value) for value in found)
+    for name, response in document["components"]["responses"].items():
+        content = response["content"]["application/problem+json"]
+        if "example" in content:
+            yield name, content["schema"], content["example"]
 
 
 def test_every_example_is_what_its_schema_says() -> None:
-    """Each request with a body, each webhook and each problem has an example, and all are valid."""
+    """Each request with a body, each webhook and the 422 have an example, and all are valid."""
     document = json.loads(hooks.schema_bytes())
     found = list(examples_of(document))
     for where, schema, value in found:
@@ -125,7 +129,7 @@ def test_every_example_is_what_its_schema_says() -> None:
         assert [error.message for error in judge.iter_errors(value)] == [], where
     operations = [one for methods in document["paths"].values() for one in methods.values()]
     with_body = {one["operationId"] for one in operations if "requestBody" in one}
-    assert with_body <= {where for where, _, _ in found}
+    assert with_body | {"Invalid"} <= {where for where, _, _ in found}
     assert len(document["webhooks"]) == 6
     for described in document["webhooks"].values():
         assert described["post"]["requestBody"]["content"]["application/json"]["examples"]
@@ -157,6 +161,18 @@ def test_schemas_have_the_form_that_generators_understand() -> None:
         assert {"type": "string", "maxLength": 0} not in part.get("oneOf", []), at
     assert schemas["Submit"]["discriminator"]["propertyName"] == "task_type"
     assert schemas["SubmitVideoGeneration"]["required"] == ["project_id", "task_data", "task_type"]
+
+
+def test_errors_are_told_once() -> None:
+    """Operations refer to the errors that they share; only a 409 may have words of its own."""
+    document = json.loads(hooks.schema_bytes())
+    used = set()
+    for operation in (one for methods in document["paths"].values() for one in methods.values()):
+        errors = {s: one for s, one in operation["responses"].items() if s >= "400"}
+        assert {s for s, one in errors.items() if "$ref" not in one} <= {"409"}
+        used |= {one["$ref"] for one in errors.values() if "$ref" in one}
+    names = document["components"]["responses"]
+    assert used == {f"#/components/responses/{name}" for name in names}
 
 
 def test_webhooks_are_operations_of_their_own() -> None:

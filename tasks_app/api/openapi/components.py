@@ -1,14 +1,14 @@
 """What do our answers look like? JSON Schemas for the API page; tests hold the answers to them.
 
-Plain data: only the names come from the registries, nothing is computed from the code that makes
-the answers, so a change of an answer that nobody meant shows up as a difference.
+Only names come from the registries. Nothing is computed from the code that makes the answers, so
+an answer that was changed by accident does not fit its schema.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from tasks_app.events import EVENT_TYPES, EventType
+from tasks_app.events import EVENT_TYPES
 from tasks_app.failures import ERROR_CODES
 from tasks_app.models import Priority, TaskStatus
 from tasks_app.task_types import TASK_TYPES
@@ -29,12 +29,10 @@ ANY_OBJECT: Schema = {"type": "object", "additionalProperties": True}
 
 
 def ref(name: str) -> Schema:
-    """Return a reference to one of the components below."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def or_null(schema: Schema) -> Schema:
-    """Return the schema of a value that may be absent."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
@@ -50,7 +48,7 @@ def exactly(properties: Schema, optional: tuple[str, ...] = (), **more: Any) -> 
 
 
 def more_may_come(properties: Schema, optional: tuple[str, ...] = (), **more: Any) -> Schema:
-    """Return the schema of an object to which members may be added; none goes away."""
+    """Return the schema of an object to which later versions may add members."""
     closed = exactly(properties, optional, **more)
     return {name: value for name, value in closed.items() if name != "additionalProperties"}
 
@@ -112,6 +110,16 @@ _RECEIPT: Schema = {
     "codecs": {"type": "array", "items": TEXT},
 }
 _NOT_OF_EVERY_FILE = ("width", "height", "duration", "fps")
+#: What a caller with a key is told beside the status.
+_READY_DETAILS: Schema = {
+    "problems": {"type": "array", "items": TEXT},
+    "database": TEXT,
+    "redis": TEXT,
+    "workers_alive": or_null(COUNT),
+    "migrations_pending": COUNT,
+    "oldest_due_seconds": NUMBER,
+    "oldest_due_webhook_seconds": NUMBER,
+}
 
 COMPONENTS: dict[str, Schema] = {
     "Submission": exactly(_SUBMISSION),
@@ -157,10 +165,8 @@ COMPONENTS: dict[str, Schema] = {
             "delivered_at": or_null(TIME),
         }
     ),
-    "ProgressEvent": {
-        "type": "object",
-        "description": "One server-sent event.",
-        "properties": {
+    "ProgressEvent": more_may_come(
+        {
             "id": TEXT | {"description": "Rises; send it as Last-Event-ID to go on from here."},
             "data": {
                 "type": "string",
@@ -168,8 +174,8 @@ COMPONENTS: dict[str, Schema] = {
                 "contentSchema": ref("Snapshot"),
             },
         },
-        "required": ["id", "data"],
-    },
+        description="One server-sent event.",
+    ),
     "Snapshot": exactly(
         {
             name: _LISTED_TASK[name]
@@ -209,25 +215,8 @@ COMPONENTS: dict[str, Schema] = {
     "Durations": exactly({"measured": COUNT, "mean": NUMBER, "p50": NUMBER, "p95": NUMBER}),
     "Health": exactly({"status": {"enum": ["ok"]}}),
     "Readiness": exactly(
-        {
-            "status": {"enum": ["ok", "degraded"]},
-            "problems": {"type": "array", "items": TEXT},
-            "database": TEXT,
-            "redis": TEXT,
-            "workers_alive": or_null(COUNT),
-            "migrations_pending": COUNT,
-            "oldest_due_seconds": NUMBER,
-            "oldest_due_webhook_seconds": NUMBER,
-        },
-        optional=(
-            "problems",
-            "database",
-            "redis",
-            "workers_alive",
-            "migrations_pending",
-            "oldest_due_seconds",
-            "oldest_due_webhook_seconds",
-        ),
+        {"status": {"enum": ["ok", "degraded"]}, **_READY_DETAILS},
+        optional=tuple(_READY_DETAILS),
     ),
     "FieldProblem": exactly(
         {
@@ -238,10 +227,8 @@ COMPONENTS: dict[str, Schema] = {
         },
         optional=("parameter",),
     ),
-    "Problem": {
-        "type": "object",
-        "description": "An error, after RFC 9457. `code` is for programs, `detail` for people.",
-        "properties": {
+    "Problem": more_may_come(
+        {
             "type": TEXT,
             "title": TEXT,
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
@@ -251,17 +238,8 @@ COMPONENTS: dict[str, Schema] = {
             "request_id": TEXT,
             "errors": {"type": "array", "items": ref("FieldProblem")},
         },
-        "required": [
-            "type",
-            "title",
-            "status",
-            "code",
-            "detail",
-            "instance",
-            "request_id",
-            "errors",
-        ],
-    },
+        description="An error, after RFC 9457. `code` is for programs, `detail` for people.",
+    ),
 }
 
 _EVENT: Schema = {"task_id": ID, "project_id": TEXT}
@@ -273,18 +251,16 @@ def event_name(event_type: str) -> str:
     return "".join(part.capitalize() for part in event_type.split(".")) + "Event"
 
 
-def _event_body(event_type: EventType) -> Schema:
-    """Return the schema of one webhook's body."""
-    return more_may_come(
-        {**_EVENT, "status": {"const": event_type.status}, **event_type.schema, **_BESIDE},
-        optional=(*event_type.optional, *_BESIDE),
-        description=f"The body of a `{event_type.name}` webhook.",
-    )
-
-
 def event_bodies() -> dict[str, Schema]:
     """Return the components of the events' bodies, and one that means any of them."""
-    bodies = {event_name(name): _event_body(kind) for name, kind in EVENT_TYPES.items()}
+    bodies = {
+        event_name(name): more_may_come(
+            {**_EVENT, "status": {"const": kind.status}, **kind.schema, **_BESIDE},
+            optional=(*kind.optional, *_BESIDE),
+            description=f"The body of a `{name}` webhook.",
+        )
+        for name, kind in EVENT_TYPES.items()
+    }
     bodies[event_name(ping.PING)] = {
         **ping.SCHEMA,
         "description": "The body of a test event; see `pingEndpoint`.",

@@ -1,12 +1,16 @@
-"""What should whoever calls an operation know beyond its one line? Text for the API page.
-
-Plain data; a docstring is for whoever reads the view.
-"""
+"""What should a client know of each operation beyond its summary? Text for the API page."""
 
 from __future__ import annotations
 
+from django.conf import settings
+
+from webhooks_app.conf import webhook_settings
+
 _REPLAY = "A replay keeps the message's `webhook-id` and body. Needs the scope `admin`."
-_CANCEL = "Holds from the answer on; a render under way stops soon after. 409 once it has ended."
+_CANCEL = (
+    "With the answer the task is cancelled; a render under way stops soon after. 409 once the task "
+    "has ended."
+)
 _TASK = "404 for a task that is not there or is another project's. See `status` for how it goes."
 _PAGE = "`next_cursor` and `next` lead to the next page; both are null on the last."
 _STOP = (
@@ -25,7 +29,7 @@ DESCRIPTIONS = {
     "deleteTask": _CANCEL,
     "cancelTask": f"The same as `deleteTask`, for clients that cannot send DELETE. {_CANCEL}",
     "watchTask": "The first event is the task as it stands. The stream ends with the task, or "
-    "after a minute; come back with `Last-Event-ID`.",
+    f"after {settings.SSE_MAX_SECONDS:g} seconds; come back with `Last-Event-ID`.",
     "retryTask": "A new task with the same input, linked by `retry_of` and `retried_by`. 409 "
     "where its state does not allow it.",
     "taskMetrics": "Over everything that the key may see.",
@@ -61,6 +65,7 @@ DESCRIPTIONS = {
 }
 #: Of every webhook.
 RECEIVED = (
-    "Signed after the Standard Webhooks specification. Answer 200, 201, 202 or 204 within 30 "
-    "seconds; anything else is tried again."
+    "Signed after the Standard Webhooks specification. Answer with one of "
+    f"{', '.join(map(str, sorted(webhook_settings.SUCCESS_STATUSES)))} within "
+    f"{webhook_settings.TIMEOUT_SECONDS:g} seconds; anything else is tried again."
 )

@@ -13,7 +13,6 @@ from tasks_app.events import COMPLETED, EVENT_TYPES, EventType
 _TASK_ID = "3c16b863-5c2e-4bea-b2d5-cf8ea1e629df"
 _METADATA = {"userId": "user-123", "testResultId": "result-456"}
 _REASON = "the receiver was down from 14:00 to 14:20"
-_HOOK = "https://your-app.com/api/webhooks/task-complete"
 
 #: Operation -> the JSON document to send.
 REQUESTS: dict[str, Any] = {
@@ -52,18 +51,15 @@ _SUBMISSION = {
     "created_at": "2025-01-15T10:30:00Z",
 }
 _TASK = {
-    "task_id": _TASK_ID,
-    "project_id": "test_project",
-    "task_type": "video_generation",
+    **_SUBMISSION,
     "status": "completed",
-    "priority": "normal",
+    "queue_position": None,
     "progress": 1.0,
     "current_step": "done",
     "result": EVENT_TYPES[COMPLETED].example["result"],
     "error": None,
     "error_code": None,
     "attempts": 1,
-    "created_at": "2025-01-15T10:30:00Z",
     "started_at": "2025-01-15T10:30:15Z",
     "finished_at": "2025-01-15T10:35:30Z",
     "completed_at": "2025-01-15T10:35:30Z",
@@ -72,7 +68,7 @@ _TASK = {
     "next_attempt_at": None,
     "processing_time": 315,
     "timeout_seconds": 1800,
-    "callback_url": _HOOK,
+    "callback_url": "https://your-app.com/api/webhooks/task-complete",
     "webhook_events": ["task.completed", "task.failed", "task.cancelled"],
     "retry_of": None,
     "webhooks": {
@@ -85,8 +81,6 @@ _TASK = {
         "delivered_at": "2025-01-15T10:35:31Z",
     },
     "metadata": _METADATA,
-    "queue_position": None,
-    "estimated_duration": 40,
     "retried_by": [],
 }
 #: Component -> a value of it.
@@ -118,9 +112,8 @@ ANSWERS: dict[str, Any] = {
     },
 }
 
-_IDS = {"task_id": _TASK_ID, "project_id": "test_project"}
-
 
 def event_example(event_type: EventType) -> dict[str, Any]:
     """Return the body of one webhook."""
-    return {**_IDS, "status": event_type.status, **event_type.example}
+    ids = {"task_id": _TASK_ID, "project_id": "test_project"}
+    return {**ids, "status": event_type.status, **event_type.example}

@@ -1,7 +1,6 @@
-"""How does the API page come to know requests and answers? Where drf-spectacular is told.
+"""How is the OpenAPI document made? By drf-spectacular, and `complete` for what it cannot know.
 
-Requests are described by the serializers that read them, answers by `components`; what
-holds for every operation (the key, the errors) is added to all of them at the end.
+Requests are described by the serializers that read them, answers by `components`.
 """
 
 from __future__ import annotations
@@ -47,26 +46,36 @@ from webhooks_app.retry import ERROR_CODES
 
 Operation = Callable[[Any], Any]
 PROBLEM_TYPE = "application/problem+json"
+#: Status -> the component that describes this error; stable, unlike Python's names of the statuses.
+ERRORS = {
+    "400": "BadRequest",
+    "401": "Unauthorized",
+    "403": "Forbidden",
+    "404": "NotFound",
+    "406": "NotAcceptable",
+    "409": "Conflict",
+    "413": "TooLarge",
+    "415": "UnsupportedMediaType",
+    "422": "Invalid",
+    "429": "RateLimited",
+    "503": "Unavailable",
+}
 
 
 class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Name the header that carries the key."""
-
     target_class = "tasks_app.access.authentication.ApiKeyAuthentication"
     name = "ApiKey"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """Return the scheme."""
         return {"type": "apiKey", "in": "header", "name": "X-API-Key"}
 
 
 def _submit_class(name: str) -> type[SubmitRequest]:
-    """Return the submit request of one task type, which only the API page needs."""
-    task_type = TASK_TYPES[name]
+    """Return the submit request of one task type, which only the OpenAPI document needs."""
     members = {
         "__doc__": f"A {name.replace('_', ' ')}.",
         "task_type": Choice([name]),
-        "task_data": type(task_data.serializer_for(task_type.schema))(),
+        "task_data": type(task_data.serializer_for(TASK_TYPES[name].schema))(),
     }
     title = "".join(part.capitalize() for part in name.split("_"))
     return type(f"Submit{title}", (SubmitRequest,), members)
@@ -112,19 +121,17 @@ def operation(
     request: Any = None,
     parameters: Sequence[Any] = (),
     examples: Sequence[OpenApiExample] = (),
-    **others: str,
+    may_conflict: bool = False,
 ) -> Operation:
     """Describe one method of a view.
 
     Args:
         answer: the component of the good answer.
-        others: further answers, ``on_409="Problem"``.
+        may_conflict: the state of things may forbid it, with 409.
     """
     responses: dict[Any, Any] = {status: ref(answer)}
-    responses |= {
-        (int(name.removeprefix("on_")), PROBLEM_TYPE): ref(component)
-        for name, component in others.items()
-    }
+    if may_conflict:
+        responses[409, PROBLEM_TYPE] = ref("Problem")
     return extend_schema(
         operation_id=operation_id,
         summary=summary,
@@ -143,7 +150,6 @@ EVENTS_OPERATION = extend_schema(
     responses={
         (200, "text/event-stream"): ref("ProgressEvent"),
         204: OpenApiResponse(description="The task has ended and you saw that; do not come back."),
-        (503, PROBLEM_TYPE): ref("Problem"),
     },
 )
 
@@ -183,6 +189,10 @@ FIRST = "/api/v1/tasks/submit"
 def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     """Add to the generated document what holds for every operation (a postprocessing hook)."""
     result["components"]["schemas"] = _components(result)
+    result["components"]["responses"] = {
+        name: {"description": HTTPStatus(int(status)).phrase, "content": _problem(status)}
+        for status, name in ERRORS.items()
+    }
     result["servers"] = [{"url": settings.PUBLIC_URL}]
     result["info"] |= {
         "contact": {"name": "Whoever runs this service", "url": settings.PUBLIC_URL},
@@ -190,17 +200,20 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     }
     for path, methods in result["paths"].items():
         for described in methods.values():
-            _add_errors(path, described)
             _add_examples(described)
-            _add_words(described)
-            described["tags"] = [_tag(path)]
+            _add_errors(path, described)
+            # Of a method without a summary, its docstring is one, not the description.
+            described.setdefault("summary", described.get("description", "").removesuffix("."))
+            described["description"] = DESCRIPTIONS[described["operationId"]]
+            described["tags"] = [
+                next((tag for tag in ("webhooks", "tasks") if tag in path), "service")
+            ]
     for methods in result["webhooks"].values():
         methods["post"]["security"] = []  # signed by us; a receiver asks for no key of ours
     result["paths"][FIRST]["post"]["requestBody"]["required"] = True
     result["tags"] = TAGS
     result["paths"] = {FIRST: result["paths"].pop(FIRST), **result["paths"]}
     _bring_into_shape(result)
-    _drop_marks(result)
     return result
 
 
@@ -257,7 +270,10 @@ def _names() -> dict[str, Any]:
 
 
 def _add_errors(path: str, described: dict[str, Any]) -> None:
-    """Add the errors that every operation of its kind can answer with, and what they look like."""
+    """Add the errors that every operation of its kind can answer with.
+
+    An error that an operation describes in words of its own keeps them.
+    """
     responses = described["responses"]
     statuses = {"400", "406", "503"}
     if described.get("security") != [{}]:
@@ -266,23 +282,20 @@ def _add_errors(path: str, described: dict[str, Any]) -> None:
         statuses |= {"401", "429"}
     if "requestBody" in described:
         statuses |= {"413", "415"}
-    for status in statuses:
-        responses.setdefault(status, {"description": HTTPStatus(int(status)).phrase})
-    for status, response in responses.items():
-        if int(status) >= 400:
-            response.setdefault("content", {PROBLEM_TYPE: {"schema": ref("Problem")}})
+    for status in statuses | {status for status in responses if status >= "400"}:
+        if words := responses.get(status, {}).get("description"):
+            responses[status] = {"description": words, "content": _problem(status)}
+        else:
+            responses[status] = {"$ref": f"#/components/responses/{ERRORS[status]}"}
     described["responses"] = dict(sorted(responses.items()))
 
 
-def _add_words(described: dict[str, Any]) -> None:
-    """Give a method its line in the list, if it has but a sentence, and its description."""
-    if "summary" not in described:
-        described["summary"] = described["description"].removesuffix(".")
-    described["description"] = DESCRIPTIONS[described["operationId"]]
+def _problem(status: str) -> dict[str, Any]:
+    example = {"example": ANSWERS["Problem"]} if status == "422" else {}
+    return {PROBLEM_TYPE: {"schema": ref("Problem"), **example}}
 
 
 def _add_examples(described: dict[str, Any]) -> None:
-    """Show the body to send and the answer, where `examples` has one."""
     if request := REQUESTS.get(described["operationId"]):
         described["requestBody"]["content"]["application/json"]["example"] = request
     for response in described["responses"].values():
@@ -290,21 +303,6 @@ def _add_examples(described: dict[str, Any]) -> None:
             component = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
             if component in ANSWERS:
                 content["example"] = ANSWERS[component]
-
-
-def _tag(path: str) -> str:
-    if "webhooks" in path:
-        return "webhooks"
-    return "tasks" if "tasks" in path else "service"
-
-
-def _drop_marks(part: Any) -> None:
-    """Take out what drf-spectacular writes for itself."""
-    if isinstance(part, dict):
-        part.pop("x-spec-enum-id", None)
-    for inner in part.values() if isinstance(part, dict) else part:
-        if isinstance(inner, dict | list):
-            _drop_marks(inner)
 
 
 @cache
@@ -318,12 +316,11 @@ def schema_bytes() -> bytes:
 @csrf_exempt  # a POST is to hear that there is none
 @require_safe
 def schema(request: HttpRequest) -> HttpResponse:
-    """Answer ``GET schema``."""
     return HttpResponse(schema_bytes(), content_type="application/json")
 
 
 class DocsView(SpectacularSwaggerSplitView):
-    """A page to read the schema, from files of our own."""
+    """The API page."""
 
     authentication_classes = []
     permission_classes = [AllowAny]
