@@ -44,7 +44,6 @@ class AdminNetwork:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Pass the request on, or answer 404 or 400."""
         is_admin = request.path.startswith(settings.ADMIN_PREFIX.rstrip("/"))
         if is_admin and not self._is_welcome(request):
             return nothing_here(request)
@@ -69,7 +68,6 @@ class ForPeople:
     get_response: Any
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer one request."""
         if request.path.startswith(settings.ADMIN_PREFIX):
             answer: HttpResponseBase = super().__call__(request)  # type: ignore[misc]
         else:
@@ -98,7 +96,6 @@ class AdminLoginThrottle:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Pass a login on, or answer 429."""
         if request.method == "POST" and request.path == settings.LOGIN_URL:
             address = throttling.client_address(request)
             verdict = throttling.take(f"login:{address}", self.TRIES_PER_MINUTE)
@@ -108,7 +105,6 @@ class AdminLoginThrottle:
 
 
 def _wait_and_see(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
-    """Return the login page's answer for too many attempts."""
     title = "Too many attempts to log in from your address"
     wait = "Wait a minute, then try again."
     answer = page(request, problem.status_code, title, wait, "moviesvc/wait.html")

@@ -42,5 +42,4 @@ No webhook is lost, and every attempt to send it is on record.</p>
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    """Answer ``/``."""
     return HttpResponse(_PAGE)

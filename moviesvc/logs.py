@@ -133,7 +133,6 @@ class Lines:
 
 
 def full_text(exc_info: Any) -> str:
-    """Return a traceback as Python prints it, with all texts."""
     return "".join(traceback.format_exception(*exc_info)).rstrip()
 
 
@@ -173,14 +172,12 @@ class Masking:
         self._secret = re.compile("|".join([*map(re.escape, longest_first), _OURS]))
 
     def __call__(self, logger: Any, method: str, text: str) -> str:
-        """Mask one line."""
         if any(mark in text for mark in self._marks) or _KEY_TAIL.search(text):
             return self._secret.sub(MASK, text)
         return text
 
 
 def _as_written(value: str) -> set[str]:
-    """Return the forms in which a renderer may write a value."""
     return {value, json.dumps(value)[1:-1], repr(value)[1:-1]}
 
 
@@ -209,7 +206,6 @@ def in_order(logger: Any, method: str, line: Line) -> Line:
 
 
 def json_line(logger: Any, method: str, line: Line) -> str:
-    """Return the line as one JSON object."""
     try:
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # a lone surrogate, or an integer beyond 64 bits
@@ -253,13 +249,11 @@ class LogContextMiddleware(dramatiq.Middleware):
     """Carry the request id in the ticket, so that the worker's lines show it."""
 
     def before_enqueue(self, broker: dramatiq.Broker, message: Any, delay: Any) -> None:
-        """Put the current request id into the ticket."""
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         if request_id:
             message.options.setdefault("request_id", request_id)
 
     def before_process_message(self, broker: dramatiq.Broker, message: Any) -> None:
-        """Start a new log context with the ticket's request id."""
         structlog.contextvars.clear_contextvars()
         if request_id := message.options.get("request_id"):
             structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -267,5 +261,4 @@ class LogContextMiddleware(dramatiq.Middleware):
     def after_process_message(
         self, broker: dramatiq.Broker, message: Any, *, result: Any = None, exception: Any = None
     ) -> None:
-        """Clear the log context."""
         structlog.contextvars.clear_contextvars()

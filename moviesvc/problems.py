@@ -112,13 +112,11 @@ def as_problem(error: BaseException | None) -> ApiProblem | None:
 
 
 def too_large() -> ApiProblem:
-    """Return the 413 for a body above the limit."""
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     return ApiProblem(413, "too_large", f"A request body may have at most {limit} bytes.")
 
 
 def _too_long_head(request: HttpRequest) -> ApiProblem | None:
-    """Return the problem of a request whose URL, headers or cookies are too long."""
     given = request.META
     if len(given["PATH_INFO"]) + len(given.get("QUERY_STRING", "")) > MAX_ADDRESS:
         detail = f"An address may have at most {MAX_ADDRESS} characters."
@@ -156,7 +154,6 @@ class ProblemMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer a request."""
         request_id = request.META.get("HTTP_X_REQUEST_ID", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex

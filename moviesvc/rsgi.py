@@ -126,7 +126,6 @@ class Front:
         return self._running < self._thread_count
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
-        """Answer a request."""
         environ = self._environ(scope)
         try:
             if len(environ.get(CONTENT_TYPE, "")) > LONGEST_CONTENT_TYPE:
@@ -293,7 +292,6 @@ def _add_headers(environ: dict[str, Any], headers: Any) -> None:
 
 
 def _stream(result: Iterable[bytes], transport: Any) -> None:
-    """Send each chunk as it comes, until the client is gone."""
     try:
         for chunk in result:
             next(transport.send_bytes(chunk), None)  # an awaitable that need not be waited for

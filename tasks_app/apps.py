@@ -9,5 +9,4 @@ class TasksAppConfig(AppConfig):
     verbose_name = "Tasks"
 
     def ready(self) -> None:
-        """Register the system checks."""
         from tasks_app import checks  # noqa: F401 - importing registers

@@ -30,7 +30,6 @@ class TicketBroker(RedisBroker):
 
     @property
     def consumer_class(self) -> type[Any]:
-        """Return the class that fetches tickets."""
         return TicketConsumer
 
 
@@ -52,7 +51,6 @@ class TicketConsumer(_RedisConsumer):
         self._settle(super().ack, message)
 
     def nack(self, message: Any) -> None:
-        """Reject a ticket."""
         self._settle(super().nack, message)
 
     def _settle(self, settle: Callable[[Any], None], message: Any) -> None:

@@ -61,7 +61,6 @@ def free_threads() -> int:
 
 
 def report_alive() -> None:
-    """Store a sign of life of this worker process."""
     name, now = f"{socket.gethostname()}:{os.getpid()}", time.time()
     forgotten = now - 20 * settings.SWEEP_INTERVAL_SECONDS
     redis_gate.gate.call(lambda: redis_gate.client().zadd(redis_gate.WORKERS, {name: now}))

@@ -135,7 +135,6 @@ class ProcessMetrics:
             logger.warning("Metrics of the dead cannot be put away", error=type(error).__name__)
 
     def _bury_dead(self) -> None:
-        """Add the figures of dead processes to the archive, and remove their files."""
         living: dict[str, bool] = {}
         dead = []
         for name, path in self._files().items():
@@ -202,7 +201,6 @@ def _allocate(path: Path, size_bytes: int) -> None:
 
 
 def _write_sums(files: Iterable[Path], target: Path) -> None:
-    """Add up several files of values into one."""
     sums: dict[str, float] = {}
     for file in files:
         for key, value in _values_in(file) or ():

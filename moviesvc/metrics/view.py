@@ -38,7 +38,6 @@ CACHE_SECONDS = 5.0
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer a scrape."""
     if not is_in(settings.METRICS_ALLOW_NETWORKS, throttling.client_address(request)):
         _check_key(request)
     task_metrics.prepare()
@@ -77,7 +76,6 @@ class Counted:
     """
 
     def collect(self) -> Iterable[Metric]:
-        """Return the sums over all processes of this machine."""
         known = {
             family.name
             for module in (task_metrics, webhook_metrics)
@@ -91,7 +89,6 @@ class SharedState:
     """What the database and Redis report; the same on every machine."""
 
     def collect(self) -> Iterable[Metric]:
-        """Return the gauges; without the database only that it is unreachable."""
         yield _gauge(
             "movies_disk_free_ratio", "Free part of the disk that holds media.", _disk_free()
         )

@@ -31,5 +31,4 @@ class CollectSeldom(dramatiq.Middleware):
     """In worker processes, which deliver webhooks too."""
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Collect seldom from now on."""
         collect_seldom()

@@ -194,5 +194,4 @@ class LifelineMiddleware(dramatiq.Middleware):
     """End this worker process when the supervisor that started it is gone."""
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Begin to watch, where a supervisor asked for it."""
         watch_if_asked()

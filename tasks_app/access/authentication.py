@@ -52,7 +52,6 @@ class Access:
 
 
 def access_of(request: Request) -> Access:
-    """Return the access of an authenticated request's key."""
     return cast(Access, request.auth)
 
 
@@ -74,7 +73,6 @@ class _Memory(threading.local):
         self.keys: dict[str, tuple[float, ApiKey]] = {}
 
     def note(self, key: ApiKey) -> None:
-        """Remember a key for a short time."""
         if len(self.keys) >= REMEMBERED_KEYS:
             self.keys.clear()
         self.keys[key.prefix] = time.monotonic() + REMEMBERED_SECONDS, key

@@ -61,7 +61,6 @@ class Verdict:
     retry_in: float
 
     def headers(self) -> dict[str, str]:
-        """Return the ``RateLimit-*`` headers."""
         return {
             "RateLimit-Limit": str(self.limit),
             "RateLimit-Remaining": str(self.remaining),
@@ -101,7 +100,6 @@ class LocalBuckets:
         self._lock = threading.Lock()
 
     def take(self, bucket: str, per_minute: int) -> tuple[bool, int, float, float]:
-        """Take one token, as the script does."""
         gap = MINUTE / per_minute
         with self._lock:
             now = time.monotonic()
@@ -132,7 +130,6 @@ def client_address(request: HttpRequest) -> str:
 
 
 def rate_limited(verdict: Verdict) -> ApiProblem:
-    """Return the 429 for an empty bucket."""
     seconds = max(1, math.ceil(verdict.retry_in))
     return ApiProblem(
         429,

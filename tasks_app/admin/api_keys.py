@@ -25,8 +25,6 @@ from webhooks_app.notation import PROJECT_ID, PROJECT_ID_SHAPE
 
 
 class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The form for a new key and its rights."""
-
     scopes = forms.MultipleChoiceField(
         choices=[(scope, scope) for scope in ALL_SCOPES],
         initial=list(ALL_SCOPES),
@@ -66,21 +64,18 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         }
 
     def clean_project_id(self) -> str | None:
-        """Accept a valid project id, or nothing for all projects."""
         value = self.cleaned_data["project_id"]
         if value and not re.fullmatch(PROJECT_ID, value):
             raise forms.ValidationError(PROJECT_ID_SHAPE)
         return value or None
 
     def clean_callback_hosts(self) -> list[str]:
-        """Return the hosts as a list."""
         try:
             return keys.hosts_in(self.cleaned_data["callback_hosts"])
         except ValueError as error:
             raise forms.ValidationError(f"{error}.") from None
 
     def clean_retry_policy(self) -> str | list[float] | None:
-        """Return the policy, None for the service's default."""
         try:
             return keys.policy_in(self.cleaned_data["retry_policy"])
         except ValueError as error:
@@ -123,11 +118,9 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         self.change_form_template = None  # the form for a new key; existing keys have a page
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Say whether the operator has the permission to add keys."""
         return bool(request.user.has_perm("tasks_app.add_apikey"))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """Return the fields of the form that makes a key."""
         return [(None, {"fields": KeyForm.Meta.fields})] if obj is None else []
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
@@ -143,7 +136,6 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         )
 
     def page_context(self, request: HttpRequest, row: ApiKey) -> dict[str, Any]:
-        """Return the state as a badge."""
         tone, words = self.shown_state(row)
         return {"title": row.name, "tone": tone, "words": words, "may": self.may(row)}
 
@@ -152,17 +144,14 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     @display(description="project")
     def project(self, row: ApiKey) -> str:
-        """Show the project it is bound to."""
         return row.project_id or "all"
 
     @display(description="may")
     def may(self, row: ApiKey) -> str:
-        """Show its scopes."""
         return ", ".join(row.scopes)
 
     @display(description="state", label={"success": "success", "danger": "danger"})
     def shown_state(self, row: ApiKey) -> Sequence[str]:
-        """Show whether it is active."""
         if row.revoked:
             return "danger", "revoked"
         return ("danger", "expired") if row.has_expired else ("success", "active")

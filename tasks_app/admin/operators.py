@@ -29,23 +29,18 @@ class OnRecord:
     """Records changes of users and groups as operator actions, instead of in Django's own log."""
 
     def log_addition(self, request: Any, obj: Any, message: Any) -> None:
-        """Record a new one."""
         record_action(request, f"{obj._meta.model_name}.create", str(obj), _sentence(message))
 
     def log_change(self, request: Any, obj: Any, message: Any) -> None:
-        """Record a change, including a new password."""
         record_action(request, f"{obj._meta.model_name}.change", str(obj), _sentence(message))
 
     def log_deletions(self, request: Any, queryset: Any) -> None:
-        """Record each deletion."""
         for obj in queryset:
             record_action(request, f"{obj._meta.model_name}.delete", str(obj), "")
 
 
 @admin.register(User)
 class UserAdmin(OnRecord, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
-    """Operators."""
-
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -54,6 +49,4 @@ class UserAdmin(OnRecord, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, ty
 
 @admin.register(Group)
 class GroupAdmin(OnRecord, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
-    """Sets of permissions."""
-
     filter_horizontal = ()

@@ -40,16 +40,12 @@ SHOWN_MESSAGES = 50
 
 
 class StatusFilter(KnownValuesFilter):
-    """By state."""
-
     title = "state"
     parameter_name = column = "status"
     values = TaskStatus.choices
 
 
 class TypeFilter(KnownValuesFilter):
-    """By type."""
-
     title = "type"
     parameter_name = column = "task_type"
     values = choices()
@@ -95,8 +91,6 @@ def _retry(request: HttpRequest, row: Task, cleaned: dict[str, Any]) -> str:
 
 @admin.register(Task)
 class TaskAdmin(ReadOnlyAdmin):
-    """Tasks, newest first."""
-
     class Media:
         """Refresh the list while a task on it is running."""
 
@@ -141,11 +135,9 @@ class TaskAdmin(ReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        """Defer columns that a list does not show."""
         return super().get_queryset(request).defer("task_data", "result", "traceback", "metadata")
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
-        """Fetch a task with all rows that its page shows."""
         try:
             task_id = uuid.UUID(object_id)
         except ValueError:
@@ -163,7 +155,6 @@ class TaskAdmin(ReadOnlyAdmin):
             return (queryset.filter(project_id=term) if term else queryset), False
 
     def page_context(self, request: HttpRequest, row: Task) -> dict[str, Any]:
-        """Return progress, files, webhooks and the input."""
         messages = WebhookMessage.objects.filter(event__subject=str(row.pk))
         shown = messages.select_related("event").defer("event__body").order_by("id")
         return {
@@ -188,7 +179,6 @@ class TaskAdmin(ReadOnlyAdmin):
         }
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the URL for polling."""
         view = self.admin_site.admin_view(self.live_view)
         return [
             path("<uuid:object_id>/live.json", view, name="tasks_app_task_live"),
@@ -196,19 +186,16 @@ class TaskAdmin(ReadOnlyAdmin):
         ]
 
     def live_view(self, request: HttpRequest, object_id: uuid.UUID) -> JsonResponse:
-        """Answer with the task's progress."""
         if not self.has_view_permission(request):
             return JsonResponse({}, status=403)
         return JsonResponse(live(self.find(request, str(object_id))))
 
     @display(description="task")
     def short_id(self, row: Task) -> str:
-        """Show the first characters of the id."""
         return format_html('<code title="{}">{}</code>', row.pk, str(row.pk)[:13])
 
     @display(description="state", label=STATUS_TONES)
     def shown_status(self, row: Task) -> Sequence[str]:
-        """Show the state as a badge."""
         return row.status, row.get_status_display()
 
     @display(description="progress")
@@ -224,7 +211,6 @@ class TaskAdmin(ReadOnlyAdmin):
 
     @display(description="took")
     def took(self, row: Task) -> str:
-        """Show the duration."""
         return took(row)
 
 

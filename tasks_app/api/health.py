@@ -27,7 +27,6 @@ class LiveView(APIView):
 
     @operation("health", "Whether the service answers", "Health")
     def get(self, request: Request) -> Response:
-        """Answer ok."""
         return Response({"status": "ok"})
 
 
@@ -40,7 +39,6 @@ class ReadyView(APIView):
 
     @operation("ready", "Whether the service can take tasks", "Readiness")
     def get(self, request: Request) -> Response:
-        """Check the database, Redis and the workers."""
         try:
             found = ApiKeyAuthentication().authenticate(request)
             state = readiness.look()
@@ -81,7 +79,6 @@ class MetricsView(APIView):
 
     @operation("taskMetrics", "Counts, success rate and durations by type", "TaskMetrics")
     def get(self, request: Request) -> Response:
-        """Return the figures of the tasks that the key may see."""
         scope = access_of(request).scope
         types = {name: _empty() for name in TASK_TYPES}
         with connection.cursor() as cursor:

@@ -274,5 +274,4 @@ class JSONRenderer(BaseRenderer):
         accepted_media_type: str | None = None,
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """Return the bytes of the body; empty for an answer without one."""
         return b"" if data is None else dumps(data)

@@ -54,13 +54,11 @@ class Seats:
         return True
 
     def free(self, key: str) -> None:
-        """Give a seat back."""
         with self._lock:
             self._taken[key] -= 1
             self._taken += Counter()  # removes keys with a count of zero
 
     def count(self) -> int:
-        """Return the number of seats taken."""
         with self._lock:
             return self._taken.total()
 
@@ -137,7 +135,6 @@ class AnyAccept(DefaultContentNegotiation):
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        """Return the first renderer."""
         return renderers[0], renderers[0].media_type
 
 

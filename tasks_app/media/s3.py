@@ -71,13 +71,11 @@ class S3(S3Storage):  # type: ignore[misc]
 
     @_translated
     def read(self, name: str) -> bytes:
-        """Return a small file's content."""
         with self.open(name, "rb") as file:
             return bytes(file.read())
 
     @_translated
     def put(self, name: str, content: bytes) -> None:
-        """Write or replace a small file."""
         self.bucket.Object(self._normalize_name(name)).put(Body=content)
 
 

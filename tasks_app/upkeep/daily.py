@@ -41,8 +41,6 @@ class Gone:
 
 
 class _Run:
-    """A daily run in progress in this process."""
-
     def __init__(self) -> None:
         self.gone = Gone()
         self.steps = _steps(self.gone)

@@ -124,7 +124,6 @@ class Service:
         supervisor.say("stopped; what was under way goes on at the next start")
 
     def _prepare(self) -> None:
-        """Apply migrations, and make a login for development."""
         call_command("migrate", interactive=False, verbosity=0)
         require_readable()
         self.login = {"api_key": None, "admin_user": None, "admin_password": None}

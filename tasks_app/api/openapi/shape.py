@@ -78,7 +78,7 @@ class Shaper:
         """Return a reference to the item of a list, if its value is plain and has bounds."""
         if schema.get("type") not in ("string", "integer", "number") or len(schema) <= 2:
             return schema
-        return self._named(schema, place.removesuffix("s") if place.endswith("s") else place)
+        return self._named(schema, place.removesuffix("s"))
 
     def _named(self, schema: Schema, place: str) -> Schema:
         name = self._names.setdefault(_key(schema), place)
@@ -131,11 +131,10 @@ def _default_in_words(schema: Schema) -> Schema:
 
 
 def _with_format(schema: Schema) -> Schema:
-    kinds = schema.get("type", ())
-    kinds = kinds if isinstance(kinds, list) else [kinds]
-    if "number" in kinds:
+    kind = schema.get("type")
+    if kind == "number":
         return {**schema, "format": "double"}
-    if "integer" in kinds and schema.get("maximum", _MOST_IN_32_BITS + 1) > _MOST_IN_32_BITS:
+    if kind == "integer" and schema.get("maximum", _MOST_IN_32_BITS + 1) > _MOST_IN_32_BITS:
         return {**schema, "format": "int64"}
     return schema
 

@@ -13,8 +13,6 @@ from webhooks_app.operators.command import OperatorCommand
 
 
 class Command(OperatorCommand):
-    """Write this database's mark into the media storage."""
-
     help = (
         "Make the media storage this installation's, whoever's mark it carries. From then on the "
         "daily sweep removes files in it that no task of this database owns; another installation "
@@ -32,13 +30,11 @@ class Command(OperatorCommand):
     }
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
         parser.add_argument("--reason", default="", help="Why; it goes on record.")
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
         parser.add_argument("--dry-run", action="store_true", help="Only say whose it is.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Show the current owner, ask, and adopt."""
         try:
             is_ours = self._is_ours()
             if options["dry_run"]:

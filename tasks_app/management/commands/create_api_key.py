@@ -19,8 +19,6 @@ NOTHING_FOUND = 3
 
 
 class Command(OperatorCommand):
-    """Make a key and print it once; or list or revoke existing ones."""
-
     help = (
         "Create an API key and print it, this once: only a hash is stored. Or --list the keys "
         "there are, or --revoke one, which ends it within a second."
@@ -43,7 +41,6 @@ class Command(OperatorCommand):
     }
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
         parser.add_argument("name", nargs="?", default="", help="What the key is for.")
         parser.add_argument("--project", help="The one project the key may touch; default: all.")
         parser.add_argument("--scopes", default=",".join(ALL_SCOPES), help="Comma-separated.")
@@ -59,7 +56,6 @@ class Command(OperatorCommand):
         parser.add_argument("--revoke", metavar="PREFIX", help="Revoke the key with this prefix.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make, list or revoke, as the options say."""
         if options["list"]:
             self._list()
         elif options["revoke"]:

@@ -25,12 +25,10 @@ class Command(PruneMessages):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options."""
         super().add_arguments(parser)
         parser.add_argument("--only", choices=["messages", "media"], help="Leave the other.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Prune media, too."""
         super().handle(*args, **options)
         if options["only"] == "messages":
             return

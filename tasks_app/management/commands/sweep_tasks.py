@@ -14,8 +14,6 @@ ANOTHER_SWEEPS = 3
 
 
 class Command(OperatorCommand):
-    """Sweep once and print what was repaired."""
-
     help = (
         "Repair what a crash left behind: give tasks of lost workers back to the queue, end those "
         "past their deadline, send missing tickets, remove dead work. Every worker does this every "
@@ -30,7 +28,6 @@ class Command(OperatorCommand):
     }
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Sweep."""
         swept = sweep()
         if swept is None:
             raise CommandError("A worker is sweeping just now.", returncode=ANOTHER_SWEEPS)
