@@ -35,15 +35,6 @@ _RESULT_KEYS = (
 )
 
 
-def terminal_event(task: Task) -> str:
-    """Return the type of the event that ends this task."""
-    return next(
-        event.name
-        for event in EVENT_TYPES.values()
-        if event.is_terminal and event.status == task.status
-    )
-
-
 def _second(moment: datetime | None) -> str | None:
     return None if moment is None else rfc3339(moment, "seconds")
 
@@ -84,14 +75,6 @@ def body(task: Task, event_type: str) -> bytes:
     return orjson.dumps(content)
 
 
-def _completed(task: Task) -> dict[str, Any]:
-    return {
-        "result": result(task),
-        "processing_time": processing_time(task),
-        "completed_at": _second(task.finished_at),
-    }
-
-
 def _failed(task: Task) -> dict[str, Any]:
     trace = {"traceback": task.traceback} if settings.TASK_EVENT_TRACEBACK else {}
     return {
@@ -100,18 +83,6 @@ def _failed(task: Task) -> dict[str, Any]:
         "failed_at": _second(task.finished_at),
         "error_code": task.error_code,
     }
-
-
-def _cancelled(task: Task) -> dict[str, Any]:
-    return {"cancelled_at": _second(task.finished_at)}
-
-
-def _started(task: Task) -> dict[str, Any]:
-    return {"started_at": _second(task.started_at)}
-
-
-def _progress(task: Task) -> dict[str, Any]:
-    return {"progress": task.progress, "current_step": task.current_step}
 
 
 _TIME: Schema = {"type": "string", "format": "date-time"}
@@ -158,7 +129,11 @@ EVENT_TYPES: dict[str, EventType] = {
             COMPLETED,
             status="completed",
             is_terminal=True,
-            body=_completed,
+            body=lambda task: {
+                "result": result(task),
+                "processing_time": processing_time(task),
+                "completed_at": _second(task.finished_at),
+            },
             schema={
                 "result": {"$ref": "#/components/schemas/Result"},
                 "processing_time": {"type": "integer", "minimum": 0},
@@ -202,7 +177,7 @@ EVENT_TYPES: dict[str, EventType] = {
             CANCELLED,
             status="cancelled",
             is_terminal=True,
-            body=_cancelled,
+            body=lambda task: {"cancelled_at": _second(task.finished_at)},
             schema={"cancelled_at": _TIME},
             example={"cancelled_at": "2025-01-15T10:35:30Z", **_METADATA},
         ),
@@ -210,7 +185,7 @@ EVENT_TYPES: dict[str, EventType] = {
             STARTED,
             status="processing",
             is_terminal=False,
-            body=_started,
+            body=lambda task: {"started_at": _second(task.started_at)},
             schema={"started_at": _TIME},
             example={"started_at": "2025-01-15T10:30:15Z"},
         ),
@@ -218,7 +193,7 @@ EVENT_TYPES: dict[str, EventType] = {
             PROGRESS,
             status="processing",
             is_terminal=False,
-            body=_progress,
+            body=lambda task: {"progress": task.progress, "current_step": task.current_step},
             schema={
                 "progress": {"type": "number", "minimum": 0, "maximum": 1},
                 "current_step": _TEXT,

@@ -41,22 +41,26 @@ class ShutdownMiddleware(dramatiq.Middleware):
         stopping.set()
 
 
-class SweepMiddleware(dramatiq.Middleware):
-    """Run the sweep in a thread of each worker process; a lease lets one work at a time."""
+class _OwnThread(dramatiq.Middleware):
+    """Runs `_loop` in a thread of each worker process until the process stops."""
 
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
+    _thread: threading.Thread | None = None
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Start the thread."""
-        self._thread = threading.Thread(target=self._loop, name="sweep", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name=type(self).__name__, daemon=True)
         self._thread.start()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Wait for a sweep in progress to end."""
         stopping.set()
         if self._thread:
             self._thread.join(timeout=5)
+
+    def _loop(self) -> None:
+        raise NotImplementedError
+
+
+class SweepMiddleware(_OwnThread):
+    """Run the sweep in a thread of each worker process; a lease lets one work at a time."""
 
     def _loop(self) -> None:
         from tasks_app import tickets
@@ -67,14 +71,12 @@ class SweepMiddleware(dramatiq.Middleware):
                 tickets.report_alive()
                 close_old_connections()
                 sweep()
-            except Error as error:
+            except Exception as error:  # the loop's edge: without sweeps nothing lost is ever found
                 if reason := why_unusable(error):
                     logger.warning("Sweep waits for the database", reason=reason)
                     self._outlast()
                 else:
                     logger.exception("Sweep crashed, will try again")
-            except Exception:  # the loop's edge: without sweeps nothing lost is ever found
-                logger.exception("Sweep crashed, will try again")
             if stopping.wait(settings.SWEEP_INTERVAL_SECONDS):
                 break
         connection.close()
@@ -113,39 +115,26 @@ class RemoteWorkMiddleware(dramatiq.Middleware):
             self._thread.stop()
 
 
-class LookMiddleware(dramatiq.Middleware):
+class LookMiddleware(_OwnThread):
     """Find due work in the database while there are free threads, whether Redis works or not.
 
     In a thread of each worker process, one statement per LOOK_SECONDS. For late work a ticket goes
     to the process's own queue, so that it is claimed like any other.
     """
 
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Start the thread."""
         from tasks_app import tickets
 
         tickets.own_worker = worker
-        self._thread = threading.Thread(target=self._loop, name="look", daemon=True)
-        self._thread.start()
-
-    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """Wait for a look in progress to end."""
-        stopping.set()
-        if self._thread:
-            self._thread.join(timeout=5)
+        super().after_worker_boot(broker, worker)
 
     def _loop(self) -> None:
         while not stopping.wait(LOOK_SECONDS):
             try:
                 look()
-            except Error as error:
+            except Exception as error:  # the loop's edge: without Redis nothing else finds work
                 if not why_unusable(error):  # the sweep logs those
-                    logger.exception("Look for work failed, will try again")
-            except Exception:  # the loop's edge: without Redis nothing else finds work
-                logger.exception("Look for work crashed, will try again")
+                    logger.exception("Look for work crashed, will try again")
         connection.close()
 
 

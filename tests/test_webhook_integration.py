@@ -51,7 +51,7 @@ class TestWebhookPayloadBuilders:
     """`tasks_app.events.body` writes the JSON that a receiver gets."""
 
     def payload_of(self, task: Task) -> dict[str, Any]:
-        return dict(json.loads(events.body(task, events.terminal_event(task))))
+        return dict(json.loads(events.body(task, f"task.{task.status}")))
 
     def test_build_success_webhook_payload_basic(self) -> None:
         """A completed task says what was made, how long it took and when; no metadata, no key."""

@@ -75,7 +75,8 @@ def require_ours(*, is_check: bool = False) -> None:
     """
     own, mark = _own(), read()
     if mark is None:
-        if _holds_foreign_tasks():
+        ids = [name for name in folders("results") if is_uuid(name)]
+        if Task.objects.filter(pk__in=ids).count() < len(ids):
             raise NotOurs(f"The media storage holds files of tasks that are not in here. {ADOPT}")
     elif mark.database != own.database:
         raise NotOurs(f"The media storage belongs to another database. {ADOPT}")
@@ -164,11 +165,6 @@ def _own() -> Mark:
     return Mark(f"{cluster}/{number}", started_at.isoformat(), timezone.now().isoformat())
 
 
-def _holds_foreign_tasks() -> bool:
-    ids = [name for name in folders("results") if is_uuid(name)]
-    return Task.objects.filter(pk__in=ids).count() < len(ids)
-
-
 # Used by the sweep and by readiness.
 
 _next_round = 0.0
@@ -193,8 +189,7 @@ def keep() -> None:
         logger.warning("Media storage cannot be asked", error=type(error).__name__)
         return
     if refused != problem():
-        text = refused or "it is ours"
-        record.note("sweep", "storage.look", _RECORD + text)
+        record.note("sweep", "storage.look", _RECORD + (refused or "it is ours"))
 
 
 def problem() -> str:

@@ -62,11 +62,11 @@ class ProbedFile:
     media_type: str
     size_bytes: int
     sha256: str
-    width: int | None
-    height: int | None
-    duration: float | None
-    fps: float | None
     codecs: tuple[str, ...]
+    width: int | None = None
+    height: int | None = None
+    duration: float | None = None
+    fps: float | None = None
 
     def as_output(self, role: str, path: Path) -> MediaOutput:
         """Return the description of the file, which lies at ``path``, as a provider's output."""
@@ -90,14 +90,10 @@ class Expected:
             want, have = getattr(self, name), getattr(found, name)
             if want is not None and want != have:
                 return f"{name} is {have}, not {want}"
-        return self._duration_problem(found.duration)
-
-    def _duration_problem(self, have: float | None) -> str:
-        if self.duration is None:
+        want, have = self.duration, found.duration
+        if want is None or (have is not None and abs(have - want) <= self.tolerance + 1e-3):
             return ""
-        if have is None or abs(have - self.duration) > self.tolerance + 1e-3:
-            return f"duration is {have} s, not {self.duration} s"
-        return ""
+        return f"duration is {have} s, not {want} s"
 
 
 def probe(
@@ -118,18 +114,17 @@ def probe_all(
             ``timed_out`` when the task's own time is over.
         Cancelled: the context asked to stop.
     """
-    found = [_parse(row) for row in _rows([path for path, _ in files], context)]
-    for (path, expected), file in zip(files, found, strict=True):
+    found = []
+    rows = _rows([path for path, _ in files], context)
+    for (path, expected), row in zip(files, rows, strict=True):
+        if "error" in row:
+            raise ProviderError("output_invalid", f"{path.name}: {row['error']}")
+        file = ProbedFile(**{**row, "codecs": tuple(row["codecs"])})
+        found.append(file)
         problem = expected.problem(file) if expected else ""
         if problem:
             raise ProviderError("output_invalid", f"{path.name}: {problem}.")
     return found
-
-
-def _parse(row: dict[str, Any]) -> ProbedFile:
-    if "error" in row:
-        raise ProviderError("output_invalid", f"{row['name']}: {row['error']}")
-    return ProbedFile(**{**row, "codecs": tuple(row["codecs"])})
 
 
 def _rows(paths: list[Path], context: Context | None) -> list[dict[str, Any]]:
@@ -206,28 +201,10 @@ def _image_facts(path: Path) -> dict[str, Any]:
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             image.load()  # Pillow notices a truncated file only when it decodes it
-            name = str(image.format)
-            return _facts(Image.MIME[name], (name.lower(),), image.width, image.height)
+            name, size = str(image.format), {"width": image.width, "height": image.height}
+            return {"media_type": Image.MIME[name], "codecs": (name.lower(),), **size}
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a whole image ({error})".replace(str(path), path.name)) from error
-
-
-def _facts(
-    media_type: str,
-    codecs: tuple[str, ...],
-    width: int | None = None,
-    height: int | None = None,
-    duration: float | None = None,
-    fps: float | None = None,
-) -> dict[str, Any]:
-    return {
-        "media_type": media_type,
-        "codecs": codecs,
-        "width": width,
-        "height": height,
-        "duration": duration,
-        "fps": fps,
-    }
 
 
 def _stream_facts(path: Path) -> dict[str, Any]:
@@ -250,13 +227,15 @@ def _container_facts(container: Any) -> dict[str, Any]:
         raise ValueError(f"unsupported media ({container.format.name})")
     streams = [*video[:1], *audio[:1]]
     codecs = tuple(stream.codec_context.name for stream in streams)
-    size = (video[0].width, video[0].height) if video else (None, None)
-    fps = float(video[0].average_rate) if video and video[0].average_rate else None
     seconds = _decode(container, streams)
     declared = container.duration / 1e6 if container.duration else seconds
     if seconds + 0.25 < declared:
         raise ValueError(f"cut short: {seconds:.2f} s of {declared:.2f} s")
-    return _facts(media_type, codecs, size[0], size[1], round(seconds, 3), fps)
+    facts = {"media_type": media_type, "codecs": codecs, "duration": round(seconds, 3)}
+    if video:
+        fps = float(video[0].average_rate) if video[0].average_rate else None
+        facts |= {"width": video[0].width, "height": video[0].height, "fps": fps}
+    return facts
 
 
 def _decode(container: Any, streams: list[Any]) -> float:
@@ -282,11 +261,11 @@ def _length(frame: Any, stream: Any) -> Fraction:
     return 1 / stream.average_rate if stream.average_rate else Fraction(0)
 
 
-def _row(path: Path) -> dict[str, Any]:
+def _row(path: str) -> dict[str, Any]:
     try:
-        return asdict(inspect(path))
+        return asdict(inspect(Path(path)))
     except (ValueError, OSError) as error:
-        return {"name": path.name, "error": str(error)}
+        return {"error": str(error)}
 
 
 def _end_with_parent() -> None:
@@ -303,7 +282,7 @@ def main(arguments: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    json.dump([_row(Path(argument)) for argument in arguments[1:]], sys.stdout)
+    json.dump([_row(path) for path in arguments[1:]], sys.stdout)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,14 @@ def serve(request: HttpRequest, media_id: str, token: str, name: str) -> HttpRes
         logger.warning("Media storage cannot be used", error=type(error).__name__)
         text = "The media storage cannot be used just now."
         raise ApiProblem(503, "storage_unavailable", text, headers={"Retry-After": "5"}) from error
-    return _with_headers(response, file)
+    response["Accept-Ranges"] = "bytes"
+    response["ETag"] = f'"{file.sha256}"'
+    response["Last-Modified"] = http_date(file.created_at.timestamp())
+    response["Cache-Control"] = "private, max-age=3600"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    response["Content-Disposition"] = _disposition(file)
+    return response
 
 
 def _disposition(file: MediaFile) -> str:
@@ -163,14 +170,3 @@ def _range(request: HttpRequest, file: MediaFile) -> tuple[int, int] | tuple[()]
     last = min(int(end), size - 1) if start and end else size - 1
     is_empty_suffix = not start and int(end) == 0
     return () if first > last or is_empty_suffix else (first, last)
-
-
-def _with_headers(response: HttpResponseBase, file: MediaFile) -> HttpResponseBase:
-    response["Accept-Ranges"] = "bytes"
-    response["ETag"] = f'"{file.sha256}"'
-    response["Last-Modified"] = http_date(file.created_at.timestamp())
-    response["Cache-Control"] = "private, max-age=3600"
-    response["X-Content-Type-Options"] = "nosniff"
-    response["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
-    response["Content-Disposition"] = _disposition(file)
-    return response

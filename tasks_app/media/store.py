@@ -22,6 +22,9 @@ from webhooks_app.crash_points import faultpoint
 
 logger = structlog.get_logger(__name__)
 
+#: What is known of a file's content: a provider's output and the stored row call it the same.
+_FACTS = ("media_type", "size_bytes", "sha256", "width", "height", "duration", "fps")
+
 
 class _Rendered(File):  # type: ignore[type-arg]
     """A finished file that the file system storage may move instead of copying."""
@@ -59,14 +62,8 @@ def _store_one(task: Task, output: MediaOutput) -> MediaFile:
         run_token=task.run_token or "",
         role=output.role,
         path=path,
-        media_type=output.media_type,
-        size_bytes=output.size_bytes,
-        sha256=output.sha256,
-        width=output.width,
-        height=output.height,
-        duration=output.duration,
-        fps=output.fps,
         codecs=list(output.codecs),
+        **{name: getattr(output, name) for name in _FACTS},
     )
 
 
@@ -106,13 +103,7 @@ def receipt(file: MediaFile) -> dict[str, Any]:
         "role": file.role,
         "media_url": media_url(file),
         "payload_media_id": file.id,
-        "media_type": file.media_type,
-        "size_bytes": file.size_bytes,
-        "sha256": file.sha256,
-        "width": file.width,
-        "height": file.height,
-        "duration": file.duration,
-        "fps": file.fps,
+        **{name: getattr(file, name) for name in _FACTS},
         "codecs": file.codecs,
     }
     return {key: value for key, value in facts.items() if value is not None}

@@ -45,11 +45,6 @@ class _Run:
         self.gone = Gone()
         self.steps = _steps(self.gone)
 
-    def advance(self, budget_seconds: float) -> bool:
-        """Work for about ``budget_seconds``; return True when everything is done."""
-        deadline = time.monotonic() + budget_seconds
-        return all(time.monotonic() < deadline for _ in self.steps)
-
 
 _run: _Run | None = None
 _rests_until = 0.0
@@ -63,13 +58,15 @@ def prune_daily(budget_seconds: float = BUDGET_SECONDS) -> bool:
     global _run, _rests_until
     if time.monotonic() < _rests_until:
         return False
-    if _was_done_today():
+    done = OperatorAction.objects.filter(actor=_ACTOR, action=_ACTION)
+    if done.filter(at__gt=Now() - timedelta(days=1)).exists():
         _run = None
         return False
     # The steps may raise whatever a storage raises; then a new run begins after REST_SECONDS.
     run, _run, _rests_until = _run or _Run(), None, time.monotonic() + REST_SECONDS
     try:
-        is_done = run.advance(budget_seconds)
+        deadline = time.monotonic() + budget_seconds
+        is_done = all(time.monotonic() < deadline for _ in run.steps)
     except NotOurs:  # logged by `mark.keep`
         return False
     _rests_until = 0.0
@@ -78,11 +75,6 @@ def prune_daily(budget_seconds: float = BUDGET_SECONDS) -> bool:
     else:
         _run = run
     return is_done
-
-
-def _was_done_today() -> bool:
-    done = OperatorAction.objects.filter(actor=_ACTOR, action=_ACTION)
-    return done.filter(at__gt=Now() - timedelta(days=1)).exists()
 
 
 def _steps(gone: Gone) -> Iterator[None]:

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from tasks_app.media.mark import folders, is_uuid, require_ours
 from tasks_app.models import MediaFile, Task
+from tasks_app.upkeep.prune import delete
 
 logger = structlog.get_logger(__name__)
 
@@ -46,15 +47,11 @@ def _remove_of(task_ids: list[str]) -> int:
         if is_uuid(token)
     ]
     # Read after listing: a run that commits meanwhile is then seen as the owner of its files.
-    owned = _owned_runs(task_ids)
-    lost = [f"results/{task_id}/{token}" for task_id, token in runs if token not in owned]
-    return sum(_remove_old(folder) for folder in lost)
-
-
-def _owned_runs(task_ids: list[str]) -> set[str]:
     stored = MediaFile.objects.filter(task_id__in=task_ids).values_list("run_token", flat=True)
     running = Task.objects.filter(pk__in=task_ids, run_token__isnull=False)
-    return {str(token) for token in [*stored, *running.values_list("run_token", flat=True)]}
+    owned = {str(token) for token in [*stored, *running.values_list("run_token", flat=True)]}
+    lost = [f"results/{task_id}/{token}" for task_id, token in runs if token not in owned]
+    return sum(_remove_old(folder) for folder in lost)
 
 
 def _remove_old(folder: str) -> int:
@@ -63,7 +60,7 @@ def _remove_old(folder: str) -> int:
     young = timezone.now() - MIN_AGE
     if any(_modified_at(path) > young for path in paths):
         return 0
-    removed = sum(_delete(path) for path in paths)
+    removed = sum(delete(path) for path in paths)
     with contextlib.suppress(OSError):  # the folders of the run and of its task, if empty now
         default_storage.delete(folder)
         default_storage.delete(folder.rpartition("/")[0])
@@ -77,13 +74,3 @@ def _modified_at(path: str) -> datetime:
         return default_storage.get_modified_time(path)
     except FileNotFoundError:  # removed by somebody else meanwhile
         return timezone.now()
-
-
-def _delete(path: str) -> bool:
-    """Delete a file and say whether it is gone; an absent one counts as deleted."""
-    try:
-        default_storage.delete(path)
-    except OSError as error:
-        logger.warning("Media file stays", path=path, error=type(error).__name__)
-        return False
-    return True

@@ -86,14 +86,21 @@ def prunable(days: float | None = None) -> QuerySet[MediaFile]:
 
 def _remove(file: MediaFile) -> bool:
     """Remove a file and its row; False (and both stay) if the storage refuses."""
-    try:
-        default_storage.delete(file.path)
-    except OSError as error:
-        logger.warning("Media file stays", path=file.path, error=type(error).__name__)
+    if not delete(file.path):
         return False
     if not settings.S3_BUCKET:  # S3 has no folders
         with contextlib.suppress(OSError):  # the folder still holds another file
             for folder in list(PurePosixPath(file.path).parents)[:2]:
                 default_storage.delete(str(folder))
     file.delete()
+    return True
+
+
+def delete(path: str) -> bool:
+    """Delete a stored file and return whether it is gone; an absent one counts as deleted."""
+    try:
+        default_storage.delete(path)
+    except OSError as error:
+        logger.warning("Media file stays", path=path, error=type(error).__name__)
+        return False
     return True
