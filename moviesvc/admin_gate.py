@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 
 from moviesvc.problems import nothing_here, page, render
 from tasks_app.access import throttling
@@ -45,7 +45,8 @@ class AdminNetwork:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         is_admin = request.path.startswith(settings.ADMIN_PREFIX.rstrip("/"))
-        if is_admin and not self._is_welcome(request):
+        networks = settings.ADMIN_ALLOW_NETWORKS
+        if is_admin and networks and not is_in(networks, throttling.client_address(request)):
             return nothing_here(request)
         query = request.GET.lists() if is_admin else ()
         if is_admin and len(request.GET.get("q", "").split()) > MAX_WORDS:
@@ -56,11 +57,6 @@ class AdminNetwork:
             return render(request, ApiProblem(400, "value_too_long", text))
         return self.get_response(request)
 
-    @staticmethod
-    def _is_welcome(request: HttpRequest) -> bool:
-        networks = settings.ADMIN_ALLOW_NETWORKS
-        return not networks or is_in(networks, throttling.client_address(request))
-
 
 class ForPeople:
     """Mixin: use the other base, a middleware, only for requests under ``/admin/``."""
@@ -68,11 +64,9 @@ class ForPeople:
     get_response: Any
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if request.path.startswith(settings.ADMIN_PREFIX):
-            answer: HttpResponseBase = super().__call__(request)  # type: ignore[misc]
-        else:
-            answer = self.get_response(request)
-        return answer
+        is_for_people = request.path.startswith(settings.ADMIN_PREFIX)
+        answer = super().__call__ if is_for_people else self.get_response  # type: ignore[misc]
+        return cast(HttpResponseBase, answer(request))
 
 
 class Sessions(ForPeople, SessionMiddleware):
@@ -100,17 +94,13 @@ class AdminLoginThrottle:
             address = throttling.client_address(request)
             verdict = throttling.take(f"login:{address}", self.TRIES_PER_MINUTE)
             if not verdict.is_allowed:
-                return _wait_and_see(request, throttling.rate_limited(verdict))
+                title = "Too many attempts to log in from your address"
+                wait = "Wait a minute, then try again."
+                answer = page(request, 429, title, wait, "moviesvc/wait.html")
+                for name, value in throttling.rate_limited(verdict).headers.items():
+                    answer[name] = value
+                return answer
         return self.get_response(request)
-
-
-def _wait_and_see(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
-    title = "Too many attempts to log in from your address"
-    wait = "Wait a minute, then try again."
-    answer = page(request, problem.status_code, title, wait, "moviesvc/wait.html")
-    for name, value in problem.headers.items():
-        answer[name] = value
-    return answer
 
 
 class ContentSecurityPolicy:

@@ -166,7 +166,11 @@ class Masking:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        known = {text for value in _secrets_of(environment) for text in _as_written(value)}
+        known = {
+            text  # in each form in which a renderer may write it
+            for value in _secrets_of(environment)
+            for text in (value, json.dumps(value)[1:-1], repr(value)[1:-1])
+        }
         self._marks = ["whsec_", "whsk_", "@", *known]
         longest_first = sorted(known, key=len, reverse=True)
         self._secret = re.compile("|".join([*map(re.escape, longest_first), _OURS]))
@@ -175,10 +179,6 @@ class Masking:
         if any(mark in text for mark in self._marks) or _KEY_TAIL.search(text):
             return self._secret.sub(MASK, text)
         return text
-
-
-def _as_written(value: str) -> set[str]:
-    return {value, json.dumps(value)[1:-1], repr(value)[1:-1]}
 
 
 def _secrets_of(environment: Mapping[str, str]) -> set[str]:
@@ -222,17 +222,21 @@ def plain_line(logger: Any, method: str, line: Line) -> str:
     if sys.stderr.isatty():
         colour = {"error": 31, "critical": 31, "warning": 33}.get(level, 32)
         head = f"\x1b[{colour}m{head}\x1b[0m"
-    text = " ".join([time[11:23], head, _printable(event), *pairs, f"({source})"])
+    text = " ".join(
+        [
+            time[11:23],
+            head,
+            "".join(c if c.isprintable() else repr(c)[1:-1] for c in event),
+            *pairs,
+            f"({source})",
+        ]
+    )
     return f"{text}\n{exception}" if exception else text
 
 
 def _value(value: Any) -> str:
     text = str(value)
     return text if _PLAIN.fullmatch(text) and text.isprintable() else repr(text)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _thread_crashed(hook: threading.ExceptHookArgs) -> None:

@@ -59,21 +59,16 @@ _CODES = {
     "permission_denied": "forbidden",
     "throttled": "rate_limited",
 }
-
-
-def problem_body(request: HttpRequest, problem: ApiProblem) -> dict[str, Any]:
-    """Return the members of the answer, in the order in which people read them."""
-    return {
-        "type": f"urn:problem:{problem.code}",
-        "title": problem.title or HTTPStatus(problem.status_code).phrase,
-        "status": problem.status_code,
-        "code": problem.code,
-        "detail": problem.text,
-        "instance": escape_uri_path(request.path_info[:MAX_ADDRESS]),
-        "request_id": getattr(request, "request_id", ""),
-        "errors": problem.errors,
-        **problem.extra,
-    }
+#: Codes and texts for errors of the framework.
+_FOREIGN = {
+    400: ("bad_request", "The request cannot be understood."),
+    403: ("forbidden", "This is not allowed."),
+    404: ("not_found", "There is nothing here."),
+    405: ("method_not_allowed", "This address does not know that method."),
+    413: ("too_large", "The request body is too large."),
+    500: ("internal_error", "Something went wrong here; it is logged under the request id."),
+    503: ("unavailable", "Not now; try again."),
+}
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
@@ -98,22 +93,19 @@ def as_problem(error: BaseException | None) -> ApiProblem | None:
         return _from_drf(error)
     if reason := why_unusable(error):
         logger.error("The database cannot be used", reason=reason, error=type(error).__name__)
-        return _no_database(reason)
+        wait = {"Retry-After": str(DATABASE_RETRY_SECONDS)}
+        detail = f"{reason} Nothing was changed; try again."
+        return ApiProblem(503, "unavailable", detail, headers=wait)
     if isinstance(error, RequestDataTooBig):
-        return too_large()
+        return json_format.too_large()
     if isinstance(error, (Http404, ObjectDoesNotExist)):
         # ObjectDoesNotExist: found a moment ago, and deleted since by another request.
         return not_found()
     if isinstance(error, PermissionDenied):
-        return ApiProblem(403, "forbidden", "This is not allowed.")
+        return ApiProblem(403, *_FOREIGN[403])
     if isinstance(error, SuspiciousOperation):
-        return ApiProblem(400, "bad_request", "The request cannot be understood.")
+        return ApiProblem(400, *_FOREIGN[400])
     return None
-
-
-def too_large() -> ApiProblem:
-    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    return ApiProblem(413, "too_large", f"A request body may have at most {limit} bytes.")
 
 
 def _too_long_head(request: HttpRequest) -> ApiProblem | None:
@@ -129,12 +121,6 @@ def _too_long_head(request: HttpRequest) -> ApiProblem | None:
     if cookies.count("\\") * len(cookies) > MAX_COOKIE_ESCAPES:
         return ApiProblem(431, "headers_too_long", "The cookies hold too many backslashes.")
     return None
-
-
-def _no_database(reason: str) -> ApiProblem:
-    seconds = str(DATABASE_RETRY_SECONDS)
-    detail = f"{reason} Nothing was changed; try again."
-    return ApiProblem(503, "unavailable", detail, headers={"Retry-After": seconds})
 
 
 def _from_drf(error: exceptions.APIException) -> ApiProblem:
@@ -164,7 +150,9 @@ class ProblemMiddleware:
             request.get_host = lambda: _OWN_HOST  # type: ignore[method-assign]
         problem = _too_long_head(request)
         response = render(request, problem) if problem else self.get_response(request)
-        if self._is_foreign(request, response):
+        is_page = request.path.startswith(settings.ADMIN_PREFIX)
+        is_problem = response.get("Content-Type", "").startswith(CONTENT_TYPE)
+        if response.status_code >= 400 and not is_page and not is_problem:
             response = _replace(request, response)
         response["X-Request-ID"] = request_id
         for name, value in getattr(request, "rate_limit_headers", {}).items():
@@ -181,24 +169,6 @@ class ProblemMiddleware:
         problem = as_problem(error)
         return None if problem is None else render(request, problem)
 
-    @staticmethod
-    def _is_foreign(request: HttpRequest, response: HttpResponseBase) -> bool:
-        if response.status_code < 400 or request.path.startswith(settings.ADMIN_PREFIX):
-            return False
-        return not response.get("Content-Type", "").startswith(CONTENT_TYPE)
-
-
-#: Codes and texts for errors of the framework.
-_FOREIGN = {
-    400: ("bad_request", "The request cannot be understood."),
-    403: ("forbidden", "This is not allowed."),
-    404: ("not_found", "There is nothing here."),
-    405: ("method_not_allowed", "This address does not know that method."),
-    413: ("too_large", "The request body is too large."),
-    500: ("internal_error", "Something went wrong here; it is logged under the request id."),
-    503: ("unavailable", "Not now; try again."),
-}
-
 
 def _replace(request: HttpRequest, response: HttpResponseBase) -> HttpResponse:
     status = response.status_code
@@ -213,9 +183,20 @@ def _replace(request: HttpRequest, response: HttpResponseBase) -> HttpResponse:
 
 def render(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
     """Return a problem as a plain Django response."""
-    body = json_format.dumps(problem_body(request, problem))
+    status = problem.status_code
+    body = {
+        "type": f"urn:problem:{problem.code}",
+        "title": problem.title or HTTPStatus(status).phrase,
+        "status": status,
+        "code": problem.code,
+        "detail": problem.text,
+        "instance": escape_uri_path(request.path_info[:MAX_ADDRESS]),
+        "request_id": getattr(request, "request_id", ""),
+        "errors": problem.errors,
+        **problem.extra,
+    }
     return HttpResponse(
-        body, status=problem.status_code, content_type=CONTENT_TYPE, headers=problem.headers
+        json_format.dumps(body), status=status, content_type=CONTENT_TYPE, headers=problem.headers
     )
 
 
@@ -228,18 +209,18 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def nothing_here(request: HttpRequest) -> HttpResponse:
     """Answer 404, as a problem."""
-    detail = _FOREIGN[404][1]
+    code, detail = _FOREIGN[404]
     without_slash = request.path_info.rstrip("/")
     if without_slash != request.path_info and is_valid_path(without_slash):
         detail += f" Leave out the slash at the end: {without_slash}"
-    return render(request, ApiProblem(404, "not_found", detail))
+    return render(request, ApiProblem(404, code, detail))
 
 
 def not_allowed(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer a request without the permission it needs (``handler403``)."""
     if request.path.startswith(settings.ADMIN_PREFIX):
         return page(request, 403, "You may not do this", "It needs a permission you lack.")
-    return render(request, ApiProblem(403, "forbidden", "This is not allowed."))
+    return render(request, ApiProblem(403, *_FOREIGN[403]))
 
 
 def page(

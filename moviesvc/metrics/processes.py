@@ -130,20 +130,17 @@ class ProcessMetrics:
     def _bury(self) -> None:
         """Archive dead processes; on a full disk their files stay, and are still counted."""
         try:
-            self._bury_dead()
+            living: dict[str, bool] = {}
+            dead = []
+            for name, path in self._files().items():
+                match = _FILE.fullmatch(name)
+                if match and not living.setdefault(match[1], self._is_alive(match[1])):
+                    dead.append(path)
+            if dead:
+                self._write_archive(dead)
+            self._tidy()
         except OSError as error:
             logger.warning("Metrics of the dead cannot be put away", error=type(error).__name__)
-
-    def _bury_dead(self) -> None:
-        living: dict[str, bool] = {}
-        dead = []
-        for name, path in self._files().items():
-            match = _FILE.fullmatch(name)
-            if match and not living.setdefault(match[1], self._is_alive(match[1])):
-                dead.append(path)
-        if dead:
-            self._write_archive(dead)
-        self._tidy()
 
     def _is_alive(self, identity: str) -> bool:
         if identity == self._identity:

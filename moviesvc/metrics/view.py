@@ -49,11 +49,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _check_key(request: HttpRequest) -> None:
-    """Check the API key of a scrape.
-
-    Raises:
-        ApiProblem: 401 without a valid key, 403 for one that may not read all projects.
-    """
     # Prometheus before 2.55 can send no custom header, only a bearer token.
     scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
@@ -89,31 +84,27 @@ class SharedState:
     """What the database and Redis report; the same on every machine."""
 
     def collect(self) -> Iterable[Metric]:
+        place = Path(settings.MEDIA_ROOT)
+        disk = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists()))
+        free = disk.free / disk.total
+        yield _gauge("movies_disk_free_ratio", "Free part of the disk that holds media.", free)
         yield _gauge(
-            "movies_disk_free_ratio", "Free part of the disk that holds media.", _disk_free()
+            "movies_redis_up",
+            "Whether Redis answers.",
+            bool(redis_gate.gate.call(redis_gate.probe)),
         )
-        yield _gauge("movies_redis_up", "Whether Redis answers.", self._is_redis_up())
-        workers = tickets.workers_alive()
-        if workers is not None:
+        if (workers := tickets.workers_alive()) is not None:
             yield _gauge("movies_workers_alive", "Worker processes on all machines.", workers)
         found = self._from_database()
-        is_up = found is not None
-        yield _gauge("movies_database_up", "Whether PostgreSQL answers.", is_up)
+        yield _gauge("movies_database_up", "Whether PostgreSQL answers.", found is not None)
         yield from found or []
 
     @staticmethod
-    def _is_redis_up() -> bool:
-        return bool(redis_gate.gate.call(redis_gate.probe))
-
-    @staticmethod
-    def _from_database() -> list[Metric] | None:
+    def _from_database() -> list[GaugeMetricFamily] | None:
         if (kept := cache.get("metrics:database")) is not None:
             return list(kept)
         try:
-            found: list[Metric] = [
-                *task_metrics.database_gauges(),
-                *webhook_metrics.database_gauges(),
-            ]
+            found = [*task_metrics.database_gauges(), *webhook_metrics.database_gauges()]
         except Error as error:
             if not (reason := why_unusable(error)):
                 raise
@@ -121,13 +112,6 @@ class SharedState:
             return None
         cache.set("metrics:database", found, CACHE_SECONDS)
         return found
-
-
-def _disk_free() -> float:
-    """Return the free part, 0..1, of the disk that holds MEDIA_ROOT."""
-    place = Path(settings.MEDIA_ROOT)
-    usage = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists()))
-    return usage.free / usage.total
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

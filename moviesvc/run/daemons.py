@@ -153,32 +153,17 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def run(command: list[str], cwd: Path) -> "subprocess.CompletedProcess[str]":
+def run(command: list[str], cwd: Path) -> "subprocess.CompletedProcess[bytes]":
     """Run without pipes: a daemon would keep them open, and its starter would wait for ever."""
     quiet = subprocess.DEVNULL
-    environment = clean_environment()
     return subprocess.run(
-        command,
-        cwd=cwd,
-        env=environment,
-        stdin=quiet,
-        stdout=quiet,
-        stderr=quiet,
-        text=True,
-        check=False,
+        command, cwd=cwd, env=clean_environment(), stdin=quiet, stdout=quiet, stderr=quiet
     )
 
 
 def run_or_raise(command: list[str], cwd: Path, what: str, input_text: str = "") -> None:
-    environment = clean_environment()
     done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=environment,
-        input=input_text,
-        capture_output=True,
-        text=True,
-        check=False,
+        command, cwd=cwd, env=clean_environment(), input=input_text, capture_output=True, text=True
     )
     if done.returncode:
         raise EmbeddedError(f"{what} failed:\n{(done.stdout + done.stderr)[-2000:]}")

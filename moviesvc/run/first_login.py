@@ -7,13 +7,14 @@ knows them; otherwise new ones are made.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 
+from moviesvc.run.lock_file import write_private
+from tasks_app.access.authentication import find_key
 from tasks_app.models import ApiKey
 
 ADMIN_USER = "admin"
@@ -26,41 +27,20 @@ def ensure_development_login() -> tuple[str, str, str]:
     Returns: the API key, the admin's user name and password, in clear text.
     """
     path = Path(settings.VAR_DIR) / "development.json"
-    kept = _read(path)
+    try:
+        kept = dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        kept = {}  # lost or incomplete: new ones are made
     key = kept.get("api_key", "")
-    if not _is_usable(key):
+    if find_key(key) is None:
         _, key = ApiKey.objects.create_key(name=KEY_NAME)
     password = kept.get("admin_password") or secrets.token_urlsafe(9)
-    _ensure_admin(password)
-    _write(path, {"api_key": key, "admin_user": ADMIN_USER, "admin_password": password})
-    return key, ADMIN_USER, password
-
-
-def _is_usable(key: str) -> bool:
-    found = ApiKey.objects.filter(prefix=key.partition(".")[0], revoked=False).first()
-    return found is not None and not found.has_expired and found.is_valid(key)
-
-
-def _ensure_admin(password: str) -> None:
-    """Set the admin's password if it differs, that is when the file or the row is new."""
-    users = get_user_model().objects
-    admin, _ = users.get_or_create(
+    admin, _ = get_user_model().objects.get_or_create(
         username=ADMIN_USER, defaults={"is_staff": True, "is_superuser": True}
     )
-    if not admin.check_password(password):
+    if not admin.check_password(password):  # the file or the row is new
         admin.set_password(password)
         admin.save(update_fields=["password"])
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return {}  # lost or incomplete: new ones are made
-
-
-def _write(path: Path, login: dict[str, str]) -> None:
-    new = path.with_suffix(".new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(login, file)
-    new.rename(path)
+    login = {"api_key": key, "admin_user": ADMIN_USER, "admin_password": password}
+    write_private(path, login)
+    return key, ADMIN_USER, password

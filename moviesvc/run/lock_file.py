@@ -1,4 +1,4 @@
-"""How is a directory kept private, and how is a lock taken that no other user can block?
+"""How are files kept private, and how is a lock taken that no other user can block?
 
 Whoever may open a file, even only for reading, may lock it. So our directories are 0700 and our
 lock files 0600, and older ones are tightened. If another user's process holds a lock already (it
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import stat
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 def make_private(directory: Path) -> None:
@@ -32,6 +33,14 @@ def make_private(directory: Path) -> None:
                 continue
             if found.st_mode & 0o077 and (path.is_dir() or path.is_file()):
                 path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
+
+
+def write_private(path: Path, content: dict[str, Any]) -> None:
+    """Replace a file by this JSON, at once, readable for its owner only."""
+    new = path.with_suffix(".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(content, file, indent=2)
+    new.rename(path)
 
 
 def open_lock(path: Path) -> IO[str]:

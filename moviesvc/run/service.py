@@ -17,6 +17,7 @@ from typing import Any
 from django.conf import settings
 
 from moviesvc.run import embedded, lifeline
+from moviesvc.run.lock_file import write_private
 from moviesvc.run.supervisor import Program, Supervisor
 
 MANAGE = str(settings.BASE_DIR / "manage.py")
@@ -157,16 +158,6 @@ def pids_by_role(supervisor: Supervisor, state: Path) -> dict[str, list[int]]:
     return pids
 
 
-def signs_of_web_processes(supervisor: Supervisor, state: Path) -> dict[int, int]:
-    """Return the time of each web process's last sign of life, by pid."""
-    web = [child for child in supervisor.children if child.program.role == "web" and child.process]
-    return {
-        pid: sign
-        for child in web
-        for pid, sign in lifeline.announced(state, child.program.name, child.pid).items()
-    }
-
-
 class RunFile:
     """`run.json`: what a script needs to use the running service. It holds secrets, so 0600."""
 
@@ -177,10 +168,7 @@ class RunFile:
     def write(self, content: dict[str, Any]) -> None:
         if content == self._content:
             return
-        new = self.path.with_suffix(".new")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(content, file, indent=2)
-        new.rename(self.path)
+        write_private(self.path, content)
         self._content = content
 
     def remove(self) -> None:

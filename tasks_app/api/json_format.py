@@ -11,7 +11,6 @@ import codecs
 import json
 import re
 from collections.abc import Mapping
-from decimal import Decimal
 from json import decoder
 from typing import IO, Any
 
@@ -221,22 +220,23 @@ def _read(stream: IO[bytes], context: Mapping[str, Any]) -> bytes:
         body = stream.read(limit + 1)
         if len(body) <= limit:
             return body
-    raise ApiProblem(413, "too_large", f"A request body may have at most {limit} bytes.")
+    raise too_large()
+
+
+def too_large() -> ApiProblem:
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return ApiProblem(413, "too_large", f"A request body may have at most {limit} bytes.")
 
 
 def _plain(value: Any) -> Any:
     """Convert a value that orjson does not support."""
     if isinstance(value, Payload):
         return orjson.Fragment(value.body)  # inserted byte for byte
-    if isinstance(value, Decimal):
-        return str(value)
     if isinstance(value, (bytes, memoryview)):
         return bytes(value).decode("utf-8", "replace")
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, str):  # Django's lazy and marked-safe strings
-        return str.__str__(value)
-    return str(value)
+    return str.__str__(value) if isinstance(value, str) else str(value)  # SafeString
 
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC

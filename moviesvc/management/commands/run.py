@@ -146,19 +146,22 @@ class Service:
         if not self.is_ready:  # after run.json, so that a reader of the banner finds it
             self.is_ready = True
             self._announce(supervisor)
-        self._continue_stopped(supervisor)
-        self._replace_silent(supervisor)
+        self._repair_web(supervisor)
         return WATCH_SECONDS
 
-    def _continue_stopped(self, supervisor: Supervisor) -> None:
-        """Continue the web server's main process if it is stopped: it replaces dead workers."""
-        for child in supervisor.children:
-            if child.program.role == "web" and child.continue_if_stopped():
-                supervisor.say(f"the web server's main process {child.pid} was stopped; it goes on")
+    def _repair_web(self, supervisor: Supervisor) -> None:
+        """Continue the web server's main process if it is stopped, and kill silent web processes.
 
-    def _replace_silent(self, supervisor: Supervisor) -> None:
-        """Kill each web process that has been silent for too long; the web server replaces it."""
-        for pid in self.silence.look(service.signs_of_web_processes(supervisor, self.state)):
+        The main process replaces them.
+        """
+        signs: dict[int, int] = {}
+        for child in supervisor.children:
+            if child.program.role == "web" and child.process:
+                if child.continue_if_stopped():
+                    text = f"the web server's main process {child.pid} was stopped; it goes on"
+                    supervisor.say(text)
+                signs |= lifeline.announced(self.state, child.program.name, child.pid)
+        for pid in self.silence.look(signs):
             supervisor.say(f"web process {pid} does not answer any more; another takes its place")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
