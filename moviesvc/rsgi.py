@@ -13,10 +13,11 @@ import io
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
+from wsgiref.util import FileWrapper
 
 import structlog
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
@@ -52,20 +53,6 @@ class Refused(Exception):
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
         self.status, self.code, self.detail = status, code, detail
-
-
-class SentFile:
-    """A file for the server to send (`wsgi.file_wrapper`), from its current position."""
-
-    def __init__(self, file: Any, block_size: int = 8192) -> None:
-        self.file = file
-        self.block_size = block_size
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(lambda: self.file.read(self.block_size), b"")
-
-    def close(self) -> None:
-        self.file.close()
 
 
 class Front:
@@ -107,7 +94,7 @@ class Front:
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
-            "wsgi.file_wrapper": SentFile,
+            "wsgi.file_wrapper": FileWrapper,
         }
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -247,8 +234,8 @@ class Front:
         try:
             if environ["REQUEST_METHOD"] == "HEAD":
                 protocol.response_empty(status, headers)
-            elif isinstance(result, SentFile) and isinstance(result.file.name, str):
-                self._send_file(result.file, status, headers, protocol, environ[CONNECTION])
+            elif isinstance(result, FileWrapper) and isinstance(result.filelike.name, str):
+                self._send_file(result.filelike, status, headers, protocol, environ[CONNECTION])
             elif getattr(result, "streaming", False):
                 _stream(result, protocol.response_stream(status, headers))
             else:

@@ -2,8 +2,9 @@
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
+from django.views.decorators.http import require_safe
+from django.views.generic import TemplateView
 
-from moviesvc import home
 from moviesvc.metrics import view
 from tasks_app.media import serve
 from webhooks_app.urls import well_known_patterns
@@ -18,7 +19,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # Most used first: patterns are tried in this order.
     path("api/v1/", include("tasks_app.urls")),
     path("api/v1/", include("webhooks_app.urls")),
-    path("", home.home),
+    path("", require_safe(TemplateView.as_view(template_name="moviesvc/home.html"))),
     path("metrics", view.metrics),
     path("admin/", admin.site.urls),
     path("media/<str:media_id>/<str:token>/<str:name>", serve.serve),

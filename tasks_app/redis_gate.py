@@ -203,10 +203,6 @@ class RedisGate:
             self._shut(fault_of(error))
             return None
 
-    def open(self) -> None:
-        """Let calls through again."""
-        self.fault = None
-
     def _shut(self, fault: Fault) -> None:
         with self._lock:
             was_open = self.fault is None
@@ -223,7 +219,7 @@ class RedisGate:
             except Exception as error:  # the loop's edge: else the gate would stay shut for good
                 self._still_shut(fault_of(error))
             else:
-                self.open()
+                self.fault = None
                 logger.info("Redis can be used again")
 
     def _still_shut(self, fault: Fault) -> None:

@@ -49,7 +49,7 @@ def _own_requests() -> None:
 @pytest.fixture(autouse=True)
 def _open_gate() -> None:
     """Open the gate of Redis for every test, also after one that shut it."""
-    redis_gate.gate.open()
+    redis_gate.gate.fault = None
 
 
 @pytest.fixture

@@ -57,7 +57,6 @@ SMALL = 60
 SMALL_FOR_A_REASON = {
     "moviesvc/run/collector.py": "Django, Dramatiq and the web server each take a part of it",
     "moviesvc/database_url.py": "reads an address, for the settings; tested by itself",
-    "moviesvc/home.py": "a page, found by its address",
     "moviesvc/request_log.py": "needs Django, before which the settings load logs.py",
     "moviesvc/run/secret_file.py": "makes a secret once, whoever comes first; tested by itself",
     "moviesvc/urls.py": "found by Django",

@@ -39,19 +39,19 @@ SELECT task_type, count(*),
 
 def task_charts(chosen: Range, now: datetime) -> dict[str, Any]:
     """Return the cards and charts about tasks."""
-    return cached(f"dashboard:tasks:{chosen.name}", lambda: _compute(chosen, now))
 
+    def compute() -> dict[str, Any]:
+        kinds = list(TASK_TYPES)
+        depth = rows_of(_QUEUE, {"limit": COUNT_LIMIT + 1, "kinds": kinds})
+        oldest = rows_of(_OLDEST, None)[0][0]
+        durations = rows_of(_DURATIONS, [kinds, chosen.since(now)])
+        return {
+            "cards": _cards(depth, oldest),
+            "queue": _queue(depth),
+            "slowest": _slowest(durations),
+        }
 
-def _compute(chosen: Range, now: datetime) -> dict[str, Any]:
-    kinds = list(TASK_TYPES)
-    depth = rows_of(_QUEUE, {"limit": COUNT_LIMIT + 1, "kinds": kinds})
-    oldest = rows_of(_OLDEST, None)[0][0]
-    durations = rows_of(_DURATIONS, [kinds, chosen.since(now)])
-    return {
-        "cards": _cards(depth, oldest),
-        "queue": _queue(kinds, depth),
-        "slowest": _slowest(durations),
-    }
+    return cached(f"dashboard:tasks:{chosen.name}", compute)
 
 
 def _cards(depth: list[tuple[Any, ...]], oldest: float | None) -> list[dict[str, str]]:
@@ -76,40 +76,35 @@ def _cards(depth: list[tuple[Any, ...]], oldest: float | None) -> list[dict[str,
     ]
 
 
-def _queue(kinds: list[str], depth: list[tuple[Any, ...]]) -> list[Row]:
+def _queue(depth: list[tuple[Any, ...]]) -> list[Row]:
     counts = {(kind, state): count for kind, state, count in depth}
-    longest = max((counts[k, "queued"] + counts[k, "processing"] for k in kinds), default=0)
-    if not longest:
-        return []
+    both = [(kind, counts[kind, "processing"], counts[kind, "queued"]) for kind in TASK_TYPES]
+    longest = max(running + queued for _, running, queued in both)
+    page = reverse("admin:tasks_app_task_changelist")
     return [
-        _queue_row(kind, counts[kind, "processing"], counts[kind, "queued"], longest)
-        for kind in kinds
+        row(
+            kind.replace("_", " "),
+            f"{bounded(running)} running, {bounded(queued)} queued",
+            [("info", running, f"{running:,} running"), ("base", queued, f"{queued:,} queued")],
+            longest,
+            link=f"{page}?task_type={kind}",
+        )
+        for kind, running, queued in (both if longest else ())
     ]
-
-
-def _queue_row(kind: str, running: int, queued: int, longest: int) -> Row:
-    return row(
-        kind.replace("_", " "),
-        f"{bounded(running)} running, {bounded(queued)} queued",
-        [("info", running, f"{running:,} running"), ("base", queued, f"{queued:,} queued")],
-        longest,
-        link=f"{reverse('admin:tasks_app_task_changelist')}?task_type={kind}",
-    )
 
 
 def _slowest(durations: list[tuple[Any, ...]]) -> list[Row]:
     ordered = sorted(durations, key=lambda entry: -(entry[2][1] or 0))
     longest = max((entry[2][1] or 0 for entry in ordered), default=0)
-    return [_slow_row(kind, count, p[0], p[1], longest) for kind, count, p in ordered]
-
-
-def _slow_row(kind: str, count: int, median: float, slow: float, longest: float) -> Row:
-    return row(
-        kind.replace("_", " "),
-        f"half within {seconds_text(median)}, 95 % within {seconds_text(slow)}, of {count:,}",
-        [
-            ("info", median, f"median {seconds_text(median)}"),
-            ("violet", slow - median, f"95th percentile {seconds_text(slow)}"),
-        ],
-        longest,
-    )
+    return [
+        row(
+            kind.replace("_", " "),
+            f"half within {seconds_text(median)}, 95 % within {seconds_text(slow)}, of {count:,}",
+            [
+                ("info", median, f"median {seconds_text(median)}"),
+                ("violet", slow - median, f"95th percentile {seconds_text(slow)}"),
+            ],
+            longest,
+        )
+        for kind, count, (median, slow) in ordered
+    ]

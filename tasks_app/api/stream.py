@@ -148,25 +148,16 @@ class TaskEventsView(APIView):
         """Return the stream, or 204 when there is nothing newer to come."""
         access = access_of(request)
         task = queries.find_task(access, task_id)
-        seen = _last_seen(request)
+        text = request.META.get("HTTP_LAST_EVENT_ID", "")
+        seen = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
         if task.is_terminal and task.version <= seen:
             return HttpResponse(status=204)  # tells an EventSource not to reconnect
         if not seats.take(access.key.pk):
-            raise _busy()
+            detail = "All event streams are taken; close one, or poll the task's status."
+            wait = {"Retry-After": str(BUSY_RETRY_SECONDS)}
+            raise ApiProblem(503, "too_many_streams", detail, headers=wait)
         stream = TaskStream(task, seen, access)
         response = StreamingHttpResponse(stream, content_type="text/event-stream; charset=utf-8")
         response["Cache-Control"] = "no-store"
         response["X-Accel-Buffering"] = "no"  # nginx would delay events otherwise
         return response
-
-
-def _last_seen(request: Request) -> int:
-    """Return the id of the last event the client got; 0 if it is missing or invalid."""
-    text = request.META.get("HTTP_LAST_EVENT_ID", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
-
-
-def _busy() -> ApiProblem:
-    detail = "All event streams are taken; close one, or poll the task's status."
-    headers = {"Retry-After": str(BUSY_RETRY_SECONDS)}
-    return ApiProblem(503, "too_many_streams", detail, headers=headers)

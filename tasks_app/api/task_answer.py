@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,15 +14,6 @@ from tasks_app.state import estimates
 from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.notation import rfc3339
 
-NO_WEBHOOKS: Mapping[str, Any] = {
-    "state": "none",
-    "messages": 0,
-    "attempts": 0,
-    "last_status_code": None,
-    "last_error": None,
-    "next_attempt_at": None,
-    "delivered_at": None,
-}
 #: The state that represents several messages: pending ones first, then failures.
 _LOUDEST = (
     MessageStatus.PENDING,
@@ -109,7 +100,7 @@ def _moment(value: datetime | None) -> str | None:
     return None if value is None else rfc3339(value)
 
 
-def _webhooks_of(tasks: Sequence[Task]) -> dict[str, Mapping[str, Any]]:
+def _webhooks_of(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
     """Return the webhook summary of each task by its id; one query for all."""
     messages = WebhookMessage.objects.filter(event__subject__in=[str(task.id) for task in tasks])
     by_task: dict[str, list[Any]] = {}
@@ -123,24 +114,21 @@ def _webhooks_of(tasks: Sequence[Task]) -> dict[str, Mapping[str, Any]]:
         "delivered_at",
     ):
         by_task.setdefault(row["event__subject"], []).append(row)
-    return {
-        str(task.id): _summary(by_task[str(task.id)]) if str(task.id) in by_task else NO_WEBHOOKS
-        for task in tasks
-    }
+    return {str(task.id): _summary(by_task.get(str(task.id), [])) for task in tasks}
 
 
-def _summary(rows: list[Any]) -> Mapping[str, Any]:
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     states = {row["status"] for row in rows}
-    state = next(state for state in _LOUDEST if state in states)
-    last = next(row for row in reversed(rows) if row["status"] == state)
+    state = next((state for state in _LOUDEST if state in states), "none")
+    last: dict[str, Any] = next((row for row in reversed(rows) if row["status"] == state), {})
     due = [row["next_attempt_at"] for row in rows if row["next_attempt_at"]]
     delivered = [row["delivered_at"] for row in rows if row["delivered_at"]]
     return {
         "state": str(state),
         "messages": len(rows),
         "attempts": sum(row["attempt_count"] for row in rows),
-        "last_status_code": last["last_status_code"],
-        "last_error": last["last_error_code"] or None,
+        "last_status_code": last.get("last_status_code"),
+        "last_error": last.get("last_error_code") or None,
         "next_attempt_at": _moment(min(due)) if due else None,
         "delivered_at": _moment(max(delivered)) if delivered else None,
     }

@@ -27,6 +27,7 @@ from webhooks_app.api.read import Given, Members, StrictObject
 
 MAX_METADATA_BYTES = 16_384
 MAX_TASK_DATA_BYTES = 65_536
+_ROOT = "/task_data"
 LONGEST_TIMEOUT = max(task_type.max_timeout_seconds for task_type in TASK_TYPES.values())
 
 
@@ -85,7 +86,7 @@ def read_submit(
                 known_type, task_data, raw.get("task_data", "")
             )
             problems += more
-    problems += _metadata_problems(raw)
+    problems += _too_long("/metadata", raw.get("metadata", ""), MAX_METADATA_BYTES)
     if url := values.get("callback_url"):
         problems += host_problems(callback_hosts, url, "/callback_url")
     return values, problems
@@ -100,19 +101,17 @@ def check_task_data(
         raw: the text that the client sent, for its size.
     Returns: the data with its defaults, and the problems with pointers from the body's root.
     """
-    root = "/task_data"
-    if len(raw.encode()) > MAX_TASK_DATA_BYTES:
-        message = f"At most {MAX_TASK_DATA_BYTES} bytes."
-        return {}, [{"pointer": root, "code": "too_long", "message": message}]
+    if problems := _too_long(_ROOT, raw, MAX_TASK_DATA_BYTES):
+        return {}, problems
     serializer = serializer_for(TASK_TYPES[task_type].schema)
     try:
         clean: dict[str, Any] = serializer.run_validation(task_data)
     except ValidationError as error:
-        return {}, field_problems(error.detail, root)
-    return clean, _provider_problems(task_type, clean, root)
+        return {}, field_problems(error.detail, _ROOT)
+    return clean, _provider_problems(task_type, clean)
 
 
-def _provider_problems(task_type: str, task_data: dict[str, Any], root: str) -> list[FieldProblem]:
+def _provider_problems(task_type: str, task_data: dict[str, Any]) -> list[FieldProblem]:
     try:
         provider = providers.get_provider(task_type)
     except providers.UnknownProvider as error:
@@ -120,10 +119,10 @@ def _provider_problems(task_type: str, task_data: dict[str, Any], root: str) -> 
     named = task_data.get("provider")
     if named is not None and named != provider.name:
         message = f'The provider of {task_type} is "{provider.name}".'
-        return [{"pointer": f"{root}/provider", "code": "not_allowed", "message": message}]
+        return [{"pointer": f"{_ROOT}/provider", "code": "not_allowed", "message": message}]
     return [
         {
-            "pointer": fault.pointer if fault.pointer.startswith(root) else root + fault.pointer,
+            "pointer": _ROOT + fault.pointer.removeprefix(_ROOT),
             "code": fault.code,
             "message": fault.message,
         }
@@ -131,9 +130,7 @@ def _provider_problems(task_type: str, task_data: dict[str, Any], root: str) -> 
     ]
 
 
-def _metadata_problems(raw: Mapping[str, str]) -> list[FieldProblem]:
-    text = raw.get("metadata", "")
-    if len(text.encode()) <= MAX_METADATA_BYTES:
+def _too_long(pointer: str, text: str, most: int) -> list[FieldProblem]:
+    if len(text.encode()) <= most:
         return []
-    message = f"At most {MAX_METADATA_BYTES} bytes."
-    return [{"pointer": "/metadata", "code": "too_long", "message": message}]
+    return [{"pointer": pointer, "code": "too_long", "message": f"At most {most} bytes."}]
