@@ -17,7 +17,13 @@ from tasks_app import providers
 @register("tasks")
 def check_providers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report a provider that cannot be loaded or that lacks a setting."""
-    found = _network_errors()
+    found: list[CheckMessage] = []
+    for network in settings.PROVIDER_ALLOW_NETWORKS:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            text = f"PROVIDER_ALLOW_NETWORKS: {network} is no network."
+            found.append(Error(text, id="tasks.E002"))
     for task_type in sorted(providers.configured_task_types()):
         found += [
             Error(f"GENERATION_PROVIDERS[{task_type!r}]: {text}", id="tasks.E001")
@@ -58,13 +64,3 @@ def _problems(task_type: str) -> list[str]:
         return [f"Its options do not fit: {error}."]
     problems: list[str] = getattr(provider, "configuration_problems", list)()
     return problems
-
-
-def _network_errors() -> list[CheckMessage]:
-    found: list[CheckMessage] = []
-    for text in settings.PROVIDER_ALLOW_NETWORKS:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError:
-            found.append(Error(f"PROVIDER_ALLOW_NETWORKS: {text} is no network.", id="tasks.E002"))
-    return found

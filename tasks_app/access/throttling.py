@@ -74,7 +74,7 @@ def take(bucket: str, per_minute: int) -> Verdict:
     if answer is None:
         answer = _local.take(bucket, per_minute)
     is_allowed, remaining, full_in, retry_in = answer
-    return Verdict(bool(is_allowed), per_minute, int(remaining), full_in, retry_in)
+    return Verdict(is_allowed, per_minute, remaining, full_in, retry_in)
 
 
 _NAME = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()

@@ -64,9 +64,8 @@ class Command(OperatorCommand):
     def handle(self, *args: Any, timeout: float, **options: Any) -> None:
         console = Console(soft_wrap=True, highlight=False)
         with _service(console) as running, _receiver() as inbox:
-            demo = Demo(Api(running["url"], running["api_key"]), inbox, console)
-            problems = demo.run(timeout)
-            if problems:
+            demo = Demo(running["url"], running["api_key"], inbox, console)
+            if problems := demo.run(timeout):
                 raise CommandError("the demo failed:\n  " + "\n  ".join(problems))
             console.print("\n[bold green]All three webhooks arrived, signed and verified.")
 
@@ -86,12 +85,14 @@ class Inbox:
         return None
 
 
-class Api:
-    """The service as a client sees it."""
+class Demo:
+    """Three tasks from submit to verified webhook, as a client sees them."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, inbox: Inbox, console: Console) -> None:
         self.base = f"{url}/api/v1"
         self._headers = {"X-API-Key": key, "Content-Type": "application/json"}
+        self.inbox = inbox
+        self.console = console
 
     def call(self, path: str, body: Any = None) -> Any:
         """GET, or POST if there is a body.
@@ -109,18 +110,9 @@ class Api:
         except OSError as error:
             raise CommandError(f"{self.base}/{path} cannot be reached: {error}") from None
 
-
-class Demo:
-    """Three tasks from submit to verified webhook."""
-
-    def __init__(self, api: Api, inbox: Inbox, console: Console) -> None:
-        self.api = api
-        self.inbox = inbox
-        self.console = console
-
     def run(self, timeout: float) -> list[str]:
-        """Return what went wrong, "" when all is well."""
-        secret = self.api.call(f"webhooks/signing-secret?project_id={PROJECT}")["secret"]
+        """Return what went wrong; nothing when all is well."""
+        secret = self.call(f"webhooks/signing-secret?project_id={PROJECT}")["secret"]
         tasks = {name: self._submit(name, data) for name, data in TASKS.items()}
         self._wait(tasks, time.monotonic() + timeout)
         problems = [self._show(name, task_id, secret) for name, task_id in tasks.items()]
@@ -129,7 +121,7 @@ class Demo:
     def _submit(self, name: str, task_data: dict[str, Any]) -> str:
         body = {"project_id": PROJECT, "task_type": name, "task_data": task_data}
         body |= {"callback_url": self.inbox.url, "metadata": {"demo": name}}
-        task_id = str(self.api.call("tasks/submit", body)["task_id"])
+        task_id = str(self.call("tasks/submit", body)["task_id"])
         self.console.print(f"submitted  {name:<17} {task_id}")
         return task_id
 
@@ -143,7 +135,7 @@ class Demo:
                 time.sleep(0.5)
 
     def _progress(self, name: str, task_id: str) -> str:
-        task = self.api.call(f"tasks/{task_id}")
+        task = self.call(f"tasks/{task_id}")
         return f"{name} {task['status']} {task.get('progress') or 0:.0%}"
 
     def _show(self, name: str, task_id: str, secret: str) -> str:
@@ -158,29 +150,21 @@ class Demo:
             return f"{name}: the signature of its webhook is wrong ({error})"
         if payload["status"] != "completed":
             return f"{name}: {payload['status']}: {payload.get('error')}"
-        return self._show_result(name, task_id, payload, headers["webhook-id"])
-
-    def _show_result(self, name: str, task_id: str, payload: dict[str, Any], message: str) -> str:
-        url = payload["result"]["media_url"]
         self.console.print(
             f"\n[bold]{name}[/] completed in {payload['processing_time']} s,"
-            f" webhook {message} verified"
+            f" webhook {headers['webhook-id']} verified"
         )
-        size = _download_size(url)
+        url = payload["result"]["media_url"]
+        try:
+            with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 - our own service
+                size = len(response.read())
+        except OSError:
+            return f"{name}: its file cannot be downloaded from {url}"
         self.console.print(f"  {url}  ({size:,} bytes)")
         folder = Path(settings.MEDIA_ROOT) / "results" / task_id
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             self.console.print(f"  {file}")
-        return "" if size else f"{name}: its file cannot be downloaded from {url}"
-
-
-def _download_size(url: str) -> int:
-    """Return the number of bytes at a URL, 0 when it cannot be read."""
-    try:
-        with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 - our own service
-            return len(response.read())
-    except OSError:
-        return 0
+        return ""
 
 
 @contextlib.contextmanager

@@ -19,11 +19,11 @@ from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser
 from django.db import Error, connections
-from django.db.migrations.executor import MigrationExecutor
 
 from moviesvc.run import embedded, lifeline, service, watchdog
 from moviesvc.run.daemons import EmbeddedError
 from moviesvc.run.supervisor import Supervisor
+from tasks_app.api import readiness
 from webhooks_app.database import why_unusable
 from webhooks_app.operators.command import OperatorCommand
 from webhooks_app.signing.store import require_readable
@@ -98,8 +98,7 @@ class Service:
     def run(self) -> None:
         if self.role == "all":
             self.run_file.remove()  # of a service that was killed
-        complaint = service.check_port() if self.role in ("all", "web") else ""
-        if complaint:
+        if self.role in ("all", "web") and (complaint := service.check_port()):
             raise CommandError(complaint)
         environment = service.child_environment(self.var, self.state)
         supervisor = Supervisor(
@@ -189,7 +188,10 @@ class Service:
     def _banner(self) -> str:
         url = settings.PUBLIC_URL
         key = self.login["api_key"]
-        receiver = _receiver_port()
+        receiver = LISTEN_PORT + (settings.PORT == LISTEN_PORT)  # not the service's
+        program = Path(sys.executable)
+        if program.is_relative_to(settings.BASE_DIR):
+            program = program.relative_to(settings.BASE_DIR)
         body = (
             '{"project_id": "test_project", "task_type": "image_generation",'
             f' "callback_url": "http://localhost:{receiver}/",'
@@ -202,7 +204,7 @@ AI Movie Task Service is ready.
   API key   {key}
   admin     {url}/admin/   user {self.login["admin_user"]}, password {self.login["admin_password"]}
 
-Try it, with a receiver in another terminal ({_python()} manage.py listen --port {receiver}):
+Try it, with a receiver in another terminal ({program} manage.py listen --port {receiver}):
 
   curl -sS {url}/api/v1/tasks/submit -H 'X-API-Key: {key}' \\
     -H 'Content-Type: application/json' -d '{body}'
@@ -218,8 +220,7 @@ def _require_migrated(supervisor: Supervisor) -> None:
     If the database does not answer, the role starts anyway: its processes wait for it.
     """
     try:
-        executor = MigrationExecutor(connections["default"])
-        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        missing = readiness.migrations_pending()
     except Error as problem:
         if not (reason := why_unusable(problem)):
             raise
@@ -227,20 +228,8 @@ def _require_migrated(supervisor: Supervisor) -> None:
         return
     if missing:
         raise CommandError(
-            f"The database lacks {len(missing)} migrations. Apply them first: manage.py migrate"
+            f"The database lacks {missing} migrations. Apply them first: manage.py migrate"
         )
-
-
-def _receiver_port() -> int:
-    """Return a port for the receiver in the example, other than the service's."""
-    return LISTEN_PORT if settings.PORT != LISTEN_PORT else LISTEN_PORT + 1
-
-
-def _python() -> str:
-    """Return how to call this Python from the project's folder."""
-    program = Path(sys.executable)
-    is_inside = program.is_relative_to(settings.BASE_DIR)
-    return str(program.relative_to(settings.BASE_DIR) if is_inside else program)
 
 
 def _collect_static() -> None:

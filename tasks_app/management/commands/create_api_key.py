@@ -15,8 +15,6 @@ from tasks_app.models import ALL_SCOPES, ApiKey
 from webhooks_app.notation import PROJECT_ID
 from webhooks_app.operators.command import OperatorCommand
 
-NOTHING_FOUND = 3
-
 
 class Command(OperatorCommand):
     help = (
@@ -99,8 +97,7 @@ class Command(OperatorCommand):
 
     def _revoke(self, prefix: str) -> None:
         if not keys.revoke(prefix, actor=_actor(), reason="revoked on the command line"):
-            text = f"There is no active key with the prefix {prefix}."
-            raise CommandError(text, returncode=NOTHING_FOUND)
+            raise CommandError(f"There is no active key with the prefix {prefix}.", returncode=3)
         self.stdout.write(f"Revoked {prefix}.")
 
 

@@ -9,9 +9,6 @@ from django.core.management.base import CommandError
 from tasks_app.upkeep.sweep import sweep
 from webhooks_app.operators.command import OperatorCommand
 
-SOMETHING_MISSING = 1
-ANOTHER_SWEEPS = 3
-
 
 class Command(OperatorCommand):
     help = (
@@ -30,11 +27,11 @@ class Command(OperatorCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         swept = sweep()
         if swept is None:
-            raise CommandError("A worker is sweeping just now.", returncode=ANOTHER_SWEEPS)
+            raise CommandError("A worker is sweeping just now.", returncode=3)
         self.stdout.write(
             f"{swept.expired_leases} leases had expired, {swept.overdue_tasks} tasks were overdue, "
             f"{swept.tickets_sent} tickets were sent"
         )
         if swept.missing_messages:
             text = f"{swept.missing_messages} tasks ended without the webhook they owe."
-            raise CommandError(text, returncode=SOMETHING_MISSING)
+            raise CommandError(text, returncode=1)
