@@ -15,13 +15,8 @@ from pathlib import Path
 def read_or_create(path: Path) -> str:
     """Return the secret in ``path``; concurrent processes all get the same one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        _create(path)
-    return path.read_text()
-
-
-def _create(path: Path) -> None:
-    """Write a temporary file and link it: unlike rename, a link never replaces another's file."""
+    if path.exists():
+        return path.read_text()
     own = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secrets.token_urlsafe(48))
@@ -29,6 +24,7 @@ def _create(path: Path) -> None:
         os.fsync(file.fileno())
     try:
         with contextlib.suppress(FileExistsError):
-            os.link(own, path)
+            os.link(own, path)  # unlike rename, a link never replaces another's file
     finally:
         own.unlink()
+    return path.read_text()

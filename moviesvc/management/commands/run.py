@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
+import secrets
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser
@@ -22,13 +25,17 @@ from django.db import Error, connections
 
 from moviesvc.run import embedded, lifeline, service, watchdog
 from moviesvc.run.daemons import EmbeddedError
+from moviesvc.run.lock_file import write_private
 from moviesvc.run.supervisor import Supervisor
+from tasks_app.access.authentication import find_key
 from tasks_app.api import readiness
+from tasks_app.models import ApiKey
 from webhooks_app.database import why_unusable
 from webhooks_app.operators.command import OperatorCommand
 from webhooks_app.signing.store import require_readable
 
 LISTEN_PORT = 8002  # the default of `listen`
+ADMIN_USER = "admin"
 UNTIL_READY_SECONDS = 0.1
 WATCH_SECONDS = 1.0
 
@@ -127,9 +134,7 @@ class Service:
         require_readable()
         self.login = {"api_key": None, "admin_user": None, "admin_password": None}
         if not settings.IS_PRODUCTION:
-            from moviesvc.run.first_login import ensure_development_login
-
-            self.login = dict(zip(self.login, ensure_development_login(), strict=True))
+            self.login |= _development_login(self.var / "development.json")
 
     def _tick(self, supervisor: Supervisor) -> float:
         """Repair, update run.json and announce; return the seconds until the next call."""
@@ -212,6 +217,30 @@ Try it, with a receiver in another terminal ({program} manage.py listen --port {
 DEVELOPMENT MODE: callbacks may use plain http and may reach this machine (loopback).
 In production they go over https to public addresses only. Ctrl-C stops everything.
 """
+
+
+def _development_login(path: Path) -> dict[str, str]:
+    """Return a key with every scope and a superuser's login, kept in a file in clear text.
+
+    Every start returns the same ones as long as the database knows them.
+    """
+    try:
+        kept = dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        kept = {}  # lost or incomplete: new ones are made
+    key = kept.get("api_key", "")
+    if find_key(key) is None:
+        _, key = ApiKey.objects.create_key(name="Development")
+    password = kept.get("admin_password") or secrets.token_urlsafe(9)
+    admin, _ = get_user_model().objects.get_or_create(
+        username=ADMIN_USER, defaults={"is_staff": True, "is_superuser": True}
+    )
+    if not admin.check_password(password):  # the file or the row is new
+        admin.set_password(password)
+        admin.save(update_fields=["password"])
+    login = {"api_key": key, "admin_user": ADMIN_USER, "admin_password": password}
+    write_private(path, login)
+    return login
 
 
 def _require_migrated(supervisor: Supervisor) -> None:
