@@ -96,7 +96,7 @@ _ONE_TASK: Schema = {
     "estimated_duration": _SUBMISSION["estimated_duration"],
     "retried_by": {"type": "array", "items": ID},
 }
-#: What is known of every file, and of the main one beside the result's other members.
+#: The facts of a file; a result has those of its main file beside its other members.
 _RECEIPT: Schema = {
     "media_url": TEXT | {"description": "Whoever has this address can fetch the file."},
     "payload_media_id": TEXT,
@@ -247,12 +247,12 @@ _BESIDE: Schema = {"task_type": TASK_TYPE, "sequence": COUNT, "metadata": ANY_OB
 
 
 def event_name(event_type: str) -> str:
-    """Return what generators are to call the body of an event: TaskCompletedEvent."""
+    """Return the name of an event's body, of which generators make a class: TaskCompletedEvent."""
     return "".join(part.capitalize() for part in event_type.split(".")) + "Event"
 
 
 def event_bodies() -> dict[str, Schema]:
-    """Return the components of the events' bodies, and one that means any of them."""
+    """Return the schema of each event's body, and of `EventBody`, which is any of them."""
     bodies = {
         event_name(name): more_may_come(
             {**_EVENT, "status": {"const": kind.status}, **kind.schema, **_BESIDE},

@@ -1,7 +1,6 @@
 """What does each request, answer and webhook look like, filled in? Examples for the API page.
 
-Plain data, held against the schemas by a test. A request's example works as it stands, apart
-from the ids and addresses in it.
+A test holds them to the schemas. A request works as it stands, apart from its ids and addresses.
 """
 
 from __future__ import annotations
@@ -114,6 +113,6 @@ ANSWERS: dict[str, Any] = {
 
 
 def event_example(event_type: EventType) -> dict[str, Any]:
-    """Return the body of one webhook."""
+    """Return an example of the body of this event's webhook."""
     ids = {"task_id": _TASK_ID, "project_id": "test_project"}
     return {**ids, "status": event_type.status, **event_type.example}

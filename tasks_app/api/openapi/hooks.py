@@ -202,7 +202,7 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
         for described in methods.values():
             _add_examples(described)
             _add_errors(path, described)
-            # Of a method without a summary, its docstring is one, not the description.
+            # drf-spectacular takes a method's docstring as the description; here it is the summary.
             described.setdefault("summary", described.get("description", "").removesuffix("."))
             described["description"] = DESCRIPTIONS[described["operationId"]]
             described["tags"] = [
@@ -218,10 +218,10 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
 
 
 def _components(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the components of the serializers, and ours.
+    """Return the schemas of the serializers and those of `components`.
 
-    A serializer's answer always has all of its members. drf-spectacular thinks of those that have
-    a default as if they were left out.
+    An answer has all members of its serializer; drf-spectacular lists those that have a default as
+    optional, as they are in a request.
     """
     found: dict[str, Any] = result["components"]["schemas"]
     operations = [one for methods in result["paths"].values() for one in methods.values()]
@@ -235,7 +235,6 @@ def _components(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bring_into_shape(result: dict[str, Any]) -> None:
-    """Bring the schemas of components and parameters into the form that generators understand."""
     shaper = Shaper(_names())
     components = result["components"]["schemas"]
     shaped = {name: shaper.shape(schema, name) for name, schema in components.items()}
@@ -250,7 +249,7 @@ def _bring_into_shape(result: dict[str, Any]) -> None:
 
 
 def _names() -> dict[str, Any]:
-    """Return what a generator is to call the values that stand in several places."""
+    """Return names, for generators, of the values that stand in several places."""
     lists: dict[str, list[Any]] = {
         "TaskType": list(TASK_TYPES),
         "TaskStatus": TaskStatus.values,

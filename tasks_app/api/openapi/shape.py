@@ -23,10 +23,10 @@ _BLANK: Schema = {"type": "string", "maxLength": 0}
 
 
 class Shaper:
-    """Brings schemas into shape; remembers the lists of values and the items that it named.
+    """Rewrites schemas; lists of values and items of lists become components with names.
 
     Args:
-        known: those that stand in several places, by name.
+        known: the names of those that stand in several places.
     """
 
     def __init__(self, known: Mapping[str, Schema]) -> None:
@@ -35,10 +35,10 @@ class Shaper:
         self.components: dict[str, Schema] = {}
 
     def shape(self, schema: Schema, place: str) -> Schema:
-        """Return a schema in shape.
+        """Return a schema in the form that generators understand.
 
         Args:
-            place: names a list of values, or an item, that is met only here.
+            place: the name for a list of values, or an item, that stands only here.
         """
         schema = _without_blank(schema)
         found: Schema = {name: value for name, value in schema.items() if name != "readOnly"}
@@ -75,7 +75,7 @@ class Shaper:
         return {**self._named({"type": kind, "enum": values}, place), **rest}
 
     def _item(self, schema: Schema, place: str) -> Schema:
-        """Return a reference to the item of a list, if its value is plain and has bounds."""
+        """Return a reference to a list's item, if that is a plain value with bounds."""
         if schema.get("type") not in ("string", "integer", "number") or len(schema) <= 2:
             return schema
         return self._named(schema, place.removesuffix("s"))
@@ -86,7 +86,7 @@ class Shaper:
         return {"$ref": SCHEMAS + name}
 
     def _free_object(self, schema: Schema) -> Schema:
-        """Return a reference to the object with any members, if it is one."""
+        """Return a reference to `FreeObject`, if the schema allows any members."""
         if schema.get("additionalProperties") not in (True, {}):
             return schema
         self.components[FREE_OBJECT] = {
@@ -99,7 +99,7 @@ class Shaper:
 
 
 def _key(schema: Schema) -> bytes:
-    """Return what is the same for two schemas of the same values."""
+    """Return a key that is equal for schemas of the same values."""
     values = sorted(schema["enum"], key=str) if "enum" in schema else _with_format(schema)
     return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
 
@@ -109,9 +109,9 @@ def _title(name: str) -> str:
 
 
 def _without_blank(schema: Schema) -> Schema:
-    """Return the schema of a text that may be empty, and matches that by itself.
+    """Return a text's schema without drf-spectacular's second form for the empty text.
 
-    drf-spectacular adds the empty text as a second form; as `oneOf` that would rule it out.
+    The first form allows it too, and `oneOf` refuses what two forms allow.
     """
     forms = schema.get("oneOf", [])
     if len(forms) != 2 or forms[1] != _BLANK:
@@ -159,7 +159,7 @@ def references(part: Any) -> Iterator[str]:
 
 
 def reachable(part: Any, components: Mapping[str, Schema]) -> set[str]:
-    """Return the components that a part of the document uses, directly or not."""
+    """Return the names of the components that a part of the document needs, also indirectly."""
     found: set[str] = set()
     waiting = set(references(part))
     while waiting:
