@@ -181,22 +181,29 @@ def _replace(request: HttpRequest, response: HttpResponseBase) -> HttpResponse:
     return replacement
 
 
-def render(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
-    """Return a problem as a plain Django response."""
-    status = problem.status_code
-    body = {
+def body_of(problem: ApiProblem, path: str, request_id: str) -> bytes:
+    """Return the answer, with its members in the order in which people read them."""
+    members = {
         "type": f"urn:problem:{problem.code}",
-        "title": problem.title or HTTPStatus(status).phrase,
-        "status": status,
+        "title": problem.title or HTTPStatus(problem.status_code).phrase,
+        "status": problem.status_code,
         "code": problem.code,
         "detail": problem.text,
-        "instance": escape_uri_path(request.path_info[:MAX_ADDRESS]),
-        "request_id": getattr(request, "request_id", ""),
+        "instance": escape_uri_path(path[:MAX_ADDRESS]),
+        "request_id": request_id,
         "errors": problem.errors,
         **problem.extra,
     }
+    return json_format.dumps(members)
+
+
+def render(request: HttpRequest, problem: ApiProblem) -> HttpResponse:
+    """Return a problem as a plain Django response."""
     return HttpResponse(
-        json_format.dumps(body), status=status, content_type=CONTENT_TYPE, headers=problem.headers
+        body_of(problem, request.path_info, getattr(request, "request_id", "")),
+        status=problem.status_code,
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
     )
 
 

@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import sys
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
 from typing import Any
 from wsgiref.util import FileWrapper
 
 import structlog
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
-from moviesvc import connections
+from moviesvc import connections, problems
 from moviesvc.run import lifeline, watchdog
 from moviesvc.transfers import Transfers
+from webhooks_app.api.problems import ApiProblem
 
 logger = structlog.get_logger(__name__)
 
@@ -43,16 +42,9 @@ LONGEST_CONTENT_TYPE = 1_024
 CONTENT_TYPE = "CONTENT_TYPE"
 CONNECTION = "moviesvc.connection"
 CUT_SHORT = "The request's body was cut short."
+SOON = {"Retry-After": "1"}
 #: Replaces a header value that is not ASCII: the header is present, but no value matches.
 UNREADABLE = "\xef\xbf\xbd"
-
-
-class Refused(Exception):
-    """The request is answered here: Django does not see it, or its answer is not sent."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.detail = status, code, detail
 
 
 class Front:
@@ -117,11 +109,11 @@ class Front:
         try:
             if len(environ.get(CONTENT_TYPE, "")) > LONGEST_CONTENT_TYPE:
                 detail = f"A Content-Type may have at most {LONGEST_CONTENT_TYPE} characters."
-                raise Refused(431, "headers_too_long", detail)
+                raise ApiProblem(431, "headers_too_long", detail)
             if scope.method not in BODILESS_METHODS:
                 await self._take_body(environ, protocol)
-        except Refused as refusal:
-            _refuse(environ, protocol, refusal)
+        except ApiProblem as problem:
+            _refuse(environ, protocol, problem)
             return
         done: asyncio.Future[None] = self._loop.create_future()
         self._running += 1
@@ -154,7 +146,7 @@ class Front:
         Django would read a chunked body as empty.
 
         Raises:
-            Refused: it comes too slowly or incompletely, or too many large bodies are coming.
+            ApiProblem: it comes too slowly or incompletely, or too many large bodies are coming.
         """
         length = environ.get("CONTENT_LENGTH")
         if length is None and "HTTP_TRANSFER_ENCODING" not in environ:
@@ -169,9 +161,9 @@ class Front:
                 body = await self._large_body(protocol)
         except TimeoutError:
             detail = "The request's body did not come in time. Send it faster, without pauses."
-            raise Refused(408, "request_timeout", detail) from None
+            raise ApiProblem(408, "request_timeout", detail) from None
         except ProtocolClosed:  # the client is gone
-            raise Refused(400, "bad_request", CUT_SHORT) from None
+            raise ApiProblem(400, "bad_request", CUT_SHORT) from None
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
 
@@ -179,7 +171,7 @@ class Front:
         """Return a body, cut one byte above the limit, so that Django answers 413."""
         if self._large_bodies >= LARGE_BODIES:
             detail = "Other clients are still sending their bodies. Try again in a second."
-            raise Refused(503, "busy", detail)
+            raise ApiProblem(503, "busy", detail, headers=SOON)
         self._large_bodies += 1
         try:
             async with asyncio.timeout(self._body_seconds + self._limit_bytes / SLOWEST_RATE):
@@ -200,7 +192,7 @@ class Front:
             body += chunk
             ends += not chunk
         if ends > 1:  # the server's only sign of a client that broke off, or sent trailers
-            raise Refused(400, "bad_request", CUT_SHORT)
+            raise ApiProblem(400, "bad_request", CUT_SHORT)
         return bytes(body[: self._limit_bytes + 1])
 
     # -- the answer, in a thread ----------------------------------------------------------
@@ -208,11 +200,12 @@ class Front:
     def _answer(self, environ: dict[str, Any], protocol: Any, done: asyncio.Future[None]) -> None:
         try:
             self._respond(environ, protocol)
-        except Refused as refusal:
-            _refuse(environ, protocol, refusal)
+        except ApiProblem as problem:
+            _refuse(environ, protocol, problem)
         except Exception as error:  # an error that Django did not turn into an answer
             logger.exception("A request could not be answered", error=type(error).__name__)
-            _refuse(environ, protocol, Refused(500, "internal_error", "Something went wrong here."))
+            ours = ApiProblem(500, "internal_error", "Something went wrong here.")
+            _refuse(environ, protocol, ours)
         finally:
             self._loop.call_soon_threadsafe(self._finish, done)
 
@@ -257,7 +250,8 @@ class Front:
         if size > SMALL_BYTES:
             seconds = 2 * self._write_seconds + size / SLOWEST_RATE
             if not self._transfers.take_seat(ends, seconds):
-                raise Refused(503, "busy", "Too many files are being sent. Try again in a second.")
+                detail = "Too many files are being sent. Try again in a second."
+                raise ApiProblem(503, "busy", detail, headers=SOON)
             headers.append(("Connection", "close"))
         protocol.response_file_range(status, headers, file.name, first, first + size)
 
@@ -286,19 +280,9 @@ def _stream(result: Iterable[bytes], transport: Any) -> None:
         return
 
 
-def _refuse(environ: dict[str, Any], protocol: Any, refusal: Refused) -> None:
-    """Answer with a problem in the same form as Django's."""
-    problem = {
-        "type": f"urn:problem:{refusal.code}",
-        "title": HTTPStatus(refusal.status).phrase,
-        "status": refusal.status,
-        "code": refusal.code,
-        "detail": refusal.detail,
-        "instance": environ["PATH_INFO"].encode("latin-1").decode(errors="replace"),
-        "request_id": uuid.uuid4().hex,
-        "errors": [],
-    }
-    headers = [("Content-Type", "application/problem+json")]
-    if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append(("Retry-After", "1"))
-    protocol.response_bytes(refusal.status, headers, json.dumps(problem).encode())
+def _refuse(environ: dict[str, Any], protocol: Any, problem: ApiProblem) -> None:
+    """Answer here, with a problem in the same form as Django's."""
+    path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
+    body = problems.body_of(problem, path, uuid.uuid4().hex)
+    headers = [("Content-Type", problems.CONTENT_TYPE), *problem.headers.items()]
+    protocol.response_bytes(problem.status_code, headers, body)

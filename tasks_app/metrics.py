@@ -126,7 +126,6 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
     Raises:
         django.db.DatabaseError: it cannot be reached.
     """
-    kinds = list(TASK_TYPES)
     text = f"Tasks that have not ended, by type and state, each counted up to {COUNT_LIMIT}."
     tasks = GaugeMetricFamily("movies_tasks", text, labels=["task_type", "status"])
     oldest = GaugeMetricFamily(
@@ -134,14 +133,19 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
         "How long the oldest due task of a type has been waiting for a worker.",
         labels=["task_type"],
     )
-    with connection.cursor() as cursor:
-        cursor.execute(_TASKS, [COUNT_LIMIT, kinds])
-        for kind, status, count in cursor.fetchall():
-            tasks.add_metric([kind, status], count)
+    for kind, status, count in waiting_and_running(COUNT_LIMIT):
+        tasks.add_metric([kind, status], count)
     for kind, seconds in oldest_due().items():
         oldest.add_metric([kind], seconds)
     yield tasks
     yield oldest
+
+
+def waiting_and_running(limit: int) -> list[tuple[str, str, int]]:
+    """Return type, state and number of the tasks that have not ended, counted up to a limit."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TASKS, [limit, list(TASK_TYPES)])
+        return list(cursor.fetchall())
 
 
 def oldest_due() -> dict[str, float]:

@@ -139,11 +139,6 @@ def set_aside(directory: Path) -> None:
         directory.rename(directory.with_name(f"{directory.name}.broken-{time.time_ns()}"))
 
 
-def unlink(*paths: Path) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock for the time of a start or stop, so that only one process does it."""

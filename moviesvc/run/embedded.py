@@ -44,7 +44,6 @@ from moviesvc.run.daemons import (
     set_aside,
     socket_directory,
     tail,
-    unlink,
     works_in,
 )
 from moviesvc.run.lock_file import in_the_way, open_lock, take
@@ -90,7 +89,8 @@ def revive_postgres(var: Path | str, *, is_durable: bool = True) -> str:
         if not _postgres_answers(var, sockets):
             end_leftovers("postgres", var / "pg")
             _init_cluster(var)
-            unlink(var / "pg/postmaster.pid", *_postgres_sockets(sockets))
+            for left in (var / "pg/postmaster.pid", *_postgres_sockets(sockets)):
+                left.unlink(missing_ok=True)
             _start_postgres(var, sockets, is_durable)
     host = urllib.parse.quote(str(sockets), safe="")
     return f"postgresql://postgres@:{PORT}/{DATABASE}?host={host}"

@@ -37,16 +37,7 @@ _announced_pids: set[int] = set()
 
 
 class AlreadyRunning(RuntimeError):
-    """Another supervisor is alive; `details` is what it wrote into its lock file."""
-
-    def __init__(self, details: dict[str, Any]) -> None:
-        where = (
-            f", pid {details.get('pid')} at {details.get('url')}"
-            if details
-            else " (it is starting)"
-        )
-        super().__init__(f"already running{where}")
-        self.details = details
+    """Another supervisor is alive."""
 
 
 def hold(state: Path, details: dict[str, Any], wait_seconds: float = GRACE_SECONDS + 5) -> IO[str]:
@@ -102,14 +93,13 @@ def _lock_after_orphans(lock: IO[str], children_path: Path, wait_seconds: float)
                 raise TimeoutError(f"processes of an earlier run do not end; look at pids {pids}")
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyRunning(_read(lock)) from None
-
-
-def _read(lock: IO[str]) -> dict[str, Any]:
-    lock.seek(0)
-    with contextlib.suppress(ValueError):
-        return dict(json.loads(lock.read()))
-    return {}  # a supervisor that has just started
+            lock.seek(0)
+            try:  # what the other one wrote into its lock file
+                details = dict(json.loads(lock.read()))
+                where = f", pid {details.get('pid')} at {details.get('url')}"
+            except ValueError:
+                where = " (it is starting)"
+            raise AlreadyRunning(f"already running{where}") from None
 
 
 def watch_if_asked() -> None:

@@ -11,18 +11,11 @@ from typing import Any
 
 from django.urls import reverse
 
+from tasks_app import metrics
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.admin.bars import Row, row
 from webhooks_app.admin.dashboard import COUNT_LIMIT, Range, bounded, cached, rows_of
 from webhooks_app.operators.explain import seconds_text
-
-_QUEUE = """
-SELECT kind.name, state.name,
-       (SELECT count(*) FROM (SELECT 1 FROM tasks_app_task AS task
-          WHERE task.status = state.name AND task.task_type = kind.name
-            AND task.status IN ('queued', 'processing') LIMIT %(limit)s) AS counted)
-  FROM unnest(%(kinds)s::text[]) AS kind(name),
-       unnest(ARRAY['queued', 'processing']) AS state(name)"""
 
 _OLDEST = (
     "SELECT extract(epoch FROM now() - min(created_at)) FROM tasks_app_task WHERE status = 'queued'"
@@ -41,10 +34,9 @@ def task_charts(chosen: Range, now: datetime) -> dict[str, Any]:
     """Return the cards and charts about tasks."""
 
     def compute() -> dict[str, Any]:
-        kinds = list(TASK_TYPES)
-        depth = rows_of(_QUEUE, {"limit": COUNT_LIMIT + 1, "kinds": kinds})
+        depth = metrics.waiting_and_running(COUNT_LIMIT + 1)
         oldest = rows_of(_OLDEST, None)[0][0]
-        durations = rows_of(_DURATIONS, [kinds, chosen.since(now)])
+        durations = rows_of(_DURATIONS, [list(TASK_TYPES), chosen.since(now)])
         return {
             "cards": _cards(depth, oldest),
             "queue": _queue(depth),
@@ -54,7 +46,7 @@ def task_charts(chosen: Range, now: datetime) -> dict[str, Any]:
     return cached(f"dashboard:tasks:{chosen.name}", compute)
 
 
-def _cards(depth: list[tuple[Any, ...]], oldest: float | None) -> list[dict[str, str]]:
+def _cards(depth: list[tuple[str, str, int]], oldest: float | None) -> list[dict[str, str]]:
     queued = sum(count for _, state, count in depth if state == "queued")
     running = sum(count for _, state, count in depth if state == "processing")
     page = reverse("admin:tasks_app_task_changelist")
@@ -76,7 +68,7 @@ def _cards(depth: list[tuple[Any, ...]], oldest: float | None) -> list[dict[str,
     ]
 
 
-def _queue(depth: list[tuple[Any, ...]]) -> list[Row]:
+def _queue(depth: list[tuple[str, str, int]]) -> list[Row]:
     counts = {(kind, state): count for kind, state, count in depth}
     both = [(kind, counts[kind, "processing"], counts[kind, "queued"]) for kind in TASK_TYPES]
     longest = max(running + queued for _, running, queued in both)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db.models.functions import Now
@@ -28,22 +27,28 @@ REST_SECONDS = 600.0
 _ACTOR, _ACTION = "sweep", "prune"
 
 
-@dataclass(slots=True)
-class Gone:
-    """How many things of each kind a run removed."""
+class _Run:
+    """A run, which may take many calls, and how many things of each kind it removed."""
 
-    files: int = 0
-    orphans: int = 0
-    keys: int = 0
+    def __init__(self) -> None:
+        self.files = self.orphans = self.keys = 0
+        self.steps = self._work()
 
     def __str__(self) -> str:
         return f"{self.files} files, {self.orphans} orphaned files, {self.keys} idempotency keys"
 
-
-class _Run:
-    def __init__(self) -> None:
-        self.gone = Gone()
-        self.steps = _steps(self.gone)
+    def _work(self) -> Iterator[None]:
+        """Remove everything that is due, in steps of well under a second."""
+        is_complete = False
+        while not is_complete:
+            step = prune.prune(budget_seconds=STEP_SECONDS)
+            self.files += step.files
+            self.keys += step.keys
+            is_complete = step.is_complete
+            yield
+        for removed in remove_orphans():
+            self.orphans += removed
+            yield
 
 
 _run: _Run | None = None
@@ -71,21 +76,7 @@ def prune_daily(budget_seconds: float = BUDGET_SECONDS) -> bool:
         return False
     _rests_until = 0.0
     if is_done:
-        record.note(_ACTOR, _ACTION, f"removed {run.gone}", "daily")
+        record.note(_ACTOR, _ACTION, f"removed {run}", "daily")
     else:
         _run = run
     return is_done
-
-
-def _steps(gone: Gone) -> Iterator[None]:
-    """Remove everything that is due, in steps of well under a second; count it in ``gone``."""
-    is_complete = False
-    while not is_complete:
-        files = prune.prune(budget_seconds=STEP_SECONDS)
-        gone.files += files.files
-        gone.keys += files.keys
-        is_complete = files.is_complete
-        yield
-    for removed in remove_orphans():
-        gone.orphans += removed
-        yield

@@ -53,7 +53,8 @@ def test_the_schema_names_requests_answers_webhooks_and_errors() -> None:
     assert components["VideoParamsFps"]["enum"] == [12, 24, 25, 30]
     assert components["VideoParams"]["additionalProperties"] is False
     submit = document["paths"]["/api/v1/tasks/submit"]["post"]
-    assert submit["responses"]["422"]["content"]["application/problem+json"]
+    assert submit["responses"]["422"] == {"$ref": "#/components/responses/Invalid"}
+    assert document["components"]["responses"]["Invalid"]["content"]["application/problem+json"]
     assert submit["requestBody"]["content"]["application/json"]["examples"]
     assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
 
