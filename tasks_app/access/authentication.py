@@ -166,6 +166,6 @@ def unauthorized(detail: str) -> ApiProblem:
     return ApiProblem(401, "unauthorized", detail, headers={"WWW-Authenticate": CHALLENGE})
 
 
-def scoped(queryset: Any, access: Access, field: str = "project_id") -> Any:
+def scoped(queryset: Any, access: Access) -> Any:
     """Limit a queryset to the projects that the key may see."""
-    return queryset if access.scope is None else queryset.filter(**{field: access.scope})
+    return queryset if access.scope is None else queryset.filter(project_id=access.scope)

@@ -98,7 +98,7 @@ class Service:
         self.role = role
         self.state = state
         self.run_file = service.RunFile(var)
-        self.login: dict[str, str | None] = {}
+        self.login: dict[str, Any] = dict.fromkeys(("api_key", "admin_user", "admin_password"))
         self.is_ready = False
         self.silence = watchdog.Silence()
 
@@ -116,7 +116,10 @@ class Service:
         )
         if self.role == "all":
             supervisor.say("preparing the database and the static files, then starting")
-            self._prepare()
+            call_command("migrate", interactive=False, verbosity=0)
+            require_readable()
+            if not settings.IS_PRODUCTION:
+                self.login = _development_login(self.var / "development.json")
         else:
             _require_migrated(supervisor)
         if self.role in ("all", "web"):
@@ -128,13 +131,6 @@ class Service:
             if self.role == "all":
                 self.run_file.remove()
         supervisor.say("stopped; what was under way goes on at the next start")
-
-    def _prepare(self) -> None:
-        call_command("migrate", interactive=False, verbosity=0)
-        require_readable()
-        self.login = {"api_key": None, "admin_user": None, "admin_password": None}
-        if not settings.IS_PRODUCTION:
-            self.login |= _development_login(self.var / "development.json")
 
     def _tick(self, supervisor: Supervisor) -> float:
         """Repair, update run.json and announce; return the seconds until the next call."""
