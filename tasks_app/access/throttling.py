@@ -70,17 +70,14 @@ class Verdict:
 
 def take(bucket: str, per_minute: int) -> Verdict:
     """Take a token from a bucket of ``per_minute`` tokens, which refills in a minute."""
-    answer = redis_gate.gate.call(lambda: _take_from_redis(bucket, per_minute))
-    if answer is None:
-        answer = _local.take(bucket, per_minute)
-    is_allowed, remaining, full_in, retry_in = answer
-    return Verdict(is_allowed, per_minute, remaining, full_in, retry_in)
+    verdict = redis_gate.gate.call(lambda: _take_from_redis(bucket, per_minute))
+    return verdict or _local.take(bucket, per_minute)
 
 
 _NAME = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
-def _take_from_redis(bucket: str, per_minute: int) -> tuple[bool, int, float, float]:
+def _take_from_redis(bucket: str, per_minute: int) -> Verdict:
     key, gap = f"rate:{bucket}", MINUTE / per_minute
     client: Any = redis_gate.client()
     arguments = (1, key, gap, per_minute)
@@ -89,7 +86,7 @@ def _take_from_redis(bucket: str, per_minute: int) -> tuple[bool, int, float, fl
     except redis.exceptions.NoScriptError:  # Redis was restarted, or its scripts were flushed
         answer = client.eval(_SCRIPT, *arguments)
     allowed, remaining, full_in, retry_in = answer
-    return bool(allowed), int(remaining), full_in / 1e6, retry_in / 1e6
+    return Verdict(bool(allowed), per_minute, int(remaining), full_in / 1e6, retry_in / 1e6)
 
 
 class LocalBuckets:
@@ -99,7 +96,7 @@ class LocalBuckets:
         self._full_at: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, bucket: str, per_minute: int) -> tuple[bool, int, float, float]:
+    def take(self, bucket: str, per_minute: int) -> Verdict:
         gap = MINUTE / per_minute
         with self._lock:
             now = time.monotonic()
@@ -114,7 +111,7 @@ class LocalBuckets:
         # A little more, since 60 s less one gap are not quite a whole number of gaps as floats.
         left = max(0, int((MINUTE - (full_at - now)) / gap + 1e-6))
         retry_in = 0.0 if is_allowed else full_at + gap - now - MINUTE
-        return is_allowed, left, full_at - now, retry_in
+        return Verdict(is_allowed, per_minute, left, full_at - now, retry_in)
 
 
 _local = LocalBuckets()

@@ -58,10 +58,6 @@ class Seats:
             self._taken[key] -= 1
             self._taken += Counter()  # removes keys with a count of zero
 
-    def count(self) -> int:
-        with self._lock:
-            return self._taken.total()
-
 
 seats = Seats()
 
