@@ -161,7 +161,7 @@ def test_who_is_steady_is_served_and_who_stops_is_told(
             assert got > 19 * MEGABYTE
             answer = silent.recv(2000)
             assert answer.startswith(b"HTTP/1.1 408")
-            assert b'"code": "request_timeout"' in answer
+            assert b'"code":"request_timeout"' in answer
         return True
 
     wait_until(are_served, timeout=60)
