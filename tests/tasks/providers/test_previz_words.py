@@ -8,7 +8,7 @@ import pytest
 
 from tasks_app.providers.previz.camera.shot import Shot
 from tasks_app.providers.previz.camera.stage import Moment
-from tasks_app.providers.previz.props import figures
+from tasks_app.providers.previz.props import figures, terrain, water
 from tasks_app.providers.previz.script import lexicon
 from tasks_app.providers.previz.script.breakdown import break_down
 from tests import ROOT
@@ -29,6 +29,13 @@ DETAILS = {
     "a lake": ("a lake, a pier", "a lake, a boat"),
     "a meadow": ("a meadow, people", "a meadow, birds", "a meadow, a campfire"),
 }
+
+
+@pytest.fixture(autouse=True)
+def _coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute land and waves as coarsely as these small pictures show them."""
+    monkeypatch.setattr(terrain, "SIZE", 256)
+    monkeypatch.setattr(water, "SIZE", 128)
 
 
 def drawn(prompt: str, **changes: str) -> np.ndarray:
