@@ -38,7 +38,6 @@ from webhooks_app.api.pages import (
     PageQuery,
     page_of,
     page_response,
-    read_page,
 )
 from webhooks_app.api.problems import ApiProblem, invalid, not_found
 from webhooks_app.api.read import read_query
@@ -170,13 +169,8 @@ class ProjectTaskListView(APIView):
 
 
 def _list(request: Request, queryset: Any, asked: dict[str, Any]) -> Response:
-    tasks, cursor = read_page(
-        queries.page_query(queryset, asked),
-        limit=asked["limit"],
-        cursor=asked.get("cursor"),
-        order=BY_TIME,
-    )
-    return page_response(request, many_tasks(tasks), cursor)
+    found = queries.page_query(queryset, asked)
+    return page_response(request, found, asked, many_tasks, order=BY_TIME)
 
 
 class TaskView(APIView):
@@ -258,12 +252,12 @@ class TaskWebhooksView(APIView):
         """List the task's messages, oldest first, each with every attempt."""
         task = queries.find_task(access_of(request), task_id)
         asked = read_query(request, PageQuery)
-        rows, cursor = read_page(
+        return page_response(
+            request,
             WebhookMessage.objects.filter(event__subject=str(task.id))
             .select_related("event", "destination")
             .prefetch_related("deliveries"),
-            limit=asked["limit"],
-            cursor=asked.get("cursor"),
+            asked,
+            MessageDetailSerializer,
             order=OLDEST_FIRST,
         )
-        return page_response(request, MessageDetailSerializer(rows, many=True).data, cursor)

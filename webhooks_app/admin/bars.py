@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 22
 GRID_LINES = 4
@@ -70,7 +70,7 @@ class Chart:
     hovers: list[Rect] = field(default_factory=list)
     grid: list[Mark] = field(default_factory=list)
     ticks: list[Mark] = field(default_factory=list)
-    left: int = LEFT
+    left = LEFT
 
     @property
     def right(self) -> int:
@@ -128,30 +128,17 @@ class _Frame:
             values = [self.bottom_value * 10**i for i in range(decades + 1)]
         return [Mark(LEFT - 8, self.y(value), text(value)) for value in values]
 
-    def ticks(self, labels: Sequence[str]) -> list[Mark]:
+    def chart(self, labels: Sequence[str], series: Sequence[Series], text: Format) -> Chart:
         every = max(1, math.ceil(len(labels) / 8))
-        return [
-            Mark(self.x(i + 0.5), self.height - 5, label)
-            for i, label in enumerate(labels)
-            if i % every == every // 2
-        ]
-
-    def hovers(self, labels: Sequence[str], series: Sequence[Series], text: Format) -> list[Rect]:
-        return [
-            Rect(
-                self.x(i),
-                TOP,
-                round(self.step, 2),
-                self.floor - TOP,
-                text=_tip(label, i, series, text),
-            )
-            for i, label in enumerate(labels)
-        ]
-
-
-def _tip(label: str, index: int, series: Sequence[Series], text: Format) -> str:
-    values = [(s.name, s.values[index]) for s in series]
-    return "\n".join([label, *(f"{n}: {text(v)}" for n, v in values if v is not None)])
+        ticks, hovers = [], []
+        for i, label in enumerate(labels):
+            if i % every == every // 2:
+                ticks.append(Mark(self.x(i + 0.5), self.height - 5, label))
+            values = [(s.name, s.values[i]) for s in series]
+            tip = "\n".join([label, *(f"{n}: {text(v)}" for n, v in values if v is not None)])
+            strip = Rect(self.x(i), TOP, round(self.step, 2), self.floor - TOP, text=tip)
+            hovers.append(strip)
+        return Chart(self.width, self.height, False, list(series), ticks=ticks, hovers=hovers)
 
 
 def stacked_bars(
@@ -173,16 +160,8 @@ def stacked_bars(
                 x, wide = frame.x(index + 0.12), round(frame.step * 0.76, 2)
                 bars.append(Rect(x, y, wide, max(tall, 1), one.css))
                 below += value
-    return Chart(
-        width,
-        height,
-        False,
-        list(series),
-        bars=bars,
-        grid=frame.grid(count_text),
-        ticks=frame.ticks(labels),
-        hovers=frame.hovers(labels, series, lambda v: f"{v:,.0f}"),
-    )
+    chart = frame.chart(labels, series, lambda v: f"{v:,.0f}")
+    return replace(chart, bars=bars, grid=frame.grid(count_text))
 
 
 def lines(
@@ -207,16 +186,7 @@ def lines(
         frame.bottom_value = 10.0 ** math.floor(math.log10(max(min(values), 1e-6)))
         frame.top_value = 10.0 ** math.ceil(math.log10(max(*values, 10 * frame.bottom_value)))
     drawn = [Line(s.css, points) for s in series for points in _pieces(frame, s.values)]
-    return Chart(
-        width,
-        height,
-        False,
-        list(series),
-        lines=drawn,
-        grid=frame.grid(text),
-        ticks=frame.ticks(labels),
-        hovers=frame.hovers(labels, series, text),
-    )
+    return replace(frame.chart(labels, series, text), lines=drawn, grid=frame.grid(text))
 
 
 def _pieces(frame: _Frame, values: Sequence[float | None]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from django import forms
@@ -25,6 +26,7 @@ from webhooks_app.admin.lists import BoundedPaginator, QuietChangeList, SinceFil
 from webhooks_app.admin.theme import INPUT_CSS, STYLES, ChangeList, ModelAdmin, display
 from webhooks_app.models import WebhookMessage
 from webhooks_app.operators import record
+from webhooks_app.shown import safe_url
 
 
 def text_widget(attrs: dict[str, str] | None = None) -> forms.TextInput:
@@ -37,14 +39,25 @@ def time_widget() -> forms.DateTimeInput:
     return forms.DateTimeInput(format="%Y-%m-%dT%H:%M:%S", attrs=attrs)
 
 
+def cell(words: str, shown: Callable[[Any], Any], **options: Any) -> Any:
+    """Return a list's column: its heading and what it shows of a row; options as for `display`."""
+
+    @display(description=words, **options)
+    def show(self: ModelAdmin, row: Any) -> Any:
+        return shown(row)
+
+    return show
+
+
 def utc(column: str, words: str) -> Any:
     """Return a list's column of times whose heading names the time zone."""
 
-    @display(description=f"{words} (UTC)", empty_value="-")
-    def shown(self: ModelAdmin, row: Any) -> Any:
-        return getattr(row, column)
+    return cell(f"{words} (UTC)", attrgetter(column), empty_value="-")
 
-    return shown
+
+def clipped(url: str) -> str:
+    """Return a URL without possible secrets, cut off where its column ends."""
+    return format_html('<span class="mv-clip">{}</span>', safe_url(url))
 
 
 class ReasonForm(forms.Form):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from django import forms
@@ -13,7 +14,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import lazy
 
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, ReasonForm, actor, sent_ping
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, ReasonForm, actor, cell, sent_ping
 from webhooks_app.admin.lists import KnownValuesFilter
 from webhooks_app.admin.theme import display, whole_number_widget
 from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookDestination, WebhookMessage
@@ -58,19 +59,12 @@ def _what_a_pause_does() -> str:
     return f"Messages wait and lose no retry; after {longest_wait()} they are dead letters."
 
 
-def _resume(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
-    destinations.resume(row, actor=actor(request), reason=cleaned["reason"])
-    return f"{row.origin} is held back no longer."
+def _perform(act: Callable[..., Any], said: str) -> Callable[..., str]:
+    def perform(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
+        act(row, actor=actor(request), reason=cleaned["reason"])
+        return f"{row.origin} {said}"
 
-
-def _disable(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
-    destinations.disable(row, actor=actor(request), reason=cleaned["reason"])
-    return f"{row.origin} is disabled. What waited for it are dead letters now."
-
-
-def _enable(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
-    destinations.enable(row, actor=actor(request), reason=cleaned["reason"])
-    return f"{row.origin} is enabled. Its dead letters wait for a replay."
+    return perform
 
 
 def _limit(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
@@ -129,6 +123,11 @@ class DestinationAdmin(ReadOnlyAdmin):
     search_fields = ["host__startswith", "scope__exact"]
     search_help_text = "Beginning of a host name, or a project"
     ordering = ["-id"]
+    health = cell("health", state, label={tone: tone for tone in ("danger", "warning", "success")})
+    project = cell("project", attrgetter("scope"))
+    in_a_row = cell("failing in a row", attrgetter("failing_messages"))
+    succeeded = cell("last success", lambda row: ago(row.last_success_at))
+    failed = cell("last failure", lambda row: ago(row.last_failure_at))
     operations = (
         Operation(
             "ping",
@@ -155,7 +154,7 @@ class DestinationAdmin(ReadOnlyAdmin):
             "Resume now",
             CHANGE,
             "Ends the pause, or lets the breaker try again at once.",
-            _resume,
+            _perform(destinations.resume, "is held back no longer."),
             is_offered=_is_held,
             icon="play_arrow",
         ),
@@ -165,7 +164,7 @@ class DestinationAdmin(ReadOnlyAdmin):
             CHANGE,
             "Nothing is sent there until somebody enables it. Waiting and new messages become "
             "dead letters, which can be replayed afterwards.",
-            _disable,
+            _perform(destinations.disable, "is disabled. What waited for it are dead letters now."),
             is_offered=lambda row: not row.disabled_at,
             icon="block",
             is_dangerous=True,
@@ -175,7 +174,7 @@ class DestinationAdmin(ReadOnlyAdmin):
             "Enable",
             CHANGE,
             "New messages go there again. Dead letters stay dead until they are replayed.",
-            _enable,
+            _perform(destinations.enable, "is enabled. Its dead letters wait for a replay."),
             is_offered=lambda row: bool(row.disabled_at),
             icon="check",
         ),
@@ -209,28 +208,6 @@ class DestinationAdmin(ReadOnlyAdmin):
             "latest": latest[:15],
             "actions": actions.order_by("-at")[:10],
         }
-
-    @display(
-        description="health", label={"danger": "danger", "warning": "warning", "success": "success"}
-    )
-    def health(self, row: WebhookDestination) -> Sequence[str]:
-        return state(row)
-
-    @display(description="project")
-    def project(self, row: WebhookDestination) -> str:
-        return row.scope
-
-    @display(description="failing in a row")
-    def in_a_row(self, row: WebhookDestination) -> int:
-        return row.failing_messages
-
-    @display(description="last success")
-    def succeeded(self, row: WebhookDestination) -> str:
-        return ago(row.last_success_at)
-
-    @display(description="last failure")
-    def failed(self, row: WebhookDestination) -> str:
-        return ago(row.last_failure_at)
 
     @display(description="held for")
     def held(self, row: WebhookDestination) -> str:

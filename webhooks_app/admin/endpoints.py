@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from django.contrib import admin
 from django.db.models.functions import Now
 from django.http import HttpRequest
-from django.utils.html import format_html
 
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, sent_ping, utc
-from webhooks_app.admin.lists import KnownValuesFilter
-from webhooks_app.admin.theme import display
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, cell, clipped, sent_ping, utc
+from webhooks_app.admin.lists import known_values
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
 from webhooks_app.operators import endpoints
 from webhooks_app.shown import safe_url
@@ -37,23 +35,25 @@ def _ping(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -
     return sent_ping(message)
 
 
-class EnabledFilter(KnownValuesFilter):
-    title = "state"
-    parameter_name = column = "is_enabled"
-    values = [("True", "enabled"), ("False", "disabled")]
-
-
 @admin.register(WebhookEndpoint)
 class EndpointAdmin(ReadOnlyAdmin):
     """Subscriptions. They are made through the API; secrets are never shown here."""
 
     page_template = "webhooks_app/endpoint.html"
     list_display = ["receiver", "project", "types", "shown_state", "at_made"]
-    list_filter = [EnabledFilter]
+    list_filter = [known_values("state", "is_enabled", [(True, "enabled"), (False, "disabled")])]
     search_fields = ["scope__exact", "url__startswith"]
     search_help_text = "A project, or the beginning of a URL"
     ordering = ["-created_at"]
     at_made = utc("created_at", "made")
+    project = cell("project", attrgetter("scope"))
+    receiver = cell("receiver", lambda row: clipped(row.url))
+    types = cell("events", lambda row: ", ".join(row.event_types) or "all")
+    shown_state = cell(
+        "state",
+        lambda row: (word := "enabled" if row.is_enabled else "disabled", word),
+        label={"enabled": "success", "disabled": "danger"},
+    )
     operations = (
         Operation(
             "ping",
@@ -97,20 +97,3 @@ class EndpointAdmin(ReadOnlyAdmin):
 
     def name_of(self, row: WebhookEndpoint) -> str:
         return f"{safe_url(row.url)} ({row.scope})"
-
-    @display(description="project")
-    def project(self, row: WebhookEndpoint) -> str:
-        return row.scope
-
-    @display(description="receiver")
-    def receiver(self, row: WebhookEndpoint) -> str:
-        return format_html('<span class="mv-clip">{}</span>', safe_url(row.url))
-
-    @display(description="events")
-    def types(self, row: WebhookEndpoint) -> str:
-        return ", ".join(row.event_types) or "all"
-
-    @display(description="state", label={"enabled": "success", "disabled": "danger"})
-    def shown_state(self, row: WebhookEndpoint) -> Sequence[str]:
-        word = "enabled" if row.is_enabled else "disabled"
-        return word, word

@@ -66,6 +66,14 @@ class KnownValuesFilter(admin.SimpleListFilter):
         return queryset.filter(**{self.column: chosen})
 
 
+def known_values(
+    title: str, column: str, values: Sequence[tuple[Any, Any]], *, parameter: str = ""
+) -> type[KnownValuesFilter]:
+    """Return the filter of one column; ``parameter``: its name in the address, if another."""
+    names = {"parameter_name": parameter or column, "column": column, "values": values}
+    return type("ColumnFilter", (KnownValuesFilter,), {"title": title, **names})
+
+
 class SinceFilter(KnownValuesFilter):
     """By age in hours; the theme's own filter offers days, which is too coarse in an incident."""
 

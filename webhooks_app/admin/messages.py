@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
 from webhooks_app.admin import replay_forms
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
-from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, WrittenFilter
-from webhooks_app.admin.theme import action, display
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, cell, clipped, utc
+from webhooks_app.admin.lists import FAILING_ANSWERS, WrittenFilter, known_values
+from webhooks_app.admin.theme import action
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.operators import ping
@@ -46,31 +48,6 @@ def live(row: WebhookMessage) -> dict[str, Any]:
     }
 
 
-class StatusFilter(KnownValuesFilter):
-    title = "state"
-    parameter_name = column = "status"
-    values = MessageStatus.choices
-
-
-class EventTypeFilter(KnownValuesFilter):
-    title = "event"
-    parameter_name = "event_type"
-    column = "event__event_type"
-    values = [(name, name) for name in replay_forms.EVENT_TYPES]
-
-
-class ErrorFilter(KnownValuesFilter):
-    title = "last error"
-    parameter_name = column = "last_error_code"
-    values = [(code, code) for code in ERROR_CODES]
-
-
-class AnswerFilter(KnownValuesFilter):
-    title = "last failing answer"
-    parameter_name = column = "last_status_code"
-    values = FAILING_ANSWERS
-
-
 @admin.register(WebhookMessage)
 class MessageAdmin(ReadOnlyAdmin):
     """The outbox: one row per event and URL."""
@@ -79,13 +56,41 @@ class MessageAdmin(ReadOnlyAdmin):
     list_display = ["id", "shown_status", "event_type", "receiver", "tries", "last", "at_written"]
     list_display_links = ["id", "shown_status"]
     newest_first = ["-created_at"]
-    list_filter = [StatusFilter, WrittenFilter, EventTypeFilter, ErrorFilter, AnswerFilter]
+    list_filter = [
+        known_values("state", "status", MessageStatus.choices),
+        WrittenFilter,
+        known_values(
+            "event",
+            "event__event_type",
+            [(name, name) for name in replay_forms.EVENT_TYPES],
+            parameter="event_type",
+        ),
+        known_values("last error", "last_error_code", [(code, code) for code in ERROR_CODES]),
+        known_values("last failing answer", "last_status_code", FAILING_ANSWERS),
+    ]
     list_select_related = ["event", "destination"]
     search_fields = ["id"]
     search_help_text = "Number, task id, msg_…, project or host"
     ordering = ["-id"]
     at_written = utc("created_at", "written")
-    actions = ["replay_selected"]
+    shown_status = cell(
+        "state", lambda row: (row.status, row.get_status_display()), label=STATUS_TONES
+    )
+    event_type = cell(
+        "event",
+        lambda row: format_html(
+            '{}<br><span class="mv-faint">{}</span>', row.event.event_type, row.event.scope
+        ),
+    )
+    receiver = cell("receiver", lambda row: clipped(row.url))
+    tries = cell("attempts", attrgetter("attempt_count"))
+    last = cell(
+        "last answer",
+        lambda row: (
+            " ".join(str(v) for v in (row.last_status_code, row.last_error_code) if v) or "-"
+        ),
+    )
+    actions = [replay_forms.replay_selected]
     actions_list = ["replay_with_filter"]
     operations = (
         Operation(
@@ -98,7 +103,6 @@ class MessageAdmin(ReadOnlyAdmin):
             ),
             perform=replay_forms.replay_row,
             form=replay_forms.ReplayForm,
-            is_offered=lambda row: True,
             icon="replay",
         ),
     )
@@ -154,7 +158,8 @@ class MessageAdmin(ReadOnlyAdmin):
         return reverse(pattern, args=[row.event.subject]) if pattern and not is_ping else ""
 
     def get_urls(self) -> list[URLPattern]:
-        view, live = map(self.admin_site.admin_view, (self.replay_with_filter_view, self.live))
+        form = partial(replay_forms.replay_with_filter, self)
+        view, live = map(self.admin_site.admin_view, (form, self.live))
         name = "webhooks_app_webhookmessage"
         return [
             path("replay/", view, name=f"{name}_replay_with_filter_form"),
@@ -167,37 +172,6 @@ class MessageAdmin(ReadOnlyAdmin):
             return JsonResponse({}, status=403)
         return JsonResponse(live(self.find(request, object_id)))
 
-    @admin.action(description="Replay selected", permissions=["replay"])
-    def replay_selected(
-        self, request: HttpRequest, queryset: QuerySet[WebhookMessage]
-    ) -> HttpResponse | None:
-        return replay_forms.replay_selected(self, request, queryset)
-
     @action(description="Replay with filter", permissions=["replay"], icon="replay")
     def replay_with_filter(self, request: HttpRequest) -> HttpResponse:
-        return replay_forms.to_filter_form(request)
-
-    def replay_with_filter_view(self, request: HttpRequest) -> HttpResponse:
-        return replay_forms.replay_with_filter(self, request)
-
-    @display(description="state", label=STATUS_TONES)
-    def shown_status(self, row: WebhookMessage) -> Sequence[str]:
-        return row.status, row.get_status_display()
-
-    @display(description="event")
-    def event_type(self, row: WebhookMessage) -> str:
-        return format_html(
-            '{}<br><span class="mv-faint">{}</span>', row.event.event_type, row.event.scope
-        )
-
-    @display(description="receiver")
-    def receiver(self, row: WebhookMessage) -> str:
-        return format_html('<span class="mv-clip">{}</span>', safe_url(row.url))
-
-    @display(description="attempts")
-    def tries(self, row: WebhookMessage) -> int:
-        return row.attempt_count
-
-    @display(description="last answer")
-    def last(self, row: WebhookMessage) -> str:
-        return " ".join(str(v) for v in (row.last_status_code, row.last_error_code) if v) or "-"
+        return redirect("admin:webhooks_app_webhookmessage_replay_with_filter_form")

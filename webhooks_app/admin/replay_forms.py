@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -128,6 +128,7 @@ def _start(request: HttpRequest, filters: MessageFilters, cleaned: dict[str, Any
     return HttpResponseRedirect(reverse("admin:webhooks_app_replayjob_change", args=[job.pk]))
 
 
+@admin.action(description="Replay selected", permissions=["replay"])
 def replay_selected(
     page: MessageAdmin, request: HttpRequest, queryset: QuerySet[WebhookMessage]
 ) -> HttpResponse:
@@ -160,12 +161,6 @@ def _lines(queryset: QuerySet[WebhookMessage] | list[WebhookMessage]) -> list[st
         f"{m.pk}: {m.event.event_type} to {visible(safe_url(m.url))} ({m.get_status_display()})"
         for m in shown
     ]
-
-
-def to_filter_form(request: HttpRequest) -> HttpResponse:
-    return HttpResponseRedirect(
-        reverse("admin:webhooks_app_webhookmessage_replay_with_filter_form")
-    )
 
 
 def replay_with_filter(page: MessageAdmin, request: HttpRequest) -> HttpResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -12,24 +11,16 @@ from django.utils.html import format_html
 from django.utils.safestring import mark_safe
 
 from webhooks_app.admin import replay_forms
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, utc
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, cell, utc
 from webhooks_app.admin.dashboard import cached
-from webhooks_app.admin.lists import KnownValuesFilter
+from webhooks_app.admin.lists import known_values
 from webhooks_app.admin.theme import display
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.operators import replay
 from webhooks_app.shown import safe_url, visible
 
 STATE_TONES = {"running": "info", "finished": "success", "cancelled": "warning"}
-
-
 SHOWN_MESSAGES = 25
-
-
-class StateFilter(KnownValuesFilter):
-    title = "state"
-    parameter_name = column = "state"
-    values = ReplayState.choices
 
 
 def percent(row: ReplayJob) -> float:
@@ -71,9 +62,10 @@ class ReplayAdmin(ReadOnlyAdmin):
 
     page_template = "webhooks_app/replay.html"
     list_display = ["at_started", "requested_by", "source", "shown_state", "bar", "reason"]
-    list_filter = [StateFilter]
+    list_filter = [known_values("state", "state", ReplayState.choices)]
     ordering = ["-created_at"]
     at_started = utc("created_at", "started")
+    shown_state = cell("state", lambda row: (row.state, row.get_state_display()), label=STATE_TONES)
     operations = (
         Operation(
             "cancel",
@@ -107,10 +99,6 @@ class ReplayAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             return JsonResponse({}, status=403)
         return JsonResponse(progress(self.find(request, object_id)))
-
-    @display(description="state", label=STATE_TONES)
-    def shown_state(self, row: ReplayJob) -> Sequence[str]:
-        return row.state, row.get_state_display()
 
     @display(description="progress")
     def bar(self, row: ReplayJob) -> str:

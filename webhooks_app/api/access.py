@@ -7,8 +7,9 @@ whatever the project's own permissions are, since these views give out signing s
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from django.db.models import Model, QuerySet
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -18,6 +19,8 @@ from webhooks_app.egress import origin_of
 if TYPE_CHECKING:
     # DRF's views import this module while they load.
     from rest_framework.views import APIView
+
+Row = TypeVar("Row", bound=Model)
 
 
 class Access(Protocol):
@@ -87,6 +90,12 @@ def scope_of(request: Request) -> str | None:
     access: Any = request.auth
     scope: str | None = access.scope
     return scope
+
+
+def within(request: Request, rows: QuerySet[Row], column: str = "scope") -> QuerySet[Row]:
+    """Return the rows of the only project that the caller may use; all if it is bound to none."""
+    scope = scope_of(request)
+    return rows if scope is None else rows.filter(**{column: scope})
 
 
 def project_of(request: Request, asked: str | None, *, parameter: str = "") -> str:

@@ -9,10 +9,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from webhooks_app.api.access import scope_of
+from webhooks_app.api.access import within
 from webhooks_app.api.fields import BIGGEST_NUMBER, Choice, Moment, ProjectId, Text, Whole
 from webhooks_app.api.openapi import extend_schema
-from webhooks_app.api.pages import PageQuery, page_of, page_response, read_page
+from webhooks_app.api.pages import PageQuery, page_of, page_response
 from webhooks_app.api.read import StrictObject, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
@@ -105,17 +105,17 @@ class DeliveryListView(WebhookView):
     def get(self, request: Request) -> Response:
         """List attempts."""
         asked = read_query(request, DeliveryQuery)
-        found = _deliveries(asked, scope_of(request))
-        rows, cursor = read_page(
+        found = _deliveries(request, asked)
+        return page_response(
+            request,
             found.select_related("message__event").defer("message__event__body"),
-            limit=asked["limit"],
-            cursor=asked.get("cursor"),
+            asked,
+            DeliverySerializer,
         )
-        return page_response(request, DeliverySerializer(rows, many=True).data, cursor)
 
 
-def _deliveries(asked: dict[str, Any], scope: str | None) -> QuerySet[WebhookDelivery]:
-    found = WebhookDelivery.objects.all()
+def _deliveries(request: Request, asked: dict[str, Any]) -> QuerySet[WebhookDelivery]:
+    found = within(request, WebhookDelivery.objects.all(), "message__destination__scope")
     lookups = {
         "message_id": "message_id",
         "outcome": "outcome",
@@ -132,4 +132,4 @@ def _deliveries(asked: dict[str, Any], scope: str | None) -> QuerySet[WebhookDel
             found = found.filter(**{lookup: asked[name]})
     if "host" in asked:
         found = found.filter(message__destination__host=asked["host"].lower().strip("[]"))
-    return found if scope is None else found.filter(message__destination__scope=scope)
+    return found

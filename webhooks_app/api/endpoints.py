@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from webhooks_app.api.access import actor_of, check_host, project_of, scope_of
+from webhooks_app.api.access import actor_of, check_host, project_of, within
 from webhooks_app.api.fields import CallbackUrl, Flag, Items, ProjectId, Refused, RetryPolicy, Text
 from webhooks_app.api.messages import MessageSerializer
 from webhooks_app.api.openapi import OpenApiResponse, extend_schema
@@ -20,10 +19,9 @@ from webhooks_app.api.pages import (
     TimeCursor,
     page_of,
     page_response,
-    read_page,
 )
-from webhooks_app.api.problems import ApiProblem, not_found
-from webhooks_app.api.read import StrictObject, read_body, read_query, read_uuid
+from webhooks_app.api.problems import ApiProblem
+from webhooks_app.api.read import StrictObject, found_row, read_body, read_query, read_uuid
 from webhooks_app.api.view import WebhookView, location
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
@@ -109,18 +107,9 @@ class EndpointWithSecretSerializer(EndpointSerializer):
         fields: tuple[str, ...] = (*EndpointSerializer.Meta.fields, "secret")
 
 
-def visible_endpoints(request: Request) -> QuerySet[WebhookEndpoint]:
-    scope = scope_of(request)
-    found = WebhookEndpoint.objects.all()
-    return found if scope is None else found.filter(scope=scope)
-
-
 def find_endpoint(request: Request, text: str) -> WebhookEndpoint:
     """Return one endpoint; 404 if it is absent or belongs to another project."""
-    endpoint = visible_endpoints(request).filter(pk=read_uuid(text)).first()
-    if endpoint is None:
-        raise not_found()
-    return endpoint
+    return found_row(within(request, WebhookEndpoint.objects.filter(pk=read_uuid(text))))
 
 
 class EndpointListView(WebhookView):
@@ -136,13 +125,10 @@ class EndpointListView(WebhookView):
     def get(self, request: Request) -> Response:
         """List endpoints."""
         asked = read_query(request, EndpointQuery)
-        found = visible_endpoints(request)
+        found = within(request, WebhookEndpoint.objects.all())
         if "project_id" in asked:
             found = found.filter(scope=asked["project_id"])
-        rows, cursor = read_page(
-            found, limit=asked["limit"], cursor=asked.get("cursor"), order=BY_TIME
-        )
-        return page_response(request, EndpointSerializer(rows, many=True).data, cursor)
+        return page_response(request, found, asked, EndpointSerializer, order=BY_TIME)
 
     @extend_schema(
         operation_id="createEndpoint",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webhooks_app import outbox
-from webhooks_app.api.access import scope_of
+from webhooks_app.api.access import within
 from webhooks_app.api.fields import Items, ProjectId, Text
 from webhooks_app.api.openapi import (
     OpenApiTypes,
@@ -18,7 +17,7 @@ from webhooks_app.api.openapi import (
     extend_schema_field,
     inline_serializer,
 )
-from webhooks_app.api.pages import OLDEST_FIRST, PageQuery, page_of, page_response, read_page
+from webhooks_app.api.pages import OLDEST_FIRST, PageQuery, page_of, page_response
 from webhooks_app.api.payload import Payload
 from webhooks_app.api.read import StrictObject, read_body, read_query
 from webhooks_app.api.view import WebhookView
@@ -87,15 +86,12 @@ class EventListView(WebhookView):
     def get(self, request: Request) -> Response:
         """List unacknowledged events, oldest first; the cursor only pages."""
         asked = read_query(request, EventQuery)
-        found = _events(scope_of(request)).filter(acknowledged_at=None)
+        found = within(request, WebhookEvent.objects.all()).filter(acknowledged_at=None)
         if "project_id" in asked:
             found = found.filter(scope=asked["project_id"])
         if "event_type" in asked:
             found = found.filter(event_type=asked["event_type"])
-        rows, cursor = read_page(
-            found, limit=asked["limit"], cursor=asked.get("cursor"), order=OLDEST_FIRST
-        )
-        return page_response(request, EventSerializer(rows, many=True).data, cursor)
+        return page_response(request, found, asked, EventSerializer, order=OLDEST_FIRST)
 
 
 class AcknowledgeView(WebhookView):
@@ -111,10 +107,5 @@ class AcknowledgeView(WebhookView):
     def post(self, request: Request) -> Response:
         """Acknowledge events and cancel what is pending for them; unknown ids are ignored."""
         asked = read_body(request, AcknowledgeRequest)
-        meant = _events(scope_of(request)).filter(event_id__in=asked["ids"])
+        meant = within(request, WebhookEvent.objects.all()).filter(event_id__in=asked["ids"])
         return Response(outbox.acknowledge(meant))
-
-
-def _events(scope: str | None) -> QuerySet[WebhookEvent]:
-    found = WebhookEvent.objects.all()
-    return found if scope is None else found.filter(scope=scope)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -14,10 +13,9 @@ from webhooks_app.api.access import scope_of
 from webhooks_app.api.deliveries import Conditions, DeliverySerializer
 from webhooks_app.api.fields import Choice
 from webhooks_app.api.openapi import OpenApiTypes, extend_schema, extend_schema_field
-from webhooks_app.api.pages import PageQuery, page_of, page_response, read_page
+from webhooks_app.api.pages import PageQuery, page_of, page_response
 from webhooks_app.api.payload import Payload
-from webhooks_app.api.problems import not_found
-from webhooks_app.api.read import read_id, read_query
+from webhooks_app.api.read import found_row, read_id, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.outbox import ANY_STATUS, MessageFilters, messages_of
@@ -128,18 +126,10 @@ class MessageDetailSerializer(MessageSerializer):
         return DeliverySerializer(rows, many=True).data
 
 
-def visible_messages(request: Request) -> QuerySet[WebhookMessage]:
-    """Return the messages that the key may see, with the rows that showing them needs."""
-    found = messages_of(MessageFilters(), scope_of(request))
-    return found.select_related("event", "destination")
-
-
 def find_message(request: Request, text: str) -> WebhookMessage:
     """Return one message; 404 if it is absent or belongs to another project."""
-    message = visible_messages(request).filter(pk=read_id(text)).first()
-    if message is None:
-        raise not_found()
-    return message
+    found = messages_of(MessageFilters(), scope_of(request)).filter(pk=read_id(text))
+    return found_row(found.select_related("event", "destination"))
 
 
 class MessageListView(WebhookView):
@@ -154,12 +144,12 @@ class MessageListView(WebhookView):
         """List webhook messages."""
         asked = read_query(request, MessageQuery)
         found = messages_of(filters_of(asked), scope_of(request))
-        rows, cursor = read_page(
+        return page_response(
+            request,
             found.select_related("event", "destination").defer("event__body"),
-            limit=asked["limit"],
-            cursor=asked.get("cursor"),
+            asked,
+            MessageSerializer,
         )
-        return page_response(request, MessageSerializer(rows, many=True).data, cursor)
 
 
 class MessageView(WebhookView):

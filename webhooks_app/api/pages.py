@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
@@ -127,28 +128,30 @@ def page_query(
     return queryset.order_by(*order.columns())
 
 
-def read_page(
-    queryset: QuerySet[Row], *, limit: int, cursor: str | None, order: Order = NEWEST_FIRST
-) -> tuple[list[Row], str | None]:
-    """Return one page, and the cursor of the next page or None.
+def page_response(
+    request: Request,
+    queryset: QuerySet[Row],
+    asked: Mapping[str, Any],
+    show: type[serializers.Serializer[Any]] | Callable[[list[Row]], Any],
+    *,
+    order: Order = NEWEST_FIRST,
+) -> Response:
+    """Return one page of a list: ``results``, ``next_cursor`` and the link ``next``.
 
     Args:
-        cursor: checked against ``order.pattern`` by whoever read the query string.
+        asked: what `read_query` read: ``limit``, and a ``cursor`` that ``order.pattern`` matches.
+        show: the serializer of a row, or a function that makes the results of all.
     """
-    rows = list(page_query(queryset, order=order, cursor=cursor)[: limit + 1])
-    if len(rows) <= limit:
-        return rows, None
-    return rows[:limit], order.cursor(rows[limit - 1])
-
-
-def page_response(request: Request, results: Any, cursor: str | None) -> Response:
-    """Return the answer of a list: ``results``, ``next_cursor`` and the link ``next``."""
-    following = None
-    if cursor is not None:
+    limit, cursor, following = asked["limit"], None, None
+    rows = list(page_query(queryset, order=order, cursor=asked.get("cursor"))[: limit + 1])
+    if len(rows) > limit:
+        rows.pop()
+        cursor = order.cursor(rows[-1])
         query = request.query_params.copy()
         query["cursor"] = cursor
         base = webhook_settings.BASE_URL or request.build_absolute_uri("/").rstrip("/")
         following = f"{base}{request.path}?{query.urlencode()}"
+    results = show(rows, many=True).data if isinstance(show, type) else show(rows)
     return Response({"results": results, "next_cursor": cursor, "next": following})
 
 

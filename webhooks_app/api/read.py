@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, TypeVar
 
+from django.db.models import Model, QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
@@ -30,6 +31,7 @@ from webhooks_app.notation import BIGGEST_ID, UUID_TEXT
 #: A request's object as given, and as it comes out of validation.
 Given = Mapping[str, Any]
 Members = dict[str, Any]
+Row = TypeVar("Row", bound=Model)
 
 _ROW_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
@@ -152,6 +154,14 @@ def read_query(request: Request, form: type[Query]) -> dict[str, Any]:
 def _as_parameter(problem: FieldProblem) -> FieldProblem:
     name = problem["pointer"].removeprefix("/")[:100]
     return {**problem, "pointer": "", "parameter": name}
+
+
+def found_row(rows: QuerySet[Row]) -> Row:
+    """Return the first of the rows that the caller may see; 404 if there is none."""
+    row = rows.first()
+    if row is None:
+        raise not_found()
+    return row
 
 
 def read_id(text: str) -> int:

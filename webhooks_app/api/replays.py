@@ -8,7 +8,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from webhooks_app.api.access import actor_of, check_host, scope_of
+from webhooks_app.api.access import actor_of, check_host, scope_of, within
 from webhooks_app.api.deliveries import Conditions
 from webhooks_app.api.fields import (
     BIGGEST_NUMBER,
@@ -27,8 +27,8 @@ from webhooks_app.api.openapi import (
     extend_schema_field,
     inline_serializer,
 )
-from webhooks_app.api.problems import ApiProblem, not_found
-from webhooks_app.api.read import StrictObject, read_body, read_uuid
+from webhooks_app.api.problems import ApiProblem
+from webhooks_app.api.read import StrictObject, found_row, read_body, read_uuid
 from webhooks_app.api.view import WebhookView, location
 from webhooks_app.models import ReplayJob, ReplayState
 from webhooks_app.operators import replay
@@ -219,12 +219,7 @@ def _cancel(request: Request, replay_id: str) -> Response:
 
 
 def _find_replay(request: Request, text: str) -> ReplayJob:
-    found = ReplayJob.objects.filter(pk=read_uuid(text))
-    scope = scope_of(request)
-    job = (found if scope is None else found.filter(scope=scope)).first()
-    if job is None:
-        raise not_found()
-    return job
+    return found_row(within(request, ReplayJob.objects.filter(pk=read_uuid(text))))
 
 
 def _accepted(request: Request, job: ReplayJob) -> Response:

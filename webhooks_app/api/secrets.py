@@ -14,8 +14,7 @@ from rest_framework.views import APIView
 from webhooks_app.api.access import actor_of, project_of
 from webhooks_app.api.fields import Number, ProjectId, Uuid
 from webhooks_app.api.openapi import extend_schema, inline_serializer
-from webhooks_app.api.problems import not_found
-from webhooks_app.api.read import Query, StrictObject, read_body, read_query
+from webhooks_app.api.read import Query, StrictObject, found_row, read_body, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
@@ -106,10 +105,7 @@ class SecretRotateView(WebhookView):
 def _endpoint_of(scope: str, asked: dict[str, Any]) -> WebhookEndpoint | None:
     if "endpoint_id" not in asked:
         return None
-    endpoint = WebhookEndpoint.objects.filter(scope=scope, pk=asked["endpoint_id"]).first()
-    if endpoint is None:
-        raise not_found()
-    return endpoint
+    return found_row(WebhookEndpoint.objects.filter(scope=scope, pk=asked["endpoint_id"]))
 
 
 def _secret(scope: str, endpoint: WebhookEndpoint | None) -> Response:

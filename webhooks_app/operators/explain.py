@@ -10,7 +10,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from webhooks_app.conf import webhook_settings
@@ -19,11 +19,16 @@ from webhooks_app.retry import ERROR_CODES, ErrorCode
 from webhooks_app.shown import safe_url, visible
 
 PHASES = (("dns_ms", "DNS"), ("connect_ms", "connect"), ("first_byte_ms", "first byte"))
-_SIGNATURE = "webhook-signature"
 SHOWN_PLANNED = 10
 
 _UNITS = ((1.0, "ms", 1e-3), (120.0, "s", 1.0), (7200.0, "min", 60.0), (172_800.0, "h", 3600.0))
 
+OUTCOME_TONES = {
+    "pending": "info",
+    "succeeded": "success",
+    "failed": "danger",
+    "interrupted": "warning",
+}
 WHY_HELD = {
     "paused": "an operator paused it.",
     "retry_after": "the receiver asked for this pause (Retry-After).",
@@ -87,9 +92,7 @@ def attempts(deliveries: Sequence[WebhookDelivery]) -> list[Attempt]:
 def _end(delivery: WebhookDelivery) -> datetime | None:
     if delivery.duration_ms is None:
         return None
-    return datetime.fromtimestamp(
-        delivery.started_at.timestamp() + delivery.duration_ms / 1000, tz=delivery.started_at.tzinfo
-    )
+    return delivery.started_at + timedelta(milliseconds=delivery.duration_ms)
 
 
 def _attempt(delivery: WebhookDelivery, before: datetime | None, longest: float) -> Attempt:
@@ -98,9 +101,7 @@ def _attempt(delivery: WebhookDelivery, before: datetime | None, longest: float)
     return Attempt(
         delivery=delivery,
         url=safe_url(delivery.url),
-        tone={"succeeded": "success", "failed": "danger", "interrupted": "warning"}.get(
-            delivery.outcome, "info"
-        ),
+        tone=OUTCOME_TONES[delivery.outcome],
         summary=summary(delivery),
         gap="" if waited is None else f"{seconds_text(waited)} later",
         duration="" if duration is None else seconds_text(duration / 1000),
@@ -225,14 +226,10 @@ def _explain_due(message: WebhookMessage, now: datetime) -> Explanation:
     if wait < -10:
         text += " It should have gone out: see whether a delivery engine is alive."
     if message.last_error_code:
-        text = f"The last attempt failed: {_last_failure(message)}. {text}"
-    return Explanation(
-        f"Attempt {number} {when}", text, "warning" if message.last_error_code else "info"
-    )
-
-
-def _last_failure(message: WebhookMessage) -> str:
-    return _meaning(message.last_error_code, message.last_status_code)
+        failure = _meaning(message.last_error_code, message.last_status_code)
+        text = f"The last attempt failed: {failure}. {text}"
+    tone = "warning" if message.last_error_code else "info"
+    return Explanation(f"Attempt {number} {when}", text, tone)
 
 
 @dataclass(frozen=True)
@@ -275,10 +272,8 @@ def _explain_dead(message: WebhookMessage) -> Explanation:
     elif code and not code.is_retried:
         text = f"Not retried, since {code.meaning}. {replay}"
     else:
-        tried = _used_up(message)
-        text = (
-            f"It will not be retried: {tried}. The last failure: {_last_failure(message)}. {replay}"
-        )
+        failure = _meaning(message.last_error_code, message.last_status_code)
+        text = f"It will not be retried: {_used_up(message)}. The last failure: {failure}. {replay}"
     return Explanation("Dead letter", text, "danger")
 
 
@@ -296,13 +291,12 @@ def policy_text(message: WebhookMessage) -> str:
     return f"{waits}, ±{message.jitter:.0%}" if message.jitter else waits
 
 
-def body_text(body: bytes | memoryview) -> str:
+def body_text(body: bytes) -> str:
     """Return a JSON body indented for reading; anything else as it is."""
-    raw = bytes(body)
     try:
-        return visible(json.dumps(json.loads(raw), indent=2, ensure_ascii=False))
+        return visible(json.dumps(json.loads(body), indent=2, ensure_ascii=False))
     except (ValueError, RecursionError):
-        return visible(raw)
+        return visible(body)
 
 
 def curl(message: WebhookMessage) -> str:
@@ -316,7 +310,7 @@ def curl(message: WebhookMessage) -> str:
         ("webhook-id", event.event_id),
         ("webhook-event", event.event_type),
         ("webhook-timestamp", "$(date +%s)"),
-        (_SIGNATURE, "v1,MASKED"),
+        ("webhook-signature", "v1,MASKED"),
     ]
     lines = [f"curl -i -X POST {shlex.quote(safe_url(message.url))}"]
     # Double quotes, so that the shell inserts the time; none of the values contains a quote.
