@@ -38,15 +38,18 @@ class Range:
 
     def labels(self, now: datetime) -> list[str]:
         """Return the start of each bucket, UTC."""
-        last = int(now.timestamp()) // self.bucket_seconds
         pattern = "%H:%M" if self.bucket_seconds * self.buckets <= 86_400 else "%d %b %Hh"
-        starts = [(last - self.buckets + 1 + i) * self.bucket_seconds for i in range(self.buckets)]
+        first = self.first(now)
+        starts = [i * self.bucket_seconds for i in range(first, first + self.buckets)]
         return [datetime.fromtimestamp(start, UTC).strftime(pattern) for start in starts]
+
+    def first(self, now: datetime) -> int:
+        """Return the number of the first bucket, counted from 1970."""
+        return int(now.timestamp()) // self.bucket_seconds - self.buckets + 1
 
     def since(self, now: datetime) -> datetime:
         """Return the start of the first bucket."""
-        last = int(now.timestamp()) // self.bucket_seconds
-        return datetime.fromtimestamp((last - self.buckets + 1) * self.bucket_seconds, UTC)
+        return datetime.fromtimestamp(self.first(now) * self.bucket_seconds, UTC)
 
 
 RANGES = {
@@ -125,8 +128,7 @@ def webhook_charts(chosen: Range, now: datetime) -> dict[str, Any]:
 
 def _compute(chosen: Range, now: datetime) -> dict[str, Any]:
     since = chosen.since(now)
-    first = int(since.timestamp()) // chosen.bucket_seconds
-    by_bucket = rows_of(_BY_BUCKET, [chosen.bucket_seconds, first, since])
+    by_bucket = rows_of(_BY_BUCKET, [chosen.bucket_seconds, chosen.first(now), since])
     waiting, dead = rows_of(_NOW, {"limit": COUNT_LIMIT + 1, "since": since})[0]
     succeeded, failed = sum(r[1] for r in by_bucket), sum(r[2] for r in by_bucket)
     labels = chosen.labels(now)

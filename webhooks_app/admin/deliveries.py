@@ -72,8 +72,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     receiver = cell("receiver", lambda row: clipped(row.url))
     event = cell("event", lambda row: row.message.event.event_type)
     took = cell(
-        "took",
-        lambda row: "-" if row.duration_ms is None else seconds_text(row.duration_ms / 1000),
+        "took", lambda row: "-" if row.duration_ms is None else seconds_text(row.duration_ms / 1000)
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookDelivery]:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from django.db.models import Model, QuerySet
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from webhooks_app.api.problems import ApiProblem, FieldProblem, invalid, not_found
@@ -52,16 +52,12 @@ class HasAccess(BasePermission):
         access: Any = request.auth
         if not _is_access(access):
             raise _unauthorized(request)
-        action = self._needed(request.method or "", view)
+        is_reading = request.method in SAFE_METHODS
+        actions: dict[str, str] = getattr(view, "actions", None) or {}
+        action = actions.get(request.method or "", "read" if is_reading else "submit")
         if not access.allows(action):
             raise missing_scope(action)
         return True
-
-    @staticmethod
-    def _needed(method: str, view: APIView) -> str:
-        actions: dict[str, str] = getattr(view, "actions", None) or {}
-        is_reading = method in ("GET", "HEAD", "OPTIONS")
-        return actions.get(method, "read" if is_reading else "submit")
 
 
 def _is_access(auth: Any) -> bool:

@@ -13,13 +13,7 @@ from webhooks_app.api.access import actor_of, check_host, project_of, within
 from webhooks_app.api.fields import CallbackUrl, Flag, Items, ProjectId, Refused, RetryPolicy, Text
 from webhooks_app.api.messages import MessageSerializer
 from webhooks_app.api.openapi import OpenApiResponse, extend_schema
-from webhooks_app.api.pages import (
-    BY_TIME,
-    PageQuery,
-    TimeCursor,
-    page_of,
-    page_response,
-)
+from webhooks_app.api.pages import BY_TIME, PageQuery, TimeCursor, page_of, page_response
 from webhooks_app.api.problems import ApiProblem
 from webhooks_app.api.read import StrictObject, found_row, read_body, read_query, read_uuid
 from webhooks_app.api.view import WebhookView, location

@@ -100,9 +100,7 @@ class AcknowledgeView(WebhookView):
     actions = {"POST": "submit"}
 
     @extend_schema(
-        operation_id="acknowledgeEvents",
-        request=AcknowledgeRequest,
-        responses=ACKNOWLEDGED,
+        operation_id="acknowledgeEvents", request=AcknowledgeRequest, responses=ACKNOWLEDGED
     )
     def post(self, request: Request) -> Response:
         """Acknowledge events and cancel what is pending for them; unknown ids are ignored."""

@@ -1,4 +1,4 @@
-"""Which values does a field of a request take? Types as JSON has them, never "something like it".
+"""Which values does a field of a request take? Values of one JSON type, never converted.
 
 DRF's own fields read 1 as "1" and "true" as True; these refuse a wrong type, and null is one
 unless the field allows it. A field's message says what it takes, and `Field.schema` says the same
@@ -35,14 +35,14 @@ MAX_MARKS = 30
 
 
 class Refused(ValidationError):
-    """What a client sent is not what a field takes; ``code`` is one of the documented ones."""
+    """A value that a field does not take; ``code`` is one of those documented for clients."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(ErrorDetail(message, code))
 
 
 class Field(serializers.Field[Any, Any, Any, Any]):
-    """A field of a request that says itself what it takes."""
+    """A field of a request, with a JSON Schema of its own."""
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of what a client may send."""
@@ -131,7 +131,7 @@ class Text(Field, serializers.CharField):
 
 
 def _composed(text: str) -> str:
-    """Return the NFC of a text whose length was judged before."""
+    """Normalise a text to NFC; its length must be limited already."""
     if text.isascii():
         return text
     marks = 0

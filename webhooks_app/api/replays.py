@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -125,10 +123,7 @@ class MessageReplayView(WebhookView):
     @extend_schema(
         operation_id="replayMessage",
         request=ReplayOneRequest,
-        responses={
-            202: ReplaySerializer,
-            409: IN_FLIGHT,
-        },
+        responses={202: ReplaySerializer, 409: IN_FLIGHT},
     )
     def post(self, request: Request, message_id: str) -> Response:
         """Replay one message now; 409 `in_flight` while an attempt is under way."""
@@ -166,7 +161,10 @@ class ReplayListView(WebhookView):
         if url := asked.get("callback_url", ""):
             check_host(request, url, "/callback_url")
         if asked["dry_run"]:
-            return Response(_preview(replay.preview(filters, scope)))
+            seen = replay.preview(filters, scope)
+            sample = MessageSerializer(seen.sample, many=True).data
+            counted = {"count": seen.count, "is_exact": seen.is_exact, "sample": sample}
+            return Response({"dry_run": True, **counted})
         job = replay.start(
             filters,
             scope=scope,
@@ -225,15 +223,6 @@ def _find_replay(request: Request, text: str) -> ReplayJob:
 def _accepted(request: Request, job: ReplayJob) -> Response:
     headers = location(request, "replay", job.pk)
     return Response(ReplaySerializer(job).data, 202, headers=headers)
-
-
-def _preview(seen: replay.Preview) -> dict[str, Any]:
-    return {
-        "dry_run": True,
-        "count": seen.count,
-        "is_exact": seen.is_exact,
-        "sample": MessageSerializer(seen.sample, many=True).data,
-    }
 
 
 def _sentence(refused: Exception) -> str:

@@ -66,9 +66,7 @@ class SecretView(WebhookView):
     actions = {"GET": "admin"}
 
     @extend_schema(
-        operation_id="getSigningSecret",
-        parameters=[SecretQuery],
-        responses=SecretSerializer,
+        operation_id="getSigningSecret", parameters=[SecretQuery], responses=SecretSerializer
     )
     def get(self, request: Request) -> Response:
         """Show the signing secret, made on first use, and those that still overlap."""
@@ -126,8 +124,7 @@ class JwksView(APIView):
     @extend_schema(
         operation_id="publicKeys",
         responses=inline_serializer(
-            "JsonWebKeySet",
-            {"keys": serializers.ListField(child=serializers.DictField())},
+            "JsonWebKeySet", {"keys": serializers.ListField(child=serializers.DictField())}
         ),
     )
     def get(self, request: Request) -> Response:

@@ -130,12 +130,7 @@ def start(
 
 
 def replay_one(
-    message: WebhookMessage,
-    *,
-    to_url: str = "",
-    reason: str = "",
-    requested_by: str,
-    source: str,
+    message: WebhookMessage, *, to_url: str = "", reason: str = "", requested_by: str, source: str
 ) -> ReplayJob:
     """Replay one message now, also a delivered one.
 

@@ -15,7 +15,6 @@ from webhooks_app.retry import (
     AttemptResult,
     Dead,
     Delivered,
-    Policy,
     RetryAt,
     SimulatedAttempt,
     parse_retry_after,
@@ -51,7 +50,8 @@ class Command(OperatorCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            policy = _policy(options["policy"])
+            given = options["policy"]
+            policy = resolve_policy(None if given is None else read_policy(given))
             answers = [_answer(text, options["duration"]) for text in options["answers"]]
         except ValueError as error:
             raise CommandError(str(error), returncode=2) from None
@@ -61,10 +61,6 @@ class Command(OperatorCommand):
             self.stdout.write(_line(attempt))
         if not isinstance(attempts[-1].decision, Delivered):
             raise SystemExit(1)
-
-
-def _policy(text: str | None) -> Policy:
-    return resolve_policy(None if text is None else read_policy(text))
 
 
 def _answer(text: str, duration_seconds: float) -> AttemptResult:
