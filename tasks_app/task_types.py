@@ -37,7 +37,7 @@ TASK_TYPES: dict[str, TaskType] = {
         TaskType(
             "video_generation",
             schema="tasks_app.api.task_data.VideoTaskData",
-            sections=("scene_data", "video_params"),
+            sections=("scene_data", "video_params", "audio_params"),
             media="video",
             queue="video",
             timeout_seconds=1800,

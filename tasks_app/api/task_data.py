@@ -1,15 +1,14 @@
 """What may stand in ``task_data``? One class per task type; the docs and the API page show them.
 
-A flat ``prompt`` is short for the type's own place for it. What is valid comes back with the
-defaults filled in, so that a provider never has to know them. A provider's narrower limits are
-its own business (`Provider.validate`).
+A flat ``prompt`` is short for the type's own place for it. What is valid comes back as the client
+said it, without defaults: those are the provider's, and so are narrower limits
+(`Provider.validate`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 import orjson
 from django.utils.module_loading import import_string
@@ -52,7 +51,7 @@ class CommonTaskData(StrictObject):
         max_length=100, required=False, help_text="The provider; the configured one if left out."
     )
     model = Text(max_length=200, required=False, help_text="One of the provider's models.")
-    seed = Whole(0, 2**32 - 1, required=False, help_text="By default made from the prompt.")
+    seed = Whole(0, 2**32 - 1, required=False, help_text="For the same result again.")
     options = FreeObject(required=False, help_text=f"Passed to the provider; {_OPTIONS_SIZE}.")
 
     def check(self, values: Members, data: Given, errors: Members) -> None:
@@ -86,11 +85,11 @@ class SceneData(StrictObject):
     """What happens in the shot."""
 
     prompt = Text(max_length=4000, is_long=True, required=False)
-    negative_prompt = Text(max_length=2000, is_long=True, allow_blank=True, default="")
-    scene = Text(max_length=32, pattern=_SLATE, shape=_SLATE_SHAPE, default="SC01")
-    shot = Text(max_length=32, pattern=_SLATE, shape=_SLATE_SHAPE, default="SH010")
-    dialogue = Items(child=DialogueLine(), most=10, default=list)
-    reference_images = Items(child=Reference(), most=4, default=list)
+    negative_prompt = Text(max_length=2000, is_long=True, allow_blank=True, required=False)
+    scene = Text(max_length=32, pattern=_SLATE, shape=_SLATE_SHAPE, required=False)
+    shot = Text(max_length=32, pattern=_SLATE, shape=_SLATE_SHAPE, required=False)
+    dialogue = Items(child=DialogueLine(), most=10, required=False)
+    reference_images = Items(child=Reference(), most=4, required=False)
 
     def check(self, values: Members, data: Given, errors: Members) -> None:
         """Bound all lines together."""
@@ -103,24 +102,24 @@ class SceneData(StrictObject):
 class VideoParams(StrictObject):
     """How the clip is made."""
 
-    resolution = Resolution(width=(256, 3840), height=(144, 2160), default="1920x1080")
-    duration_s = Number(1, 30, unit="seconds", default=7)
-    fps = Choice([12, 24, 25, 30], default=24)
+    resolution = Resolution(width=(256, 3840), height=(144, 2160), required=False)
+    duration_s = Number(1, 30, unit="seconds", required=False)
+    fps = Choice([12, 24, 25, 30], required=False)
     camera = Choice(
         ["auto", "static", "push_in", "pull_out", "pan_left", "pan_right", "crane_up"],
-        default="auto",
+        required=False,
     )
-    style = Choice(["auto", "noir", "color", "storyboard"], default="auto")  # type: ignore[assignment]
-    format = Choice(["mp4"], default="mp4", help_text="H.264 and AAC, ready for streaming.")
+    style = Choice(["auto", "noir", "color", "storyboard"], required=False)  # type: ignore[assignment]
+    format = Choice(["mp4"], required=False, help_text="H.264 and AAC, ready for streaming.")
     overlay = Flag(required=False, help_text="Slate, timecode and the mark of the previz.")
 
 
 class SceneAudioParams(StrictObject):
     """What is heard in the clip."""
 
-    voice_over = Flag(required=False, help_text="By default when there is dialogue.")
-    music = Flag(default=True)
-    ambience = Flag(default=True)
+    voice_over = Flag(required=False, help_text="Whether dialogue is spoken.")
+    music = Flag(required=False)
+    ambience = Flag(required=False)
 
 
 class VideoTaskData(CommonTaskData):
@@ -131,20 +130,17 @@ class VideoTaskData(CommonTaskData):
     audio_params = SceneAudioParams(required=False)
 
     def check(self, values: Members, data: Given, errors: Members) -> None:
-        """Place the prompt, fill in the sections that were left out, and date the dialogue."""
+        """Place the prompt, and date the dialogue of a clip whose length is given."""
         super().check(values, data, errors)
         self.place_prompt("scene_data", values, data, errors)
         if errors:
             return
-        values["scene_data"] = defaults(SceneData) | values["scene_data"]
-        params = values.setdefault("video_params", defaults(VideoParams))
-        sound = values.setdefault("audio_params", defaults(SceneAudioParams))
-        sound.setdefault("voice_over", bool(values["scene_data"]["dialogue"]))
+        seconds = values.get("video_params", {}).get("duration_s", float("inf"))
         late = [
             {"start_s": [ErrorDetail("Must lie within the clip.", "out_of_range")]}
-            if line.get("start_s", 0) > params["duration_s"]
+            if line.get("start_s", 0) > seconds
             else {}
-            for line in values["scene_data"]["dialogue"]
+            for line in values["scene_data"].get("dialogue", [])
         ]
         if any(late):
             errors["scene_data"] = {"dialogue": late}
@@ -161,7 +157,7 @@ class ImageData(StrictObject):
     """What the picture shows."""
 
     prompt = Text(max_length=4000, is_long=True, required=False)
-    purpose = Choice(["character_design", "concept_art", "storyboard_frame"], default="concept_art")
+    purpose = Choice(["character_design", "concept_art", "storyboard_frame"], required=False)
     character = ImageCharacter(required=False)
 
 
@@ -169,11 +165,11 @@ class ImageParams(StrictObject):
     """How the picture is made."""
 
     resolution = Resolution(width=(256, 4096), height=(256, 4096), is_even=False, required=False)
-    count = Whole(1, 4, default=1)
+    count = Whole(1, 4, required=False)
     panels = Whole(1, 12, required=False, help_text="For storyboard frames.")
-    format = Choice(["png", "jpeg", "webp"], default="png")
-    quality = Whole(1, 100, default=90)
-    style = Choice(["auto", "color", "noir", "pencil", "painted"], default="auto")  # type: ignore[assignment]
+    format = Choice(["png", "jpeg", "webp"], required=False)
+    quality = Whole(1, 100, required=False)
+    style = Choice(["auto", "color", "noir", "pencil", "painted"], required=False)  # type: ignore[assignment]
 
 
 class ImageTaskData(CommonTaskData):
@@ -183,17 +179,13 @@ class ImageTaskData(CommonTaskData):
     image_params = ImageParams(required=False)
 
     def check(self, values: Members, data: Given, errors: Members) -> None:
-        """Place the prompt, and choose the size that suits the purpose."""
+        """Place the prompt, and refuse panels of what has none."""
         super().check(values, data, errors)
         self.place_prompt("image_data", values, data, errors)
         if errors:
             return
-        values["image_data"] = defaults(ImageData) | values["image_data"]
-        params = values.setdefault("image_params", defaults(ImageParams))
-        purpose = values["image_data"]["purpose"]
-        tall = purpose == "character_design"
-        params.setdefault("resolution", "1024x1536" if tall else "1920x1080")
-        if purpose != "storyboard_frame" and "panels" in params:
+        purpose = values["image_data"].get("purpose")
+        if purpose != "storyboard_frame" and "panels" in values.get("image_params", {}):
             message = "Only a storyboard_frame has panels."
             errors["image_params"] = {"panels": [ErrorDetail(message, "not_allowed")]}
 
@@ -206,27 +198,27 @@ class AudioData(StrictObject):
     prompt = Text(max_length=2000, is_long=True, required=False)
     voice = Text(
         max_length=100,
-        default="narrator_female",
+        required=False,
         help_text="narrator_female, lower_female, male, deep_male, old, or one of the provider's.",
     )
     language = Text(
         max_length=11,
         pattern=_LANGUAGE,
         shape="Use a language tag, for example en or en-GB.",
-        default="en",
+        required=False,
     )
 
 
 class AudioParams(StrictObject):
     """How the sound is made."""
 
-    speed = Number(0.5, 2.0, default=1.0)
-    pitch_semitones = Number(-12, 12, default=0)
+    speed = Number(0.5, 2.0, required=False)
+    pitch_semitones = Number(-12, 12, required=False)
     duration_s = Number(1, 120, unit="seconds", required=False)
-    format = Choice(["wav", "mp3", "m4a", "ogg", "flac"], default="wav")
-    sample_rate_hz = Choice([22050, 24000, 44100, 48000], default=48000)
+    format = Choice(["wav", "mp3", "m4a", "ogg", "flac"], required=False)
+    sample_rate_hz = Choice([22050, 24000, 44100, 48000], required=False)
     channels = Choice([1, 2], required=False)
-    loudness_lufs = Number(-31, -9, default=-16)
+    loudness_lufs = Number(-31, -9, required=False)
 
 
 class AudioTaskData(CommonTaskData):
@@ -250,8 +242,6 @@ class AudioTaskData(CommonTaskData):
             self.place_prompt("audio_data", values, data, errors)
             if "text" in given:
                 _not_here(errors.setdefault("audio_data", {}), "text", "Only a voice has a text.")
-        if not errors:
-            self._fill(values, kind)
 
     @staticmethod
     def _check_voice(
@@ -268,14 +258,6 @@ class AudioTaskData(CommonTaskData):
             inner = errors.setdefault("audio_params", {})
             _not_here(inner, "duration_s", "A voice takes as long as its text.")
 
-    @staticmethod
-    def _fill(values: dict[str, Any], kind: str) -> None:
-        values["audio_data"] = defaults(AudioData) | values["audio_data"] | {"kind": kind}
-        params = values.setdefault("audio_params", defaults(AudioParams))
-        params.setdefault("channels", 1 if kind == "voice" else 2)
-        if kind != "voice":
-            params.setdefault("duration_s", 10)
-
 
 @cache
 def serializer_for(schema: str) -> StrictObject:
@@ -283,15 +265,3 @@ def serializer_for(schema: str) -> StrictObject:
     found = import_string(schema)()
     assert isinstance(found, StrictObject)
     return found
-
-
-def defaults(section: type[StrictObject]) -> dict[str, Any]:
-    """Return what a section holds when nothing was said."""
-    filled: dict[str, Any] = orjson.loads(_defaults(section))
-    return filled
-
-
-@cache
-def _defaults(section: type[StrictObject]) -> bytes:
-    # As text, so that everybody gets values of their own.
-    return orjson.dumps(section().run_validation({}))

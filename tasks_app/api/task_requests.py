@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,7 +100,7 @@ def check_task_data(
 
     Args:
         raw: the text that the client sent, for its size.
-    Returns: the data with its defaults, and the problems with pointers from the body's root.
+    Returns: what the client said, and the problems with pointers from the body's root.
     """
     if problems := _too_long(_ROOT, raw, MAX_TASK_DATA_BYTES):
         return {}, problems
@@ -108,7 +109,12 @@ def check_task_data(
         clean: dict[str, Any] = serializer.run_validation(task_data)
     except ValidationError as error:
         return {}, field_problems(error.detail, _ROOT)
-    return clean, _provider_problems(task_type, clean)
+    problems = _provider_problems(task_type, clean)
+    if "prompt" in task_data:  # which was moved, but the client knows it where it was
+        for problem in problems:
+            if re.fullmatch(f"{_ROOT}/\\w+_data/prompt", problem["pointer"]):
+                problem["pointer"] = f"{_ROOT}/prompt"
+    return clean, problems
 
 
 def _provider_problems(task_type: str, task_data: dict[str, Any]) -> list[FieldProblem]:

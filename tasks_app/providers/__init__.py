@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from tasks_app.providers.base import Provider
 
-__all__ = ["UnknownProvider", "base", "configured_task_types", "get_provider"]
+__all__ = ["UnknownProvider", "accepts", "base", "configured_task_types", "get_provider"]
 
 BUILT_IN = {
     "previz": "tasks_app.providers.previz.provider.PrevizProvider",

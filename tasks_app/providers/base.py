@@ -11,9 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tasks_app.failures import is_retryable
+
+if TYPE_CHECKING:
+    from tasks_app.providers.accepts import Accepts
 
 
 class ProviderError(Exception):
@@ -164,15 +167,23 @@ class Provider(Protocol):
 
     Instances are shared by all worker threads of a process. ``is_local``: the work uses this
     machine's processors, so at most ``RENDER_SLOTS`` run at once. What works elsewhere is a
-    `providers.remote.base.RemoteProvider` and has no `generate`.
+    `providers.remote.base.RemoteProvider` and has no `generate`. ``models``: what a task may name;
+    the first is the default.
     """
 
     name: str
     is_local: bool
     task_types: frozenset[str]
+    models: tuple[str, ...]
+
+    def accepts(self, task_type: str, model: str = "") -> Accepts:
+        """Return what this provider uses of a task, as `tasks_app.providers.accepts` says it."""
 
     def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
-        """Return this provider's own limits that ``task_data`` breaks, at submit time."""
+        """Return everything in ``task_data`` that this provider does not use, at submit time.
+
+        ``task_data`` holds what the client said, without any defaults.
+        """
 
 
 @runtime_checkable

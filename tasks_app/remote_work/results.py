@@ -116,6 +116,8 @@ def _fetched(job: RemoteJob, provider: RemoteProvider, work: Work, context: _Wan
     )
     metadata = {"remote_id": job.remote.get("id", ""), "server": job.server, **job.facts}
     seed = metadata.pop("seed", None)
+    if seed is None:
+        seed = provider.sent_seed(job.task_type, work.task_data, job.model)
     return Result(files, provider.name, job.model, seed=seed, metadata=metadata)
 
 

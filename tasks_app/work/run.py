@@ -125,16 +125,19 @@ def _send_away(task: Task, provider: RemoteProvider) -> None:
     if task.seconds_at_claim <= 0:
         raise ProviderError("timed_out", "Its time passed while it waited.")
     if late := remote_jobs.late_files(task.retry_of_id):
-        return _take_over(task, *late)
+        return _take_over(task, provider, *late)
     model = task.task_data.get("model") or provider.model
     remote.begin(task, provider.name, model, provider.servers(model))
 
 
-def _take_over(task: Task, job: RemoteJob, kept: list[MediaFile]) -> None:
+def _take_over(task: Task, provider: RemoteProvider, job: RemoteJob, kept: list[MediaFile]) -> None:
     """Complete a retry from what the task before it paid for and got too late."""
     files = store.copy(task, kept)
     told = {"taken_from": str(job.task_id), **job.facts}
-    result = Result((), job.provider, job.model, seed=told.pop("seed", None), metadata=told)
+    seed = told.pop("seed", None)
+    if seed is None:
+        seed = provider.sent_seed(task.task_type, task.task_data, job.model)
+    result = Result((), job.provider, job.model, seed=seed, metadata=told)
     through_outages(partial(lifecycle.complete, task, store.describe(result, files), files))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks_app.providers.accepts import Accepts
 from tasks_app.providers.base import Context, FieldError, Job, Result
 
 
@@ -13,6 +14,11 @@ class Painter:
     name = "painter"
     is_local = True
     task_types = frozenset({"video_generation", "image_generation", "audio_generation"})
+    models = ("painter-1",)
+
+    def accepts(self, task_type: str, model: str = "") -> Accepts:
+        """Name nothing: what is refused is up to `validate`."""
+        return Accepts()
 
     def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
         """Refuse that width, wherever it is given."""

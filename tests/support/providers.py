@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from tasks_app.providers.accepts import Accepts
 from tasks_app.providers.base import (
     Cancelled,
     Context,
@@ -27,11 +28,16 @@ class StillProvider:
     name = "still"
     is_local = True
     task_types = frozenset({"video_generation", "image_generation", "audio_generation"})
+    models = ("still-1",)
 
     def __init__(self, seconds: float = 0.0, fail_code: str = "", failures: int = 99) -> None:
         self.seconds = seconds
         self.fail_code = fail_code
         self.failures = failures
+
+    def accepts(self, task_type: str, model: str = "") -> Accepts:
+        """Name nothing: what is refused is up to `validate`."""
+        return Accepts()
 
     def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
         """Accept everything."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks_app.media import probe
+from tasks_app.providers.accepts import Accepts
 from tasks_app.providers.base import (
     Context,
     FieldError,
@@ -35,10 +36,15 @@ class PrevizProvider:
     name = NAME
     is_local = True
     task_types = frozenset(defaults.FILLED_BY)
+    models = (MODEL,)
 
     def __init__(self, quality: str = "final", memory_bytes: int = MEMORY_BYTES) -> None:
         self._quality = quality
         self._memory_bytes = memory_bytes
+
+    def accepts(self, task_type: str, model: str = "") -> Accepts:
+        """Return what previz makes use of."""
+        return limits.BY_TYPE[task_type]
 
     def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
         """Return what previz cannot make, pointing into the submitted document."""

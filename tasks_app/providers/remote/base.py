@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tasks_app.providers.base import Callback, CancelOutcome, FieldError, ProviderError
+from tasks_app.providers.base import Callback, CancelOutcome, ProviderError
 from tasks_app.providers.remote.client import ProviderClient, Server, configured_networks, setting
+from tasks_app.providers.remote.inputs import ModelInputs
 from tasks_app.task_types import TASK_TYPES
 
 FIRST_LOOK_SECONDS = 1.0
 MAX_OUTPUT_BYTES = 2 << 30
-MAX_OUTPUTS = 4
+#: More than any model makes at once; nothing of a result is left out.
+MAX_OUTPUTS = 32
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
@@ -89,17 +91,14 @@ class WorkFailed(ProviderError):
     """The provider ended the work without a result; looking again is of no use."""
 
 
-class RemoteProvider(ABC):
+class RemoteProvider(ModelInputs, ABC):
     """A provider behind HTTP.
 
     Args:
-        model: the default model, where a task does not name one of ``models``.
-        models: the models that a task may name.
-        input: inputs sent with every request; they override what a task asks for.
-        fields: the model's name of an input -> our name of it (see `wishes`).
         poll_seconds: the wait before the first look; later waits grow.
         max_bytes: the largest result that is downloaded.
         concurrency: most jobs at once on each server; None for what the provider itself allows.
+        inputs: the arguments of `ModelInputs`.
     """
 
     name: ClassVar[str]
@@ -117,18 +116,13 @@ class RemoteProvider(ABC):
 
     def __init__(
         self,
-        model: str = "",
-        models: list[str] | None = None,
-        input: dict[str, Any] | None = None,
-        fields: dict[str, str] | None = None,
+        *,
         poll_seconds: float = FIRST_LOOK_SECONDS,
         max_bytes: int = MAX_OUTPUT_BYTES,
         concurrency: int | None = None,
+        **inputs: Any,
     ) -> None:
-        self.model = model
-        self._models = {model, *(models or ())}
-        self._input = input or {}
-        self._fields = {"prompt": "prompt"} if fields is None else fields
+        super().__init__(**inputs)
         self.poll_seconds = poll_seconds
         self._max_bytes = max_bytes
         self._concurrency = concurrency
@@ -186,9 +180,11 @@ class RemoteProvider(ABC):
 
     async def fetch(self, work: Work, outputs: Sequence[str], line: ProviderClient) -> list[Path]:
         """Bring the results into ``work.directory``; the first is the primary one."""
+        if len(outputs) > MAX_OUTPUTS:
+            text = f"The provider made {len(outputs)} files; at most {MAX_OUTPUTS} are taken."
+            raise ProviderError("output_invalid", text, retryable=False)
         return [
-            await self._fetch_one(work, index, place, line)
-            for index, place in enumerate(outputs[:MAX_OUTPUTS])
+            await self._fetch_one(work, index, place, line) for index, place in enumerate(outputs)
         ]
 
     async def _fetch_one(self, work: Work, index: int, place: str, line: ProviderClient) -> Path:
@@ -222,14 +218,6 @@ class RemoteProvider(ABC):
 
     # -- configuration -----------------------------------------------------------------------------
 
-    def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
-        """Report a model that the operator did not allow."""
-        model = task_data.get("model")
-        if model is None or model in self._models:
-            return []
-        text = "This model is not among the configured ones."
-        return [FieldError("/task_data/model", "not_allowed", text)]
-
     def configuration_problems(self) -> list[str]:
         """Return what is missing in the configuration, for `manage.py check`."""
         found = []
@@ -242,12 +230,8 @@ class RemoteProvider(ABC):
         return found
 
     def inputs(self, work: Work) -> dict[str, Any]:
-        """Return the model's inputs: the task's values, its options, then the operator's."""
-        from tasks_app.providers.remote.inputs import wishes
-
-        asked = wishes(work.task_type, work.task_data)
-        named = {theirs: asked[ours] for theirs, ours in self._fields.items() if ours in asked}
-        return {**named, **(work.task_data.get("options") or {}), **self._input}
+        """Return the model's inputs for one job."""
+        return self.body(work.task_type, work.task_data, work.model)
 
 
 def safe_id(value: Any) -> str:

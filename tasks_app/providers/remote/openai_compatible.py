@@ -20,15 +20,14 @@ from tasks_app.providers.remote.base import (
     safe_id,
 )
 from tasks_app.providers.remote.client import WORK_SECONDS, ProviderClient, is_refusal
-from tasks_app.providers.remote.inputs import wishes
+from tasks_app.providers.remote.openai_inputs import OpenAIInputs
 from tasks_app.providers.remote.replicate import known
 from tasks_app.task_types import TASK_TYPES
 
 RUNNING = frozenset({"queued", "in_progress"})
-SPEECH_FORMATS = {"wav": "wav", "mp3": "mp3", "ogg": "opus", "flac": "flac", "m4a": "aac"}
 
 
-class OpenAICompatibleProvider(RemoteProvider):
+class OpenAICompatibleProvider(OpenAIInputs, RemoteProvider):
     """OpenAI itself, vLLM-Omni, LiteLLM, LocalAI, Speaches and others."""
 
     name = "openai"
@@ -47,39 +46,25 @@ class OpenAICompatibleProvider(RemoteProvider):
             return await self._pictures(work, line)
         if media == "audio":
             return await self._speech(work, line)
-        asked = wishes(work.task_type, work.task_data)
-        body = {
-            "size": asked.get("resolution", "1280x720"),
-            "seconds": str(round(asked.get("duration_s", 8))),
-            **self.inputs(work),
-            "model": work.model,
-        }
-        answer = await line.call("POST", "v1/videos", body)
+        answer = await line.call("POST", "v1/videos", self.inputs(work))
         return Submitted({"id": safe_id(answer.json().get("id"))})
 
     async def _pictures(self, work: Work, line: ProviderClient) -> Submitted:
-        asked = wishes(work.task_type, work.task_data)
-        size, count = asked.get("resolution", "1024x1024"), asked.get("count", 1)
-        body = {"n": count, "size": size, **self.inputs(work), "model": work.model}
-        answer = await line.call("POST", "v1/images/generations", body, seconds=WORK_SECONDS)
+        answer = await line.call(
+            "POST", "v1/images/generations", self.inputs(work), seconds=WORK_SECONDS
+        )
         rows = answer.json().get("data")
         rows = rows if isinstance(rows, list) else []
         made = [place for index, row in enumerate(rows) if (place := _kept(row, work, index))]
         return Submitted({}, tuple(made))
 
     async def _speech(self, work: Work, line: ProviderClient) -> Submitted:
-        asked = wishes(work.task_type, work.task_data)
-        kind = SPEECH_FORMATS[asked.get("format", "wav")]
-        body = {
-            "input": asked["prompt"],
-            "voice": asked.get("voice", "alloy"),
-            "response_format": kind,
-            **(work.task_data.get("options") or {}),
-            **self._input,
-            "model": work.model,
-        }
         answer = await line.call(
-            "POST", "v1/audio/speech", body, headers={"Accept": "*/*"}, seconds=WORK_SECONDS
+            "POST",
+            "v1/audio/speech",
+            self.inputs(work),
+            headers={"Accept": "*/*"},
+            seconds=WORK_SECONDS,
         )
         (work.directory / "speech").write_bytes(answer.body)
         return Submitted({}, ("file:speech",))

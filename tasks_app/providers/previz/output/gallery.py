@@ -27,7 +27,7 @@ def make(
     """Draw an image task's pictures; returns them in order, and the plan."""
     image, params = data["image_data"], data["image_params"]
     plan = _plan(image, params)
-    count = int(params["count"])
+    count = int(params.get("panels") or params["count"])
     made = []
     for index in range(count):
         report(index / count, "drawing", f"picture {index + 1}")
@@ -61,6 +61,8 @@ def _saved(picture: Image.Image, data: dict[str, Any], work_dir: Path, index: in
     params = data["image_params"]
     kind = params["format"]
     name = f"primary{'' if index == 0 else f'_{index + 1}'}.{'jpg' if kind == 'jpeg' else kind}"
-    title = str(data["image_data"]["prompt"])
+    image = data["image_data"]
+    name_shown = (image.get("character") or {}).get("name")
+    title = f"{name_shown}: {image['prompt']}" if name_shown else str(image["prompt"])
     stills.save(picture, work_dir / name, kind, int(params["quality"]), title)
     return name, stills.MEDIA_TYPES[kind], picture.size

@@ -64,7 +64,9 @@ def _video(data: dict[str, Any], work_dir: Path, report: Report) -> dict[str, An
         ("poster", (width, height)),
     ):
         files.append(_picture(role, f"{role}.jpg", "image/jpeg", size))
-    return {"files": files, "metadata": {**plan.as_metadata(), "sound": track.notes, "mark": MARK}}
+    names = {"scene": scene["scene"], "shot": scene["shot"]}
+    metadata = {**plan.as_metadata(), **names, "sound": track.notes, "mark": MARK}
+    return {"files": files, "metadata": metadata}
 
 
 def _size(resolution: str) -> tuple[int, int]:

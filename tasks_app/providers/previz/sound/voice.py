@@ -102,7 +102,7 @@ def _melody(f0: Array, voice: Voice, pitch: float, rng: np.random.Generator) -> 
         return f0
     middle = float(np.median(f0[voiced]))
     shift = 2 ** ((voice.pitch + pitch) / 12)
-    moved = (f0 / middle) ** voice.swing * middle * shift
+    moved = (np.maximum(f0, 0) / middle) ** voice.swing * middle * shift
     shake = np.sin(np.arange(len(f0)) * 0.0125 * 2 * np.pi * 5.2 + rng.random() * 6)
     moved = np.clip(moved * (1 + voice.tremor * shake), 45, 700)
     return np.where(voiced, moved, 0).astype(np.float32)

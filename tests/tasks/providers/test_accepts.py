@@ -1,0 +1,163 @@
+"""Is anything that a client says dropped in silence? Every provider, task type and field."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks_app.api.task_requests import check_task_data
+from tasks_app.providers import get_provider
+from tasks_app.providers.base import ProviderError
+from tasks_app.providers.previz.output import studio
+from tasks_app.providers.previz.script import defaults
+from tasks_app.providers.remote.base import RemoteProvider, Work
+from tasks_app.providers.remote.client import ProviderClient
+from tasks_app.task_types import TASK_TYPES
+from tests.support.every_field import fields, samples
+from tests.support.fake_provider import FakeProvider, Reply
+
+MODEL = "acme/painter"
+#: Values that ask for nothing that a model would not do anyway, so that nothing is sent.
+ASKS_NOTHING = {("overlay", "false"), ("format", '"mp4"'), ("kind", '"voice"')}
+#: A model that takes everything, each under a name of its own.
+EVERYTHING = {
+    f"x_{path.rpartition('/')[2]}": path.partition("/")[2].replace("/", ".") or path
+    for task_type in TASK_TYPES
+    for path in fields(task_type)
+    if "/0/" not in path and path not in ("options", "model", "provider")
+} | {"x_name": "character.name", "x_description": "character.description"}
+REMOTES = {
+    "openai": {"provider": "openai", "options": {"model": MODEL}},
+    "openai, mapped": {"provider": "openai", "options": {"model": MODEL, "fields": EVERYTHING}},
+    "fal": {"provider": "fal", "options": {"model": MODEL}},
+    "fal, mapped": {"provider": "fal", "options": {"model": MODEL, "fields": EVERYTHING}},
+    "replicate": {"provider": "replicate", "options": {"model": MODEL}},
+    "cog": {"provider": "cog", "options": {"model": MODEL}},
+    "cog, speech": {"provider": "cog", "options": {"fields": {"script": "text"}}},
+}
+
+
+@pytest.fixture
+def fake(settings):
+    """A stand-in that refuses every submit, so that what it received is all there is."""
+    with FakeProvider() as server:
+        for name in ("REPLICATE", "OPENAI", "FAL", "COG"):
+            setattr(settings, f"{name}_BASE_URL", server.url)
+        settings.REPLICATE_API_TOKEN = settings.OPENAI_API_KEY = settings.FAL_API_KEY = "k"
+        settings.PROVIDER_ALLOW_NETWORKS = ["127.0.0.0/8"]
+        server.script = {
+            f"POST /{path}": [Reply(422)]
+            for path in (
+                MODEL,
+                f"v1/models/{MODEL}/predictions",
+                "v1/images/generations",
+                "v1/audio/speech",
+                "v1/videos",
+            )
+        } | {"PUT /predictions/j1": [Reply(422)]}
+        yield server
+
+
+def configure(settings: Any, entry: Any) -> None:
+    settings.GENERATION_PROVIDERS = dict.fromkeys(TASK_TYPES, entry)
+
+
+def received(fake: FakeProvider, work_dir: Path, task_type: str, stored: dict) -> Any:
+    """Return the body of the request that the stand-in got for a stored task."""
+    fake.seen.clear()
+    made = get_provider(task_type)
+    assert isinstance(made, RemoteProvider)
+    model = stored.get("model") or made.model
+    (server,) = made.servers(model)
+    work = Work("j1", "t1", 1, task_type, stored, model, server.label, {}, "", work_dir)
+
+    async def submit() -> None:
+        async with ProviderClient(server) as line:
+            await made.submit(work, line)
+
+    with pytest.raises(ProviderError):
+        asyncio.run(submit())
+    (request,) = fake.seen
+    return request.json()
+
+
+def leaves(part: Any) -> set[str]:
+    """Return every value in a document, as text."""
+    if isinstance(part, dict | list):
+        values = part.values() if isinstance(part, dict) else part
+        return {text for value in values for text in leaves(value)}
+    return {part if isinstance(part, str) else json.dumps(part)}
+
+
+@pytest.mark.parametrize("task_type", TASK_TYPES)
+def test_every_field_has_a_sample(task_type: str) -> None:
+    """A new field of a task cannot be forgotten by the tests below."""
+    assert {sample.path for sample in samples() if sample.task_type == task_type} == fields(
+        task_type
+    )
+
+
+@pytest.mark.parametrize("task_type", TASK_TYPES)
+@pytest.mark.parametrize("who", REMOTES)
+def test_what_is_said_arrives_or_is_refused(fake, settings, tmp_path, who, task_type):
+    """Every field of a task is in what the provider received, or refused with its pointer."""
+    configure(settings, REMOTES[who])
+    made = get_provider(task_type)
+    for sample in samples():
+        if sample.task_type != task_type or sample.path == "provider":
+            continue
+        stored, problems = check_task_data(task_type, sample.task())
+        whole = sample.path.partition("/0/")[0]  # a list is refused as one
+        mine = [one for one in problems if one["pointer"].startswith(f"/task_data/{whole}")]
+        if mine:
+            codes = {one["code"] for one in mine}
+            assert codes <= {"unsupported_by_provider", "not_allowed"}, (sample, mine)
+            assert all(f"The provider {made.name}" in one["message"] for one in mine), mine
+        elif (sample.path.rpartition("/")[2], json.dumps(sample.value)) not in ASKS_NOTHING:
+            body = received(fake, tmp_path, task_type, stored)
+            assert leaves(sample.value) <= leaves(body), (sample.path, body)
+
+
+# -- previz: what is said changes what is made, or is refused --------------------------------------
+
+
+def made_of(work_dir: Path, task_type: str, task: dict[str, Any]) -> str:
+    """Return a digest of all that previz makes of a task: the files and what is told of them."""
+    data = defaults.filled(task_type, task)
+    data["options"].setdefault("quality", "draft")
+    work_dir.mkdir()
+    told = studio.make({"task_type": task_type, "task_data": data}, work_dir, lambda *_: None)
+    files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(work_dir.iterdir())]
+    return json.dumps([told["metadata"], files])
+
+
+#: What previz does anyway, or can do in one way only.
+AS_EVER = {"video_params/format"}
+
+
+@pytest.mark.parametrize("task_type", TASK_TYPES)
+def test_previz_uses_what_is_said_or_refuses_it(settings, tmp_path, task_type):
+    """Every field of a task changes what previz makes, or is refused with its pointer."""
+    configure(settings, "previz")
+    plain: dict[str, str] = {}
+    for number, sample in enumerate(samples()):
+        if sample.task_type != task_type or sample.path in ("provider", *AS_EVER):
+            continue
+        _, problems = check_task_data(task_type, sample.task())
+        if problems:
+            (problem,) = problems
+            assert problem["pointer"].startswith(f"/task_data/{sample.path}")
+            codes = ("unsupported_by_provider", "unsupported_language", "not_allowed")
+            assert problem["code"] in codes
+            assert "Previz" in problem["message"]
+            continue
+        key = json.dumps(sample.around)
+        if key not in plain:
+            plain[key] = made_of(tmp_path / f"plain_{number}", task_type, sample.around)
+        made = made_of(tmp_path / str(number), task_type, sample.task())
+        assert made != plain[key], sample.path
