@@ -169,7 +169,9 @@ def test_render_knows_no_secret_and_no_home(tmp_path, monkeypatch):
     """Proves that a render gets no secrets, and leaves no files outside its folder."""
     monkeypatch.setenv("SECRET_KEY", "a-secret-of-ours")
     with RenderProcess(request(tmp_path), tmp_path) as child:
-        told = Path(f"/proc/{child.pid}/environ").read_text()
+        place = Path(f"/proc/{child.pid}/environ")
+        wait_until(place.read_text, 30)  # empty for a moment while the program is loaded
+        told = place.read_text()
     assert f"HOME={tmp_path}\0" in told
     assert "a-secret-of-ours" not in told
     assert "DATABASE_URL" not in told
