@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from tasks_app.api.task_data import serializer_for
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.api.fields import Items, StrictObject
+from webhooks_app.api.fields import Items
+from webhooks_app.api.read import StrictObject
 
 
 class Sample(NamedTuple):
