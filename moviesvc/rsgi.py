@@ -20,9 +20,11 @@ from wsgiref.util import FileWrapper
 import structlog
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
-from moviesvc import connections, problems
+from moviesvc import problems
+from moviesvc.clients import connections
+from moviesvc.clients.transfers import Transfers
+from moviesvc.clients.uploads import UploadBody, Uploads
 from moviesvc.run import lifeline, watchdog
-from moviesvc.transfers import Transfers
 from webhooks_app.api.problems import ApiProblem
 
 logger = structlog.get_logger(__name__)
@@ -54,6 +56,7 @@ class Front:
         threads: requests that Django answers at once.
         limit_bytes: the largest body; Django sees one byte more of a longer one and answers 413.
         transfers: large files that are sent at once.
+        uploads: the seats of forms with a file, whose bodies may be longer.
         body_seconds: time for a small body, and for each pause within a large one.
         write_seconds: how long a client may read nothing of its answer.
     """
@@ -65,6 +68,7 @@ class Front:
         threads: int,
         limit_bytes: int,
         transfers: int = 256,
+        uploads: Uploads | None = None,
         body_seconds: float = 15.0,
         write_seconds: float = 30.0,
     ) -> None:
@@ -78,6 +82,7 @@ class Front:
         self._running = 0
         self._large_bodies = 0
         self._transfers = Transfers(transfers)
+        self._uploads = uploads
         self._tasks: list[asyncio.Task[None]] = []
         self._common = {
             "SCRIPT_NAME": "",
@@ -110,15 +115,49 @@ class Front:
             if len(environ.get(CONTENT_TYPE, "")) > LONGEST_CONTENT_TYPE:
                 detail = f"A Content-Type may have at most {LONGEST_CONTENT_TYPE} characters."
                 raise ApiProblem(431, "headers_too_long", detail)
+            if self._uploads is not None and self._uploads.takes(environ):
+                await self._take_upload(self._uploads, environ, protocol)
+                return
             if scope.method not in BODILESS_METHODS:
                 await self._take_body(environ, protocol)
         except ApiProblem as problem:
             _refuse(environ, protocol, problem)
             return
-        done: asyncio.Future[None] = self._loop.create_future()
         self._running += 1
-        self._threads.submit(self._answer, environ, protocol, done)
+        await self._answered(self._threads, environ, protocol, self._free_thread)
+
+    async def _take_upload(self, uploads: Uploads, environ: dict[str, Any], protocol: Any) -> None:
+        """Answer a request whose body is received while Django reads it.
+
+        Raises:
+            ApiProblem: there is no seat.
+        """
+        announced = environ.get("CONTENT_LENGTH")
+        length = None if announced is None else int(announced)
+        if length is None and "HTTP_TRANSFER_ENCODING" in environ:
+            environ["CONTENT_LENGTH"] = str(uploads.limit_bytes)  # without one Django reads nothing
+        elif length is None:
+            length = 0
+        if not uploads.take_seat():
+            detail = "Other clients are still uploading. Try again in a second."
+            raise ApiProblem(503, "busy", detail, headers=SOON)
+        environ["wsgi.input"] = UploadBody(protocol, self._loop, length, uploads.pause_seconds)
+        await self._answered(uploads.threads, environ, protocol, uploads.free_seat)
+
+    async def _answered(
+        self,
+        threads: ThreadPoolExecutor,
+        environ: dict[str, Any],
+        protocol: Any,
+        free: Callable[[], None],
+    ) -> None:
+        """Let Django answer in a thread; ``free`` is called in the loop when the thread is free."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        threads.submit(self._answer, environ, protocol, done, free)
         await done
+
+    def _free_thread(self) -> None:
+        self._running -= 1
 
     # -- the request, in the loop ---------------------------------------------------------
 
@@ -197,7 +236,13 @@ class Front:
 
     # -- the answer, in a thread ----------------------------------------------------------
 
-    def _answer(self, environ: dict[str, Any], protocol: Any, done: asyncio.Future[None]) -> None:
+    def _answer(
+        self,
+        environ: dict[str, Any],
+        protocol: Any,
+        done: asyncio.Future[None],
+        free: Callable[[], None],
+    ) -> None:
         try:
             self._respond(environ, protocol)
         except ApiProblem as problem:
@@ -207,11 +252,11 @@ class Front:
             ours = ApiProblem(500, "internal_error", "Something went wrong here.")
             _refuse(environ, protocol, ours)
         finally:
-            self._loop.call_soon_threadsafe(self._finish, done)
+            self._loop.call_soon_threadsafe(self._finish, done, free)
 
-    def _finish(self, done: asyncio.Future[None]) -> None:
+    def _finish(self, done: asyncio.Future[None], free: Callable[[], None]) -> None:
         """Note, in the loop, that a thread is free; the waiting request may be gone already."""
-        self._running -= 1
+        free()
         self.finished += 1
         if not done.cancelled():
             done.set_result(None)

@@ -240,6 +240,8 @@ BODY_TIMEOUT_SECONDS = env.float("BODY_TIMEOUT_SECONDS", default=15.0)
 WRITE_TIMEOUT_SECONDS = env.float("WRITE_TIMEOUT_SECONDS", default=30.0)
 # MEDIA_TRANSFERS: files above 64 KiB that one web process sends at once; they hold no thread.
 MEDIA_TRANSFERS = env.int("MEDIA_TRANSFERS", default=256)
+# UPLOADS: files that one web process receives at once, each in a thread of its own.
+UPLOADS = env.int("UPLOADS", default=8)
 # SSE_STREAMS, SSE_STREAMS_PER_KEY: open event streams per web process and per key. Each occupies a
 # thread, so they may take half of them at most: the others are for other requests.
 SSE_STREAMS = min(env.int("SSE_STREAMS", default=8), WEB_THREADS // 2)
@@ -255,6 +257,12 @@ MEDIA_URL_TTL = env.int("MEDIA_URL_TTL", default=0)
 MEDIA_ACCEL_PREFIX = env.str("MEDIA_ACCEL_PREFIX", default="")
 # MEDIA_RETENTION_DAYS: files of finished tasks are kept this long.
 MEDIA_RETENTION_DAYS = env.int("MEDIA_RETENTION_DAYS", default=30)
+# ASSET_MAX_BYTES: the largest file that a client may hand in. ASSET_QUOTA_BYTES: what one project
+# may hand in altogether; 0 for no limit. ASSET_RETENTION_DAYS: how long that is kept, or as long as
+# a task that has not ended needs it.
+ASSET_MAX_BYTES = env.int("ASSET_MAX_BYTES", default=536_870_912)
+ASSET_QUOTA_BYTES = env.int("ASSET_QUOTA_BYTES", default=21_474_836_480)
+ASSET_RETENTION_DAYS = env.int("ASSET_RETENTION_DAYS", default=30)
 # A web server that sends the files itself (MEDIA_ACCEL_PREFIX) must read them, but not VAR_DIR.
 _is_inside = Path(MEDIA_ROOT).resolve().is_relative_to(VAR_DIR.resolve())
 FILE_UPLOAD_PERMISSIONS = 0o600 if _is_inside else 0o644
@@ -318,6 +326,8 @@ WEBHOOKS: dict[str, Any] = {
 
 # Bodies above this are answered with 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+# What a form may have besides its file, which has a limit of its own: ASSET_MAX_BYTES.
+UPLOAD_FORM_BYTES = 65_536
 
 # METRICS_ALLOW_NETWORKS: comma-separated networks that may read /metrics without a key.
 METRICS_ALLOW_NETWORKS = [ip_network(n) for n in env.list("METRICS_ALLOW_NETWORKS", default=[])]

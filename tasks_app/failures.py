@@ -56,9 +56,26 @@ ERROR_CODES: dict[str, ErrorCode] = {
             "probe_timed_out", "what was made could not be checked in the time there is.", False
         ),
         ErrorCode("storage_failed", "the media could not be stored.", True),
+        ErrorCode("input_failed", "one of its inputs could not be fetched.", False),
         ErrorCode("worker_lost", "too many workers were lost under it.", False),
         ErrorCode("internal_error", "", True),
     )
+}
+
+#: Why an asset could not be fetched, and what clients are told of it.
+ASSET_ERRORS: dict[str, str] = {
+    "blocked_address": "The URL leads to an address that may not be called.",
+    "invalid_url": "The URL, or one that it redirects to, cannot be called.",
+    "unreachable": "The server could not be reached, or did not answer in time.",
+    "http_status": "The server answered with an error.",
+    "too_many_redirects": "The URL redirects without end.",
+    "too_large": "There are more bytes than an asset may have.",
+    "unsupported_media": "The content is no media of a kind that is known here.",
+    "quota_exceeded": "The project has no room for it.",
+    "upload_missing": "Nothing was uploaded with the form.",
+    "storage_failed": "The media storage could not be used.",
+    "worker_lost": "Too many workers were lost while they fetched it.",
+    "internal_error": "Something went wrong here; it is logged.",
 }
 
 

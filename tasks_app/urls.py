@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tasks_app.api import health, stream, tasks
+from tasks_app.api import assets, health, stream, tasks
 from tasks_app.api.openapi import hooks
 from tasks_app.api.provider_callbacks import ProviderCallbackView
 
@@ -18,6 +18,8 @@ urlpatterns = [
     path("tasks/<str:task_id>/webhooks", tasks.TaskWebhooksView.as_view()),
     path("projects/<str:project_id>/tasks", tasks.ProjectTaskListView.as_view()),
     path("providers/<str:name>/callback/<str:token>", ProviderCallbackView.as_view()),
+    path("assets", assets.AssetListView.as_view()),
+    path("assets/<str:asset_id>", assets.AssetView.as_view()),
     path("schema", hooks.schema),
     path("docs", hooks.DocsView.as_view()),
     path("health", health.LiveView.as_view()),

@@ -47,7 +47,7 @@ SOCKET_FILES = {
     "moviesvc/run/service.py": "is the port free?",
     "moviesvc/management/commands/demo.py": "which port is free?",
     "moviesvc/run/embedded.py": "is that Redis alive? By its Unix socket",
-    "moviesvc/connections.py": "cuts off clients that do not read; it connects to nobody",
+    "moviesvc/clients/connections.py": "cuts off clients that do not read; it connects to nobody",
     "moviesvc/run/daemons.py": "is that server alive? By its Unix socket",
 }
 TOP_LEVEL = {

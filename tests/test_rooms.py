@@ -37,6 +37,7 @@ FLOORS = {
         actors admin api
         remote_work
         work upkeep checks
+        assets
         providers.remote providers.previz
         state access media
         tickets

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Any
 
-import orjson
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
@@ -14,15 +12,15 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks_app.access.authentication import access_of, scoped
-from tasks_app.api import queries
+from tasks_app.api import queries, repeats
 from tasks_app.api.json_format import JsonObject
 from tasks_app.api.openapi.hooks import IDEMPOTENCY_KEY, SEED_EXAMPLE, SUBMIT_REQUEST, operation
 from tasks_app.api.task_answer import many_tasks, one_task
 from tasks_app.api.task_requests import read_submit
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
+from tasks_app.state.idempotency import IdempotencyConflict
 from tasks_app.state.submit import (
-    IdempotencyConflict,
     NotRetryable,
     QueueFull,
     Submission,
@@ -46,7 +44,6 @@ from webhooks_app.notation import PROJECT_ID
 
 #: Retry-After for a full queue, in seconds.
 QUEUE_RETRY_SECONDS = 10
-_IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 def request_id_of(request: Request) -> str:
@@ -75,7 +72,7 @@ class SubmitView(APIView):
             raise ParseError("Not a JSON document: the body is empty.")
         raw = document.raw if isinstance(document, JsonObject) else {}
         values, problems = read_submit(document, raw, access.key.callback_hosts)
-        key = _idempotency_key(request, problems)
+        key = repeats.idempotency_key(request, problems)
         if problems:
             raise invalid(problems)
         if access.scope not in (None, values["project_id"]):
@@ -85,7 +82,7 @@ class SubmitView(APIView):
                 **{**values, "metadata": raw.get("metadata")},
                 api_key=access.key,
                 idempotency_key=key,
-                fingerprint=_fingerprint(request, document) if key else "",
+                fingerprint=repeats.fingerprint(request, document) if key else "",
                 request_id=request_id_of(request),
             )
         )
@@ -99,9 +96,7 @@ class SubmitView(APIView):
         try:
             return submit(asked)
         except IdempotencyConflict:
-            raise ApiProblem(
-                422, "idempotency_conflict", "This Idempotency-Key stands for another request."
-            ) from None
+            raise repeats.conflict() from None
         except QueueFull as full:
             raise queue_full(full) from None
 
@@ -111,29 +106,6 @@ def queue_full(full: QueueFull) -> ApiProblem:
     detail = f"This project already has {full.limit} queued tasks, which is its quota."
     headers = {"Retry-After": str(QUEUE_RETRY_SECONDS)}
     return ApiProblem(429, "queue_full", detail, headers=headers)
-
-
-def _idempotency_key(request: Request, problems: list[Any]) -> str | None:
-    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
-    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
-        message = "Use 1 to 255 printable ASCII characters."
-        problems.append(
-            {
-                "pointer": "",
-                "code": "bad_format",
-                "message": message,
-                "parameter": "Idempotency-Key",
-            }
-        )
-        return None
-    return str(key) if key is not None else None
-
-
-def _fingerprint(request: Request, document: Any) -> str:
-    """Return what must be equal for two requests to be the same: method, path, canonical body."""
-    body = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-    head = f"{request.method} {request.path}\n".encode()
-    return hashlib.sha256(head + body).hexdigest()
 
 
 class TaskListView(APIView):

@@ -37,6 +37,10 @@ EXTENSIONS = {
     "image/png": "png",
     "image/jpeg": "jpg",
     "image/webp": "webp",
+    "image/gif": "gif",
+    "video/webm": "webm",
+    "video/ogg": "ogv",
+    "audio/webm": "weba",
     "audio/wav": "wav",
     "audio/x-wav": "wav",
     "audio/mpeg": "mp3",
@@ -107,7 +111,7 @@ def serve(request: HttpRequest, media_id: str, token: str, name: str) -> HttpRes
 
 
 def _disposition(file: MediaFile) -> str:
-    name = f"{file.task_id}-{PurePosixPath(file.path).name}"
+    name = f"{file.task_id or file.id}-{PurePosixPath(file.path).name}"
     return content_disposition_header(file.media_type not in EXTENSIONS, name) or ""
 
 

@@ -1,14 +1,14 @@
 """Where are media files stored, and how is one described?
 
 A file is stored at ``results/{task_id}/{run_token}/{role}.{ext}``: a run that lost its task never
-overwrites another run's files.
+overwrites another run's files. What clients hand in lies at ``assets/{asset_id}/asset.{ext}``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import structlog
@@ -52,12 +52,10 @@ def store(task: Task, result: Result) -> list[MediaFile]:
 
 def _store_one(task: Task, output: MediaOutput) -> MediaFile:
     extension = EXTENSIONS.get(output.media_type) or output.path.suffix.lstrip(".") or "bin"
-    name = f"results/{task.id}/{task.run_token}/{output.role}.{extension}"
-    with open(output.path, "rb") as handle:
-        os.fsync(handle.fileno())
-        path = default_storage.save(name, _Rendered(handle, name=str(output.path)))
+    path = keep(output.path, f"results/{task.id}/{task.run_token}/{output.role}.{extension}")
     faultpoint("media.after_save")
     return MediaFile(
+        project_id=task.project_id,
         task=task,
         run_token=task.run_token or "",
         role=output.role,
@@ -88,6 +86,17 @@ def copy(task: Task, files: list[MediaFile]) -> list[MediaFile]:
         discard(copied)
         raise ProviderError("storage_failed") from error
     return copied
+
+
+def keep(path: Path, name: str) -> str:
+    """Move a finished file into the storage; return its name there.
+
+    Raises:
+        OSError: the storage cannot be used.
+    """
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+        return default_storage.save(name, _Rendered(handle, name=str(path)))
 
 
 def discard(files: list[MediaFile]) -> None:

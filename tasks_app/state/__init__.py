@@ -1,3 +1,12 @@
-"""How does a task change? The only writer of tasks, and of their jobs at providers."""
+"""How does a task change, and a file's row? The only writer of tasks, and of their remote jobs."""
 
-__all__ = ["estimates", "lifecycle", "remote", "remote_jobs", "statements", "submit"]
+__all__ = [
+    "assets",
+    "estimates",
+    "idempotency",
+    "lifecycle",
+    "remote",
+    "remote_jobs",
+    "statements",
+    "submit",
+]

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from django.conf import settings
 from django.db import connection
 from psycopg.types.json import Jsonb
 
@@ -151,24 +150,6 @@ def _values(task: Task) -> list[Any]:
         task.api_key_id,
         task.request_id,
     ]
-
-
-def insert_idempotency_key(
-    scope: str, key: str, fingerprint: str, task_id: uuid.UUID, response: dict[str, Any]
-) -> bool:
-    """Store the key; False when another request holds it (an expired one is replaced)."""
-    parameters: list[Any] = [scope, key, fingerprint, task_id, Jsonb(response)]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO tasks_app_idempotencykey"
-            " (scope, key, fingerprint, task_id, response, created_at)"
-            " VALUES (%s, %s, %s, %s, %s, now()) ON CONFLICT (scope, key) DO UPDATE SET"
-            " fingerprint = EXCLUDED.fingerprint, task_id = EXCLUDED.task_id,"
-            " response = EXCLUDED.response, created_at = now()"
-            " WHERE tasks_app_idempotencykey.created_at <= now() - make_interval(hours => %s)",
-            [*parameters, settings.IDEMPOTENCY_HOURS],
-        )
-        return bool(cursor.rowcount == 1)
 
 
 _TAKE_LEASE = """

@@ -15,8 +15,8 @@ from django.conf import settings
 from django.db import transaction
 
 from tasks_app import events, metrics, tickets
-from tasks_app.models import ApiKey, IdempotencyKey, Priority, Task, TaskStatus
-from tasks_app.state import estimates, statements
+from tasks_app.models import ApiKey, Priority, Task, TaskStatus
+from tasks_app.state import estimates, idempotency, statements
 from tasks_app.state.quota import Quota
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.crash_points import faultpoint
@@ -25,10 +25,6 @@ from webhooks_app.notation import rfc3339
 logger = structlog.get_logger(__name__)
 _quota = Quota()
 _deep_queues = estimates.DeepQueues()
-
-
-class IdempotencyConflict(Exception):
-    """The Idempotency-Key was used for another request before."""
 
 
 class QueueFull(Exception):
@@ -99,8 +95,12 @@ def submit(request: Submit) -> Submission:
     if request.idempotency_key:
         with transaction.atomic():
             response = _answer(task, _insert(task))
-            is_first = statements.insert_idempotency_key(
-                request.scope, request.idempotency_key, request.fingerprint, task.id, response
+            is_first = idempotency.insert(
+                request.scope,
+                request.idempotency_key,
+                request.fingerprint,
+                response,
+                task_id=task.id,
             )
             transaction.set_rollback(not is_first)
             faultpoint("submit.before_commit")
@@ -119,19 +119,11 @@ def submit(request: Submit) -> Submission:
 
 def _earlier(request: Submit) -> Submission | None:
     """Return the stored answer for the same Idempotency-Key within IDEMPOTENCY_HOURS."""
-    row = (
-        IdempotencyKey.objects.select_related("task")
-        .filter(scope=request.scope, key=request.idempotency_key)
-        .extra(
-            where=["tasks_app_idempotencykey.created_at > now() - make_interval(hours => %s)"],
-            params=[settings.IDEMPOTENCY_HOURS],
-        )
-        .first()
-    )
+    assert request.idempotency_key
+    row = idempotency.earlier(request.scope, request.idempotency_key, request.fingerprint)
     if row is None:
         return None
-    if row.fingerprint != request.fingerprint:
-        raise IdempotencyConflict
+    assert row.task is not None, "the scope is one of tasks"
     return Submission(row.task, row.response, is_replayed=True)
 
 

@@ -12,7 +12,9 @@ from datetime import timedelta
 
 from django.db.models.functions import Now
 
+from tasks_app import assets as handed_in
 from tasks_app.media.mark import NotOurs
+from tasks_app.state import assets as rows
 from tasks_app.upkeep import prune
 from tasks_app.upkeep.orphans import remove_orphans
 from webhooks_app.models import OperatorAction
@@ -21,6 +23,8 @@ from webhooks_app.operators import record
 #: Time that one call of `prune_daily` may take, so that the sweep is not held up.
 BUDGET_SECONDS = 1.0
 STEP_SECONDS = 0.3
+#: Files of an older version that get their project in one step.
+FILLED_AT_ONCE = 1_000
 #: After a storage failed, wait this long before the next try.
 REST_SECONDS = 600.0
 #: The daily run is recorded as an operator action with these names; so every worker knows of it.
@@ -31,11 +35,14 @@ class _Run:
     """A run, which may take many calls, and how many things of each kind it removed."""
 
     def __init__(self) -> None:
-        self.files = self.orphans = self.keys = 0
+        self.files = self.assets = self.orphans = self.keys = 0
         self.steps = self._work()
 
     def __str__(self) -> str:
-        return f"{self.files} files, {self.orphans} orphaned files, {self.keys} idempotency keys"
+        return (
+            f"{self.files} files, {self.orphans} orphaned files, {self.assets} assets,"
+            f" {self.keys} idempotency keys"
+        )
 
     def _work(self) -> Iterator[None]:
         """Remove everything that is due, in steps of well under a second."""
@@ -45,6 +52,14 @@ class _Run:
             self.files += step.files
             self.keys += step.keys
             is_complete = step.is_complete
+            yield
+        is_complete = False
+        while not is_complete:
+            given = handed_in.prune(budget_seconds=STEP_SECONDS)
+            self.assets += given.assets
+            is_complete = given.is_complete
+            yield
+        while rows.fill_projects(FILLED_AT_ONCE):
             yield
         for removed in remove_orphans():
             self.orphans += removed

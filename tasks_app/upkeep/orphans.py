@@ -1,12 +1,14 @@
 """Which stored files belong to no task, and when are they deleted?
 
 A run stores its files before it commits. If it lost its claim or died in between, they stay in a
-folder with its run token's name, and no row refers to them.
+folder with its run token's name, and no row refers to them. So does an upload in a folder with the
+name of an asset.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -16,6 +18,7 @@ from django.utils import timezone
 
 from tasks_app.media.mark import folders, is_uuid, require_ours
 from tasks_app.models import MediaFile, Task
+from tasks_app.state import assets
 from tasks_app.upkeep.prune import delete
 
 logger = structlog.get_logger(__name__)
@@ -24,6 +27,7 @@ logger = structlog.get_logger(__name__)
 BATCH = 20
 #: Younger files are kept: a run stores its files before its task refers to them.
 MIN_AGE = timedelta(hours=1)
+_ASSET_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def remove_orphans() -> Iterator[int]:
@@ -33,6 +37,9 @@ def remove_orphans() -> Iterator[int]:
         NotOurs: the storage belongs to another installation.
     """
     require_ours()
+    for start in range(0, len(given := folders("assets")), BATCH):
+        require_ours()
+        yield _remove_unnamed(given[start : start + BATCH])
     tasks = [name for name in folders("results") if is_uuid(name)]
     for start in range(0, len(tasks), BATCH):
         require_ours()
@@ -54,6 +61,12 @@ def _remove_of(task_ids: list[str]) -> int:
     return sum(_remove_old(folder) for folder in lost)
 
 
+def _remove_unnamed(asset_ids: list[str]) -> int:
+    """Remove the files of uploads that were stored, but of which the database was never told."""
+    ids = [name for name in asset_ids if _ASSET_ID.fullmatch(name)]
+    return sum(_remove_old(f"assets/{asset_id}") for asset_id in assets.unclaimed_ids(ids))
+
+
 def _remove_old(folder: str) -> int:
     """Remove a run's files unless one is younger than MIN_AGE; return how many there were."""
     paths = [f"{folder}/{name}" for name in default_storage.listdir(folder)[1]]
@@ -63,7 +76,8 @@ def _remove_old(folder: str) -> int:
     removed = sum(delete(path) for path in paths)
     with contextlib.suppress(OSError):  # the folders of the run and of its task, if empty now
         default_storage.delete(folder)
-        default_storage.delete(folder.rpartition("/")[0])
+        if folder.count("/") > 1:
+            default_storage.delete(folder.rpartition("/")[0])
     if removed:
         logger.info("Orphaned media removed", folder=folder, files=removed)
     return removed

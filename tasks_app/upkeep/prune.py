@@ -1,7 +1,8 @@
 """How long are files and idempotency keys kept, and who removes them?
 
 Removes files of tasks that ended MEDIA_RETENTION_DAYS ago, file first and row second: after a crash
-in between, the next run deletes the row whose file is missing. The tasks themselves are kept.
+in between, the next run deletes the row whose file is missing. The tasks themselves are kept, and
+so is a file that another task is to be made from.
 `daily` runs this in small parts.
 """
 
@@ -17,11 +18,12 @@ from pathlib import PurePosixPath
 import structlog
 from django.conf import settings
 from django.core.files.storage import default_storage
-from django.db.models import QuerySet
+from django.db.models import Exists, QuerySet
 from django.db.models.functions import Now
 
 from tasks_app.media.mark import require_ours
-from tasks_app.models import IdempotencyKey, MediaFile
+from tasks_app.models import AssetOrigin, IdempotencyKey, MediaFile
+from tasks_app.state import assets
 
 logger = structlog.get_logger(__name__)
 
@@ -81,18 +83,23 @@ def prune(
 def prunable(days: float | None = None) -> QuerySet[MediaFile]:
     """Return the files that a run would remove now."""
     kept = timedelta(days=settings.MEDIA_RETENTION_DAYS if days is None else days)
-    return MediaFile.objects.filter(task__finished_at__lt=Now() - kept).order_by("created_at")
+    ended = MediaFile.objects.filter(origin=AssetOrigin.TASK, task__finished_at__lt=Now() - kept)
+    return ended.exclude(Exists(assets.needs())).order_by("created_at")
 
 
 def _remove(file: MediaFile) -> bool:
     """Remove a file and its row; False (and both stay) if the storage refuses."""
+    try:
+        assets.begin_delete(file.pk)
+    except (assets.InUse, MediaFile.DoesNotExist):  # a new task wants to be made from it
+        return False
     if not delete(file.path):
         return False
     if not settings.S3_BUCKET:  # S3 has no folders
         with contextlib.suppress(OSError):  # the folder still holds another file
             for folder in list(PurePosixPath(file.path).parents)[:2]:
                 default_storage.delete(str(folder))
-    file.delete()
+    assets.end_delete(file)
     return True
 
 

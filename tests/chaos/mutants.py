@@ -153,8 +153,8 @@ MUTANTS = (
     Mutant(
         "Idempotency-Key stored with the task",
         "tasks_app/state/submit.py",
-        "is_first = statements.insert_idempotency_key(",
-        "is_first = True or statements.insert_idempotency_key(",
+        "is_first = idempotency.insert(",
+        "is_first = True or idempotency.insert(",
         ("tests/api/test_idempotency.py",),
     ),
     Mutant(

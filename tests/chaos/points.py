@@ -54,6 +54,8 @@ ENGINE = (
 RECOVERY = ("engine.before_recovered",)
 #: Not reached by any task: tested by tests/e2e/test_replay_crash.py.
 REPLAY = ("replay.before_commit",)
+#: Not reached by any task either: tested by tests/api/test_uploads.py.
+ASSETS = ("assets.after_save",)
 POINTS = (*SUBMIT, *CANCEL, *SHUTDOWN, *TASK, *ENGINE, *RECOVERY)
 #: Points at which only the dying engine has the message.
 FAST_PATH = (*ENGINE, "finish.before_publish", "finish.after_commit")

@@ -97,7 +97,29 @@ def make_media_file(task: Task | None = None, **fields: Any) -> MediaFile:
         "fps": 24.0,
         "codecs": ["h264", "aac"],
     }
+    defaults["project_id"] = task.project_id
     return MediaFile.objects.create(task=task, run_token=run_token, **{**defaults, **fields})
+
+
+def make_asset(state: str = "ready", **fields: Any) -> MediaFile:
+    """Make the record of an uploaded picture (the file itself is the caller's business)."""
+    asset_id = secrets.token_hex(8)
+    is_ready = state == "ready"
+    defaults: dict[str, Any] = {
+        "id": asset_id,
+        "project_id": PROJECT,
+        "origin": "upload",
+        "role": "asset",
+        "path": f"assets/{asset_id}/asset.png" if is_ready else "",
+        "media_type": "image/png" if is_ready else "",
+        "size_bytes": 1234 if is_ready else 0,
+        "sha256": secrets.token_hex(32) if is_ready else "",
+        "width": 64 if is_ready else None,
+        "height": 64 if is_ready else None,
+        "codecs": ["png"] if is_ready else [],
+        "expires_at": timezone.now() + timedelta(days=30),
+    }
+    return MediaFile.objects.create(state=state, **{**defaults, **fields})
 
 
 def make_event(event_type: str = "task.completed", **fields: Any) -> WebhookEvent:

@@ -14,7 +14,7 @@ from typing import Any
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from tasks_app.models import Task
+from tasks_app.models import MediaFile, Task
 from tests.support import factories
 from webhooks_app.models import (
     ReplayJob,
@@ -64,6 +64,7 @@ class World:
             "event_id": event.event_id,
             "replay_id": str(factories.make_replay(scope=project).pk),
             "endpoint_id": str(factories.make_endpoint(url, scope=project).pk),
+            "asset_id": factories.make_asset(project_id=project).pk,
         }
 
     def state(self) -> list[dict[str, Any]]:
@@ -71,6 +72,7 @@ class World:
         project = self.ids["project_id"]
         found = [
             Task.objects.filter(project_id=project),
+            MediaFile.objects.filter(project_id=project),
             WebhookEvent.objects.filter(scope=project),
             WebhookMessage.objects.filter(event__scope=project),
             ReplayJob.objects.filter(scope=project),
@@ -81,7 +83,7 @@ class World:
 
     def needles(self) -> list[str]:
         """What an answer to another project must not contain."""
-        names = ("task_id", "project_id", "event_id", "replay_id", "endpoint_id")
+        names = ("task_id", "project_id", "event_id", "replay_id", "endpoint_id", "asset_id")
         return [self.ids[name] for name in names]
 
 
@@ -94,6 +96,7 @@ ABSENT = {
     "event_id": "msg_absent",
     "replay_id": str(uuid.uuid4()),
     "endpoint_id": str(uuid.uuid4()),
+    "asset_id": "0123456789abcdef",
 }
 
 

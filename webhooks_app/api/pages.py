@@ -69,8 +69,7 @@ class ByTime:
 
     def cursor(self, row: Any) -> str:
         """Return the row's time in microseconds, and its id."""
-        microseconds = (row.created_at - _EPOCH) // timedelta(microseconds=1)
-        return f"{microseconds}-{row.pk.hex}"
+        return f"{_microseconds(row.created_at)}-{row.pk.hex}"
 
     def columns(self) -> tuple[str, ...]:
         return ("-created_at", "-id")
@@ -80,13 +79,35 @@ class ByTime:
         created_at = _EPOCH + timedelta(microseconds=int(microseconds))
         # Not (created_at, id) < (...): this form lets the index begin at the cursor.
         return queryset.filter(created_at__lte=created_at).exclude(
-            created_at=created_at, id__gte=uuid.UUID(row_id)
+            created_at=created_at, id__gte=self._id(row_id)
         )
+
+    def _id(self, text: str) -> Any:
+        return uuid.UUID(text)
+
+
+@dataclass(frozen=True)
+class ByTimeAndText(ByTime):
+    """By ``created_at``, newest first; among rows of the same time by an id that is text."""
+
+    pattern = r"[0-9]{1,16}-[\x21-\x7e]{1,32}"
+
+    def cursor(self, row: Any) -> str:
+        """Return the row's time in microseconds, and its id."""
+        return f"{_microseconds(row.created_at)}-{row.pk}"
+
+    def _id(self, text: str) -> Any:
+        return text
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 NEWEST_FIRST = ById()
 OLDEST_FIRST = ById(is_oldest_first=True)
 BY_TIME = ByTime()
+BY_TIME_AND_TEXT = ByTimeAndText()
 
 
 class Cursor(Field):

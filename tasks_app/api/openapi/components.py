@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from tasks_app.events import EVENT_TYPES
-from tasks_app.failures import ERROR_CODES
-from tasks_app.models import Priority, TaskStatus
+from tasks_app.failures import ASSET_ERRORS, ERROR_CODES
+from tasks_app.models import SHOWN_STATES, AssetOrigin, Priority, TaskStatus
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.operators import ping
 
@@ -121,6 +121,29 @@ _READY_DETAILS: Schema = {
     "oldest_due_webhook_seconds": NUMBER,
 }
 
+_ASSET: Schema = {
+    "asset_id": TEXT | {"description": "Of a file that a task made: its `payload_media_id`."},
+    "project_id": TEXT,
+    "state": {"enum": SHOWN_STATES},
+    "origin": {"enum": list(AssetOrigin.values)},
+    "task_id": or_null(ID | {"description": "The task that made it."}),
+    "role": or_null(TEXT | {"description": "What it is to that task."}),
+    "media_url": or_null(TEXT),
+    "media_type": or_null(TEXT | {"description": "By its content, whatever it was called."}),
+    "size_bytes": or_null(COUNT),
+    "sha256": or_null(TEXT),
+    "width": or_null(COUNT),
+    "height": or_null(COUNT),
+    "duration": or_null(NUMBER),
+    "fps": or_null(NUMBER),
+    "codecs": {"type": "array", "items": TEXT},
+    "source_url": or_null(TEXT | {"description": "Without what may be secret in it."}),
+    "error_code": or_null({"enum": list(ASSET_ERRORS)}),
+    "error": or_null(TEXT),
+    "created_at": TIME,
+    "expires_at": or_null(TIME | {"description": "Not before tasks that name it have ended."}),
+}
+
 COMPONENTS: dict[str, Schema] = {
     "Submission": exactly(_SUBMISSION),
     "Retry": exactly({**_SUBMISSION, "retry_of": ID}),
@@ -131,6 +154,14 @@ COMPONENTS: dict[str, Schema] = {
             "results": {"type": "array", "items": ref("ListedTask")},
             "next_cursor": or_null(TEXT),
             "next": or_null(TEXT | {"description": "The address of the next page."}),
+        }
+    ),
+    "Asset": exactly(_ASSET),
+    "AssetPage": exactly(
+        {
+            "results": {"type": "array", "items": ref("Asset")},
+            "next_cursor": or_null(TEXT),
+            "next": or_null(TEXT),
         }
     ),
     "Result": more_may_come(

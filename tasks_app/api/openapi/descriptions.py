@@ -32,6 +32,13 @@ DESCRIPTIONS = {
     f"after {settings.SSE_MAX_SECONDS:g} seconds; come back with `Last-Event-ID`.",
     "retryTask": "A new task with the same input, linked by `retry_of` and `retried_by`. 409 "
     "where its state does not allow it.",
+    "listAssets": f"What clients handed in and what tasks made. {_PAGE}",
+    "createAsset": "As `multipart/form-data` with one `file`: it is decoded before you get the "
+    "201, and is `ready`. As JSON with a `url`: it is `pending` until a worker has fetched it, "
+    "then `ready` or `failed`. The same bytes twice in a project are one asset.",
+    "getAsset": "404 for an asset that is not there or is another project's.",
+    "deleteAsset": "409 `in_use` while a task that has not ended names it, and for what a task "
+    "made.",
     "taskMetrics": "Over everything that the key may see.",
     "health": "Asks nothing else and needs no key: for load balancers.",
     "ready": "Asks the database, Redis and the workers. Only a key is "

@@ -15,6 +15,10 @@ _REASON = "the receiver was down from 14:00 to 14:20"
 
 #: Operation -> the JSON document to send.
 REQUESTS: dict[str, Any] = {
+    "createAsset": {
+        "project_id": "test_project",
+        "url": "https://your-app.com/storyboards/scene-7.png",
+    },
     "createEndpoint": {
         "project_id": "test_project",
         "url": "https://your-app.com/api/webhooks/everything",
@@ -82,11 +86,34 @@ _TASK = {
     "metadata": _METADATA,
     "retried_by": [],
 }
+_ASSET = {
+    "asset_id": "64f1b2c3a8d9e0f1",
+    "project_id": "test_project",
+    "state": "ready",
+    "origin": "upload",
+    "task_id": None,
+    "role": None,
+    "media_url": "https://media.ft.tc/media/64f1b2c3a8d9e0f1/5d41402abc4b2a76b9719d911017c592/a.png",
+    "media_type": "image/png",
+    "size_bytes": 482113,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "width": 1920,
+    "height": 1080,
+    "duration": None,
+    "fps": None,
+    "codecs": ["png"],
+    "source_url": None,
+    "error_code": None,
+    "error": None,
+    "created_at": "2025-01-15T10:20:00Z",
+    "expires_at": "2025-02-14T10:20:00Z",
+}
 #: Component -> a value of it.
 ANSWERS: dict[str, Any] = {
     "Submission": _SUBMISSION,
     "Retry": _SUBMISSION | {"retry_of": "9f0a9156-9a3a-4f8b-9296-09d846a72adb"},
     "Task": _TASK,
+    "Asset": _ASSET,
     "Secret": {
         "project_id": "test_project",
         "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",

@@ -29,17 +29,23 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.permissions import AllowAny
 
 from tasks_app.api import task_data
-from tasks_app.api.openapi.components import COMPONENTS, event_bodies, event_name, ref
+from tasks_app.api.openapi.components import (
+    COMPONENTS,
+    event_bodies,
+    event_name,
+    ref,
+)
 from tasks_app.api.openapi.descriptions import DESCRIPTIONS, RECEIVED
 from tasks_app.api.openapi.examples import ANSWERS, REQUESTS, event_example
 from tasks_app.api.openapi.shape import Shaper, reachable
 from tasks_app.api.task_requests import SubmitRequest
 from tasks_app.events import EVENT_TYPES
-from tasks_app.models import Priority, TaskStatus
+from tasks_app.models import SHOWN_STATES, AssetOrigin, Priority, TaskStatus
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.fields import Choice, RetryPolicy
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, MessageStatus, ReplayState
+from webhooks_app.notation import PROJECT_ID
 from webhooks_app.operators import ping
 from webhooks_app.outbox import ANY_STATUS
 from webhooks_app.retry import ERROR_CODES
@@ -107,6 +113,15 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     description="The same key with the same body is the same task, for "
     f"{settings.IDEMPOTENCY_HOURS} hours.",
 )
+#: The body of an upload.
+ASSET_FORM = {
+    "type": "object",
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "project_id": {"type": "string", "pattern": f"^{PROJECT_ID}$"},
+    },
+    "required": ["file"],
+}
 LAST_EVENT_ID = OpenApiParameter(
     "Last-Event-ID", str, OpenApiParameter.HEADER, description="The id of the last event you got."
 )
@@ -126,10 +141,10 @@ def operation(
     """Describe one method of a view.
 
     Args:
-        answer: the component of the good answer.
+        answer: the component of the good answer; empty for one without a body.
         may_conflict: the state of things may forbid it, with 409.
     """
-    responses: dict[Any, Any] = {status: ref(answer)}
+    responses: dict[Any, Any] = {status: ref(answer) if answer else None}
     if may_conflict:
         responses[409, PROBLEM_TYPE] = ref("Problem")
     return extend_schema(
@@ -178,6 +193,7 @@ WEBHOOKS = [
 #: In the order in which they are read.
 TAGS = [
     {"name": "tasks", "description": "Submit work, watch it, fetch what came of it"},
+    {"name": "assets", "description": "Hand in files to make tasks from"},
     {"name": "webhooks", "description": "What is sent to you, and what became of it"},
     # Of its own: a generator makes a class of each tag, and one of the webhooks' operations too.
     {"name": "receiver", "description": "The webhooks: what your receiver gets"},
@@ -206,7 +222,7 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
             described.setdefault("summary", described.get("description", "").removesuffix("."))
             described["description"] = DESCRIPTIONS[described["operationId"]]
             described["tags"] = [
-                next((tag for tag in ("webhooks", "tasks") if tag in path), "service")
+                next((tag for tag in ("webhooks", "tasks", "assets") if tag in path), "service")
             ]
     for methods in result["webhooks"].values():
         methods["post"]["security"] = []  # signed by us; a receiver asks for no key of ours
@@ -252,6 +268,8 @@ def _names() -> dict[str, Any]:
     """Return names, for generators, of the values that stand in several places."""
     lists: dict[str, list[Any]] = {
         "TaskType": list(TASK_TYPES),
+        "AssetState": SHOWN_STATES,
+        "AssetOrigin": AssetOrigin.values,
         "TaskStatus": TaskStatus.values,
         "TaskPriority": [label for _, label in Priority.choices],
         "TaskPriorityNumber": Priority.values,

@@ -15,7 +15,8 @@ from django.db import connection, connections
 from tasks_app import events
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
-from tasks_app.state.submit import IdempotencyConflict, NotRetryable, Submit, retry
+from tasks_app.state.idempotency import IdempotencyConflict
+from tasks_app.state.submit import NotRetryable, Submit, retry
 from tasks_app.state.submit import submit as submit_task
 from tasks_app.upkeep import sweep
 from webhooks_app.models import WebhookEvent, WebhookMessage

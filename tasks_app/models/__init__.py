@@ -7,11 +7,49 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
 from rest_framework_api_key.models import AbstractAPIKey, BaseAPIKeyManager
+
+from tasks_app.models.assets import (
+    SHOWN_STATES,
+    AssetOrigin,
+    AssetState,
+    MediaFile,
+    TaskInput,
+    new_link_token,
+    new_media_id,
+)
+
+__all__ = [
+    "ACTIVE_JOBS",
+    "ALL_SCOPES",
+    "SHOWN_STATES",
+    "TERMINAL_STATUSES",
+    "WAITS_FOR_INPUTS",
+    "ApiKey",
+    "ApiKeyManager",
+    "AssetOrigin",
+    "AssetState",
+    "IdempotencyKey",
+    "Lease",
+    "MediaFile",
+    "Priority",
+    "RemoteJob",
+    "RemoteJobState",
+    "RemoteServer",
+    "Task",
+    "TaskInput",
+    "TaskStatus",
+    "default_scopes",
+    "new_callback_token",
+    "new_link_token",
+    "new_media_id",
+    "task_type_choices",
+]
 
 ALL_SCOPES = ("read", "submit", "admin")
 
@@ -21,19 +59,9 @@ def default_scopes() -> list[str]:
     return list(ALL_SCOPES)
 
 
-def new_link_token() -> str:
-    """Return 128 random bits as 32 hex digits, the secret part of a media link."""
-    return secrets.token_hex(16)
-
-
 def new_callback_token() -> str:
     """Return 192 random bits as 48 hex digits: who knows it may say that a remote job has news."""
     return secrets.token_hex(24)
-
-
-def new_media_id() -> str:
-    """Return a 64-bit random id in lowercase hex, which clients see as ``payload_media_id``."""
-    return secrets.token_hex(8)
 
 
 def task_type_choices() -> list[tuple[str, str]]:
@@ -102,6 +130,8 @@ class TaskStatus(models.TextChoices):
     CANCELLED = "cancelled"
 
 
+#: ``available_at`` of a queued task until all its inputs are ready.
+WAITS_FOR_INPUTS = datetime(9999, 1, 1, tzinfo=UTC)
 TERMINAL_STATUSES = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED)
 
 
@@ -206,6 +236,11 @@ class Task(models.Model):
                 fields=["waits_for", "project_id", "priority", "created_at", "id"],
                 condition=Q(status="queued") & ~Q(waits_for=""),
                 name="task_waiting",
+            ),
+            models.Index(
+                fields=["available_at"],
+                condition=Q(status="queued", available_at__gte=WAITS_FOR_INPUTS),
+                name="task_unready",
             ),
         ]
 
@@ -317,39 +352,14 @@ class RemoteServer(models.Model):
         return f"{self.provider} {self.label}"
 
 
-class MediaFile(models.Model):
-    """One stored file of a task; its ``id`` is what clients get as ``payload_media_id``."""
-
-    id = models.CharField(primary_key=True, max_length=32, default=new_media_id, editable=False)
-    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="files")
-    run_token = models.UUIDField()
-    role = models.CharField(max_length=30)
-    path = models.CharField(max_length=300)
-    media_type = models.CharField(max_length=100)
-    size_bytes = models.BigIntegerField()
-    sha256 = models.CharField(max_length=64)
-    width = models.PositiveIntegerField(null=True, blank=True)
-    height = models.PositiveIntegerField(null=True, blank=True)
-    duration = models.FloatField(null=True, blank=True)
-    fps = models.FloatField(null=True, blank=True)
-    codecs = models.JSONField(default=list)
-    link_token = models.CharField(max_length=32, unique=True, default=new_link_token)
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        ordering: ClassVar[list[str]] = ["created_at", "role"]
-
-    def __str__(self) -> str:
-        return f"{self.role} of {self.task_id}"
-
-
 class IdempotencyKey(models.Model):
-    """The answer to a submit that carried an ``Idempotency-Key``."""
+    """The answer to a submit, or to a new asset, that carried an ``Idempotency-Key``."""
 
     scope = models.CharField(max_length=110)
     key = models.CharField(max_length=255)
     fingerprint = models.CharField(max_length=64)
-    task = models.ForeignKey(Task, on_delete=models.CASCADE)
+    task = models.ForeignKey(Task, null=True, blank=True, on_delete=models.CASCADE)
+    file = models.ForeignKey(MediaFile, null=True, blank=True, on_delete=models.CASCADE)
     response = models.JSONField()
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
 

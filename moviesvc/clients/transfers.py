@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 
-from moviesvc import connections
+from moviesvc.clients import connections
 
 LOOK_SECONDS = 1.0
 #: A check takes some milliseconds, so refused requests must not cause one each.
