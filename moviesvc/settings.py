@@ -218,7 +218,20 @@ PROVIDER_CALLBACK_URL = env.str("PROVIDER_CALLBACK_URL", default=PUBLIC_URL).rst
 PROVIDER_CALLBACK_URL = "" if PROVIDER_CALLBACK_URL == "off" else PROVIDER_CALLBACK_URL
 # REMOTE_LOOK_SECONDS: the longest wait between two looks at work of a provider.
 REMOTE_LOOK_SECONDS = env.float("REMOTE_LOOK_SECONDS", default=60.0)
-# PROVIDER_ALLOW_NETWORKS: private networks that a provider's base URL may be in, http allowed.
+# COMFYUI_URLS: the pool: http://host:8188, or label=http://host:8188; a receipt has the label.
+COMFYUI_URLS = env.list("COMFYUI_URLS", default=[])
+# COMFYUI_WORKFLOWS: the folder of workflow templates, one JSON file each.
+COMFYUI_WORKFLOWS = env.str("COMFYUI_WORKFLOWS", default="")
+# COMFYUI_HEADERS: JSON object, label (or * for all) -> headers for a proxy in front.
+COMFYUI_HEADERS = env.json("COMFYUI_HEADERS", default={})
+# COMFYUI_CONCURRENCY: most jobs of ours at once on each server; label=number for one of them.
+COMFYUI_CONCURRENCY = env.list("COMFYUI_CONCURRENCY", default=["2"])
+# COMFYUI_QUEUE_LIMIT: a server with so many jobs in its queue, others' too, gets no more.
+COMFYUI_QUEUE_LIMIT = env.int("COMFYUI_QUEUE_LIMIT", default=10)
+# COMFYUI_LOST_SECONDS: the jobs of a server that is silent for so long start anew on another.
+COMFYUI_LOST_SECONDS = env.float("COMFYUI_LOST_SECONDS", default=60.0)
+# PROVIDER_ALLOW_NETWORKS: private networks that providers' base URLs may be in, http allowed; for
+# one provider as comfyui=192.168.1.0/24.
 PROVIDER_ALLOW_NETWORKS = env.list("PROVIDER_ALLOW_NETWORKS", default=[])
 # QUEUE_LIMIT_PER_PROJECT: queued tasks one project may have; further submits get 429.
 QUEUE_LIMIT_PER_PROJECT = env.int("QUEUE_LIMIT_PER_PROJECT", default=20_000)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig
-from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError
 
 from tasks_app import providers
+from tasks_app.providers import networks
+
+#: What a wrong entry of GENERATION_PROVIDERS raises.
+FAULTS = (providers.UnknownProvider, ImportError, AttributeError, ValueError, TypeError, KeyError)
 
 
 @register("tasks")
 def check_providers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report a provider that cannot be loaded or that lacks a setting."""
-    found: list[CheckMessage] = []
-    for network in settings.PROVIDER_ALLOW_NETWORKS:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError:
-            text = f"PROVIDER_ALLOW_NETWORKS: {network} is no network."
-            found.append(Error(text, id="tasks.E002"))
+    known = frozenset({*providers.BUILT_IN, *_names()})
+    found: list[CheckMessage] = [Error(text, id="tasks.E002") for text in networks.problems(known)]
     for task_type in sorted(providers.configured_task_types()):
         found += [
             Error(f"GENERATION_PROVIDERS[{task_type!r}]: {text}", id="tasks.E001")
@@ -64,3 +62,10 @@ def _problems(task_type: str) -> list[str]:
         return [f"Its options do not fit: {error}."]
     problems: list[str] = getattr(provider, "configuration_problems", list)()
     return problems
+
+
+def _names() -> Iterator[str]:
+    """Yield the names of providers of one's own, which are configured by their paths."""
+    for task_type in providers.configured_task_types():
+        with contextlib.suppress(*FAULTS):  # reported beside this
+            yield providers.get_provider(task_type).name

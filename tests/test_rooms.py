@@ -37,7 +37,7 @@ FLOORS = {
         actors admin api
         remote_work
         work upkeep checks
-        assets
+        assets providers.comfyui
         providers.remote providers.previz
         state access media
         tickets

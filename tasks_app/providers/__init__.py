@@ -14,13 +14,21 @@ from typing import Any, cast
 
 from tasks_app.providers.base import Provider
 
-__all__ = ["UnknownProvider", "accepts", "base", "configured_task_types", "get_provider"]
+__all__ = [
+    "UnknownProvider",
+    "accepts",
+    "base",
+    "configured_task_types",
+    "get_provider",
+    "networks",
+]
 
 BUILT_IN = {
     "previz": "tasks_app.providers.previz.provider.PrevizProvider",
     "openai": "tasks_app.providers.remote.openai_compatible.OpenAICompatibleProvider",
     "replicate": "tasks_app.providers.remote.replicate.ReplicateProvider",
     "fal": "tasks_app.providers.remote.fal.FalProvider",
+    "comfyui": "tasks_app.providers.comfyui.provider.ComfyUIProvider",
     "cog": "tasks_app.providers.remote.cog.CogProvider",
 }
 

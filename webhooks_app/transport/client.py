@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -152,7 +152,7 @@ class Transport:
         timeout: float,
         headers: Mapping[str, str] | None = None,
         method: str = "GET",
-        body: bytes | aiohttp.FormData | None = None,
+        body: bytes | aiohttp.payload.Payload | None = None,
         to: Path | None = None,
     ) -> FetchResult:
         """Download what a client's URL names, under the same policy as a webhook.
@@ -186,6 +186,33 @@ class Transport:
         finally:
             if not is_kept:
                 await session.close()
+
+    async def listen(self, url: str, *, headers: Mapping[str, str]) -> AsyncIterator[str]:
+        """Yield the texts that come over a WebSocket of the home's origin, until it closes.
+
+        Args:
+            url: with http or https, as for a request.
+
+        Raises:
+            EgressDenied: the URL may not be dialled.
+            ConnectionError: there was no connection, or it broke.
+        """
+        target = egress.target_of(url, self._home)
+        session = download.open_session(
+            self._resolver,
+            egress.address_rule(target.origin, self._allowed),
+            self._tls_for(target.origin),
+            is_kept=False,
+        )
+        async with session:
+            socket = session.ws_connect(
+                target.url,
+                headers={**self._own_headers, **headers},
+                heartbeat=download.PING_SECONDS,
+                max_msg_size=download.MAX_MESSAGE_BYTES,
+            )
+            async for text in download.listen(socket):
+                yield text
 
 
 _STATUS_TEXTS = {

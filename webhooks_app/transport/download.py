@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,9 @@ from webhooks_app.shown import printable
 
 CONNECT_SECONDS = 10.0
 MAX_HEADER_BYTES = 65_536
+#: Of a WebSocket: how often it is asked for a sign of life, and the longest message.
+PING_SECONDS = 20.0
+MAX_MESSAGE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,19 @@ async def keep(
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
         code, text = _explain(error)
         return FetchResult(error_code=code, error=text)
+
+
+async def listen(
+    request: AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse],
+) -> AsyncIterator[str]:
+    """Yield the texts of a WebSocket; what is binary is passed over. See ``Transport.listen``."""
+    try:
+        async with request as socket:
+            async for message in socket:
+                if message.type == aiohttp.WSMsgType.TEXT:
+                    yield message.data
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise ConnectionError(_explain(error)[1]) from None
 
 
 async def _store(response: aiohttp.ClientResponse, max_bytes: int, to: Path | None) -> FetchResult:

@@ -1,3 +1,3 @@
 """How is media made by a service behind HTTP?"""
 
-__all__ = ["base", "client"]
+__all__ = ["base", "client", "inputs"]

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tasks_app.providers.base import Callback, CancelOutcome, ProviderError
-from tasks_app.providers.remote.client import ProviderClient, Server, configured_networks, setting
+from tasks_app.providers.networks import networks_for
+from tasks_app.providers.remote.client import ProviderClient, Server, setting
 from tasks_app.providers.remote.inputs import ModelInputs
 from tasks_app.task_types import TASK_TYPES
 
@@ -162,7 +163,7 @@ class RemoteProvider(ModelInputs, ABC):
         key = setting(self.key_setting) if self.key_setting else ""
         base = setting(self.url_setting)
         headers = self.headers(key) if key else {}
-        return [Server(self.name, base, headers, configured_networks(), self._concurrency)]
+        return [Server(self.name, base, headers, networks_for(self.name), self._concurrency)]
 
     async def look(
         self, works: Sequence[Work], line: ProviderClient

@@ -7,9 +7,9 @@ of an error text, since it may quote a prompt or a key.
 
 from __future__ import annotations
 
-import ipaddress
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -136,6 +136,7 @@ class ProviderClient:
         *,
         headers: Mapping[str, str] | None = None,
         seconds: float = CALL_SECONDS,
+        accepted: Collection[int] = (),
     ) -> Answer:
         """Send one request with our credentials to the configured origin.
 
@@ -143,6 +144,7 @@ class ProviderClient:
             path: relative to the base URL, or a whole URL of the same origin.
             body: sent as JSON, unless it is an aiohttp ``FormData``.
             seconds: for the whole request.
+            accepted: statuses besides 2xx whose answers are returned, since they say something.
 
         Raises:
             Unreachable: it was not received.
@@ -153,6 +155,9 @@ class ProviderClient:
         if body is not None and not isinstance(body, aiohttp.FormData):
             sent["Content-Type"] = "application/json"
             body = orjson.dumps(body)
+        if isinstance(body, aiohttp.FormData):
+            body = body()
+            sent["Content-Type"] = body.content_type  # it names the boundary
         found = await self._to_home.fetch(
             urljoin(self._base, path),
             method=method,
@@ -161,7 +166,26 @@ class ProviderClient:
             max_bytes=MAX_ANSWER_BYTES,
             timeout=seconds,
         )
+        if not found.error_code and (status := found.status) and status in accepted:
+            return Answer(status, found.headers or {}, found.body)
         return _judged(found, self._secrets)
+
+    async def listen(self, path: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the JSON objects that come over a WebSocket, until it closes.
+
+        Raises:
+            ProviderError: there was no connection, or it broke.
+        """
+        url = urljoin(self._base, path)
+        try:
+            async for text in self._to_home.listen(url, headers=self._headers):
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    if isinstance(event := orjson.loads(text), dict):
+                        yield event
+        except EgressDenied as denied:
+            raise ProviderError("provider_rejected", f"The provider: {denied.message}.") from None
+        except ConnectionError:
+            raise Unreachable("The provider: the connection was closed.") from None
 
     async def download(self, url: str, to: Path, max_bytes: int) -> None:
         """Download ``url`` to a file; redirects are followed, each target checked again.
@@ -194,13 +218,6 @@ def setting(name: str) -> str:
     from django.conf import settings
 
     return str(getattr(settings, name, ""))
-
-
-def configured_networks() -> tuple[Network, ...]:
-    """Return the private networks that providers' base URLs may be in."""
-    from django.conf import settings
-
-    return tuple(ipaddress.ip_network(text) for text in settings.PROVIDER_ALLOW_NETWORKS)
 
 
 def _is_of(url: str, home: Home) -> bool:
