@@ -233,6 +233,8 @@ COMFYUI_LOST_SECONDS = env.float("COMFYUI_LOST_SECONDS", default=60.0)
 # PROVIDER_ALLOW_NETWORKS: private networks that providers' base URLs may be in, http allowed; for
 # one provider as comfyui=192.168.1.0/24.
 PROVIDER_ALLOW_NETWORKS = env.list("PROVIDER_ALLOW_NETWORKS", default=[])
+# GENERATION_PRICES: JSON object, model -> {"unit": "second", "amount": "0.10", "currency": "USD"}.
+GENERATION_PRICES = env.json("GENERATION_PRICES", default={})
 # QUEUE_LIMIT_PER_PROJECT: queued tasks one project may have; further submits get 429.
 QUEUE_LIMIT_PER_PROJECT = env.int("QUEUE_LIMIT_PER_PROJECT", default=20_000)
 # RATE_LIMIT_PER_MINUTE: requests a minute for a key without a limit of its own.

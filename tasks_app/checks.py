@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError
 
 from tasks_app import providers
-from tasks_app.providers import networks
+from tasks_app.providers import networks, prices
 
 #: What a wrong entry of GENERATION_PROVIDERS raises.
 FAULTS = (providers.UnknownProvider, ImportError, AttributeError, ValueError, TypeError, KeyError)
@@ -28,6 +28,12 @@ def check_providers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
             for text in _problems(task_type)
         ]
     return found
+
+
+@register("tasks")
+def check_prices(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a price of the wrong shape."""
+    return [Error(text, id="tasks.E005") for text in prices.problems()]
 
 
 @register(Tags.database)

@@ -65,6 +65,7 @@ SMALL_FOR_A_REASON = {
     "tasks_app/actors.py": "found by Dramatiq",
     "tasks_app/api/provider_callbacks.py": "a view, found by its address",
     "tasks_app/apps.py": "found by Django",
+    "tasks_app/state/costs.py": "money is counted in one place; the ledger follows",
     "tasks_app/state/quota.py": "counts for all threads of a process; tested by itself",
     "tasks_app/urls.py": "found by Django",
     "webhooks_app/apps.py": "found by Django",

@@ -17,6 +17,7 @@ from django.core.files.storage import default_storage
 
 from tasks_app.media.serve import EXTENSIONS, media_url
 from tasks_app.models import MediaFile, Task, new_link_token, new_media_id
+from tasks_app.providers import prices
 from tasks_app.providers.base import MediaOutput, ProviderError, Result
 from webhooks_app.crash_points import faultpoint
 
@@ -122,12 +123,13 @@ def describe(result: Result, files: list[MediaFile]) -> dict[str, Any]:
     """Return a completed task's ``result``: the main file, all files, provider and model."""
     primary = next(file for file in files if file.role == "primary")
     head = {key: value for key, value in receipt(primary).items() if key != "role"}
+    cost = prices.measured(result.model, files)
     return {
         **head,
         "files": [receipt(file) for file in files],
         "provider": result.provider,
         "model": result.model,
         "seed": result.seed,
-        "cost": result.cost,
+        "cost": result.cost or (cost.told() if cost else None),
         "provider_metadata": result.metadata,
     }

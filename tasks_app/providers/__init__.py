@@ -21,6 +21,7 @@ __all__ = [
     "configured_task_types",
     "get_provider",
     "networks",
+    "prices",
 ]
 
 BUILT_IN = {

@@ -144,8 +144,9 @@ class MediaOutput:
 class Result:
     """The result: the files, and which provider and model made them.
 
-    ``files`` holds exactly one output whose role is ``primary``. ``cost`` is what the
-    provider charged, for example ``{"amount": "0.12", "currency": "USD"}``, or None.
+    ``files`` holds exactly one output whose role is ``primary``. ``cost`` is what the provider
+    charged, for example ``{"amount": "0.12", "currency": "USD"}``; without it the cost is that of
+    `tasks_app.providers.prices`.
     """
 
     files: tuple[MediaOutput, ...]
@@ -165,7 +166,8 @@ class Result:
 class Provider(Protocol):
     """One maker of media on this machine, or the common part of all providers.
 
-    Instances are shared by all worker threads of a process. ``is_local``: the work uses this
+    Instances are shared by all worker threads of a process. ``model``: the one that it uses where a
+    task names none, for its price; it may be left out. ``is_local``: the work uses this
     machine's processors, so at most ``RENDER_SLOTS`` run at once. What works elsewhere is a
     `providers.remote.base.RemoteProvider` and has no `generate`. ``models``: what a task may name;
     the first is the default.

@@ -16,7 +16,8 @@ from django.db import transaction
 
 from tasks_app import events, metrics, tickets
 from tasks_app.models import ApiKey, Priority, Task, TaskStatus
-from tasks_app.state import estimates, idempotency, statements
+from tasks_app.providers.prices import Money
+from tasks_app.state import costs, estimates, idempotency, statements
 from tasks_app.state.quota import Quota
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.crash_points import faultpoint
@@ -91,10 +92,10 @@ def submit(request: Submit) -> Submission:
     project_id, limit = request.project_id, settings.QUEUE_LIMIT_PER_PROJECT
     if _quota.is_full(project_id, limit, lambda: statements.queued_count(project_id, limit)):
         raise QueueFull(limit)
-    task = _new_task(request)
+    task, cost = _new_task(request), costs.estimate(request.task_type, request.task_data)
     if request.idempotency_key:
         with transaction.atomic():
-            response = _answer(task, _insert(task))
+            response = _answer(task, _insert(task), cost)
             is_first = idempotency.insert(
                 request.scope,
                 request.idempotency_key,
@@ -108,7 +109,7 @@ def submit(request: Submit) -> Submission:
             return submit(request)
     else:  # one statement is a transaction of its own
         faultpoint("submit.before_commit")
-        response = _answer(task, _insert(task))
+        response = _answer(task, _insert(task), cost)
     metrics.task_submitted(task)
     logger.info("Task submitted", task_id=str(task.id), task_type=task.task_type)
     faultpoint("submit.after_commit")
@@ -159,8 +160,9 @@ def _insert(task: Task) -> int:
     return min(position, estimates.POSITION_LIMIT)
 
 
-def _answer(task: Task, queue_position: int) -> dict[str, Any]:
+def _answer(task: Task, queue_position: int, cost: Money | None) -> dict[str, Any]:
     """Return the body of the 201."""
+    told = {} if cost is None else {"estimated_cost": cost.told()}
     return {
         "task_id": str(task.id),
         "project_id": task.project_id,
@@ -169,6 +171,7 @@ def _answer(task: Task, queue_position: int) -> dict[str, Any]:
         "priority": Priority(task.priority).label,
         "queue_position": queue_position,
         "estimated_duration": estimates.estimated_duration(task.task_type),
+        **told,
         "created_at": rfc3339(task.created_at),
     }
 

@@ -23,7 +23,7 @@ from django.conf import settings
 from tasks_app.failures import own_frames
 from tasks_app.media import store
 from tasks_app.models import MediaFile, RemoteJob, Task
-from tasks_app.providers import get_provider
+from tasks_app.providers import get_provider, prices
 from tasks_app.providers.base import (
     Cancelled,
     Job,
@@ -137,7 +137,8 @@ def _take_over(task: Task, provider: RemoteProvider, job: RemoteJob, kept: list[
     seed = told.pop("seed", None)
     if seed is None:
         seed = provider.sent_seed(task.task_type, task.task_data, job.model)
-    result = Result((), job.provider, job.model, seed=seed, metadata=told)
+    cost = prices.nothing(job.model)
+    result = Result((), job.provider, job.model, seed=seed, metadata=told, cost=cost)
     through_outages(partial(lifecycle.complete, task, store.describe(result, files), files))
 
 

@@ -12,6 +12,7 @@ class Painter:
     """Accepts everything except a width of 4000 pixels."""
 
     name = "painter"
+    model = "painter-1"
     is_local = True
     task_types = frozenset({"video_generation", "image_generation", "audio_generation"})
     models = ("painter-1",)

@@ -26,6 +26,7 @@ class StillProvider:
     """Make a real PNG after ``seconds``; the first ``failures`` attempts end in ``fail_code``."""
 
     name = "still"
+    model = "still-1"
     is_local = True
     task_types = frozenset({"video_generation", "image_generation", "audio_generation"})
     models = ("still-1",)

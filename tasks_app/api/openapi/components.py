@@ -53,6 +53,13 @@ def more_may_come(properties: Schema, optional: tuple[str, ...] = (), **more: An
     return {name: value for name, value in closed.items() if name != "additionalProperties"}
 
 
+MONEY: Schema = exactly(
+    {
+        "amount": TEXT | {"pattern": r"^[0-9]+\.[0-9]{2,6}$"},
+        "currency": TEXT | {"pattern": "^[A-Z]{3}$"},
+    },
+    description="A decimal as text, and an ISO 4217 code.",
+)
 _SUBMISSION: Schema = {
     "task_id": ID,
     "project_id": TEXT,
@@ -61,6 +68,7 @@ _SUBMISSION: Schema = {
     "priority": PRIORITY,
     "queue_position": {"type": "integer", "minimum": 1, "maximum": 1000},
     "estimated_duration": COUNT | {"description": "Seconds, from the history of this type."},
+    "estimated_cost": ref("Money"),
     "created_at": TIME,
 }
 _LISTED_TASK: Schema = {
@@ -145,8 +153,9 @@ _ASSET: Schema = {
 }
 
 COMPONENTS: dict[str, Schema] = {
-    "Submission": exactly(_SUBMISSION),
-    "Retry": exactly({**_SUBMISSION, "retry_of": ID}),
+    "Money": MONEY,
+    "Submission": exactly(_SUBMISSION, optional=("estimated_cost",)),
+    "Retry": exactly({**_SUBMISSION, "retry_of": ID}, optional=("estimated_cost",)),
     "Task": exactly(_ONE_TASK, optional=("metadata",)),
     "ListedTask": exactly(_LISTED_TASK, optional=("metadata",)),
     "TaskPage": exactly(
@@ -171,7 +180,7 @@ COMPONENTS: dict[str, Schema] = {
             "provider": TEXT,
             "model": TEXT,
             "seed": or_null({"type": "integer"}),
-            "cost": or_null(ANY_OBJECT),
+            "cost": or_null(ref("Money")),
             "provider_metadata": ANY_OBJECT,
         },
         optional=_NOT_OF_EVERY_FILE,

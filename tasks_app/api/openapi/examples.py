@@ -53,6 +53,7 @@ _SUBMISSION = {
     "estimated_duration": 40,
     "created_at": "2025-01-15T10:30:00Z",
 }
+_COST = {"estimated_cost": {"amount": "0.70", "currency": "USD"}}
 _TASK = {
     **_SUBMISSION,
     "status": "completed",
@@ -110,8 +111,8 @@ _ASSET = {
 }
 #: Component -> a value of it.
 ANSWERS: dict[str, Any] = {
-    "Submission": _SUBMISSION,
-    "Retry": _SUBMISSION | {"retry_of": "9f0a9156-9a3a-4f8b-9296-09d846a72adb"},
+    "Submission": _SUBMISSION | _COST,
+    "Retry": _SUBMISSION | _COST | {"retry_of": "9f0a9156-9a3a-4f8b-9296-09d846a72adb"},
     "Task": _TASK,
     "Asset": _ASSET,
     "Secret": {

@@ -34,6 +34,7 @@ class PrevizProvider:
     """
 
     name = NAME
+    model = MODEL
     is_local = True
     task_types = frozenset(defaults.FILLED_BY)
     models = (MODEL,)
