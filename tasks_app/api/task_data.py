@@ -7,14 +7,16 @@ said it, without defaults: those are the provider's, and so are narrower limits
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 import orjson
 from django.utils.module_loading import import_string
 from rest_framework.exceptions import ErrorDetail
 
 from tasks_app.api.task_fields import Reference, Resolution
+from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.fields import Choice, Flag, FreeObject, Items, Number, Text, Whole
 from webhooks_app.api.read import Given, Members, StrictObject
 
@@ -265,3 +267,25 @@ def serializer_for(schema: str) -> StrictObject:
     found = import_string(schema)()
     assert isinstance(found, StrictObject)
     return found
+
+
+def parameters(task_type: str) -> dict[str, tuple[str, Any]]:
+    """Return the pointer and the field of everything that a task can say, by its provider's name.
+
+    The names are those of `providers.accepts`; a list of objects is one parameter.
+    """
+    form = serializer_for(TASK_TYPES[task_type].schema)
+    found: dict[str, tuple[str, Any]] = {}
+    for name, field in form.fields.items():
+        if isinstance(field, StrictObject):
+            found |= dict(_inner(field, f"/task_data/{name}", ""))
+    seed = form.fields["seed"]
+    return {**found, "seed": ("/task_data/seed", seed)}
+
+
+def _inner(form: StrictObject, pointer: str, prefix: str) -> Iterator[tuple[str, tuple[str, Any]]]:
+    for name, field in form.fields.items():
+        if isinstance(field, StrictObject):
+            yield from _inner(field, f"{pointer}/{name}", f"{prefix}{name}.")
+        else:
+            yield prefix + name, (f"{pointer}/{name}", field)

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def finish(job: RemoteJob, provider: RemoteProvider, work: Work) -> None:
 def _finish(
     job: RemoteJob, task: Task, provider: RemoteProvider, work: Work, watch: ClaimWatch
 ) -> None:
+    work = replace(work, task_data=task.task_data)  # a look does not read it
     context = _Wanted(job, lambda: watch.is_lost or stopping.is_set())
     result = _fetched(job, provider, work, context)
     faultpoint("run.after_generate")

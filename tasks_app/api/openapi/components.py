@@ -60,6 +60,10 @@ MONEY: Schema = exactly(
     },
     description="A decimal as text, and an ISO 4217 code.",
 )
+_ALL_OF_A_PARAMETER = (
+    *("pointer", "choices", "least", "most", "longest", "largest", "shapes", "languages"),
+    *("only_with", "default", "note"),
+)
 _SUBMISSION: Schema = {
     "task_id": ID,
     "project_id": TEXT,
@@ -238,6 +242,56 @@ COMPONENTS: dict[str, Schema] = {
             "counts": ref("TaskCounts"),
             "success_rate": or_null(SHARE),
             "by_type": {"type": "object", "additionalProperties": ref("TaskFigures")},
+        }
+    ),
+    "Providers": exactly({"providers": {"type": "array", "items": ref("TaskTypeProvider")}}),
+    "TaskTypeProvider": more_may_come(
+        {
+            "task_type": TASK_TYPE,
+            "provider": TEXT,
+            "models": {"type": "array", "items": ref("ProviderModel")},
+        }
+    ),
+    "ProviderModel": more_may_come(
+        {
+            "model": or_null(TEXT) | {"description": "Null where the provider knows only one."},
+            "is_default": {"type": "boolean"},
+            "parameters": {"type": "object", "additionalProperties": ref("ProviderParameter")},
+            "inputs": {"type": "object", "additionalProperties": ref("ProviderInput")},
+            "options": {"type": "object", "additionalProperties": ref("ProviderParameter")},
+            "passes_options": {"type": "boolean"},
+            "closed_options": {"type": "array", "items": TEXT},
+        }
+    ),
+    "ProviderParameter": more_may_come(
+        {
+            "pointer": TEXT,
+            "choices": {"type": "array", "items": ref("ParameterValue")},
+            "least": {"type": "number"},
+            "most": {"type": "number"},
+            "longest": COUNT | {"description": "Characters."},
+            "largest": TEXT | {"description": "Pixels of the longer and the shorter side."},
+            "shapes": {"type": "array", "items": TEXT},
+            "languages": {"type": "array", "items": TEXT},
+            "only_with": exactly(
+                {
+                    "parameter": TEXT,
+                    "choices": {"type": "array", "items": ref("ParameterValue")},
+                }
+            ),
+            "default": ref("ParameterValue"),
+            "note": TEXT,
+        },
+        _ALL_OF_A_PARAMETER,
+    ),
+    "ParameterValue": {"anyOf": [TEXT, {"type": "number"}, {"type": "boolean"}]},
+    "ProviderInput": exactly(
+        {
+            "kinds": {"type": "array", "items": TEXT},
+            "most": COUNT,
+            "max_bytes": or_null(COUNT),
+            "max_side": or_null(COUNT),
+            "max_seconds": or_null(NUMBER),
         }
     ),
     "ErrorCode": {

@@ -39,6 +39,10 @@ DESCRIPTIONS = {
     "getAsset": "404 for an asset that is not there or is another project's.",
     "deleteAsset": "409 `in_use` while a task that has not ended names it, and for what a task "
     "made.",
+    "listProviders": "By task type and model: every parameter that is used, with its bounds, and "
+    "every file that can be given. What is not listed is refused at submit with "
+    "`unsupported_by_provider`. `passes_options`: what stands in `options` goes to the model as it "
+    "is, but for `closed_options`.",
     "taskMetrics": "Over everything that the key may see.",
     "health": "Asks nothing else and needs no key: for load balancers.",
     "ready": "Asks the database, Redis and the workers. Only a key is "

@@ -123,6 +123,87 @@ def test_what_is_said_arrives_or_is_refused(fake, settings, tmp_path, who, task_
             assert leaves(sample.value) <= leaves(body), (sample.path, body)
 
 
+PLAIN = [
+    ("image_generation", {"prompt": "x"}, {"prompt": "x"}),
+    (
+        "image_generation",
+        {
+            "image_data": {"prompt": "x"},
+            "image_params": {"resolution": "1536x1024", "count": 2, "format": "webp"},
+        },
+        {"prompt": "x", "size": "1536x1024", "n": 2, "output_format": "webp"},
+    ),
+    ("video_generation", {"prompt": "x"}, {"prompt": "x"}),
+    (
+        "video_generation",
+        {
+            "scene_data": {"prompt": "x"},
+            "video_params": {"resolution": "720x1280", "duration_s": 8, "format": "mp4"},
+        },
+        {"prompt": "x", "size": "720x1280", "seconds": "8"},
+    ),
+    ("audio_generation", {"audio_data": {"text": "Go."}}, {"input": "Go.", "voice": "alloy"}),
+    (
+        "audio_generation",
+        {
+            "audio_data": {"text": "Go.", "voice": "nova", "kind": "voice"},
+            "audio_params": {"format": "ogg", "speed": 1.5},
+        },
+        {"input": "Go.", "voice": "nova", "response_format": "opus", "speed": 1.5},
+    ),
+]
+
+
+@pytest.mark.parametrize(("task_type", "task", "body"), PLAIN)
+def test_a_plain_request_is_what_openai_takes(fake, settings, tmp_path, task_type, task, body):
+    """The body holds what was said in the protocol's words, and nothing else but a voice."""
+    configure(settings, REMOTES["openai"])
+    stored, problems = check_task_data(task_type, task)
+    assert problems == []
+    assert received(fake, tmp_path, task_type, stored) == {**body, "model": MODEL}
+
+
+def test_the_operator_says_what_a_client_may(fake, settings, tmp_path):
+    """Defaults give way to the client, fixed inputs do not, and both are held to at submit."""
+    options = {
+        "model": MODEL,
+        "fields": {
+            "prompt": "prompt",
+            "length": "duration_s",
+            "rate": "fps",
+            "ratio": "aspect_ratio",
+        },
+        "defaults": {"length": 5},
+        "input": {"rate": 24},
+        "values": {"duration_s": [5, 10]},
+    }
+    configure(settings, {"provider": "fal", "options": options})
+
+    def said(task: dict[str, Any]) -> Any:
+        stored, problems = check_task_data("video_generation", {"prompt": "x", **task})
+        if problems:
+            return [(one["pointer"], one["message"].partition(" takes ")[2]) for one in problems]
+        return received(fake, tmp_path, "video_generation", stored)
+
+    assert said({}) == {"prompt": "x", "length": 5, "rate": 24}
+    params = {"duration_s": 10, "fps": 24, "resolution": "1080x1920"}
+    assert said({"video_params": params}) == {
+        **{"prompt": "x", "length": 10, "rate": 24, "ratio": "9:16"},
+    }
+    root = "/task_data/video_params"
+    params = {"duration_s": 7, "fps": 30, "resolution": "1000x900"}
+    assert sorted(said({"video_params": params})) == [
+        (f"{root}/duration_s", "5 or 10 as duration_s."),
+        (f"{root}/fps", "24 as fps."),
+        (
+            f"{root}/resolution",
+            "a shape of 16:9, 9:16, 1:1, 4:3, 3:4, 3:2, 2:3, 21:9, 9:21, 2:1, 1:2, 5:4 or 4:5 "
+            "as resolution.",
+        ),
+    ]
+    assert said({"options": {"rate": 30}}) == [("/task_data/options/rate", "")]
+
+
 # -- previz: what is said changes what is made, or is refused --------------------------------------
 
 

@@ -1,0 +1,103 @@
+"""Which providers are configured, and what does each take of a task? Made from what they accept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tasks_app import providers
+from tasks_app.api.openapi.hooks import operation
+from tasks_app.api.task_data import parameters
+from tasks_app.providers.accepts import Accepts, Limits, Values
+from tasks_app.providers.base import Provider
+from tasks_app.task_types import TASK_TYPES
+
+
+class ProviderListView(APIView):
+    """The providers of all task types."""
+
+    @operation("listProviders", "Which providers there are, and what they take", "Providers")
+    def get(self, request: Request) -> Response:
+        """Return what is configured."""
+        found = []
+        for task_type in TASK_TYPES:
+            try:
+                provider = providers.get_provider(task_type)
+            except providers.UnknownProvider:
+                continue
+            found.append(one_provider(task_type, provider))
+        return Response({"providers": found})
+
+
+def one_provider(task_type: str, provider: Provider) -> dict[str, Any]:
+    """Return what a provider takes of one task type, by model."""
+    return {
+        "task_type": task_type,
+        "provider": provider.name,
+        "models": [
+            {
+                "model": model or None,
+                "is_default": model == provider.models[0],
+                **_taken(task_type, provider.accepts(task_type, model)),
+            }
+            for model in provider.models
+        ],
+    }
+
+
+def _taken(task_type: str, accepts: Accepts) -> dict[str, Any]:
+    return {
+        "parameters": {
+            name: {"pointer": pointer, **_bounds(field), **_told(accepts.parameters[name])}
+            for name, (pointer, field) in parameters(task_type).items()
+            if name in accepts.parameters
+        },
+        "inputs": {name: _limits(limits) for name, limits in accepts.inputs.items()},
+        "options": {name: _told(values) for name, values in accepts.options.items()},
+        "passes_options": accepts.passes_options,
+        "closed_options": list(accepts.closed_options),
+    }
+
+
+def _bounds(field: Any) -> dict[str, Any]:
+    """Return what the API itself lets a client say there."""
+    schema = field.schema() if hasattr(field, "schema") else {}  # a list of objects has none
+    names = {"enum": "choices", "minimum": "least", "maximum": "most", "maxLength": "longest"}
+    return {ours: schema[theirs] for theirs, ours in names.items() if theirs in schema}
+
+
+def _told(values: Values) -> dict[str, Any]:
+    """Return what is said of a parameter; what is not said is left out."""
+    told = {
+        "choices": list(values.choices) or None,
+        "least": values.least,
+        "most": values.most,
+        "longest": values.longest,
+        "largest": "x".join(map(str, values.sides)) if values.sides else None,
+        "shapes": list(values.shapes) or None,
+        "languages": list(values.languages) or None,
+        "only_with": _condition(values),
+        "default": values.default,
+        "note": values.note or None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _condition(values: Values) -> dict[str, Any] | None:
+    if values.only_with is None:
+        return None
+    name, wanted = values.only_with
+    return {"parameter": name, "choices": list(wanted)}
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    return {
+        "kinds": list(limits.kinds),
+        "most": limits.most,
+        "max_bytes": limits.max_bytes,
+        "max_side": limits.max_side,
+        "max_seconds": limits.max_seconds,
+    }
