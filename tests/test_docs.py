@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from tests.support import drawings
+from tests.support import accepts_table, drawings
 from tests.test_rooms import FLOORS, floors, room
 from webhooks_app.signing import scheme
 
@@ -130,6 +130,12 @@ def test_the_picture_is_of_today(name: str) -> None:
     is_of_today = (drawings.FOLDER / name).read_text() == drawings.PICTURES[name]()
     assert is_of_today, "draw it anew: .venv/bin/python -m tests.support.drawings"
     assert f"(images/{name})" in ARCHITECTURE
+
+
+def test_the_tables_of_who_accepts_what_are_of_today() -> None:
+    """The page of providers shows what the providers themselves say that they take."""
+    is_of_today = accepts_table.PAGE.read_text() == accepts_table.page()
+    assert is_of_today, "write it anew: .venv/bin/python -m tests.support.accepts_table"
 
 
 @pytest.mark.parametrize("module", [module for _, module, _ in drawings.WAY])

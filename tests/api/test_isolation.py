@@ -107,6 +107,7 @@ def test_submitting_to_another_project_is_403() -> None:
         (["read", "admin"], "post", "tasks/{task_id}/cancel"),
         (["read", "admin"], "post", "tasks/{task_id}/retry"),
         ([], "get", "tasks/metrics"),
+        (["submit", "admin"], "get", "providers"),
     ],
 )
 def test_missing_scopes_are_403(scopes: list[str], method: str, path: str) -> None:
