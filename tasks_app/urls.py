@@ -2,10 +2,8 @@
 
 from django.urls import path
 
-from tasks_app.api import assets, health, stream, tasks
+from tasks_app.api import assets, health, providers, stream, tasks
 from tasks_app.api.openapi import hooks
-from tasks_app.api.provider_callbacks import ProviderCallbackView
-from tasks_app.api.provider_list import ProviderListView
 
 urlpatterns = [
     path("tasks", tasks.TaskListView.as_view()),
@@ -18,8 +16,8 @@ urlpatterns = [
     path("tasks/<str:task_id>/events", stream.TaskEventsView.as_view()),
     path("tasks/<str:task_id>/webhooks", tasks.TaskWebhooksView.as_view()),
     path("projects/<str:project_id>/tasks", tasks.ProjectTaskListView.as_view()),
-    path("providers", ProviderListView.as_view()),
-    path("providers/<str:name>/callback/<str:token>", ProviderCallbackView.as_view()),
+    path("providers", providers.ProviderListView.as_view()),
+    path("providers/<str:name>/callback/<str:token>", providers.ProviderCallbackView.as_view()),
     path("assets", assets.AssetListView.as_view()),
     path("assets/<str:asset_id>", assets.AssetView.as_view()),
     path("schema", hooks.schema),

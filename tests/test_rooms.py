@@ -63,7 +63,6 @@ SMALL_FOR_A_REASON = {
     "moviesvc/urls.py": "found by Django",
     "moviesvc/wsgi.py": "found by web servers",
     "tasks_app/actors.py": "found by Dramatiq",
-    "tasks_app/api/provider_callbacks.py": "a view, found by its address",
     "tasks_app/apps.py": "found by Django",
     "tasks_app/state/costs.py": "money is counted in one place; the ledger follows",
     "tasks_app/state/quota.py": "counts for all threads of a process; tested by itself",
