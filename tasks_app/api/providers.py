@@ -83,7 +83,11 @@ class ProviderListView(APIView):
 
 
 def one_provider(task_type: str, provider: Provider) -> dict[str, Any]:
-    """Return what a provider takes of one task type, by model."""
+    """Return what a provider takes of one task type, by model.
+
+    A model that takes nothing at all is one of another task type.
+    """
+    accepted = {model: provider.accepts(task_type, model) for model in provider.models}
     return {
         "task_type": task_type,
         "provider": provider.name,
@@ -91,9 +95,10 @@ def one_provider(task_type: str, provider: Provider) -> dict[str, Any]:
             {
                 "model": model or None,
                 "is_default": model == provider.models[0],
-                **_taken(task_type, provider.accepts(task_type, model)),
+                **_taken(task_type, accepts),
             }
-            for model in provider.models
+            for model, accepts in accepted.items()
+            if accepts.parameters
         ],
     }
 
