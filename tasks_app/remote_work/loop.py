@@ -22,6 +22,7 @@ from tasks_app import providers, tickets
 from tasks_app.models import RemoteJob, RemoteJobState
 from tasks_app.providers.remote.base import RemoteProvider
 from tasks_app.remote_work.steps import OVERTAKEN, Lines, Steps
+from tasks_app.remote_work.watchers import Watchers
 from tasks_app.state import remote, remote_jobs
 from tasks_app.tickets import stopping
 from webhooks_app.database import DatabaseThread, why_unusable
@@ -79,6 +80,7 @@ class RemoteWorkLoop:
         self._database = DatabaseThread("remote-work")
         self._lines = Lines()
         self._steps = Steps(self._store, self._hand_over, self._lines)
+        self._watchers = Watchers(self._steps.told)
         is_told = False
         try:
             while not stopping.is_set():
@@ -115,6 +117,11 @@ class RemoteWorkLoop:
         together: dict[tuple[str, str, str], list[RemoteJob]] = defaultdict(list)
         for job in jobs:
             provider = _provider(job.task_type, job.provider)
+            if provider is not None and job.state in (
+                RemoteJobState.SUBMITTING,
+                RemoteJobState.RUNNING,
+            ):
+                self._watchers.need(job, provider)
             if job.state != RemoteJobState.RUNNING:
                 is_submit = job.state == RemoteJobState.SUBMITTING
                 self._open_task(self._one(job, provider), [job], is_submit=is_submit)
@@ -177,6 +184,7 @@ class RemoteWorkLoop:
             await asyncio.wait(set(self._open.values()), timeout=DRAIN_SECONDS)
         for task in set(self._open.values()):
             task.cancel()
+        await self._watchers.close()
         await self._steps.close()
         await self._lines.close()
         try:

@@ -251,6 +251,13 @@ class Steps:
         else:
             await self._store(remote.lose, job, error.message, is_stop_owed=is_stop_owed)
 
+    async def told(self, job_id: str, fraction: float, step: str) -> None:
+        """Take what a server told of a job by itself: its progress, or that it has ended."""
+        if fraction >= 1:
+            await self._store(remote_jobs.has_news, job_id)
+        else:
+            await self.progress(job_id, 0.05 + 0.85 * fraction, step)
+
     async def progress(self, job_id: str, fraction: float, step: str) -> None:
         """Store the progress of a job's task, at most once a second and if it has changed."""
         now = time.monotonic()

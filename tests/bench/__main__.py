@@ -29,6 +29,7 @@ FIGURES = {
     "P10": "crowds:p10",
     "P11": "film:p11",
     "P12": "queue:p12",
+    "P13": "remote:p13",
     "P14": "processor:p14",
     "P15": "rude:p15",
     "P17": "processor:p17",

@@ -33,6 +33,7 @@ class Mutant:
 
 
 LIFECYCLE = ("tests/tasks/state/test_lifecycle.py",)
+REMOTE = ("tests/tasks/remote_work/test_contract.py", "tests/tasks/remote_work/test_steps.py")
 ENGINE = ("tests/webhooks/delivery/test_engine.py",)
 MUTANTS = (
     Mutant(
@@ -52,17 +53,38 @@ MUTANTS = (
     Mutant(
         "fencing of the final write",
         "tasks_app/state/lifecycle.py",
-        '"id = %s AND run_token = %s",\n            [*values, task.id, task.run_token],',
-        '"id = %s",\n            [*values, task.id],',
+        "            statements.OURS,\n            [*values, task.id, task.run_token],",
+        '            "id = %s",\n            [*values, task.id],',
         LIFECYCLE,
     ),
     Mutant(
         "fencing of every other write",
         "tasks_app/state/statements.py",
-        'WHERE id = %s AND run_token = %s",  # noqa: S608 - constants of lifecycle\n'
+        'WHERE {OURS}",  # noqa: S608 - constants of lifecycle\n'
         "            [*values, task.id, task.run_token],",
         'WHERE id = %s",  # noqa: S608 - constants of lifecycle\n            [*values, task.id],',
         LIFECYCLE,
+    ),
+    Mutant(
+        "the stop that a cancelled task's remote work is owed",
+        "tasks_app/state/lifecycle.py",
+        '                remote_jobs.owe_stop(task.id, "cancelled")',
+        "                pass",
+        REMOTE,
+    ),
+    Mutant(
+        "the note that a submit may have gone out",
+        "tasks_app/state/remote_jobs.py",
+        '    _change(job, "asked_at = now()", [])',
+        "    pass",
+        REMOTE,
+    ),
+    Mutant(
+        "the fence of a remote job",
+        "tasks_app/state/remote_jobs.py",
+        "_TAKEN = \"id = %s AND look_token = %s AND state <> 'ended'\"",
+        '_TAKEN = "id = %s AND coalesce(%s::uuid, id) IS NOT NULL"',
+        REMOTE,
     ),
     Mutant(
         "heartbeat of a task's lease",
