@@ -6,6 +6,7 @@ brings a result.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import structlog
@@ -25,6 +26,8 @@ from tasks_app.state import remote_jobs
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.problems import ApiProblem
 
+_TOKEN = re.compile(r"[0-9a-f]{48}")
+
 logger = structlog.get_logger(__name__)
 
 
@@ -42,8 +45,10 @@ class ProviderCallbackView(APIView):
     @extend_schema(exclude=True)
     def post(self, request: Request, name: str, token: str) -> Response:
         """Take the hint, or keep the result, before answering."""
-        job = RemoteJob.objects.filter(provider=name, callback_token=token).first()
-        if job is None:
+        if not _TOKEN.fullmatch(token):
+            return Response(status=204)
+        job = RemoteJob.objects.filter(callback_token=token).first()
+        if job is None or job.provider != name:
             return Response(status=204)
         try:
             provider = providers.get_provider(job.task_type)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import structlog
+import uvloop
 from django.conf import settings
 from django.db import Error
 
@@ -60,7 +61,8 @@ class RemoteWorkThread:
     def _run(self) -> None:
         while not stopping.is_set():
             try:
-                asyncio.run(RemoteWorkLoop().run())
+                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                    runner.run(RemoteWorkLoop().run())
             except Exception:  # the loop's edge: without it no remote work would ever end
                 logger.exception("Remote work crashed, starting anew")
                 stopping.wait(RESTART_SECONDS)

@@ -55,7 +55,7 @@ class Lines:
     """The open connections, one client per server of a provider."""
 
     def __init__(self) -> None:
-        self._clients: dict[tuple[str, str, str], ProviderClient] = {}
+        self._clients: dict[tuple[RemoteProvider, str, str], ProviderClient] = {}
 
     def to(self, provider: RemoteProvider, label: str, model: str) -> ProviderClient:
         """Return the client of a server.
@@ -63,13 +63,13 @@ class Lines:
         Raises:
             ProviderError: the server is not configured any more, or may not be called.
         """
-        servers = {server.label: server for server in provider.servers(model)}
-        if label not in servers:
-            raise ProviderError("provider_unavailable", f"The server {label} is not configured.")
-        server = servers[label]
-        key = (provider.name, label, repr(server))
+        key = (provider, label, model)
         if key not in self._clients:
-            self._clients[key] = ProviderClient(server)
+            servers = {server.label: server for server in provider.servers(model)}
+            if label not in servers:
+                text = f"The server {label} is not configured."
+                raise ProviderError("provider_unavailable", text)
+            self._clients[key] = ProviderClient(servers[label])
         return self._clients[key]
 
     async def close(self) -> None:

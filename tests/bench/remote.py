@@ -48,14 +48,7 @@ def p13(scale: place.Scale) -> list[Figure]:
     """Let jobs wait at a stand-in of Replicate, then end some, each with a callback."""
     count = JOBS if scale.rounds >= 5 else 500
     what = f"{count:,} jobs at a provider"
-    cpu = Figure(
-        "P13",
-        f"worker, {what} waiting",
-        "% of a core",
-        5.0,
-        is_less_better=True,
-        reference_name="idle",
-    )
+    cpu = Figure("P13", f"added to a worker by {what}", "% of a core", 5.0, is_less_better=True)
     memory = Figure("P13", f"growth of a worker, {what}", "MB", 200.0, is_less_better=True)
     delay = Figure("P13", "from a callback to the task's end", "s", 1.0, is_less_better=True)
     with place.connect() as connection, _server() as address:
@@ -69,7 +62,7 @@ def p13(scale: place.Scale) -> list[Figure]:
         with _worker(address) as process:
             time.sleep(LONGEST_SECONDS)  # the first look at each job stores its progress
             for _ in range(max(1, scale.rounds // 2)):
-                cpu.add(_cpu_share(process, seconds), idle_cpu)
+                cpu.add(_cpu_share(process, seconds) - idle_cpu)
                 memory.add((process.memory_info().rss - idle) / 1e6)
             for _ in range(max(5, scale.rounds * 4)):
                 delay.add(_delay(connection, address))

@@ -25,7 +25,16 @@ from webhooks_app.models import (
 )
 
 OWN, OTHER = "own_project", "other_project"
-PUBLIC = {"api/v1/health", "api/v1/health/ready", "api/v1/schema", "api/v1/docs"}
+#: The last one is for providers: its token is the key.
+PUBLIC = {
+    "api/v1/health",
+    "api/v1/health/ready",
+    "api/v1/schema",
+    "api/v1/docs",
+    "api/v1/providers/<str:name>/callback/<str:token>",
+}
+#: A provider's name and the token of one of its jobs.
+CALLBACK = {"name": "replicate", "token": "0" * 48}
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -63,6 +72,7 @@ class World:
             "message_id": str(message.pk),
             "event_id": event.event_id,
             "replay_id": str(factories.make_replay(scope=project).pk),
+            **CALLBACK,
             "endpoint_id": str(factories.make_endpoint(url, scope=project).pk),
             "asset_id": factories.make_asset(project_id=project).pk,
         }
@@ -97,6 +107,7 @@ ABSENT = {
     "replay_id": str(uuid.uuid4()),
     "endpoint_id": str(uuid.uuid4()),
     "asset_id": "0123456789abcdef",
+    **CALLBACK,
 }
 
 

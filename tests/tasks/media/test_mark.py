@@ -229,7 +229,7 @@ def test_a_live_run_of_another_database_keeps_its_work_directory() -> None:
     work = Path(settings.WORK_ROOT, str(uuid.uuid4()))
     work.mkdir(parents=True)
     os.utime(work, (time.time() - 120,) * 2)
-    with work_run._in_use(work):
+    with work_run.in_use(work):
         sweep.remove_dead_work()
         assert work.is_dir()
     sweep.remove_dead_work()
