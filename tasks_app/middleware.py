@@ -118,7 +118,7 @@ class RemoteWorkMiddleware(dramatiq.Middleware):
 class LookMiddleware(_OwnThread):
     """Find due work in the database while there are free threads, whether Redis works or not.
 
-    In a thread of each worker process, one statement per LOOK_SECONDS. For late work a ticket goes
+    In a thread of each worker process, two statements per LOOK_SECONDS. For late work a ticket goes
     to the process's own queue, so that it is claimed like any other.
     """
 
@@ -141,8 +141,10 @@ class LookMiddleware(_OwnThread):
 def look() -> int:
     """Put a ticket for late work into the own queue for each free thread; return how many."""
     from tasks_app import tickets
-    from tasks_app.state import lifecycle
+    from tasks_app.state import assets, lifecycle
 
     free = max(0, tickets.free_threads())  # negative where more tickets than threads wait
     late = lifecycle.types_due(LATE_SECONDS) if free else []
+    if free and assets.due(LATE_SECONDS).exists():
+        late.append(tickets.FETCH)
     return sum(tickets.keep_ticket(task_type) for task_type in islice(cycle(late), free))

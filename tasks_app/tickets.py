@@ -19,6 +19,8 @@ from dramatiq.brokers.redis import RedisBroker
 from tasks_app import redis_gate
 from tasks_app.task_types import TASK_TYPES
 
+#: The actor that fetches assets, and its queue; every other one is named after its type of task.
+FETCH, FETCH_QUEUE = "fetch_asset", "assets"
 #: Set in worker processes: the worker that runs in this process.
 own_worker: dramatiq.Worker | None = None
 #: Set when this process begins to stop.
@@ -26,7 +28,7 @@ stopping = threading.Event()
 
 
 def send_ticket(task_type: str, task_id: str) -> bool:
-    """Tell the workers that a task of this type is due; the id serves the log only.
+    """Tell the workers that a task of this type, or FETCH, is due; the id serves the log only.
 
     Returns:
         Whether any worker was told. Without Redis that can only be one in this process.
@@ -38,7 +40,7 @@ def send_ticket(task_type: str, task_id: str) -> bool:
 
 def _ticket(task_type: str, task_id: str = "") -> dramatiq.Message[Any]:
     """Return a message for the actor of this type; only workers import the actors themselves."""
-    queue = TASK_TYPES[task_type].queue
+    queue = FETCH_QUEUE if task_type == FETCH else TASK_TYPES[task_type].queue
     return dramatiq.Message(
         queue_name=queue, actor_name=task_type, args=(task_id,), kwargs={}, options={}
     )

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks_app import assets as handed_in
+from tasks_app import tickets
 from tasks_app.access.authentication import Access, access_of, scoped
 from tasks_app.api import repeats, uploads
 from tasks_app.api.openapi.hooks import ASSET_FORM, IDEMPOTENCY_KEY, operation
@@ -183,7 +184,9 @@ def _by_url(request: Request, key: str | None) -> tuple[dict[str, Any], bool]:
     def make() -> tuple[str, dict[str, Any]]:
         return _made(assets.insert_pending(project_id, asked["url"]))
 
-    return once(_scope(project_id), key, repeats.fingerprint(request, request.data), make)
+    made = once(_scope(project_id), key, repeats.fingerprint(request, request.data), make)
+    tickets.send_ticket(tickets.FETCH, made[0]["asset_id"])
+    return made
 
 
 def _upload(request: Request, key: str | None) -> tuple[dict[str, Any], bool]:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from tasks_app import events
-from tasks_app.models import Priority, Task, TaskStatus
+from tasks_app.models import WAITS_FOR_INPUTS, Priority, Task, TaskStatus
 from tasks_app.state import estimates
 from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.notation import rfc3339
@@ -67,6 +67,7 @@ def _members(task: Task) -> dict[str, Any]:
         for status in (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED)
     }
     is_under_way = task.status in (TaskStatus.PROCESSING, TaskStatus.COMPLETED)
+    is_due_once = task.status == "queued" and task.available_at < WAITS_FOR_INPUTS
     body = {
         "task_id": str(task.id),
         "project_id": task.project_id,
@@ -84,7 +85,7 @@ def _members(task: Task) -> dict[str, Any]:
         "started_at": _moment(task.started_at),
         "finished_at": _moment(task.finished_at),
         **ended,
-        "next_attempt_at": _moment(task.available_at) if task.status == "queued" else None,
+        "next_attempt_at": _moment(task.available_at) if is_due_once else None,
         "processing_time": events.processing_time(task) if task.is_terminal else None,
         "timeout_seconds": task.timeout_seconds,
         "callback_url": task.callback_url or None,

@@ -3,4 +3,4 @@
 from tasks_app.assets.remove import delete, prune
 from tasks_app.assets.take import Received, receiving, take
 
-__all__ = ["Received", "delete", "prune", "receiving", "take"]
+__all__ = ["Received", "delete", "fetch", "prune", "receiving", "take"]

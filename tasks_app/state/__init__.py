@@ -4,6 +4,7 @@ __all__ = [
     "assets",
     "estimates",
     "idempotency",
+    "inputs",
     "lifecycle",
     "remote",
     "remote_jobs",

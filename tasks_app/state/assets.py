@@ -142,6 +142,11 @@ def insert_presigned(project_id: str, media_type: str, size_bytes: int) -> Media
         )
 
 
+def bucket_name(file: MediaFile) -> str:
+    """Return where a client's presigned form puts the bytes, before anybody has looked at them."""
+    return f"uploads/{file.pk}"
+
+
 def _insert_empty(**fields: Any) -> MediaFile:
     nothing = {"role": ROLE, "path": "", "media_type": "", "size_bytes": 0, "sha256": ""}
     file = MediaFile.objects.create(**{**nothing, **fields, "state": AssetState.PENDING})

@@ -18,7 +18,7 @@ from django.db import transaction
 
 from tasks_app import events, failures, metrics
 from tasks_app.failures import TRACEBACK_LIMIT
-from tasks_app.models import MediaFile, Task
+from tasks_app.models import WAITS_FOR_INPUTS, MediaFile, Task
 from tasks_app.providers.base import ProviderError
 from tasks_app.state import remote_jobs, statements
 from tasks_app.task_types import TASK_TYPES
@@ -202,6 +202,22 @@ def _finish(
     metrics.task_ended(finished)
     logger.info("Task ended", task_id=str(task.id), status=finished.status)
     return finished
+
+
+def fail_waiting(task_id: uuid.UUID, error_code: str) -> None:
+    """End a task that waits for its inputs; does nothing if it does not wait any more."""
+    with transaction.atomic():
+        failed = statements.update_returning(
+            "status = 'failed', error_code = %s, error = %s, current_step = '',"
+            " finished_at = now(), event_sequence = event_sequence + 1, version = version + 1",
+            "id = %s AND status = 'queued' AND available_at >= %s",
+            [error_code, failures.error_code(error_code).sentence, task_id, WAITS_FOR_INPUTS],
+        )
+        if failed is not None:
+            _publish(failed, events.FAILED)
+    if failed is not None:
+        metrics.task_ended(failed)
+        logger.info("Task ended", task_id=str(task_id), status=failed.status)
 
 
 def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:

@@ -14,7 +14,7 @@ from django.db import connection
 from psycopg.types.json import Jsonb
 
 from tasks_app.instances import columns, fetch
-from tasks_app.models import Task
+from tasks_app.models import WAITS_FOR_INPUTS, Task
 from webhooks_app.functions import Function
 
 _COLUMNS = columns(Task)
@@ -122,6 +122,16 @@ def insert_and_rank(task: Task, most: int) -> int:
     """Insert a new task; return its place in the queue of its type, counted up to ``most``."""
     row = _insert(task, _INSERT + _AHEAD_OF_IT, [*_values(task), most - 1])
     return int(row[1])
+
+
+def wait_for_inputs(task: Task) -> None:
+    """Let a task that was just inserted not be due until its inputs are ready."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE tasks_app_task SET available_at = %s, current_step = %s WHERE id = %s",
+            [WAITS_FOR_INPUTS, "waiting for inputs", task.id],
+        )
+    task.available_at = WAITS_FOR_INPUTS
 
 
 def _insert(task: Task, sql: str, values: list[Any]) -> tuple[Any, ...]:

@@ -15,9 +15,10 @@ from django.conf import settings
 from django.db import transaction
 
 from tasks_app import events, metrics, tickets
-from tasks_app.models import ApiKey, Priority, Task, TaskStatus
+from tasks_app.models import WAITS_FOR_INPUTS, ApiKey, Priority, Task, TaskStatus
 from tasks_app.providers.prices import Money
 from tasks_app.state import costs, estimates, idempotency, statements
+from tasks_app.state.inputs import InputValue, bind, values_of
 from tasks_app.state.quota import Quota
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.crash_points import faultpoint
@@ -61,6 +62,7 @@ class Submit:
     retry_policy: str | Sequence[float] | None = None
     api_key: ApiKey | None = None
     retry_of: Task | None = None
+    inputs: Sequence[InputValue] = ()
     idempotency_key: str | None = None
     fingerprint: str = ""
     request_id: str = ""
@@ -86,6 +88,8 @@ def submit(request: Submit) -> Submission:
     Raises:
         IdempotencyConflict: the key was used for another request.
         QueueFull: the project has reached its quota of queued tasks.
+        BadInputs: one of its inputs cannot be used.
+        QuotaExceeded: the project has no room for what its inputs' URLs name.
     """
     if request.idempotency_key and (earlier := _earlier(request)):
         return earlier
@@ -93,29 +97,39 @@ def submit(request: Submit) -> Submission:
     if _quota.is_full(project_id, limit, lambda: statements.queued_count(project_id, limit)):
         raise QueueFull(limit)
     task, cost = _new_task(request), costs.estimate(request.task_type, request.task_data)
-    if request.idempotency_key:
-        with transaction.atomic():
-            response = _answer(task, _insert(task), cost)
-            is_first = idempotency.insert(
-                request.scope,
-                request.idempotency_key,
-                request.fingerprint,
-                response,
-                task_id=task.id,
-            )
-            transaction.set_rollback(not is_first)
-            faultpoint("submit.before_commit")
-        if not is_first:  # another request with the same key has just committed
+    if request.idempotency_key or request.inputs:
+        stored = _store(request, task, cost)
+        if stored is None:  # another request with the same key has just committed
             return submit(request)
+        response = stored
     else:  # one statement is a transaction of its own
         faultpoint("submit.before_commit")
         response = _answer(task, _insert(task), cost)
     metrics.task_submitted(task)
     logger.info("Task submitted", task_id=str(task.id), task_type=task.task_type)
     faultpoint("submit.after_commit")
-    tickets.send_ticket(task.task_type, str(task.id))
+    is_due = task.available_at < WAITS_FOR_INPUTS
+    tickets.send_ticket(task.task_type if is_due else tickets.FETCH, str(task.id))
     faultpoint("submit.after_enqueue")
     return Submission(task, response)
+
+
+def _store(request: Submit, task: Task, cost: Money | None) -> dict[str, Any] | None:
+    """Store a task with its inputs and its key; None where another request was first."""
+    with transaction.atomic():
+        response = _answer(task, _insert(task), cost)
+        if request.inputs and not bind(task, request.inputs):
+            statements.wait_for_inputs(task)
+        is_first = not request.idempotency_key or idempotency.insert(
+            request.scope,
+            request.idempotency_key,
+            request.fingerprint,
+            response,
+            task_id=task.id,
+        )
+        transaction.set_rollback(not is_first)
+        faultpoint("submit.before_commit")
+    return response if is_first else None
 
 
 def _earlier(request: Submit) -> Submission | None:
@@ -181,11 +195,13 @@ def retry(task: Task, *, api_key: ApiKey | None = None, request_id: str = "") ->
 
     Raises:
         NotRetryable: the task neither failed nor was cancelled.
+        BadInputs, QuotaExceeded: as `submit`; what was a URL is fetched anew.
     """
     if task.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
         raise NotRetryable(task)
     return submit(
         Submit(
+            inputs=values_of(task.task_data),
             project_id=task.project_id,
             task_type=task.task_type,
             task_data=task.task_data,

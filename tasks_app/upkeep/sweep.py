@@ -27,7 +27,7 @@ from tasks_app import tickets
 from tasks_app.events import TERMINAL_EVENTS
 from tasks_app.media import mark
 from tasks_app.models import Task
-from tasks_app.state import lifecycle, statements
+from tasks_app.state import assets, inputs, lifecycle, statements
 from tasks_app.task_types import TASK_TYPES
 from tasks_app.upkeep import daily
 from webhooks_app import outbox
@@ -63,6 +63,7 @@ def sweep() -> Swept | None:
         leases = lifecycle.take_expired_leases()
         faultpoint("sweep.after_requeue")
         overdue = lifecycle.fail_overdue()
+        inputs.settle()
         sent = send_tickets()
         faultpoint("sweep.after_tickets")
         remove_dead_work()
@@ -99,6 +100,8 @@ def send_tickets() -> int:
             return sent
         for _ in range(due - waiting):
             sent += tickets.send_ticket(task_type.name, "")
+    if assets.due().exists() and not tickets.waiting_tickets(tickets.FETCH_QUEUE):
+        sent += tickets.send_ticket(tickets.FETCH, "")
     return sent
 
 

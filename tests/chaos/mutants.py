@@ -175,7 +175,7 @@ MUTANTS = (
     Mutant(
         "Idempotency-Key stored with the task",
         "tasks_app/state/submit.py",
-        "is_first = idempotency.insert(",
+        "is_first = not request.idempotency_key or idempotency.insert(",
         "is_first = True or idempotency.insert(",
         ("tests/api/test_idempotency.py",),
     ),

@@ -4,8 +4,9 @@ The kernel buffers some megabytes for a client that does not read. At this rate 
 and a film still takes only seconds.
 """
 
-from moviesvc import rsgi
+# First: it sets Django up, which the other needs.
+from moviesvc.wsgi import front  # noqa: F401 - named on the server's command line
 
-rsgi.SLOWEST_RATE = 6 << 20
+from moviesvc import rsgi  # isort: skip
 
-from moviesvc.wsgi import front  # noqa: E402, F401 - the rate is read when a file is asked for
+rsgi.SLOWEST_RATE = 6 << 20  # read when a file is asked for
