@@ -3,7 +3,7 @@
 # requirements-dev.txt, then .venv/bin/python manage.py run (or demo), .venv/bin/pytest.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo bench chaos lint lock clean
+.PHONY: help run test demo bench chaos comfyui lint lock clean
 .NOTPARALLEL:
 
 # PYTHON chooses the interpreter that .venv is made from: the first that is new enough.
@@ -23,7 +23,7 @@ APT_INSTALL := RUNLEVEL=1 apt-get install -y --no-install-recommends
 SKIA_NEEDS := libgl1 libegl1 libexpat1
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
 
 run: $(READY) $(SKIA) $(REDIS) ## start everything (PORT=8001); Ctrl-C stops it
 	@$(BIN)/python manage.py run
@@ -39,6 +39,10 @@ bench: $(READY) $(SKIA) $(REDIS) ## measure (ONLY=name, QUICK=1)
 
 chaos: $(READY) $(SKIA) $(REDIS) ## break things and check the promises (ONLY=name, QUICK=1)
 	@ONLY="$(ONLY)" QUICK="$(QUICK)" $(BIN)/python -m tests.chaos
+
+comfyui: $(READY) $(REDIS) ## try your ComfyUI servers (COMFYUI_URLS=gpu-a=http://..., ONLY=name, LOAD=1)
+	@COMFYUI_URLS="$(COMFYUI_URLS)" ONLY="$(ONLY)" LOAD="$(or $(LOAD),1)" \
+		$(BIN)/python -m tests.comfyui
 
 lint: $(READY) ## ruff, mypy, django-upgrade, and whether the locks fit
 	@$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Does the service work with real ComfyUI servers? A programme that is given their addresses."""

@@ -1,0 +1,147 @@
+"""What is asked of a pool of ComfyUI servers, one step after the other?"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks_app.media import probe
+from tests.comfyui.pool import PERSON_SECONDS, Running
+from tests.support.comfyui import still
+
+
+def check(running: Running) -> None:
+    """`manage.py check` asks each server, and finds the one workflow that is wrong."""
+    done = running.service.command("check", "--tag", "comfyui")
+    wrong = [line for line in done.stderr.splitlines() if "(comfyui." in line]
+    for label in running.servers:
+        mine = [line for line in wrong if f" on {label}:" in line]
+        assert len(mine) == 1, f"{label}: {mine or done.stderr}"
+        assert "wide" in mine[0], mine[0]
+
+
+def stills(running: Running) -> None:
+    """A picture, twice with the same seed: two files, though ComfyUI caches its work."""
+    size = {"image_params": {"resolution": "256x256"}}
+    tasks = [running.submit("still", seed=7, **size) for _ in range(2)]
+    results = [running.ended(each)["result"] for each in tasks]
+    for result in results:
+        assert (result["media_type"], result["width"]) == ("image/png", 256), result
+        told = result["provider_metadata"]
+        assert told["server"] in running.servers, told
+        assert len(told["workflow_sha256"]) == 64, told
+    assert results[0]["payload_media_id"] != results[1]["payload_media_id"]
+
+
+def upload(running: Running) -> None:
+    """A picture made of an uploaded one, on each server."""
+    from tasks_app.providers.comfyui import server
+
+    for label in running.servers:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "first_frame_1.png"
+            _draw(source)
+            name = running.ask(
+                label, lambda line, path=source: server.upload(line, path, path.name, "programme")
+            )
+            graph = still(f"programme-{uuid.uuid4()}")
+            graph["1"] = {"class_type": "LoadImage", "inputs": {"image": name}}
+            made = Path(folder) / "made"
+            _run(running, label, graph, made)
+            found = probe.probe(made)
+            assert (found.media_type, found.width) == ("image/png", 96), found
+
+
+def film(running: Running) -> None:
+    """A film of two seconds, with sound."""
+    params = {"resolution": "256x144", "duration_s": 2, "fps": 24}
+    task = running.submit("film", "video_generation", video_params=params)
+    result = running.ended(task)["result"]
+    assert result["media_type"] == "video/mp4", result
+    assert abs(result["duration"] - 2) < 0.1, result
+    assert result["codecs"][0] == "h264", result
+    assert len(result["codecs"]) == 2, result
+
+
+def refusal(running: Running) -> None:
+    """A workflow that the server refuses fails at once, and tells the client nothing of it."""
+    task = running.ended(running.submit("wide"), "failed")
+    assert task["error_code"] == "provider_rejected", task
+    assert "EmptyImage" not in str(task), task
+
+
+def cancel(running: Running) -> None:
+    """A cancelled task is interrupted on its server."""
+    task_id = running.submit("long", "video_generation")
+    label = running.until(running.running, "a server that runs the task")
+    status, answer = running.service.call("POST", f"tasks/{task_id}/cancel")
+    assert status < 300, answer
+    running.until(
+        lambda: (queue := running.queue(label)) and not queue["queue_running"],
+        f"{label} ends the cancelled job",
+    )
+
+
+def kill(running: Running) -> None:
+    """A server is killed in the middle, and started again; its task is made all the same."""
+    task_id, label = _begin_long(running)
+    _let_die(running, label)
+    if len(running.servers) > 1:
+        running.say(f"      waiting for another server to make it; {label} can stay away")
+    else:
+        running.say(f"      START {label} AGAIN now")
+        running.until(lambda: running.queue(label), f"{label} answers", PERSON_SECONDS)
+    task = running.ended(task_id)
+    maker = task["result"]["provider_metadata"]["server"]
+    running.say(f"      made by {maker}")
+    assert len(running.servers) == 1 or maker != label, "the dead server made it?"
+    if len(running.servers) > 1:
+        running.say(f"      START {label} AGAIN now")
+        running.until(lambda: running.queue(label), f"{label} answers", PERSON_SECONDS)
+
+
+def _begin_long(running: Running) -> tuple[str, str]:
+    task_id = running.submit("long", "video_generation")
+    return task_id, running.until(running.running, "a server that runs the task")
+
+
+def _let_die(running: Running, label: str) -> None:
+    running.say(f"      KILL {label} now (kill -9, or Ctrl-C)")
+    running.until(lambda: running.queue(label) is None, f"{label} is away", PERSON_SECONDS)
+    running.say(f"      {label} is away")
+
+
+def _draw(path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (96, 96), (200, 80, 40)).save(path)
+
+
+def _run(running: Running, label: str, graph: dict, to: Path) -> None:
+    """Run a graph on one server, and fetch its file."""
+    from tasks_app.providers.comfyui import server
+
+    prompt_id = str(uuid.uuid4())
+    running.ask(label, lambda line: server.submit(line, prompt_id, graph, {}))
+
+    def done() -> server.State | None:
+        found = running.ask(label, lambda line: server.states(line, [prompt_id]))[prompt_id]
+        assert found.stage in ("pending", "running", "done"), found
+        return found if found.stage == "done" else None
+
+    state = running.until(done, f"{label} makes the picture")
+    [place] = server.results(state.outputs, "3", "image")
+    running.ask(label, lambda line: line.download(place, to, 64 << 20))
+
+
+STEPS: dict[str, Callable[[Running], None]] = {
+    "check": check,
+    "still": stills,
+    "upload": upload,
+    "film": film,
+    "refusal": refusal,
+    "cancel": cancel,
+    "kill": kill,
+}
