@@ -3,7 +3,7 @@
 # requirements-dev.txt, then .venv/bin/python manage.py run (or demo), .venv/bin/pytest.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo bench chaos comfyui lint lock clean
+.PHONY: help run test test-foreign demo bench chaos comfyui lint lock clean
 .NOTPARALLEL:
 
 # PYTHON chooses the interpreter that .venv is made from: the first that is new enough.
@@ -23,13 +23,16 @@ APT_INSTALL := RUNLEVEL=1 apt-get install -y --no-install-recommends
 SKIA_NEEDS := libgl1 libegl1 libexpat1
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 run: $(READY) $(SKIA) $(REDIS) ## start everything (PORT=8001); Ctrl-C stops it
 	@$(BIN)/python manage.py run
 
-test: $(READY) $(SKIA) $(REDIS) ## run the whole test suite (ARGS="-k name" for a part)
-	@$(BIN)/pytest $(ARGS)
+test: $(READY) $(SKIA) $(REDIS) ## run the test suite (ARGS="-k name" for a part)
+	@$(BIN)/pytest --ignore tests/foreign $(ARGS)
+
+test-foreign: $(READY) $(SKIA) $(REDIS) ## run the tests on servers and tools that nobody here wrote
+	@$(BIN)/pytest tests/foreign $(ARGS)
 
 demo: $(READY) $(SKIA) $(REDIS) ## three real tasks, three verified webhooks
 	@$(BIN)/python manage.py demo
