@@ -237,3 +237,22 @@ def test_a_refused_workflow_is_final(pool, tmp_path):
         task = ended(begin(model="wide"))
     assert (task.status, task.error_code, task.attempts) == ("failed", "provider_rejected", 1)
     assert "EmptyImage (node 1) value_bigger_than_max" in job_of(task).note
+
+
+def test_progress_comes_over_the_websocket(pool):
+    """Proves that a job's nodes move its task's progress before it has ended."""
+    for each in pool.values():
+        each.state.seconds = 1.0
+    with remote_work():
+        task = begin()
+        seen = []
+
+        def is_over():
+            task.refresh_from_db()
+            seen.append(task.progress)
+            return task.is_terminal
+
+        wait_until(is_over, 40)
+    between = {step for step in seen if 0.05 < step < 0.9}
+    assert task.status == "completed"
+    assert len(between) >= 2, sorted(set(seen))
