@@ -54,7 +54,7 @@ def schemathesis(server: WebServer, key: str, work_dir: Path) -> subprocess.Comp
         },
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
     )
 
 

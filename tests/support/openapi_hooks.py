@@ -14,6 +14,8 @@ from hypothesis import strategies
 KNOWN: dict[str, list[str]] = json.loads(os.environ["KNOWN_IDS"])
 #: Ids of objects made by an earlier request; requests with one are not changed.
 IDENTIFIER = re.compile(r"[0-9]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: One that is not of this form is to be refused.
+PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 CONTENT_TYPE = "application/problem+json"
 PROBLEM = {"type", "title", "status", "code", "detail", "instance", "request_id", "errors"}
 
@@ -33,7 +35,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         value = (case.path_parameters or {}).get(name)
         if isinstance(value, str) and len(value) % 2 and not IDENTIFIER.fullmatch(value):
             case.path_parameters[name] = ids[len(value) % len(ids)]
-    if isinstance(case.body, dict) and isinstance(case.body.get("project_id"), str):
+    if isinstance(case.body, dict) and PROJECT_ID.fullmatch(str(case.body.get("project_id"))):
         case.body["project_id"] = KNOWN["project_id"][0]
 
 
