@@ -20,8 +20,10 @@ from tasks_app import providers
 from tasks_app.api.openapi.hooks import operation
 from tasks_app.api.task_data import parameters
 from tasks_app.models import RemoteJob
+from tasks_app.providers import prices
 from tasks_app.providers.accepts import Accepts, Limits, Values
 from tasks_app.providers.base import BadSignature, Provider
+from tasks_app.providers.prices import Money
 from tasks_app.state import remote_jobs
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.problems import ApiProblem
@@ -100,12 +102,20 @@ def one_provider(task_type: str, provider: Provider) -> dict[str, Any]:
             {
                 "model": model or None,
                 "is_default": model == provider.models[0],
+                "price": _price(model),
                 **_taken(task_type, accepts),
             }
             for model, accepts in accepted.items()
             if accepts.parameters
         ],
     }
+
+
+def _price(model: str) -> dict[str, str] | None:
+    price = prices.price_of(model)
+    if price is None:
+        return None
+    return {"unit": price.unit, **Money(price.amount, price.currency).told()}
 
 
 def _taken(task_type: str, accepts: Accepts) -> dict[str, Any]:

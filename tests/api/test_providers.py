@@ -13,6 +13,7 @@ from tasks_app.api.openapi import hooks
 from tasks_app.api.task_requests import check_task_data
 from tasks_app.task_types import TASK_TYPES
 from tests.support.every_field import samples
+from tests.support.factories import SEED_REQUEST
 
 pytestmark = pytest.mark.django_db
 
@@ -53,6 +54,9 @@ def test_the_list_says_what_previz_takes(api: Client, settings: Any) -> None:
 
 def test_the_list_says_what_each_model_takes(api: Client, settings: Any) -> None:
     """Models differ, and the operator's word on values wins over the protocol's."""
+    settings.GENERATION_PRICES = {
+        "dall-e-3": {"unit": "picture", "amount": "0.04", "currency": "USD"}
+    }
     configure(
         settings,
         "openai",
@@ -66,6 +70,8 @@ def test_the_list_says_what_each_model_takes(api: Client, settings: Any) -> None
     assert "1536x1024" in first["parameters"]["resolution"]["choices"]
     assert "1792x1024" in second["parameters"]["resolution"]["choices"]
     assert "format" not in second["parameters"]
+    assert first["price"] is None
+    assert second["price"] == {"unit": "picture", "amount": "0.04", "currency": "USD"}
     film, speech = (found[name]["models"][0]["parameters"] for name in list(TASK_TYPES)[::2])
     assert film["duration_s"]["choices"] == [5, 10]
     assert "choices" not in speech["voice"]
@@ -123,3 +129,14 @@ def test_a_flat_prompt_is_refused_where_the_client_wrote_it(settings: Any) -> No
     configure(settings, "openai", model="m")
     (problem,) = check_task_data("audio_generation", {"prompt": "rain"})[1]
     assert problem["pointer"] == "/task_data/prompt"
+
+
+def test_the_sample_of_the_docs_is_taken_by_previz_and_refused_by_name(settings: Any) -> None:
+    """The first request of everybody works as it stands; who cannot make its size says so."""
+    configure(settings, "previz")
+    task = SEED_REQUEST["task_data"]
+    assert check_task_data("video_generation", task) == (task, [])
+    configure(settings, "openai", model="sora-2")
+    (problem,) = check_task_data("video_generation", task)[1]
+    assert problem["pointer"] == "/task_data/video_params/resolution"
+    assert "1280x720 or 720x1280" in problem["message"]

@@ -256,6 +256,9 @@ COMPONENTS: dict[str, Schema] = {
         {
             "model": or_null(TEXT) | {"description": "Null where the provider knows only one."},
             "is_default": {"type": "boolean"},
+            "price": or_null(
+                exactly({"unit": {"enum": ["second", "picture", "run"]}, **MONEY["properties"]})
+            ),
             "parameters": {"type": "object", "additionalProperties": ref("ProviderParameter")},
             "inputs": {"type": "object", "additionalProperties": ref("ProviderInput")},
             "options": {"type": "object", "additionalProperties": ref("ProviderParameter")},
