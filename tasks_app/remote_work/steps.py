@@ -166,7 +166,7 @@ class Steps:
             await self._store(
                 remote_jobs.is_busy, *place, seconds, is_full=True, note=error.message
             )
-        elif isinstance(error, Unreachable) and len(provider.servers(job.model)) > 1:
+        elif isinstance(error, Unreachable) and provider.is_pool:
             await self._store(remote.put_back, job)
             await self._store(
                 remote_jobs.is_busy, *place, AWAY_SECONDS, is_full=False, note=error.message

@@ -48,6 +48,7 @@ class ComfyUIProvider(RemoteProvider):
 
     name = "comfyui"
     names_jobs = True
+    is_pool = True
     url_setting = "COMFYUI_URLS"
     is_key_needed = False
 

@@ -112,6 +112,8 @@ class RemoteProvider(ModelInputs, ABC):
     is_model_needed: ClassVar[bool] = True
     #: Whether ``Work.job_id`` is the remote id. An unclear submit is then looked at, not repeated.
     names_jobs: ClassVar[bool] = False
+    #: Whether its servers are alike: a task passes by those that are away, and waits for one.
+    is_pool: ClassVar[bool] = False
     #: A job whose server has not answered for so long starts anew elsewhere; None: never.
     lost_seconds: float | None = None
 

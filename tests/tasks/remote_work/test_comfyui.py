@@ -7,6 +7,7 @@ import pytest
 
 from tasks_app.models import RemoteJob
 from tasks_app.providers.comfyui.templates import graph_sha256
+from tasks_app.remote_work import steps
 from tasks_app.state import lifecycle
 from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
@@ -152,6 +153,19 @@ def test_tasks_pass_by_a_server_that_is_away(pool):
         tasks = [ended(begin()) for _ in range(3)]
     assert [(task.status, task.attempts) for task in tasks] == [("completed", 0)] * 3
     assert {job_of(task).server for task in tasks} == {"gpu-b"}
+
+
+def test_a_pool_that_is_away_is_waited_for(pool, settings, monkeypatch):
+    """Proves that a task waits while the only server is restarted, and uses up no attempt."""
+    monkeypatch.setattr(steps, "AWAY_SECONDS", 1.0)
+    settings.COMFYUI_URLS = settings.COMFYUI_URLS[:1]
+    pool["gpu-a"].kill()
+    with remote_work():
+        task = begin()
+        wait_until(lambda: type(task).objects.get(pk=task.pk).waits_for, 30)
+        pool["gpu-a"].start()
+        task = ended(task, 60)
+    assert (task.status, task.attempts) == ("completed", 0)
 
 
 def test_a_lost_answer_is_not_paid_twice(pool):
