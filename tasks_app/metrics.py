@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 
 from django.db import connection
 from prometheus_client import Counter, Histogram
@@ -43,10 +44,16 @@ workers_lost = Counter(
     "movies_task_workers_lost", "Times that a task's worker vanished.", ["task_type"]
 )
 
+cost = Counter(
+    "movies_cost",
+    "What was booked for work, also what is not clear to have been paid.",
+    ["currency", "provider"],
+)
+
 
 def collectors() -> list[MetricWrapperBase]:
     """Return every metric that processes count in this module."""
-    return [submitted, ended, duration_seconds, wait_seconds, attempts_failed, workers_lost]
+    return [submitted, ended, duration_seconds, wait_seconds, attempts_failed, workers_lost, cost]
 
 
 def prepare() -> None:
@@ -86,6 +93,11 @@ def task_ended(task: Task) -> None:
 def attempt_failed(task: Task, error_code: str) -> None:
     """Count a failed attempt; all of a provider's own codes share one label value."""
     attempts_failed.labels(task.task_type, failures.error_code(error_code).name).inc()
+
+
+def cost_booked(amount: Decimal, currency: str, provider: str) -> None:
+    """Count money that was booked; a figure for graphs, the exact sums are in the database."""
+    cost.labels(currency, provider).inc(float(amount))
 
 
 def worker_lost(task: Task) -> None:

@@ -64,7 +64,6 @@ SMALL_FOR_A_REASON = {
     "moviesvc/wsgi.py": "found by web servers",
     "tasks_app/actors.py": "found by Dramatiq",
     "tasks_app/apps.py": "found by Django",
-    "tasks_app/state/costs.py": "money is counted in one place; the ledger follows",
     "tasks_app/state/quota.py": "counts for all threads of a process; tested by itself",
     "tasks_app/urls.py": "found by Django",
     "webhooks_app/apps.py": "found by Django",
@@ -251,8 +250,10 @@ WRITERS = {
         r"|\b(WebhookMessage|WebhookDelivery)\.objects\b[^\n]*\.(update|delete|create|bulk_\w+)\("
     ),
     "tasks_app/state/": (
-        r"\b(INSERT INTO|UPDATE|DELETE FROM) +tasks_app_(task|remotejob|remoteserver)\b"
-        r"|\b(Task|RemoteJob|RemoteServer)\.objects\b[^\n]*\.(update|delete|create|bulk_\w+)\("
+        r"\b(INSERT INTO|UPDATE|DELETE FROM) +"
+        r"tasks_app_(task|remotejob|remoteserver|cost|project)\b"
+        r"|\b(Task|RemoteJob|RemoteServer|Cost|Project)\.objects\b"
+        r"[^\n]*\.(update|delete|create|bulk_\w+)\("
     ),
 }
 

@@ -20,6 +20,7 @@ from tasks_app import events
 from tasks_app.admin.media import previews
 from tasks_app.models import Task, TaskStatus
 from tasks_app.state import lifecycle
+from tasks_app.state.costs import BudgetExhausted
 from tasks_app.state.submit import NotRetryable, QueueFull, retry
 from tasks_app.task_types import choices
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action, utc
@@ -82,7 +83,7 @@ def _cancel(request: HttpRequest, row: Task, cleaned: dict[str, Any]) -> str:
 def _retry(request: HttpRequest, row: Task, cleaned: dict[str, Any]) -> str:
     try:
         submission = retry(row)
-    except (NotRetryable, QueueFull) as error:
+    except (BudgetExhausted, NotRetryable, QueueFull) as error:
         raise ValueError(str(error)) from error
     target = f"{row.pk} as {submission.task.pk}"
     record_action(request, "task.retry", target, cleaned["reason"])

@@ -1,7 +1,11 @@
-"""Is the service alive and ready, and how do the tasks do in figures?"""
+"""Is the service alive and ready, and how do the tasks do in figures, and in money?"""
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from django.db import Error, connection
@@ -14,9 +18,15 @@ from tasks_app.access.authentication import ApiKeyAuthentication, access_of
 from tasks_app.api import readiness
 from tasks_app.api.openapi.hooks import operation
 from tasks_app.models import Task
+from tasks_app.providers.prices import amount_text
+from tasks_app.state import costs, projects
+from tasks_app.state.costs import Budget
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.api.problems import ApiProblem
+from webhooks_app.api.fields import Text
+from webhooks_app.api.problems import ApiProblem, not_found
+from webhooks_app.api.read import Query, read_query
 from webhooks_app.database import why_unusable
+from webhooks_app.notation import PROJECT_ID
 
 
 class LiveView(APIView):
@@ -116,3 +126,71 @@ def _success_rate(counts: dict[str, int]) -> float | None:
     """Return completed / (completed + failed); None while there were neither."""
     ended = counts["completed"] + counts["failed"]
     return round(counts["completed"] / ended, 4) if ended else None
+
+
+# -- money ------------------------------------------------------------------------------
+
+
+class CostsQuery(Query):
+    """The query string."""
+
+    month = Text(
+        pattern=costs.MONTH,
+        shape="Use a month, for example 2026-11.",
+        max_length=7,
+        required=False,
+        help_text="In UTC; this month if left out.",
+    )
+
+
+class ProjectCostsView(APIView):
+    """The costs of one project."""
+
+    @operation(
+        "getProjectCosts", "What a project cost in a month", "Costs", parameters=[CostsQuery]
+    )
+    def get(self, request: Request, project_id: str) -> Response:
+        """Add up what was booked."""
+        asked = read_query(request, CostsQuery)
+        is_ours = access_of(request).scope in (None, project_id)
+        if not re.fullmatch(PROJECT_ID, project_id) or not is_ours:
+            raise not_found()
+        this_month = costs.this_month()
+        month = asked.get("month") or this_month
+        rows = costs.sums(project_id, month)
+        budget = projects.budget_of(project_id) if month == this_month else None
+        return Response(
+            {
+                "project_id": project_id,
+                "month": month,
+                "totals": _totals(rows),
+                "by_model": [_told(row) for row in rows],
+                "budget": _standing(budget) if budget else None,
+            }
+        )
+
+
+def _totals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    totals: dict[str, dict[str, Any]] = defaultdict(
+        lambda: {"amount": Decimal(0), "unclear_amount": Decimal(0), "jobs": 0}
+    )
+    for row in rows:
+        for name in ("amount", "unclear_amount", "jobs"):
+            totals[row["currency"]][name] += row[name]
+    return [_told({"currency": name, **sums}) for name, sums in sorted(totals.items())]
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: amount_text(value) if isinstance(value, Decimal) else value
+        for name, value in row.items()
+    }
+
+
+def _standing(budget: Budget) -> dict[str, str]:
+    return {
+        **budget.limit.told(),
+        "spent": amount_text(budget.spent),
+        "reserved": amount_text(budget.reserved),
+        "left": budget.left.told()["amount"],
+    }

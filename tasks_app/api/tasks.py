@@ -19,6 +19,7 @@ from tasks_app.api.task_answer import many_tasks, one_task
 from tasks_app.api.task_requests import read_submit
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
+from tasks_app.state.costs import BudgetExhausted
 from tasks_app.state.idempotency import IdempotencyConflict
 from tasks_app.state.submit import (
     NotRetryable,
@@ -64,6 +65,7 @@ class SubmitView(APIView):
         request=SUBMIT_REQUEST,
         parameters=[IDEMPOTENCY_KEY],
         examples=[SEED_EXAMPLE],
+        may_cost=True,
     )
     def post(self, request: Request) -> Response:
         """Validate everything, store one row, send one ticket."""
@@ -99,6 +101,8 @@ class SubmitView(APIView):
             raise repeats.conflict() from None
         except QueueFull as full:
             raise queue_full(full) from None
+        except BudgetExhausted as refused:
+            raise budget_exhausted(refused) from None
 
 
 def queue_full(full: QueueFull) -> ApiProblem:
@@ -106,6 +110,18 @@ def queue_full(full: QueueFull) -> ApiProblem:
     detail = f"This project already has {full.limit} queued tasks, which is its quota."
     headers = {"Retry-After": str(QUEUE_RETRY_SECONDS)}
     return ApiProblem(429, "queue_full", detail, headers=headers)
+
+
+def budget_exhausted(refused: BudgetExhausted) -> ApiProblem:
+    """Return the 402 for a task that a budget has no room for; it says what is left."""
+    left, needed = refused.left.told(), refused.needed.told()
+    owner = "API key" if refused.owner == "key" else "project"
+    detail = (
+        f"The {owner}'s budget for this month has {left['amount']} {left['currency']} left,"
+        f" and this task is expected to cost {needed['amount']} {needed['currency']}."
+    )
+    extra = {"budget_of": refused.owner, "left": left, "estimated_cost": needed}
+    return ApiProblem(402, "budget_exhausted", detail, extra=extra)
 
 
 class TaskListView(APIView):
@@ -189,7 +205,9 @@ def cancel(request: Request, task_id: str) -> Response:
 class RetryView(APIView):
     """Do a failed or cancelled task again, as a new task."""
 
-    @operation("retryTask", "Do a task again", "Retry", status=201, may_conflict=True)
+    @operation(
+        "retryTask", "Do a task again", "Retry", status=201, may_conflict=True, may_cost=True
+    )
     def post(self, request: Request, task_id: str) -> Response:
         """Submit the same input once more."""
         task = queries.find_task(access_of(request), task_id)
@@ -203,6 +221,8 @@ class RetryView(APIView):
             raise _conflict("not_retryable", str(refused), refused.task) from None
         except QueueFull as full:
             raise queue_full(full) from None
+        except BudgetExhausted as refused:
+            raise budget_exhausted(refused) from None
         body = {**submission.response, "retry_of": str(task.id)}
         headers = {"Location": f"/api/v1/tasks/{body['task_id']}"}
         return Response(body, 201, headers=headers)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from rest_framework_api_key.models import AbstractAPIKey, BaseAPIKeyManager
 
 from tasks_app.models.assets import (
@@ -23,6 +23,7 @@ from tasks_app.models.assets import (
     new_link_token,
     new_media_id,
 )
+from tasks_app.models.costs import AMOUNT, Cost, CostBasis, Project
 
 __all__ = [
     "ACTIVE_JOBS",
@@ -34,10 +35,13 @@ __all__ = [
     "ApiKeyManager",
     "AssetOrigin",
     "AssetState",
+    "Cost",
+    "CostBasis",
     "IdempotencyKey",
     "Lease",
     "MediaFile",
     "Priority",
+    "Project",
     "RemoteJob",
     "RemoteJobState",
     "RemoteServer",
@@ -105,6 +109,10 @@ class ApiKey(AbstractAPIKey):
     retry_policy = models.JSONField(
         null=True, blank=True, help_text="Default policy of this key's tasks: a name or waits."
     )
+    budget_amount = models.DecimalField(
+        null=True, blank=True, **AMOUNT, help_text="Most per calendar month (UTC); empty: no limit."
+    )
+    budget_currency = models.CharField(max_length=3, blank=True, default="", db_default="")
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = ApiKeyManager()  # type: ignore[assignment, misc]  # the library types its own
@@ -177,6 +185,11 @@ class Task(models.Model):
     remote_provider = models.CharField(max_length=50, blank=True, default="", db_default="")
     # "provider:model" whose servers are full; the task is queued until one of them has room.
     waits_for = models.CharField(max_length=255, blank=True, default="", db_default="")
+    # What it is expected to cost, counted against budgets until it has ended.
+    reserved_amount = models.DecimalField(null=True, blank=True, **AMOUNT)
+    reserved_currency = models.CharField(max_length=3, blank=True, default="", db_default="")
+    # The providers that could not be had, in order; the next of the chain makes it.
+    fallback_from = models.JSONField(default=list, db_default=Value([], models.JSONField()))
     retry_of = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries"
     )
@@ -236,6 +249,16 @@ class Task(models.Model):
                 fields=["waits_for", "project_id", "priority", "created_at", "id"],
                 condition=Q(status="queued") & ~Q(waits_for=""),
                 name="task_waiting",
+            ),
+            models.Index(
+                fields=["project_id"],
+                condition=Q(status__in=["queued", "processing"], reserved_amount__isnull=False),
+                name="task_reserved",
+            ),
+            models.Index(
+                fields=["api_key"],
+                condition=Q(status__in=["queued", "processing"], reserved_amount__isnull=False),
+                name="task_reserved_by_key",
             ),
             models.Index(
                 fields=["available_at"],

@@ -105,6 +105,14 @@ def expected(model: str, task_type: str, task_data: Mapping[str, Any]) -> Money 
     return price.of(_seconds(task_type, asked), asked.get("count") or 1)
 
 
+def as_told(cost: Any) -> Money | None:
+    """Return a receipt's cost, None where there is none or a provider of others told nonsense."""
+    try:
+        return Money(rounded(Decimal(str(cost["amount"]))), currency_in(cost["currency"]))
+    except (TypeError, KeyError, ValueError, ArithmeticError):
+        return None
+
+
 def nothing(model: str) -> dict[str, str] | None:
     """Return a cost of 0 in the currency of a model's price, for what is not paid again."""
     price = price_of(model)

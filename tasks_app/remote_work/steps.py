@@ -307,19 +307,25 @@ class Steps:
                 assert job.stop_owed_at is not None
                 if timezone.now() - job.stop_owed_at > STOP_FOR:
                     logger.error("Remote work could not be stopped", **_ids(job))
-                    await self._store(remote_jobs.end, job, "unstopped", error.message)
+                    await self._store(
+                        remote.stopped, job, "unstopped", error.message, is_unclear=True
+                    )
                 else:
                     self._again(job, provider, has_answered=False)
                 return
             if outcome:
                 logger.info("Remote work stopped", outcome=outcome, **_ids(job))
-                await self._store(remote_jobs.end, job, "stopped", f"stop: {outcome}")
+                is_unclear = _is_perhaps_paid(job, outcome)
+                await self._store(
+                    remote.stopped, job, "stopped", f"stop: {outcome}", is_unclear=is_unclear
+                )
 
     async def _stop(self, job: RemoteJob, provider: RemoteProvider, line: ProviderClient) -> str:
         """Return how the stop went, empty when there is something left to do or nothing at all."""
         work = _work(job)
         if not job.remote and not provider.names_jobs:
-            await self._store(remote_jobs.end, job, "unclear", "Its id was never received.")
+            note = "Its id was never received."
+            await self._store(remote.stopped, job, "unclear", note, is_unclear=True)
             return ""
         is_late_wanted = job.stop_reason == "timed_out"
         if is_late_wanted and await self._is_late(job, provider, work, line):
@@ -341,7 +347,8 @@ class Steps:
         """Look at work whose task has timed out; True if it has ended, with or without a result."""
         found = (await provider.look([work], line))[work.job_id]
         if isinstance(found, UnknownJob | WorkFailed):
-            await self._store(remote_jobs.end, job, "stopped", found.message)
+            is_unclear = isinstance(found, UnknownJob) and bool(job.remote)
+            await self._store(remote.stopped, job, "stopped", found.message, is_unclear=is_unclear)
             return True
         if isinstance(found, ProviderError):
             raise found
@@ -372,6 +379,13 @@ def _work(job: RemoteJob, task: Task | None = None) -> Work:
 
 def _task_of(job: RemoteJob) -> Task:
     return Task.objects.get(pk=job.task_id)
+
+
+def _is_perhaps_paid(job: RemoteJob, outcome: str) -> bool:
+    """Say whether stopped work may be charged: nobody confirmed that it ended unmade."""
+    if outcome == CancelOutcome.UNKNOWN:
+        return bool(job.remote)  # else its submit never arrived
+    return outcome != CancelOutcome.CONFIRMED
 
 
 def _is_silent(job: RemoteJob, provider: RemoteProvider) -> bool:

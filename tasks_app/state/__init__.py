@@ -2,10 +2,12 @@
 
 __all__ = [
     "assets",
+    "costs",
     "estimates",
     "idempotency",
     "inputs",
     "lifecycle",
+    "projects",
     "remote",
     "remote_jobs",
     "statements",

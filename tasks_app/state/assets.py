@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
-from tasks_app.models import AssetOrigin, AssetState, MediaFile, TaskInput
+from tasks_app.models import AssetOrigin, AssetState, MediaFile, Project, TaskInput
 
 #: Role of a file that no task made; it begins the names in links.
 ROLE = "asset"
@@ -53,8 +53,9 @@ def require_room(project_id: str, size_bytes: int) -> None:
     Raises:
         QuotaExceeded: so many more bytes are too many.
     """
-    quota = settings.ASSET_QUOTA_BYTES
-    if not quota:
+    own = Project.objects.filter(pk=project_id).values_list("asset_quota_bytes", flat=True).first()
+    quota = settings.ASSET_QUOTA_BYTES if own is None else own
+    if not quota and own is None:
         return
     of_project = MediaFile.objects.filter(
         project_id=project_id, origin__in=GIVEN, state__in=_LIVING, same_as=""

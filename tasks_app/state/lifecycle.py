@@ -20,7 +20,7 @@ from tasks_app import events, failures, metrics
 from tasks_app.failures import TRACEBACK_LIMIT
 from tasks_app.models import WAITS_FOR_INPUTS, MediaFile, Task
 from tasks_app.providers.base import ProviderError
-from tasks_app.state import remote_jobs, statements
+from tasks_app.state import costs, remote_jobs, statements
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app import outbox
 from webhooks_app.crash_points import faultpoint
@@ -148,13 +148,18 @@ def complete(task: Task, result: dict[str, Any], files: Sequence[MediaFile]) -> 
     Raises:
         LostClaim: this worker has lost the task; nothing was written.
     """
+
+    def store_it(job_id: uuid.UUID | None) -> None:
+        MediaFile.objects.bulk_create(files)
+        costs.book_result(task, result, job_id)
+
     return _finish(
         task,
         "status = 'completed', progress = 1, current_step = '', error_code = '',"
         " result = %s::jsonb",
         [orjson.dumps(result).decode()],
         events.COMPLETED,
-        before_publish=lambda: MediaFile.objects.bulk_create(files),
+        before_publish=store_it,
     )
 
 
@@ -178,7 +183,7 @@ def _finish(
     values: list[Any],
     event_type: str,
     *,
-    before_publish: Callable[[], object] | None = None,
+    before_publish: Callable[[uuid.UUID | None], object] | None = None,
 ) -> Task:
     with transaction.atomic():
         finished = statements.update_returning(
@@ -189,12 +194,13 @@ def _finish(
         )
         if finished is None:
             raise LostClaim
+        job_id = None
         if finished.remote_provider and finished.status == "completed":
-            remote_jobs.complete(task.id)
+            job_id = remote_jobs.complete(task.id)
         elif finished.remote_provider:
             remote_jobs.owe_stop(task.id, finished.error_code)
         if before_publish:
-            before_publish()
+            before_publish(job_id)
         faultpoint("finish.before_publish")
         _publish(finished, event_type)
         faultpoint("finish.before_commit")

@@ -13,9 +13,9 @@ import structlog
 from django.conf import settings
 from django.db import connection, transaction
 
-from tasks_app.models import MediaFile, RemoteJob, Task
+from tasks_app.models import CostBasis, MediaFile, RemoteJob, Task
 from tasks_app.providers.base import ProviderError
-from tasks_app.state import lifecycle, remote_jobs, statements
+from tasks_app.state import costs, lifecycle, remote_jobs, statements
 from tasks_app.state.remote_jobs import ServerRoom
 from webhooks_app.crash_points import faultpoint
 
@@ -95,6 +95,7 @@ def lose(
             remote_jobs.stop_later(job, "lost")
         else:
             remote_jobs.end(job, "lost", note)
+            costs.book_expected(job, CostBasis.UNCLEAR)
         _park(job, task)
 
 
@@ -110,7 +111,12 @@ def fail(
         LostJob, LostClaim: another process was first.
     """
     with transaction.atomic():
+        was_made = remote_jobs.was_made(job)
         remote_jobs.end(job, outcome, error.words or error.message)
+        if outcome in ("unclear", "lost"):
+            costs.book_expected(job, CostBasis.UNCLEAR)
+        elif was_made:
+            costs.book_expected(job, CostBasis.ESTIMATED)
         lifecycle.end_attempt(task or _task_of(job), error)
 
 
@@ -119,6 +125,19 @@ def keep_late(job: RemoteJob, files: Sequence[MediaFile]) -> None:
     with transaction.atomic():
         MediaFile.objects.bulk_create(files)
         remote_jobs.end(job, "late", "It ended after the task's time; a retry gets its files.")
+        costs.book_late(job, files)
+
+
+def stopped(job: RemoteJob, outcome: str, note: str, *, is_unclear: bool) -> None:
+    """End a job that was to be stopped; ``is_unclear``: it may have been paid for all the same.
+
+    Raises:
+        LostJob: another process was first.
+    """
+    with transaction.atomic():
+        remote_jobs.end(job, outcome, note)
+        if is_unclear:
+            costs.book_expected(job, CostBasis.UNCLEAR)
 
 
 def progress(job_id: str, fraction: float, step: str, *, is_event_due: bool) -> None:

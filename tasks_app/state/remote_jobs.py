@@ -216,6 +216,11 @@ def has_news(job_id: str) -> None:
     )
 
 
+def was_made(job: RemoteJob) -> bool:
+    """Say whether the provider has told us that the work is done."""
+    return RemoteJob.objects.filter(pk=job.pk, state="ready").exists()
+
+
 def was_lost_before(job: RemoteJob) -> bool:
     """Say whether this attempt at the task has lost a job already."""
     return RemoteJob.objects.filter(
@@ -239,18 +244,21 @@ def owe_stop(task_id: uuid.UUID, reason: str) -> None:
     )
 
 
-def complete(task_id: uuid.UUID) -> None:
-    """End a task's active job as completed, and allow its server one job more."""
-    _execute(
+def complete(task_id: uuid.UUID) -> uuid.UUID | None:
+    """End a task's active job as completed, and allow its server one job more; return its id."""
+    sql = (
         "WITH ended AS (UPDATE tasks_app_remotejob SET state = 'ended', outcome = 'completed',"
         " ended_at = now(), look_token = NULL"
         " WHERE task_id = %s AND state IN ('submitting', 'running', 'ready')"
-        " RETURNING provider, server)"
+        " RETURNING id, provider, server), more AS ("
         " UPDATE tasks_app_remoteserver SET learned_limit = learned_limit + 1, last_error = '',"
         " seen_at = now() FROM ended WHERE tasks_app_remoteserver.provider = ended.provider"
-        " AND label = ended.server AND coalesce(learned_limit, 0) < %s",
-        [task_id, MOST_LEARNED],
+        " AND label = ended.server AND coalesce(learned_limit, 0) < %s) SELECT id FROM ended"
     )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [task_id, MOST_LEARNED])
+        row = cursor.fetchone()
+        return row[0] if row else None
 
 
 def hint(provider: str, callback_token: str) -> None:

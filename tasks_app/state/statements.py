@@ -22,7 +22,8 @@ _COLUMNS = columns(Task)
 _INSERT_FIELDS = (
     "id, project_id, task_type, task_data, metadata, callback_url, webhook_events, retry_policy,"
     " priority, status, progress, current_step, version, error_code, error, traceback, attempts,"
-    " lost_count, timeout_seconds, event_sequence, retry_of_id, api_key_id, request_id"
+    " lost_count, timeout_seconds, event_sequence, retry_of_id, api_key_id, request_id,"
+    " reserved_amount, reserved_currency"
 )
 
 _CLAIM = Function(
@@ -159,6 +160,8 @@ def _values(task: Task) -> list[Any]:
         task.retry_of_id,
         task.api_key_id,
         task.request_id,
+        task.reserved_amount,
+        task.reserved_currency,
     ]
 
 

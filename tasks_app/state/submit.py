@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -17,7 +18,7 @@ from django.db import transaction
 from tasks_app import events, metrics, tickets
 from tasks_app.models import WAITS_FOR_INPUTS, ApiKey, Priority, Task, TaskStatus
 from tasks_app.providers.prices import Money
-from tasks_app.state import costs, estimates, idempotency, statements
+from tasks_app.state import costs, estimates, idempotency, remote_jobs, statements
 from tasks_app.state.inputs import InputValue, bind, values_of
 from tasks_app.state.quota import Quota
 from tasks_app.task_types import TASK_TYPES
@@ -88,6 +89,7 @@ def submit(request: Submit) -> Submission:
     Raises:
         IdempotencyConflict: the key was used for another request.
         QueueFull: the project has reached its quota of queued tasks.
+        BudgetExhausted: the project or the key has no budget left for it this month.
         BadInputs: one of its inputs cannot be used.
         QuotaExceeded: the project has no room for what its inputs' URLs name.
     """
@@ -96,8 +98,8 @@ def submit(request: Submit) -> Submission:
     project_id, limit = request.project_id, settings.QUEUE_LIMIT_PER_PROJECT
     if _quota.is_full(project_id, limit, lambda: statements.queued_count(project_id, limit)):
         raise QueueFull(limit)
-    task, cost = _new_task(request), costs.estimate(request.task_type, request.task_data)
-    if request.idempotency_key or request.inputs:
+    task, cost = _new_task(request), _cost(request)
+    if request.idempotency_key or request.inputs or cost is not None:
         stored = _store(request, task, cost)
         if stored is None:  # another request with the same key has just committed
             return submit(request)
@@ -115,8 +117,12 @@ def submit(request: Submit) -> Submission:
 
 
 def _store(request: Submit, task: Task, cost: Money | None) -> dict[str, Any] | None:
-    """Store a task with its inputs and its key; None where another request was first."""
+    """Store a task with its inputs, its key and its cost; None where another request was first."""
     with transaction.atomic():
+        if cost is not None and (refused := costs.reserve(task, cost)):
+            if request.idempotency_key and _earlier(request):
+                return None  # this very request has taken the last of the budget
+            raise refused
         response = _answer(task, _insert(task), cost)
         if request.inputs and not bind(task, request.inputs):
             statements.wait_for_inputs(task)
@@ -130,6 +136,14 @@ def _store(request: Submit, task: Task, cost: Money | None) -> dict[str, Any] | 
         transaction.set_rollback(not is_first)
         faultpoint("submit.before_commit")
     return response if is_first else None
+
+
+def _cost(request: Submit) -> Money | None:
+    """Return what the task is expected to cost; 0 where a retry gets what was paid for late."""
+    cost = costs.estimate(request.task_type, request.task_data)
+    if cost and request.retry_of and remote_jobs.late_files(request.retry_of.pk):
+        return Money(Decimal(0), cost.currency)
+    return cost
 
 
 def _earlier(request: Submit) -> Submission | None:

@@ -53,17 +53,22 @@ def more_may_come(properties: Schema, optional: tuple[str, ...] = (), **more: An
     return {name: value for name, value in closed.items() if name != "additionalProperties"}
 
 
+_AMOUNT: Schema = TEXT | {"pattern": r"^[0-9]+\.[0-9]{2,6}$"}
+_CURRENCY: Schema = TEXT | {"pattern": "^[A-Z]{3}$"}
 MONEY: Schema = exactly(
-    {
-        "amount": TEXT | {"pattern": r"^[0-9]+\.[0-9]{2,6}$"},
-        "currency": TEXT | {"pattern": "^[A-Z]{3}$"},
-    },
+    {"amount": _AMOUNT, "currency": _CURRENCY},
     description="A decimal as text, and an ISO 4217 code.",
 )
 _ALL_OF_A_PARAMETER = (
     *("pointer", "choices", "least", "most", "longest", "largest", "shapes", "languages"),
     *("only_with", "default", "note"),
 )
+_COST_SUM: Schema = {
+    "currency": _CURRENCY,
+    "amount": _AMOUNT,
+    "unclear_amount": _AMOUNT | {"description": "Part of it that may not have been paid."},
+    "jobs": COUNT | {"description": "Pieces of work that were booked."},
+}
 _SUBMISSION: Schema = {
     "task_id": ID,
     "project_id": TEXT,
@@ -235,6 +240,25 @@ COMPONENTS: dict[str, Schema] = {
                 "error_code",
             )
         }
+    ),
+    "Costs": exactly(
+        {
+            "project_id": TEXT,
+            "month": TEXT | {"description": "For example `2026-11`, in UTC."},
+            "totals": {
+                "type": "array",
+                "items": ref("CostTotal"),
+                "description": "One for each currency.",
+            },
+            "by_model": {"type": "array", "items": ref("ModelCost")},
+            "budget": or_null(ref("Budget")),
+        }
+    ),
+    "CostTotal": exactly(_COST_SUM),
+    "ModelCost": exactly({"provider": TEXT, "model": TEXT, **_COST_SUM}),
+    "Budget": exactly(
+        {**MONEY["properties"], "spent": _AMOUNT, "reserved": _AMOUNT, "left": _AMOUNT},
+        description="Of this month; null for another month, and where none is set.",
     ),
     "TaskMetrics": exactly(
         {

@@ -43,6 +43,8 @@ DESCRIPTIONS = {
     "every file that can be given. What is not listed is refused at submit with "
     "`unsupported_by_provider`. `passes_options`: what stands in `options` goes to the model as it "
     "is, but for `closed_options`.",
+    "getProjectCosts": "What was booked in a calendar month. 404 for a project that the key may "
+    "not see.",
     "taskMetrics": "Over everything that the key may see.",
     "health": "Asks nothing else and needs no key: for load balancers.",
     "ready": "Asks the database, Redis and the workers. Only a key is "

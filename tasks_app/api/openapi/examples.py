@@ -114,6 +114,30 @@ ANSWERS: dict[str, Any] = {
     "Submission": _SUBMISSION | _COST,
     "Retry": _SUBMISSION | _COST | {"retry_of": "9f0a9156-9a3a-4f8b-9296-09d846a72adb"},
     "Task": _TASK,
+    "Costs": {
+        "project_id": "test_project",
+        "month": "2025-01",
+        "totals": [
+            {"currency": "USD", "amount": "12.60", "unclear_amount": "0.70", "jobs": 18},
+        ],
+        "by_model": [
+            {
+                "provider": "replicate",
+                "model": "owner/film-model",
+                "currency": "USD",
+                "amount": "12.60",
+                "unclear_amount": "0.70",
+                "jobs": 18,
+            },
+        ],
+        "budget": {
+            "amount": "100.00",
+            "currency": "USD",
+            "spent": "12.60",
+            "reserved": "1.40",
+            "left": "86.00",
+        },
+    },
     "Asset": _ASSET,
     "Secret": {
         "project_id": "test_project",
@@ -137,6 +161,22 @@ ANSWERS: dict[str, Any] = {
             }
         ],
     },
+}
+
+
+NO_BUDGET = {
+    "type": "urn:problem:budget_exhausted",
+    "title": "Payment Required",
+    "status": 402,
+    "code": "budget_exhausted",
+    "detail": "The project's budget for this month has 0.40 USD left, and this task is expected to "
+    "cost 0.70 USD.",
+    "instance": "/api/v1/tasks/submit",
+    "request_id": "c92831d3cfc249e58737ac0ed43e20e4",
+    "errors": [],
+    "budget_of": "project",
+    "left": {"amount": "0.40", "currency": "USD"},
+    "estimated_cost": {"amount": "0.70", "currency": "USD"},
 }
 
 

@@ -36,7 +36,7 @@ from tasks_app.api.openapi.components import (
     ref,
 )
 from tasks_app.api.openapi.descriptions import DESCRIPTIONS, RECEIVED
-from tasks_app.api.openapi.examples import ANSWERS, REQUESTS, event_example
+from tasks_app.api.openapi.examples import ANSWERS, NO_BUDGET, REQUESTS, event_example
 from tasks_app.api.openapi.shape import Shaper, reachable
 from tasks_app.api.task_requests import SubmitRequest
 from tasks_app.events import EVENT_TYPES
@@ -56,6 +56,7 @@ PROBLEM_TYPE = "application/problem+json"
 ERRORS = {
     "400": "BadRequest",
     "401": "Unauthorized",
+    "402": "BudgetExhausted",
     "403": "Forbidden",
     "404": "NotFound",
     "406": "NotAcceptable",
@@ -137,16 +138,20 @@ def operation(
     parameters: Sequence[Any] = (),
     examples: Sequence[OpenApiExample] = (),
     may_conflict: bool = False,
+    may_cost: bool = False,
 ) -> Operation:
     """Describe one method of a view.
 
     Args:
         answer: the component of the good answer; empty for one without a body.
         may_conflict: the state of things may forbid it, with 409.
+        may_cost: a budget may be exhausted, with 402.
     """
     responses: dict[Any, Any] = {status: ref(answer) if answer else None}
     if may_conflict:
         responses[409, PROBLEM_TYPE] = ref("Problem")
+    if may_cost:
+        responses[402, PROBLEM_TYPE] = ref("Problem")
     return extend_schema(
         operation_id=operation_id,
         summary=summary,
@@ -308,7 +313,8 @@ def _add_errors(path: str, described: dict[str, Any]) -> None:
 
 
 def _problem(status: str) -> dict[str, Any]:
-    example = {"example": ANSWERS["Problem"]} if status == "422" else {}
+    examples = {"422": ANSWERS["Problem"], "402": NO_BUDGET}
+    example = {"example": examples[status]} if status in examples else {}
     return {PROBLEM_TYPE: {"schema": ref("Problem"), **example}}
 
 

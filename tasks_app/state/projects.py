@@ -1,0 +1,65 @@
+"""What has an operator set for a project or a key? Budgets and quotas, changed on record."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from tasks_app.models import ApiKey, Project
+from tasks_app.providers.prices import Money
+from tasks_app.state import costs
+from tasks_app.state.costs import Budget
+from webhooks_app.operators import record
+
+
+@transaction.atomic
+def change(
+    project_id: str, *, budget: Money | None, asset_quota_bytes: int | None, actor: str, reason: str
+) -> None:
+    """Set what a project may spend and store; None for no limit of its own."""
+    if budget is None and asset_quota_bytes is None:
+        Project.objects.filter(pk=project_id).delete()
+    else:
+        Project.objects.update_or_create(
+            pk=project_id,
+            defaults={
+                "budget_amount": budget.amount if budget else None,
+                "budget_currency": budget.currency if budget else "",
+                "asset_quota_bytes": asset_quota_bytes,
+            },
+        )
+    text = f"{project_id}: {_text(budget)}, assets {asset_quota_bytes or 'by default'}"
+    record.note(actor, "project.change", text, reason)
+
+
+@transaction.atomic
+def change_key_budget(prefix: str, budget: Money | None, *, actor: str, reason: str) -> bool:
+    """Set what a key may spend in a month; False if there is no such active key."""
+    amount, currency = (budget.amount, budget.currency) if budget else (None, "")
+    keys = ApiKey.objects.filter(prefix=prefix, revoked=False)
+    if not keys.update(budget_amount=amount, budget_currency=currency):
+        return False
+    record.note(actor, "api_key.budget", f"{prefix}: {_text(budget)}", reason)
+    return True
+
+
+def _text(budget: Money | None) -> str:
+    if budget is None:
+        return "no budget"
+    told = budget.told()
+    return f"{told['amount']} {told['currency']} a month"
+
+
+def settings_of(project_id: str) -> tuple[Money | None, int | None]:
+    """Return a project's budget and its quota for assets, in bytes; None where none is set."""
+    row = Project.objects.filter(pk=project_id).first()
+    if row is None:
+        return None, None
+    if row.budget_amount is None:
+        return None, row.asset_quota_bytes
+    return Money(row.budget_amount, row.budget_currency), row.asset_quota_bytes
+
+
+def budget_of(project_id: str) -> Budget | None:
+    """Return how a project's budget stands, None where it has none."""
+    limit, _ = settings_of(project_id)
+    return costs.of_project(project_id, limit) if limit else None
