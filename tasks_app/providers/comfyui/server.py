@@ -106,6 +106,12 @@ async def submit(
     answer = found.json()
     if found.status == 400:
         raise _rejected(answer)
+    if (named := answer.get("prompt_id")) != prompt_id:
+        # Versions from before mid-2025 choose an id of their own, and a job could not be found.
+        if isinstance(named, str) and re.fullmatch(r"[0-9a-f-]{1,64}", named):
+            await stop(line, named)
+        text = "This ComfyUI is too old: it does not let its clients name a job."
+        raise ProviderError("provider_rejected", text)
     if errors := answer.get("node_errors"):
         # The valid part was queued all the same, and would work for nothing.
         await stop(line, prompt_id)

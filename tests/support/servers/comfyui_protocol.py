@@ -194,6 +194,8 @@ class StandIn:
         except ValueError:
             return web.Response(status=500, text="500 Internal Server Error")
         graph, prompt_id = body.get("prompt"), body.get("prompt_id", str(uuid.uuid4()))
+        if not self.is_at_least(0, 3, 40):  # versions of 2024 knew no such member
+            prompt_id = str(uuid.uuid4())
         if self.is_at_least(0, 25) and not _is_canonical(prompt_id):
             return _refusal("invalid_prompt_id", "prompt_id must be a canonical UUID")
         if not graph:

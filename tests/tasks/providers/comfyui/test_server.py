@@ -228,6 +228,17 @@ def test_an_id_that_is_no_uuid_is_refused_by_newer_servers():
     assert "invalid_prompt_id" in caught.value.words
 
 
+def test_a_version_that_names_jobs_itself_is_refused():
+    """Proves that an old ComfyUI, whose jobs could not be found again, gets no work to do."""
+    with ComfyUI(version="0.3.10") as older:
+        older.hold()  # else it might be done before it is taken back
+        with pytest.raises(ProviderError, match="too old") as caught:
+            submit(older, still())
+        wait_until(lambda: older.state.pending == [], 20)
+        assert older.calls("POST /queue") or older.calls("POST /interrupt")
+    assert (caught.value.code, caught.value.retryable) == ("provider_rejected", False)
+
+
 # -- results --------------------------------------------------------------------------------------
 
 
