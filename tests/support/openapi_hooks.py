@@ -35,7 +35,8 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         value = (case.path_parameters or {}).get(name)
         if isinstance(value, str) and len(value) % 2 and not IDENTIFIER.fullmatch(value):
             case.path_parameters[name] = ids[len(value) % len(ids)]
-    if isinstance(case.body, dict) and PROJECT_ID.fullmatch(str(case.body.get("project_id"))):
+    body = case.body if isinstance(case.body, dict) else {}
+    if isinstance(body.get("project_id"), str) and PROJECT_ID.fullmatch(body["project_id"]):
         case.body["project_id"] = KNOWN["project_id"][0]
 
 
