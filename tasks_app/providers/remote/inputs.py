@@ -8,6 +8,7 @@ defaults are previz's and go nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from tasks_app.providers.accepts import (
@@ -131,7 +132,16 @@ class ModelInputs:
         self.models = tuple(dict.fromkeys([model, *(models or ())]))
         self._input = input or {}
         self._fields = fields
-        self._values = values or {}
+        told = values or {}
+        # Read here, so that `manage.py check` tells what is wrong with them.
+        self._values = {
+            name: _values(one) for name, one in told.items() if not name.startswith(INPUT)
+        }
+        self._limits = {
+            name.removeprefix(INPUT): Limits(**{"kinds": (), **one})
+            for name, one in told.items()
+            if name.startswith(INPUT)
+        }
         self._defaults = defaults or {}
 
     def own_fields(self, task_type: str, model: str) -> dict[str, str]:
@@ -160,9 +170,9 @@ class ModelInputs:
                 only = _as_ours(self._input[theirs])
                 found[ours] = Values(choices=(only,), note="set by the operator")
         found |= {
-            name: _values(told)
-            for name, told in self._values.items()
-            if name in found or name == "kind"
+            name: values
+            for name, values in self._values.items()
+            if name in found or (name, media) == ("kind", "audio")
         }
         return Accepts(
             inputs=self._files(media, free),
@@ -177,7 +187,7 @@ class ModelInputs:
         names = [ours.removeprefix(INPUT) for ours in free if ours.startswith(INPUT)]
         names += ["reference_images"] * ("reference_images" in free)
         return {
-            name: Limits(**{"kinds": INPUTS[media][name], **self._values.get(INPUT + name, {})})
+            name: replace(self._limits.get(name, Limits(())), kinds=INPUTS[media][name])
             for name in names
             if name in INPUTS[media]
         }
@@ -246,9 +256,16 @@ def _as_ours(value: Any) -> Any:
 
 
 def _values(told: Any) -> Values:
-    """Return the operator's word on what a parameter may be."""
+    """Return the operator's word on what a parameter may be.
+
+    Raises:
+        TypeError: it is none of the forms that it may have.
+    """
     if told == "any":
         return Values()
-    if isinstance(told, list):
+    if isinstance(told, list) and told:
         return Values(choices=tuple(told))
-    return Values(**told)
+    bounds = told if isinstance(told, dict) and told.keys() <= {"least", "most"} else {}
+    if bounds and all(isinstance(bound, int | float) for bound in bounds.values()):
+        return Values(**bounds)
+    raise TypeError(f'values: {told} is no list, no {{"least": 1, "most": 10}} and not "any"')

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.checks import run_checks
 
 from tasks_app.api.task_requests import check_task_data
 from tasks_app.providers import get_provider
@@ -100,6 +101,13 @@ def test_every_field_has_a_sample(task_type: str) -> None:
     assert {sample.path for sample in samples() if sample.task_type == task_type} == fields(
         task_type
     )
+
+
+def test_nothing_is_stored_that_was_not_said() -> None:
+    """No default enters a task, whichever of its fields are given."""
+    for sample in samples():
+        stored, _ = check_task_data(sample.task_type, sample.task())
+        assert leaves(stored) <= leaves(sample.task()), sample.path
 
 
 @pytest.mark.parametrize("task_type", TASK_TYPES)
@@ -202,6 +210,15 @@ def test_the_operator_says_what_a_client_may(fake, settings, tmp_path):
         ),
     ]
     assert said({"options": {"rate": 30}}) == [("/task_data/options/rate", "")]
+
+
+@pytest.mark.parametrize("wrong", [5, [], {}, {"lest": 1}, {"least": "1"}])
+def test_values_that_nobody_can_read_are_told_by_check(settings, wrong):
+    """`manage.py check` names them, before a submit meets them."""
+    options = {"model": MODEL, "values": {"duration_s": wrong}}
+    configure(settings, {"provider": "openai", "options": options})
+    found = [found.msg for found in run_checks(tags=["tasks"])]
+    assert sum("Its options do not fit" in text for text in found) == len(TASK_TYPES)
 
 
 # -- previz: what is said changes what is made, or is refused --------------------------------------
