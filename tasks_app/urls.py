@@ -2,7 +2,8 @@
 
 from django.urls import path
 
-from tasks_app.api import assets, health, providers, stream, tasks
+from tasks_app.api import health, providers, stream, tasks
+from tasks_app.api.assets import views as asset_views
 from tasks_app.api.openapi import hooks
 
 urlpatterns = [
@@ -19,8 +20,8 @@ urlpatterns = [
     path("projects/<str:project_id>/tasks", tasks.ProjectTaskListView.as_view()),
     path("providers", providers.ProviderListView.as_view()),
     path("providers/<str:name>/callback/<str:token>", providers.ProviderCallbackView.as_view()),
-    path("assets", assets.AssetListView.as_view()),
-    path("assets/<str:asset_id>", assets.AssetView.as_view()),
+    path("assets", asset_views.AssetListView.as_view()),
+    path("assets/<str:asset_id>", asset_views.AssetView.as_view()),
     path("schema", hooks.schema),
     path("docs", hooks.DocsView.as_view()),
     path("health", health.LiveView.as_view()),

@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 from rest_framework.exceptions import ErrorDetail
 
 from tasks_app.api.task_fields import Reference, Resolution
+from tasks_app.api.task_inputs import AudioInputs, ImageInputs, VideoInputs
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.fields import Choice, Flag, FreeObject, Items, Number, Text, Whole
 from webhooks_app.api.read import Given, Members, StrictObject
@@ -91,7 +92,9 @@ class SceneData(StrictObject):
     scene = Text(max_length=32, pattern=_SLATE, shape=_SLATE_SHAPE, required=False)
     shot = Text(max_length=32, pattern=_SLATE, shape=_SLATE_SHAPE, required=False)
     dialogue = Items(child=DialogueLine(), most=10, required=False)
-    reference_images = Items(child=Reference(), most=4, required=False)
+    reference_images = Items(
+        child=Reference(), most=4, required=False, help_text="Short for inputs.reference_images."
+    )
 
     def check(self, values: Members, data: Given, errors: Members) -> None:
         """Bound all lines together."""
@@ -114,6 +117,7 @@ class VideoParams(StrictObject):
     style = Choice(["auto", "noir", "color", "storyboard"], required=False)  # type: ignore[assignment]
     format = Choice(["mp4"], required=False, help_text="H.264 and AAC, ready for streaming.")
     overlay = Flag(required=False, help_text="Slate, timecode and the mark of the previz.")
+    last_frame = Flag(required=False, help_text="Also keep the last frame, as a picture.")
 
 
 class SceneAudioParams(StrictObject):
@@ -127,6 +131,7 @@ class SceneAudioParams(StrictObject):
 class VideoTaskData(CommonTaskData):
     """``task_data`` of a video_generation; the prompt stands here or in `scene_data`."""
 
+    inputs = VideoInputs(required=False)
     scene_data = SceneData(required=False)
     video_params = VideoParams(required=False)
     audio_params = SceneAudioParams(required=False)
@@ -136,6 +141,12 @@ class VideoTaskData(CommonTaskData):
         super().check(values, data, errors)
         self.place_prompt("scene_data", values, data, errors)
         if errors:
+            return
+        if values["scene_data"].get("reference_images") and (
+            "reference_images" in values.get("inputs", {})
+        ):
+            message = "Give them once: here or in inputs."
+            errors["scene_data"] = {"reference_images": [ErrorDetail(message, "not_allowed")]}
             return
         seconds = values.get("video_params", {}).get("duration_s", float("inf"))
         late = [
@@ -177,6 +188,7 @@ class ImageParams(StrictObject):
 class ImageTaskData(CommonTaskData):
     """``task_data`` of an image_generation; the prompt stands here or in `image_data`."""
 
+    inputs = ImageInputs(required=False)
     image_data = ImageData(required=False)
     image_params = ImageParams(required=False)
 
@@ -229,6 +241,7 @@ class AudioTaskData(CommonTaskData):
     prompt = Text(
         max_length=2000, is_long=True, required=False, help_text="Short for the prompt below."
     )
+    inputs = AudioInputs(required=False)
     audio_data = AudioData(required=False)
     audio_params = AudioParams(required=False)
 
@@ -277,7 +290,7 @@ def parameters(task_type: str) -> dict[str, tuple[str, Any]]:
     form = serializer_for(TASK_TYPES[task_type].schema)
     found: dict[str, tuple[str, Any]] = {}
     for name, field in form.fields.items():
-        if isinstance(field, StrictObject):
+        if isinstance(field, StrictObject) and name != "inputs":
             found |= dict(_inner(field, f"/task_data/{name}", ""))
     seed = form.fields["seed"]
     return {**found, "seed": ("/task_data/seed", seed)}

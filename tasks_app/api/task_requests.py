@@ -11,6 +11,7 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 from tasks_app import events, providers
 from tasks_app.api.task_data import serializer_for
 from tasks_app.api.task_fields import PriorityField
+from tasks_app.api.task_inputs import input_problems, without_alias
 from tasks_app.models import Priority
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.access import host_problems
@@ -65,13 +66,14 @@ _SUBMIT = SubmitRequest()
 
 
 def read_submit(
-    document: Any, raw: Mapping[str, str], callback_hosts: list[str]
+    document: Any, raw: Mapping[str, str], callback_hosts: list[str], scope: str | None
 ) -> tuple[dict[str, Any], list[FieldProblem]]:
     """Validate a submit as a whole.
 
     Args:
         raw: the text of each top-level value as sent.
         callback_hosts: the only hosts that the key's callbacks may go to; empty for any.
+        scope: the only project whose files the key may see; None for all.
     Returns: the validated fields, and everything that is wrong with the request.
     """
     try:
@@ -87,10 +89,20 @@ def read_submit(
                 known_type, task_data, raw.get("task_data", "")
             )
             problems += more
+            is_ours = "project_id" in values and scope in (None, values["project_id"])
+            if is_ours and not more:
+                problems += _of_inputs(values, known_type)
     problems += _too_long("/metadata", raw.get("metadata", ""), MAX_METADATA_BYTES)
     if url := values.get("callback_url"):
         problems += host_problems(callback_hosts, url, "/callback_url")
     return values, problems
+
+
+def _of_inputs(values: dict[str, Any], task_type: str) -> list[FieldProblem]:
+    """Put the reference images of a scene among the inputs; return what is wrong with those."""
+    is_alias = "reference_images" in (values["task_data"].get("scene_data") or {})
+    values["task_data"] = without_alias(values["task_data"])
+    return input_problems(values["project_id"], task_type, values["task_data"], is_alias=is_alias)
 
 
 def check_task_data(

@@ -13,14 +13,18 @@ from rest_framework.views import APIView
 
 from tasks_app.access.authentication import access_of, scoped
 from tasks_app.api import queries, repeats
+from tasks_app.api.assets.views import quota_exceeded
 from tasks_app.api.json_format import JsonObject
 from tasks_app.api.openapi.hooks import IDEMPOTENCY_KEY, SEED_EXAMPLE, SUBMIT_REQUEST, operation
 from tasks_app.api.task_answer import many_tasks, one_task
+from tasks_app.api.task_inputs import as_problems
 from tasks_app.api.task_requests import read_submit
 from tasks_app.models import Task
 from tasks_app.state import lifecycle
+from tasks_app.state.assets import QuotaExceeded
 from tasks_app.state.costs import BudgetExhausted
 from tasks_app.state.idempotency import IdempotencyConflict
+from tasks_app.state.inputs import BadInputs, values_of
 from tasks_app.state.submit import (
     NotRetryable,
     QueueFull,
@@ -73,7 +77,7 @@ class SubmitView(APIView):
         if document == {} and not isinstance(document, JsonObject):
             raise ParseError("Not a JSON document: the body is empty.")
         raw = document.raw if isinstance(document, JsonObject) else {}
-        values, problems = read_submit(document, raw, access.key.callback_hosts)
+        values, problems = read_submit(document, raw, access.key.callback_hosts, access.scope)
         key = repeats.idempotency_key(request, problems)
         if problems:
             raise invalid(problems)
@@ -82,6 +86,7 @@ class SubmitView(APIView):
         submission = self._submit(
             Submit(
                 **{**values, "metadata": raw.get("metadata")},
+                inputs=values_of(values["task_data"]),
                 api_key=access.key,
                 idempotency_key=key,
                 fingerprint=repeats.fingerprint(request, document) if key else "",
@@ -103,6 +108,10 @@ class SubmitView(APIView):
             raise queue_full(full) from None
         except BudgetExhausted as refused:
             raise budget_exhausted(refused) from None
+        except BadInputs as bad:  # deleted or failed since they were looked at
+            raise invalid(as_problems(bad.problems)) from None
+        except QuotaExceeded as full:
+            raise quota_exceeded(full) from None
 
 
 def queue_full(full: QueueFull) -> ApiProblem:
@@ -223,6 +232,10 @@ class RetryView(APIView):
             raise queue_full(full) from None
         except BudgetExhausted as refused:
             raise budget_exhausted(refused) from None
+        except BadInputs as bad:
+            raise invalid(as_problems(bad.problems)) from None
+        except QuotaExceeded as full:
+            raise quota_exceeded(full) from None
         body = {**submission.response, "retry_of": str(task.id)}
         headers = {"Location": f"/api/v1/tasks/{body['task_id']}"}
         return Response(body, 201, headers=headers)

@@ -49,7 +49,7 @@ EXTENSIONS = {
     "audio/flac": "flac",
     "text/vtt": "vtt",
 }
-_SALT = "media"
+_SALT, _SHORT = "media", "media.short"
 _ID = re.compile(r"[\x21-\x7e]{1,32}")
 #: One range of bytes. A longer number does not match, and then the whole file is sent.
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
@@ -63,6 +63,23 @@ def media_url(file: MediaFile) -> str:
         expires = int(time.time()) + settings.MEDIA_URL_TTL
         url += f"?expires={signing.Signer(salt=_SALT).sign(f'{file.id}:{expires}')}"
     return url
+
+
+def short_link(file: MediaFile, seconds: int) -> str:
+    """Return the absolute URL of a file that only works for so many seconds."""
+    name = quote(f"{file.role}{PurePosixPath(file.path).suffix}", safe="")
+    until = str(int(time.time()) + seconds)
+    signature = signing.Signer(salt=_SHORT).signature(f"{file.id}:{until}")
+    return f"{settings.PUBLIC_URL}/media/{file.id}/{until}.{signature}/{name}"
+
+
+def _opens(file: MediaFile, token: str) -> bool:
+    """Say whether a link's token is the file's own, or one of a short link that still lives."""
+    until, dot, signature = token.partition(".")
+    if not dot:
+        return constant_time_compare(file.link_token, token)
+    known = signing.Signer(salt=_SHORT).signature(f"{file.id}:{until}")
+    return constant_time_compare(known, signature) and int(until) > time.time()
 
 
 def foreign_origin() -> str:
@@ -79,11 +96,16 @@ def foreign_origin() -> str:
 def serve(request: HttpRequest, media_id: str, token: str, name: str) -> HttpResponseBase:
     """Answer a media link: whole file or one byte range (RFC 9110, section 14)."""
     file = MediaFile.objects.filter(pk=media_id).first() if _ID.fullmatch(media_id) else None
-    if file is None or not constant_time_compare(file.link_token, token):
+    if file is None or not _opens(file, token):
         raise Http404
     if request.method not in ("GET", "HEAD"):
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
-    if settings.MEDIA_URL_TTL and not _is_fresh(file, request.GET.get("expires", "")):
+    is_short = "." in token
+    if (
+        settings.MEDIA_URL_TTL
+        and not is_short
+        and not _is_fresh(file, request.GET.get("expires", ""))
+    ):
         raise Http404
     try:
         if settings.S3_BUCKET:

@@ -15,6 +15,7 @@ import structlog
 from django.core.files import File
 from django.core.files.storage import default_storage
 
+from tasks_app.media import inputs
 from tasks_app.media.serve import EXTENSIONS, media_url
 from tasks_app.models import MediaFile, Task, new_link_token, new_media_id
 from tasks_app.providers import prices
@@ -124,8 +125,10 @@ def describe(result: Result, files: list[MediaFile]) -> dict[str, Any]:
     primary = next(file for file in files if file.role == "primary")
     head = {key: value for key, value in receipt(primary).items() if key != "role"}
     cost = prices.measured(result.model, files)
+    made_from = inputs.receipts(primary.task) if primary.task is not None else []
     return {
         **head,
+        **({"inputs": made_from} if made_from else {}),
         "files": [receipt(file) for file in files],
         "provider": result.provider,
         "model": result.model,

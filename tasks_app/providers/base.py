@@ -122,7 +122,7 @@ class Context(Protocol):
 class MediaOutput:
     """One finished file, described by probing the file itself, never by the request.
 
-    ``role``: primary, thumbnail, poster, waveform, subtitles or primary_2, primary_3 ...
+    ``role``: primary, thumbnail, poster, last_frame, waveform, subtitles or primary_2 ...
     ``path`` lies in the job's work directory. ``duration`` in seconds, ``fps`` in
     frames per second; None where the medium has no such thing. ``codecs``: for
     example ``("h264", "aac")``.

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tasks_app.api.task_data import serializer_for
+from tasks_app.api.task_inputs import InputReference
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.fields import Items
 from webhooks_app.api.read import StrictObject
@@ -48,6 +49,14 @@ PANELS = {**IMAGE, "image_data": {**IMAGE["image_data"], "purpose": "storyboard_
 JPEG = {**IMAGE, "image_params": {**IMAGE["image_params"], "format": "jpeg"}}
 SOUND: dict[str, Any] = {"audio_data": {"prompt": "rain"}, "audio_params": {"duration_s": 1}}
 VOICE: dict[str, Any] = {"audio_data": {"text": "Go."}}
+FILE = {"asset": "0123456789abcdef"}
+
+
+def _files(*names: str, with_references: bool = True) -> dict[str, Any]:
+    found: dict[str, Any] = {f"inputs/{name}": FILE for name in names}
+    return {**found, **({"inputs/reference_images": [FILE]} if with_references else {})}
+
+
 _COMMON = {"seed": 77, "options": {"steps": 7}, "model": "other", "provider": "other"}
 _SAMPLES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "video_generation": [
@@ -69,6 +78,8 @@ _SAMPLES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
                 "video_params/style": "noir",
                 "video_params/format": "mp4",
                 "video_params/overlay": False,
+                "video_params/last_frame": True,
+                **_files("first_frame", "last_frame", "source_video", "audio"),
                 "audio_params/music": False,
                 "audio_params/ambience": False,
             },
@@ -94,6 +105,7 @@ _SAMPLES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
                 "image_data/character/name": "Ana",
                 "image_data/character/description": "a space station",
                 "image_params/resolution": "300x256",
+                **_files("image", "mask"),
                 "image_params/count": 2,
                 "image_params/format": "webp",
                 "image_params/style": "noir",
@@ -109,6 +121,7 @@ _SAMPLES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
                 "prompt": "wind",
                 **_COMMON,
                 "audio_data/prompt": "wind",
+                **_files("voice_sample", "source_video", with_references=False),
                 "audio_data/kind": "music",
                 "audio_params/duration_s": 2,
                 "audio_params/format": "mp3",
@@ -159,8 +172,9 @@ def fields(task_type: str) -> set[str]:
 def _paths(form: StrictObject) -> Iterator[str]:
     for name, field in form.fields.items():
         child = field.child if isinstance(field, Items) else field
-        if isinstance(field, Items) or not isinstance(child, StrictObject):
+        is_file = isinstance(child, InputReference)
+        if isinstance(field, Items) or is_file or not isinstance(child, StrictObject):
             yield name
-        if isinstance(child, StrictObject):
+        if isinstance(child, StrictObject) and not is_file:
             below = f"{name}/0" if isinstance(field, Items) else name
             yield from (f"{below}/{path}" for path in _paths(child))

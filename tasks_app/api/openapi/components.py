@@ -186,14 +186,19 @@ COMPONENTS: dict[str, Schema] = {
         {
             **_RECEIPT,
             "files": {"type": "array", "items": ref("ResultFile")},
+            "inputs": {"type": "array", "items": ref("ResultInput")},
             "provider": TEXT,
             "model": TEXT,
             "seed": or_null({"type": "integer"}),
             "cost": or_null(ref("Money")),
             "provider_metadata": ANY_OBJECT,
         },
-        optional=_NOT_OF_EVERY_FILE,
+        optional=(*_NOT_OF_EVERY_FILE, "inputs"),
         description="The main file, all files, and who made them.",
+    ),
+    "ResultInput": more_may_come(
+        {"name": TEXT, "asset_id": TEXT, "sha256": TEXT},
+        description="A file that it was made from.",
     ),
     "ResultFile": more_may_come(
         {"role": TEXT | {"description": "`primary` is the main file."}, **_RECEIPT},

@@ -1,5 +1,6 @@
 """The built-in renderer makes real, whole media of every kind it promises."""
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,6 +27,18 @@ def test_film_is_as_long_and_large_as_asked(tmp_path):
     assert {output.role for output in result.files} == {"primary", "thumbnail", "poster"}
     fractions = [fraction for fraction, _ in context.steps]
     assert fractions == sorted(fractions)
+
+
+def test_the_last_frame_is_the_films_last(tmp_path):
+    """Proves that a task which asks for it gets the picture on which the film ends."""
+    result = generate(tmp_path, "video_generation", video(1.0, last_frame=True))
+    (still,) = (output for output in result.files if output.role == "last_frame")
+    assert (still.media_type, still.width, still.height) == ("image/png", 320, 180)
+    with av.open(str(result.primary.path)) as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
+    kept = np.asarray(Image.open(still.path).convert("RGB"))
+    assert np.array_equal(kept, np.asarray(frames[-1]))
+    assert not np.array_equal(kept, np.asarray(frames[-3]))
 
 
 def test_film_starts_before_it_is_downloaded(tmp_path):

@@ -46,6 +46,19 @@ def save(picture: Image.Image, path: Path, kind: str, quality: int, title: str) 
     picture.save(path, kind.upper(), quality=quality, exif=exif, **more)
 
 
+def save_last_frame(film: Path, path: Path) -> None:
+    """Write the last frame of a finished film, as a player shows it, so that another can go on."""
+    import av
+
+    with av.open(str(film)) as container:
+        stream = container.streams.video[0]
+        container.seek(stream.duration or 0, stream=stream)  # the last key frame
+        last: Any = None
+        for frame in container.decode(stream):
+            last = frame
+    save(last.to_image(), path, "png", 0, NOTE)
+
+
 def save_posters(pixels: Array, style: str, work_dir: Path, size: tuple[int, int]) -> None:
     """Write poster.jpg, of the film's ``size``, and thumbnail.jpg of one frame."""
     picture = as_picture(pixels, style)

@@ -64,6 +64,9 @@ def _video(data: dict[str, Any], work_dir: Path, report: Report) -> dict[str, An
         ("poster", (width, height)),
     ):
         files.append(_picture(role, f"{role}.jpg", "image/jpeg", size))
+    if params["last_frame"]:
+        stills.save_last_frame(work_dir / "primary.mp4", work_dir / "last_frame.png")
+        files.append(_picture("last_frame", "last_frame.png", "image/png", (width, height)))
     names = {"scene": scene["scene"], "shot": scene["shot"]}
     metadata = {**plan.as_metadata(), **names, "sound": track.notes, "mark": MARK}
     return {"files": files, "metadata": metadata}

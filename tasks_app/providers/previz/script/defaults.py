@@ -19,6 +19,7 @@ VIDEO_PARAMS = {
     "style": "auto",
     "format": "mp4",
     "overlay": True,
+    "last_frame": False,
 }
 IMAGE_PARAMS = {"count": 1, "format": "png", "quality": 90, "style": "auto"}
 AUDIO_PARAMS = {

@@ -29,6 +29,7 @@ VIDEO = Accepts(
         "duration_s": Values(least=MIN_SECONDS, most=MAX_SECONDS, default=_FILM["duration_s"]),
         **{name: Values(default=_FILM[name]) for name in ("fps", "camera", "style", "format")},
         "overlay": Values(default=_FILM["overlay"]),
+        "last_frame": Values(default=_FILM["last_frame"]),
         "voice_over": Values(note="by default where there is dialogue; speaks nothing else"),
         "music": Values(default=True),
         "ambience": Values(default=True),

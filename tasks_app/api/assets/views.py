@@ -15,7 +15,8 @@ from rest_framework.views import APIView
 from tasks_app import assets as handed_in
 from tasks_app import tickets
 from tasks_app.access.authentication import Access, access_of, scoped
-from tasks_app.api import repeats, uploads
+from tasks_app.api import repeats
+from tasks_app.api.assets import uploads
 from tasks_app.api.openapi.hooks import ASSET_FORM, IDEMPOTENCY_KEY, operation
 from tasks_app.failures import ASSET_ERRORS
 from tasks_app.media.serve import media_url

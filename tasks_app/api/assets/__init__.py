@@ -1,0 +1,3 @@
+"""What can a client do with assets, and how is an upload read?"""
+
+__all__ = ["uploads", "views"]
