@@ -127,7 +127,7 @@ def _run(running: Running, label: str, graph: dict, to: Path) -> None:
     running.ask(label, lambda line: server.submit(line, prompt_id, graph, {}))
 
     def done() -> server.State | None:
-        found = running.ask(label, lambda line: server.states(line, [prompt_id]))[prompt_id]
+        found = running.ask(label, lambda line: server.look(line, prompt_id))
         assert found.stage in ("pending", "running", "done"), found
         return found if found.stage == "done" else None
 

@@ -124,7 +124,7 @@ class ComfyUIProvider(RemoteProvider):
         self, works: Sequence[Work], line: ProviderClient
     ) -> dict[str, JobStatus | ProviderError]:
         """Ask for all jobs of a server: its queue once, then the history of those that left it."""
-        found = await server.states(line, [work.job_id for work in works])
+        found = await server.looks(line, [work.job_id for work in works])
         states: dict[str, JobStatus | ProviderError] = {}
         for work in works:
             try:
@@ -151,12 +151,14 @@ class ComfyUIProvider(RemoteProvider):
         """Follow the events of a server's jobs, while there are any."""
         await self._watched.follow(server.label, line, report)
 
-    def _judged(self, work: Work, state: State) -> JobStatus:
+    def _judged(self, work: Work, state: State | ProviderError) -> JobStatus:
         """Return what a state means.
 
         Raises:
             UnknownJob, WorkFailed, ProviderError: as `look_one`.
         """
+        if isinstance(state, ProviderError):
+            raise state
         if state.stage in (JobStage.PENDING, JobStage.RUNNING):
             self._watched.expect(work.server, work.job_id, state.nodes)
             if state.stage == JobStage.PENDING:

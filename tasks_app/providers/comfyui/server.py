@@ -20,7 +20,7 @@ import aiohttp
 from tasks_app.providers.base import CancelOutcome, ProviderError
 from tasks_app.providers.comfyui.templates import Graph
 from tasks_app.providers.remote.base import Busy, WorkFailed
-from tasks_app.providers.remote.client import ProviderClient
+from tasks_app.providers.remote.client import ProviderClient, Unclear, Unreachable
 
 #: From here on a job is cancelled by its id, in one step.
 CANCELS_BY_ID = (0, 26)
@@ -28,7 +28,7 @@ CANCELS_BY_ID = (0, 26)
 TOLD = "movie_task_service"
 #: Most of a server's words that is kept, for operators only.
 MAX_WORDS = 500
-UPLOAD_SECONDS = 600.0
+LOOK_SECONDS, UPLOAD_SECONDS = 20.0, 600.0
 #: Times that a job is looked at again, since it moved while it was to be stopped.
 STOP_TRIES = 3
 EXTENSIONS = {
@@ -122,20 +122,47 @@ async def submit(
         )
 
 
-async def states(line: ProviderClient, prompt_ids: Sequence[str]) -> dict[str, State]:
-    """Return the state of each job: one question for the queue, then one for each that left it."""
-    queue = (await line.call("GET", "queue")).json()
-    found: dict[str, State] = {}
+async def looks(
+    line: ProviderClient, prompt_ids: Sequence[str]
+) -> dict[str, State | ProviderError]:
+    """Return the state of each job: one question for the queue, then one for each that left it.
+
+    Raises:
+        ProviderError: the queue cannot be seen. What goes wrong with one history is that job's.
+    """
+    queue = (await line.call("GET", "queue", seconds=LOOK_SECONDS)).json()
+    found: dict[str, State | ProviderError] = {}
     running, pending = _items(queue, "queue_running"), _items(queue, "queue_pending")
     for prompt_id, nodes in running:
         found[prompt_id] = State(JobStage.RUNNING, nodes=nodes)
     for place, (prompt_id, nodes) in enumerate(pending):
         found[prompt_id] = State(JobStage.PENDING, nodes=nodes, ahead=len(running) + place)
+    away: ProviderError | None = None
     for prompt_id in prompt_ids:
-        if prompt_id not in found:
-            history = (await line.call("GET", f"history/{prompt_id}")).json()
-            found[prompt_id] = _ended(history.get(prompt_id))
+        if prompt_id in found:
+            continue
+        try:
+            if away is not None:
+                raise away
+            history = await line.call("GET", f"history/{prompt_id}", seconds=LOOK_SECONDS)
+            found[prompt_id] = _ended(history.json().get(prompt_id))
+        except ProviderError as error:
+            found[prompt_id] = error
+            if isinstance(error, Unreachable | Unclear):  # the others would wait for it as long
+                away = error
     return {prompt_id: found[prompt_id] for prompt_id in prompt_ids}
+
+
+async def look(line: ProviderClient, prompt_id: str) -> State:
+    """Return the state of one job.
+
+    Raises:
+        ProviderError: it cannot be seen.
+    """
+    found = (await looks(line, [prompt_id]))[prompt_id]
+    if isinstance(found, ProviderError):
+        raise found
+    return found
 
 
 async def stop(line: ProviderClient, prompt_id: str) -> CancelOutcome:
@@ -144,7 +171,7 @@ async def stop(line: ProviderClient, prompt_id: str) -> CancelOutcome:
     An interruption takes effect between two nodes or steps, so it is only ever requested.
     """
     by_id = await version(line) >= CANCELS_BY_ID
-    state = (await states(line, [prompt_id]))[prompt_id]
+    state = await look(line, prompt_id)
     for _ in range(STOP_TRIES):
         if state.stage not in (JobStage.PENDING, JobStage.RUNNING):
             return _STOPPED[state.stage]
@@ -154,7 +181,7 @@ async def stop(line: ProviderClient, prompt_id: str) -> CancelOutcome:
             await line.call("POST", "queue", {"delete": [prompt_id]})
         else:
             await line.call("POST", "interrupt", {"prompt_id": prompt_id})
-        before, state = state, (await states(line, [prompt_id]))[prompt_id]
+        before, state = state, await look(line, prompt_id)
         if (
             state.stage == JobStage.UNKNOWN
         ):  # it was queued a moment ago: the deletion leaves no trace

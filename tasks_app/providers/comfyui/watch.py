@@ -7,6 +7,7 @@ socket of its own. What was sent while a socket was away is lost: what is true i
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ MOST_SOCKETS = 8
 LOOK_SECONDS, AGAIN_SECONDS = 0.25, 5.0
 #: A server that has no more jobs for so long is watched no longer.
 IDLE_SECONDS = 60.0
+#: A job that was not looked at here for so long is watched no longer: others look after it.
+FORGET_SECONDS = 300.0
 #: Jobs of which it is known how far they are.
 MOST_JOBS = 20_000
 
@@ -29,9 +32,15 @@ class Progress:
 
     def __init__(self, nodes: int) -> None:
         self.nodes = nodes
+        self.looked_at = time.monotonic()
         self._cached: set[str] = set()
         self._states: dict[str, float] = {}
         self.fraction = 0.0
+
+    @property
+    def is_old(self) -> bool:
+        """Say whether it was not looked at for long."""
+        return time.monotonic() - self.looked_at > FORGET_SECONDS
 
     def read(self, event: dict[str, Any]) -> bool:
         """Take an event in; say whether it is the job's last."""
@@ -66,6 +75,7 @@ class Watched:
         if job_id not in jobs:
             jobs[job_id] = Progress(nodes)
         jobs[job_id].nodes = nodes or jobs[job_id].nodes
+        jobs[job_id].looked_at = time.monotonic()
 
     def forget(self, label: str, job_id: str) -> None:
         """Follow a job no longer."""
@@ -83,6 +93,8 @@ class Watched:
         try:
             while idle < IDLE_SECONDS:
                 jobs = self._jobs.get(label, {})
+                for job_id in [job_id for job_id in jobs if jobs[job_id].is_old]:
+                    self.forget(label, job_id)
                 for job_id in [job_id for job_id in sockets if job_id not in jobs]:
                     sockets.pop(job_id).cancel()
                 fresh = [job_id for job_id in jobs if job_id not in sockets]

@@ -57,6 +57,8 @@ class StandIn:
         self.instead: dict[str, tuple[int, bytes]] = {}
         #: Accept the prompt, then close the connection without an answer.
         self.is_silent_after_submit = False
+        #: Leave requests that begin so, "METHOD /path", without an answer.
+        self.dies_at = ""
         self.executed: list[str] = []  # classes of the nodes that really ran
         self.forget()
 
@@ -292,6 +294,9 @@ class StandIn:
         except ValueError:
             body = None
         self.seen.append((request.method, request.path_qs, body))
+        if self.dies_at and call.startswith(self.dies_at):
+            assert request.transport is not None
+            request.transport.abort()
         asked = request.headers.get("authorization", "")
         wanted = "Basic " + base64.b64encode(self.credentials.encode()).decode()
         answer: web.StreamResponse

@@ -28,7 +28,7 @@ def submit(comfy, graph, prompt_id=None):
 
 
 def state(comfy, prompt_id):
-    return ask(comfy, lambda line: server.states(line, [prompt_id]))[prompt_id]
+    return ask(comfy, lambda line: server.look(line, prompt_id))
 
 
 def ended(comfy, prompt_id):
@@ -112,12 +112,31 @@ def test_many_jobs_are_asked_for_with_one_queue(comfy):
     ids = [submit(comfy, still(f"p{number}")) for number in range(49)]
     comfy.runs(ids[0])
     before = len(comfy.state.seen)
-    found = ask(comfy, lambda line: server.states(line, [done, *ids]))
+    found = ask(comfy, lambda line: server.looks(line, [done, *ids]))
     asked = [path for _, path, _ in comfy.state.seen[before:]]
     assert asked == ["/queue", f"/history/{done}"]
     assert [found[each].stage for each in (done, ids[0], ids[1])] == ["done", "running", "pending"]
     assert (found[ids[48]].ahead, found[ids[48]].nodes) == (48, 3)
     comfy.let_go()
+
+
+def test_one_unreadable_history_is_that_jobs_alone(comfy):
+    """Proves that a job whose history cannot be read does not make the others look lost."""
+    done, broken = submit(comfy, still("a")), submit(comfy, still("b"))
+    ended(comfy, done), ended(comfy, broken)
+    comfy.state.instead[f"GET /history/{broken}"] = (500, b"Internal Server Error")
+    found = ask(comfy, lambda line: server.looks(line, [broken, done]))
+    assert found[done].stage == JobStage.DONE
+    assert (found[broken].code, found[broken].status) == ("provider_unavailable", 500)
+
+
+def test_a_server_that_dies_between_the_questions_is_asked_no_more(comfy):
+    """Proves that after a lost answer the other jobs do not wait for one each."""
+    ids = [new_id() for _ in range(3)]
+    comfy.state.dies_at = "GET /history"
+    found = ask(comfy, lambda line: server.looks(line, ids))
+    assert {type(each) for each in found.values()} == {Unclear}
+    assert {path for _, path, _ in comfy.state.seen if "history" in path} == {f"/history/{ids[0]}"}
 
 
 def test_a_restarted_server_does_not_know_the_job(comfy):

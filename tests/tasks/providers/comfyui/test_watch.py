@@ -6,6 +6,7 @@ import uuid
 from tasks_app.providers.comfyui import server, watch
 from tasks_app.providers.comfyui.watch import Progress, Watched
 from tests.support.comfyui import ask, still
+from tests.support.waiting import wait_until
 
 
 def event(kind, **data):
@@ -92,3 +93,13 @@ def test_a_server_that_dies_breaks_nothing(comfy, monkeypatch):
         await following
 
     ask(comfy, lambda line: asyncio.wait_for(follow(line), 30))
+
+
+def test_a_job_that_others_look_after_is_forgotten(comfy, monkeypatch):
+    """Proves that a job which this process looks at no more does not keep its socket for ever."""
+    monkeypatch.setattr(watch, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "FORGET_SECONDS", 0.3)
+    watched = Watched()
+    watched.expect("a", str(uuid.uuid4()), 3)
+    ask(comfy, lambda line: asyncio.wait_for(watched.follow("a", line, print), 20))
+    wait_until(lambda: all(each.closed for each in comfy.state.sockets.values()), 20)
