@@ -12,7 +12,7 @@ import asyncio
 import io
 import sys
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from wsgiref.util import FileWrapper
@@ -56,7 +56,7 @@ class Front:
         threads: requests that Django answers at once.
         limit_bytes: the largest body; Django sees one byte more of a longer one and answers 413.
         transfers: large files that are sent at once.
-        uploads: the seats of forms with a file, whose bodies may be longer.
+        uploads: the seats of requests whose bodies may be longer.
         body_seconds: time for a small body, and for each pause within a large one.
         write_seconds: how long a client may read nothing of its answer.
     """
@@ -68,7 +68,7 @@ class Front:
         threads: int,
         limit_bytes: int,
         transfers: int = 256,
-        uploads: Uploads | None = None,
+        uploads: Sequence[Uploads] = (),
         body_seconds: float = 15.0,
         write_seconds: float = 30.0,
     ) -> None:
@@ -115,9 +115,10 @@ class Front:
             if len(environ.get(CONTENT_TYPE, "")) > LONGEST_CONTENT_TYPE:
                 detail = f"A Content-Type may have at most {LONGEST_CONTENT_TYPE} characters."
                 raise ApiProblem(431, "headers_too_long", detail)
-            if self._uploads is not None and self._uploads.takes(environ):
-                await self._take_upload(self._uploads, environ, protocol)
-                return
+            for uploads in self._uploads:
+                if uploads.takes(environ):
+                    await self._take_upload(uploads, environ, protocol)
+                    return
             if scope.method not in BODILESS_METHODS:
                 await self._take_body(environ, protocol)
         except ApiProblem as problem:

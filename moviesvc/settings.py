@@ -216,6 +216,11 @@ FAL_JWKS_URL = env.str("FAL_JWKS_URL", default="https://rest.alpha.fal.ai/.well-
 # PROVIDER_CALLBACK_URL: where providers reach this service; "off" to be called by none.
 PROVIDER_CALLBACK_URL = env.str("PROVIDER_CALLBACK_URL", default=PUBLIC_URL).rstrip("/")
 PROVIDER_CALLBACK_URL = "" if PROVIDER_CALLBACK_URL == "off" else PROVIDER_CALLBACK_URL
+# PROVIDER_CALLBACK_MAX_BYTES: the longest call; Cog's holds the whole result, a third longer.
+PROVIDER_CALLBACK_MAX_BYTES = env.int("PROVIDER_CALLBACK_MAX_BYTES", default=32 << 20)
+# Calls above a mebibyte that one web process reads at once; each takes memory of several times its
+# length. Cog repeats one that is turned away.
+PROVIDER_CALLBACK_SEATS = 2
 # REMOTE_LOOK_SECONDS: the longest wait between two looks at work of a provider.
 REMOTE_LOOK_SECONDS = env.float("REMOTE_LOOK_SECONDS", default=60.0)
 # COMFYUI_URLS: the pool: http://host:8188, or label=http://host:8188; a receipt has the label.

@@ -1,15 +1,16 @@
 """How does a large file come in? Piece by piece to a thread of its own, at no less than some rate.
 
-A form with a file is the one request that Django begins to answer before its body is there: so a
-client without a key is refused before it has sent anything. The event loop receives; a thread asks
-it for the next piece, so nothing is buffered. There are few such threads, the seats, and no other
-request waits for one.
+A form with a file, and a provider's call that brings a result, are the requests that Django begins
+to answer before their body is there: so a client without a key, or a call for no job, is refused
+before it has sent anything. The event loop receives; a thread asks it for the next piece, so
+nothing is buffered. There are few such threads, the seats, and no other request waits for one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +20,8 @@ from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 SLOWEST_RATE = 16 * 1024
 FORM = "multipart/form-data"
 CONTENT_TYPE = "CONTENT_TYPE"
+#: Where providers call: `tasks_app.api.providers.ProviderCallbackView`.
+CALLBACK = re.compile(r"/api/v1/providers/[^/]+/callback/[0-9a-f]{48}")
 
 
 class Uploads:
@@ -55,6 +58,28 @@ class Uploads:
     def free_seat(self) -> None:
         """Give a seat back, in the loop."""
         self._taken -= 1
+
+
+class LargeCallbacks(Uploads):
+    """The seats for providers' calls that are larger than other requests may be.
+
+    Args:
+        above_bytes: shorter calls are received like any other request.
+        seats, limit_bytes, pause_seconds: as of `Uploads`.
+    """
+
+    def __init__(
+        self, above_bytes: int, seats: int, limit_bytes: int, pause_seconds: float
+    ) -> None:
+        super().__init__("", seats, limit_bytes, pause_seconds)
+        self._above_bytes = above_bytes
+
+    def takes(self, environ: dict[str, Any]) -> bool:
+        """Say whether a request is such a call; one without a length may become one."""
+        length = environ.get("CONTENT_LENGTH")
+        is_large = length is None or int(length) > self._above_bytes
+        is_call = environ["REQUEST_METHOD"] == "POST" and CALLBACK.fullmatch(environ["PATH_INFO"])
+        return bool(is_call and is_large)
 
 
 class UploadBody:

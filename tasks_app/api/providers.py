@@ -10,6 +10,8 @@ import re
 from typing import Any
 
 import structlog
+from django.conf import settings
+from django.db import connection
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -19,6 +21,7 @@ from rest_framework.views import APIView
 from tasks_app import providers
 from tasks_app.api.openapi.hooks import operation
 from tasks_app.api.task_data import parameters
+from tasks_app.api.uploads import refuse_broken
 from tasks_app.models import RemoteJob
 from tasks_app.providers import prices
 from tasks_app.providers.accepts import Accepts, Limits, Values
@@ -28,6 +31,7 @@ from tasks_app.state import remote_jobs
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.problems import ApiProblem
 
+_PIECE_BYTES = 256 * 1024
 _TOKEN = re.compile(r"[0-9a-f]{48}")
 
 logger = structlog.get_logger(__name__)
@@ -53,15 +57,19 @@ class ProviderCallbackView(APIView):
         if job is None or job.provider != name:
             return Response(status=204)
         try:
-            provider = providers.get_provider(job.task_type)
+            # Any: a `RemoteProvider`, whose import here would load a client for HTTP.
+            provider: Any = providers.get_provider(job.task_type)
         except providers.UnknownProvider:
             return Response(status=204)
-        read = getattr(provider, "read_callback", None)
-        if read is None or provider.name != name:  # the configuration has changed
+        if provider.name != name or provider.is_local:  # the configuration has changed
             return Response(status=204)
         headers = {key.lower(): value for key, value in request.headers.items()}
         try:
-            told = read(headers, request._request.body, token)
+            body = _whole_body(request)
+            if body is None:
+                told = provider.oversized_callback()
+            else:
+                told = provider.read_callback(headers, body, token)
         except BadSignature:
             logger.warning("Provider's call is not signed by it", provider=name, job_id=str(job.id))
             text = "The signature is missing or does not fit."
@@ -71,6 +79,28 @@ class ProviderCallbackView(APIView):
         else:
             remote_jobs.hint(name, token)
         return Response(status=204)
+
+
+def _whole_body(request: Request) -> bytes | None:
+    """Return a call's body, a large one while it comes; None where it is longer than allowed.
+
+    Raises:
+        ApiProblem: it came too slowly, or broke off.
+    """
+    limit = settings.PROVIDER_CALLBACK_MAX_BYTES
+    length = int(request.META.get("CONTENT_LENGTH") or 0)
+    # Without a length the web server gives the largest one, and a byte more.
+    if length > limit and "HTTP_TRANSFER_ENCODING" not in request.META:
+        return None
+    if length > settings.DATA_UPLOAD_MAX_MEMORY_SIZE and not connection.in_atomic_block:
+        connection.close()  # none is held while a slow caller sends
+    body = bytearray()
+    try:
+        while piece := request._request.read(_PIECE_BYTES):
+            body += piece
+    except OSError as error:
+        refuse_broken(error)
+    return bytes(body) if len(body) <= limit else None
 
 
 class ProviderListView(APIView):

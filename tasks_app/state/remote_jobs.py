@@ -28,6 +28,12 @@ _COLUMNS = columns(RemoteJob)
 #: A job is changed by the loop that took it.
 _TAKEN = "id = %s AND look_token = %s AND state <> 'ended'"
 
+#: The results are not kept: they may be the file itself, as text.
+_ENDED = (
+    "state = 'ended', ended_at = now(), look_token = NULL, outputs = '[]',"
+    " remote = remote - 'called'"
+)
+
 
 class ServerRoom(Protocol):
     """A configured server: its label, and most jobs at once, None for no limit of ours."""
@@ -162,8 +168,7 @@ def end(job: RemoteJob, outcome: str, note: str = "") -> None:
     """
     _change(
         job,
-        "state = 'ended', outcome = %s, ended_at = now(), look_token = NULL,"
-        " note = coalesce(nullif(%s, ''), note)",
+        f"{_ENDED}, outcome = %s, note = coalesce(nullif(%s, ''), note)",
         [outcome, note[:NOTE_LIMIT]],
     )
 
@@ -247,8 +252,7 @@ def owe_stop(task_id: uuid.UUID, reason: str) -> None:
 def complete(task_id: uuid.UUID) -> uuid.UUID | None:
     """End a task's active job as completed, and allow its server one job more; return its id."""
     sql = (
-        "WITH ended AS (UPDATE tasks_app_remotejob SET state = 'ended', outcome = 'completed',"
-        " ended_at = now(), look_token = NULL"
+        f"WITH ended AS (UPDATE tasks_app_remotejob SET {_ENDED}, outcome = 'completed'"  # noqa: S608
         " WHERE task_id = %s AND state IN ('submitting', 'running', 'ready')"
         " RETURNING id, provider, server), more AS ("
         " UPDATE tasks_app_remoteserver SET learned_limit = learned_limit + 1, last_error = '',"

