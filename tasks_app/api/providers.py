@@ -19,9 +19,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks_app import providers
+from tasks_app.api.assets.uploads import refuse_broken
 from tasks_app.api.openapi.hooks import operation
 from tasks_app.api.task_data import parameters
-from tasks_app.api.uploads import refuse_broken
 from tasks_app.models import RemoteJob
 from tasks_app.providers import prices
 from tasks_app.providers.accepts import Accepts, Limits, Values
