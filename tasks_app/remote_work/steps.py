@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
+from tasks_app.failures import own_frames
 from tasks_app.models import RemoteJob, Task
 from tasks_app.providers.base import CancelOutcome, ProviderError
 from tasks_app.providers.remote.base import (
@@ -30,11 +31,17 @@ from tasks_app.providers.remote.base import (
     Work,
     WorkFailed,
 )
-from tasks_app.providers.remote.client import ProviderClient, Unclear, Unreachable
+from tasks_app.providers.remote.client import (
+    CALL_SECONDS,
+    ProviderClient,
+    Unclear,
+    Unreachable,
+)
 from tasks_app.remote_work import results
 from tasks_app.state import lifecycle, remote, remote_jobs
 from tasks_app.work.run import in_use
 from webhooks_app.crash_points import faultpoint
+from webhooks_app.database import why_unusable
 
 logger = structlog.get_logger(__name__)
 
@@ -44,6 +51,8 @@ FETCHERS = 4
 BUSY_SECONDS, AWAY_SECONDS = 2.0, 10.0
 #: How long a stop is tried, and how long after it a late result is waited for.
 STOP_FOR, LATE_FOR = timedelta(days=1), timedelta(hours=1)
+#: How long the id of a submit that was open at a cancel is waited for, asked every so often.
+SUBMIT_FOR, SUBMIT_AGAIN_SECONDS = timedelta(seconds=CALL_SECONDS + 30), 5.0
 PROGRESS_SECONDS = 1.0
 #: Jobs whose last progress is remembered.
 MOST_TOLD = 20_000
@@ -103,11 +112,26 @@ class Steps:
         """Wait for the results that are being fetched; `tickets.stopping` ends them soon."""
         await asyncio.to_thread(self._fetchers.shutdown)
 
+    @contextlib.asynccontextmanager
+    async def _guarded(self, job: RemoteJob) -> AsyncIterator[None]:
+        """End the attempt where a step fails by a fault in code; a repeated step fails again."""
+        try:
+            yield
+        except OVERTAKEN:
+            pass
+        except Exception as error:  # a provider's code may raise anything
+            if why_unusable(error):
+                raise
+            logger.exception("Remote work crashed", **_ids(job))
+            crash = ProviderError("internal_error", traceback_text=own_frames(error))
+            with contextlib.suppress(*OVERTAKEN):
+                await self._store(remote.crash, job, crash)
+
     # -- submit ------------------------------------------------------------------------------------
 
     async def submit(self, job: RemoteJob, provider: RemoteProvider) -> None:
         """Send the work to its server, unless an earlier submit has done so."""
-        with contextlib.suppress(*OVERTAKEN):
+        async with self._guarded(job):
             if job.deadline <= timezone.now():
                 await self._store(remote.time_out, job)
                 return
@@ -127,10 +151,19 @@ class Steps:
                 return await self._not_submitted(job, provider, error)
             logger.info("Remote work started", **_ids(job))
             if answer.outputs is None:
-                await self._store(remote_jobs.runs, job, answer.remote, provider.poll_seconds)
+                await self._runs(job, provider, answer.remote)
             else:
                 found = JobStatus(True, outputs=answer.outputs)
                 await self._ready(job, provider, found, answer.remote)
+
+    async def _runs(
+        self, job: RemoteJob, provider: RemoteProvider, remote_id: dict[str, Any]
+    ) -> None:
+        try:
+            await self._store(remote_jobs.runs, job, remote_id, provider.poll_seconds)
+        except remote_jobs.LostJob:  # cancelled meanwhile: the stop needs the id
+            await self._store(remote_jobs.learn_id, job, remote_id)
+            raise
 
     async def _was_received(
         self, job: RemoteJob, provider: RemoteProvider, work: Work, line: ProviderClient
@@ -151,8 +184,7 @@ class Steps:
         elif found.is_done:
             await self._ready(job, provider, found, {"id": work.job_id})
         else:
-            remote_id = {"id": work.job_id}
-            await self._store(remote_jobs.runs, job, remote_id, provider.poll_seconds)
+            await self._runs(job, provider, {"id": work.job_id})
         return True
 
     async def _not_submitted(
@@ -189,12 +221,15 @@ class Steps:
         if jobs:
             found = await self._ask(jobs, provider)
             for job in jobs:
-                with contextlib.suppress(*OVERTAKEN):
-                    await self._seen(job, provider, found[str(job.id)])
+                async with self._guarded(job):
+                    state = found[str(job.id)]
+                    if isinstance(state, Exception) and not isinstance(state, ProviderError):
+                        raise state
+                    await self._seen(job, provider, state)
 
     async def _ask(
         self, jobs: list[RemoteJob], provider: RemoteProvider | None
-    ) -> dict[str, JobStatus | ProviderError]:
+    ) -> Mapping[str, JobStatus | Exception]:
         try:
             if provider is None:
                 raise ProviderError("provider_unavailable", "Its provider is not configured.")
@@ -202,6 +237,11 @@ class Steps:
             return await provider.look([_work(job) for job in jobs], line)
         except ProviderError as error:
             return {str(job.id): error for job in jobs}
+        except Exception as error:  # a fault in its code: it may be about one of the jobs alone
+            if len(jobs) == 1:
+                return {str(jobs[0].id): error}
+            alone = [await self._ask([job], provider) for job in jobs]
+            return {job_id: state for found in alone for job_id, state in found.items()}
 
     async def _seen(
         self, job: RemoteJob, provider: RemoteProvider | None, state: JobStatus | ProviderError
@@ -284,8 +324,6 @@ class Steps:
         assert provider is not None
         await self._store(remote_jobs.is_ready, job, found.outputs, found.facts, answer)
         faultpoint("remote.after_ready")
-        job.outputs, job.facts = list(found.outputs), found.facts
-        job.remote = job.remote if answer is None else answer
         await self.fetch(job, provider)
 
     async def fetch(self, job: RemoteJob, provider: RemoteProvider) -> None:
@@ -303,13 +341,18 @@ class Steps:
             try:
                 line = self._lines.to(provider, job.server, job.model)
                 outcome = await self._stop(job, provider, line)
-            except ProviderError as error:
+            except OVERTAKEN:
+                return
+            except Exception as error:
+                if why_unusable(error):
+                    raise
+                if not isinstance(error, ProviderError):
+                    logger.exception("Stopping remote work crashed", **_ids(job))
                 assert job.stop_owed_at is not None
                 if timezone.now() - job.stop_owed_at > STOP_FOR:
                     logger.error("Remote work could not be stopped", **_ids(job))
-                    await self._store(
-                        remote.stopped, job, "unstopped", error.message, is_unclear=True
-                    )
+                    note = error.message if isinstance(error, ProviderError) else str(error)
+                    await self._store(remote.stopped, job, "unstopped", note, is_unclear=True)
                 else:
                     self._again(job, provider, has_answered=False)
                 return
@@ -324,6 +367,10 @@ class Steps:
         """Return how the stop went, empty when there is something left to do or nothing at all."""
         work = _work(job)
         if not job.remote and not provider.names_jobs:
+            assert job.asked_at is not None, "a job that was not asked for needs no stop"
+            if timezone.now() - job.asked_at < SUBMIT_FOR:  # its answer may still come
+                await self._store(remote_jobs.look_in, job, SUBMIT_AGAIN_SECONDS)
+                return ""
             note = "Its id was never received."
             await self._store(remote.stopped, job, "unclear", note, is_unclear=True)
             return ""

@@ -236,7 +236,9 @@ def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:
         task,
         "status = 'queued', run_token = NULL, lease_expires_at = NULL, attempts = attempts + 1,"
         " remote_provider = '', error_code = %s, version = version + 1, progress = 0,"
-        " available_at = now() + make_interval(secs => %s)",
+        # At its deadline it is claimed to be timed out, however long a provider wants it to wait.
+        " available_at = least(now() + make_interval(secs => %s),"
+        "   CASE WHEN deadline IS NOT NULL THEN greatest(deadline, now()) END)",
         [error_code, wait_seconds],
     ):
         raise LostClaim

@@ -18,6 +18,7 @@ from tasks_app.providers.base import ProviderError
 from tasks_app.state import costs, lifecycle, remote_jobs, statements
 from tasks_app.state.remote_jobs import ServerRoom
 from webhooks_app.crash_points import faultpoint
+from webhooks_app.shown import printable
 
 logger = structlog.get_logger(__name__)
 
@@ -120,6 +121,18 @@ def fail(
         lifecycle.end_attempt(task or _task_of(job), error)
 
 
+def crash(job: RemoteJob, error: ProviderError) -> None:
+    """End the attempt of a job whose provider's code failed; what it started is to be stopped.
+
+    Raises:
+        LostJob, LostClaim: another process was first.
+    """
+    with transaction.atomic():
+        remote_jobs.note(job, error.message or "A fault in the provider's code.")
+        remote_jobs.owe_stop(job.task_id, error.code)
+        lifecycle.end_attempt(_task_of(job), error)
+
+
 def keep_late(job: RemoteJob, files: Sequence[MediaFile]) -> None:
     """Keep the files of work that ended after its task's time, for a retry of the task."""
     with transaction.atomic():
@@ -146,8 +159,10 @@ def progress(job_id: str, fraction: float, step: str, *, is_event_due: bool) -> 
     Raises:
         LostClaim: the task has ended, or its results are being fetched.
     """
-    job = RemoteJob.objects.get(pk=job_id)
-    lifecycle.progress(_task_of(job), fraction, step, is_event_due=is_event_due)
+    job = RemoteJob.objects.filter(pk=job_id, state__in=("submitting", "running")).first()
+    if job is None:
+        raise lifecycle.LostClaim
+    lifecycle.progress(_task_of(job), fraction, printable(step), is_event_due=is_event_due)
 
 
 def take_result(job: RemoteJob) -> Task:

@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 
 from tasks_app.instances import columns, fetch
 from tasks_app.models import MediaFile, RemoteJob
+from webhooks_app.shown import printable
 
 #: Longest part of a provider's own words that is kept, in characters.
 NOTE_LIMIT = 500
@@ -123,7 +124,7 @@ def look_in(job: RemoteJob, seconds: float, note: str = "") -> None:
             "look_token = NULL, note = coalesce(nullif(%s, ''), note),"
             " next_look_at = least(now() + make_interval(secs => %s),"
             "   CASE WHEN state = 'stopping' THEN 'infinity' ELSE greatest(deadline, now()) END)",
-            [note[:NOTE_LIMIT], seconds],
+            [printable(note, NOTE_LIMIT), seconds],
         )
 
 
@@ -142,8 +143,32 @@ def runs(job: RemoteJob, remote: dict[str, Any], first_look_seconds: float) -> N
         job,
         "state = 'running', remote = %s, seen_at = now(), look_token = NULL,"
         " next_look_at = least(now() + make_interval(secs => %s), deadline)",
-        [Jsonb(remote), first_look_seconds],
+        [_json(remote), first_look_seconds],
     )
+
+
+def learn_id(job: RemoteJob, remote: dict[str, Any]) -> None:
+    """Store what a submit answered after its job was taken away, so that it can be stopped.
+
+    A job that was given up because the id had not come is owed its stop again.
+    """
+    _execute(
+        "UPDATE tasks_app_remotejob SET remote = %s || remote, state = 'stopping', outcome = '',"
+        " ended_at = NULL, look_token = NULL, next_look_at = now(),"
+        " stop_owed_at = coalesce(stop_owed_at, now()),"
+        " stop_reason = coalesce(nullif(stop_reason, ''), 'lost')"
+        " WHERE id = %s AND NOT remote ? 'id' AND (state = 'stopping' OR outcome = 'unclear')",
+        [_json(remote), job.id],
+    )
+
+
+def note(job: RemoteJob, text: str) -> None:
+    """Store a note for operators.
+
+    Raises:
+        LostJob: another process has it, or it has ended.
+    """
+    _change(job, "note = %s", [printable(text, NOTE_LIMIT)])
 
 
 def is_ready(
@@ -153,10 +178,12 @@ def is_ready(
     remote: dict[str, Any] | None = None,
 ) -> None:
     """Store where the results are; the caller keeps the job, to fetch them."""
+    job.outputs, job.facts = _without_nul(list(outputs)), _without_nul(facts)
+    job.remote = job.remote if remote is None else _without_nul(remote)
     _change(
         job,
         "state = 'ready', outputs = %s, facts = %s, seen_at = now(), remote = coalesce(%s, remote)",
-        [Jsonb(list(outputs)), Jsonb(facts), None if remote is None else Jsonb(remote)],
+        [Jsonb(job.outputs), Jsonb(job.facts), None if remote is None else Jsonb(job.remote)],
     )
 
 
@@ -169,7 +196,7 @@ def end(job: RemoteJob, outcome: str, note: str = "") -> None:
     _change(
         job,
         f"{_ENDED}, outcome = %s, note = coalesce(nullif(%s, ''), note)",
-        [outcome, note[:NOTE_LIMIT]],
+        [outcome, printable(note, NOTE_LIMIT)],
     )
 
 
@@ -280,7 +307,7 @@ def keep_result(provider: str, callback_token: str, remote: dict[str, Any]) -> N
         "UPDATE tasks_app_remotejob SET remote = remote || %s, next_look_at = now()"
         " WHERE callback_token = %s AND provider = %s AND state <> 'ended'"
         " AND NOT remote ? 'called'",
-        [Jsonb({"called": remote}), callback_token, provider],
+        [_json({"called": remote}), callback_token, provider],
     )
 
 
@@ -353,8 +380,23 @@ def is_busy(provider: str, label: str, seconds: float, *, is_full: bool, note: s
         "   SELECT count(*) / 2 FROM tasks_app_remotejob job WHERE job.provider = %s"
         "   AND job.server = %s AND state IN ('submitting', 'running', 'stopping')))"
         " ELSE learned_limit END WHERE provider = %s AND label = %s",
-        [seconds, note[:NOTE_LIMIT], is_full, provider, label, provider, label],
+        [seconds, printable(note, NOTE_LIMIT), is_full, provider, label, provider, label],
     )
+
+
+def _json(value: Any) -> Jsonb:
+    """Return what a provider said as PostgreSQL can hold it: jsonb has no NUL."""
+    return Jsonb(_without_nul(value))
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, list | tuple):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_nul(name): _without_nul(item) for name, item in value.items()}
+    return value
 
 
 def _execute(sql: str, values: list[Any]) -> bool:

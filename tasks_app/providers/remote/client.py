@@ -33,6 +33,8 @@ MAX_ANSWER_BYTES = 32 << 20  # a synchronous answer may carry an image as base64
 MAX_REDIRECTS = 3
 #: Most of an error's body that is kept for operators, in characters.
 MAX_WORDS = 500
+#: Longest wait that a provider can ask for: its server gets nothing meanwhile.
+MAX_RETRY_AFTER = 3600.0
 #: Shorter parts of a header ("Key", "Bearer") are no secrets.
 SHORTEST_SECRET = 8
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -245,7 +247,7 @@ def _judged(found: FetchResult, secrets: Sequence[str]) -> Answer:
         code,
         text,
         retryable=retryable,
-        retry_after=wait,
+        retry_after=None if wait is None else min(wait, MAX_RETRY_AFTER),
         status=found.status,
         words=_masked(found.body, secrets),
     )
