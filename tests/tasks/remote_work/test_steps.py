@@ -233,6 +233,7 @@ def test_a_limit_is_learned(fake):
         fake.script[CREATE] = [Reply(429, headers={"retry-after": "1"})]
         begin()
         wait_until(lambda: RemoteServer.objects.get().learned_limit == 2, 30)
+        fake.script[CREATE] = [{"id": "p1", "status": "starting"}]  # a place falls free below
         fake.script[GET] = [done(fake)]
         RemoteJob.objects.filter(task=tasks[0]).update(next_look_at=Now())
         ended(tasks[0])
