@@ -49,7 +49,13 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     home = {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")}
     return [
         {"items": [home]},
-        {"title": "Tasks", "items": [_item("Tasks", "movie", "tasks_app.task")]},
+        {
+            "title": "Tasks",
+            "items": [
+                _item("Tasks", "movie", "tasks_app.task"),
+                _item("Assets", "perm_media", "tasks_app.mediafile"),
+            ],
+        },
         {
             "title": "Webhooks",
             "items": [

@@ -21,6 +21,7 @@ urlpatterns = [
     path("providers", providers.ProviderListView.as_view()),
     path("providers/<str:name>/callback/<str:token>", providers.ProviderCallbackView.as_view()),
     path("assets", asset_views.AssetListView.as_view()),
+    path("assets/<str:asset_id>/complete", asset_views.AssetCompleteView.as_view()),
     path("assets/<str:asset_id>", asset_views.AssetView.as_view()),
     path("schema", hooks.schema),
     path("docs", hooks.DocsView.as_view()),

@@ -7,9 +7,9 @@ from django.contrib.admin.exceptions import NotRegistered
 from django_dramatiq.models import Task as DramatiqTask
 from rest_framework_api_key.models import APIKey as LibraryApiKey
 
-from tasks_app.admin import api_keys, costs, operators, tasks
+from tasks_app.admin import api_keys, assets, costs, operators, tasks
 
-__all__ = ["api_keys", "costs", "dashboard", "operators", "tasks"]
+__all__ = ["api_keys", "assets", "costs", "dashboard", "operators", "tasks"]
 
 # The libraries' own "Tasks" and "API keys" would only confuse: both tables stay empty.
 for _unused in (DramatiqTask, LibraryApiKey):

@@ -30,11 +30,12 @@ class Preview:
 def previews(task: Task) -> list[Preview]:
     """Return the files of a task, the main one first."""
     files = sorted(task.files.all(), key=lambda f: (_ORDER.get(f.role, 1), f.role))
-    poster = next((_link(f) for f in files if f.role == "poster"), "")
-    return [Preview(f, _link(f), _kind(f), _facts(f), poster) for f in files]
+    poster = next((link(f) for f in files if f.role == "poster"), "")
+    return [Preview(f, link(f), _kind(f), _facts(f), poster) for f in files]
 
 
-def _link(file: MediaFile) -> str:
+def link(file: MediaFile) -> str:
+    """Return a file's link for the admin's own pages."""
     # Without a host: the admin may be open under another name than PUBLIC_URL's, and its content
     # security policy allows media only from the page's own origin.
     return media_url(file).removeprefix(settings.PUBLIC_URL)

@@ -7,6 +7,7 @@ nothing that the far side says becomes part of an error.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -123,6 +124,9 @@ def _fetch(file: MediaFile, path: Path, claim: _Claim) -> None:
         raise FetchFailed("quota_exceeded") from None
     if not is_new:
         store.discard([file])
+    if file.origin == AssetOrigin.UPLOAD:  # what was uploaded is stored under another name now
+        with contextlib.suppress(OSError):
+            default_storage.delete(assets.bucket_name(file))
     logger.info("Asset ready", is_new=is_new)
 
 

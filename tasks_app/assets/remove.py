@@ -78,10 +78,10 @@ def _is_removed(file: MediaFile) -> bool:
 
 def _delete_bytes(file: MediaFile) -> bool:
     """Delete a file from the storage; say whether it is gone."""
-    if not file.path:
+    if not file.path and not settings.S3_BUCKET:
         return True
     try:
-        default_storage.delete(file.path)
+        default_storage.delete(file.path or assets.bucket_name(file))
     except OSError as error:
         logger.warning("Media file stays", path=file.path, error=type(error).__name__)
         return False

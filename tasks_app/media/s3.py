@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from storages.backends.s3 import S3Storage
 
 #: Limits for one request with its repetitions, since the sweep must not wait long for a bucket.
+FORM_SECONDS = 3600
 CONNECT_SECONDS, READ_SECONDS, TRIES = 5, 30, 3
 
 
@@ -68,6 +69,21 @@ class S3(S3Storage):  # type: ignore[misc]
         """Return a link to a file that is served with this type and disposition."""
         headers = {"ResponseContentType": media_type, "ResponseContentDisposition": disposition}
         return str(self.url(name, parameters=headers))
+
+    @_translated
+    def form(self, name: str, media_type: str, size_bytes: int) -> dict[str, Any]:
+        """Return a form with which a client may put exactly so many bytes there, for an hour."""
+        found: dict[str, Any] = self.connection.meta.client.generate_presigned_post(
+            self.bucket_name,
+            self._normalize_name(name),
+            Fields={"Content-Type": media_type},
+            Conditions=[
+                {"Content-Type": media_type},
+                ["content-length-range", size_bytes, size_bytes],
+            ],
+            ExpiresIn=FORM_SECONDS,
+        )
+        return found
 
     @_translated
     def read(self, name: str) -> bytes:

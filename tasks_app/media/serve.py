@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import structlog
@@ -91,6 +92,11 @@ def foreign_origin() -> str:
     except OSError:  # no credentials: then no link works
         return ""
     return f"{place.scheme}://{place.netloc}"
+
+
+def presigned_form(name: str, media_type: str, size_bytes: int) -> dict[str, Any]:
+    """Return where, and with which fields, a client may POST one file to the bucket."""
+    return default_storage.form(name, media_type, size_bytes)  # type: ignore[attr-defined,no-any-return]
 
 
 def serve(request: HttpRequest, media_id: str, token: str, name: str) -> HttpResponseBase:

@@ -24,6 +24,7 @@ MAX_QUERIES = 12
 LISTS = [
     "tasks_app_task",
     "tasks_app_apikey",
+    "tasks_app_mediafile",
     "webhooks_app_webhookmessage",
     "webhooks_app_webhookdelivery",
     "webhooks_app_webhookdestination",
@@ -54,6 +55,7 @@ def fill(count: int) -> None:
         factories.make_api_key(f"key {number}")
         factories.make_operator_action()
         factories.make_media_file(factories.make_task("completed"))
+        factories.make_asset()
 
 
 def queries_of(client: Client, address: str) -> int:
@@ -102,6 +104,8 @@ def test_list_counts_no_further_than_its_limit(
         (lambda: factories.make_task("processing"), "tasks_app_task"),
         (lambda: factories.make_media_file().task, "tasks_app_task"),
         (lambda: factories.make_api_key()[0], "tasks_app_apikey"),
+        (factories.make_asset, "tasks_app_mediafile"),
+        (lambda: factories.make_asset("failed", error_code="http_status"), "tasks_app_mediafile"),
         (factories.make_dead_letter, "webhooks_app_webhookmessage"),
         (factories.make_message, "webhooks_app_webhookmessage"),
         (factories.make_destination, "webhooks_app_webhookdestination"),

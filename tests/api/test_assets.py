@@ -16,6 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tasks_app.models import MediaFile, TaskInput
+from tasks_app.state import projects
 from tests.support import factories
 from tests.support.factories import PROJECT
 from tests.support.routes import client_of
@@ -154,6 +155,18 @@ def test_a_projects_quota_counts_what_it_handed_in(api: Client, settings: Any) -
     assert len(stored_files(settings)) == MediaFile.objects.count() - 1
 
 
+def test_an_operator_gives_a_project_a_quota_of_its_own(api: Client, settings: Any) -> None:
+    """It counts in place of the service's, in both directions; with 0 nothing is taken."""
+    settings.ASSET_QUOTA_BYTES = 10
+    projects.change(PROJECT, budget=None, asset_quota_bytes=10**6, actor="a test", reason="")
+    assert send(api, png(1)).status_code == 201
+    projects.change(PROJECT, budget=None, asset_quota_bytes=100, actor="a test", reason="")
+    assert send(api, png(2)).status_code == 429
+    projects.change(PROJECT, budget=None, asset_quota_bytes=0, actor="a test", reason="")
+    assert send(api, png(2), project_id=PROJECT).status_code == 429
+    assert send(api, png(2), project_id="another").status_code == 429, "the service's own"
+
+
 def test_a_form_is_read_strictly(api: Client) -> None:
     """No file, two files, a text for a file, other fields, and a bad project are refused."""
 
@@ -240,3 +253,17 @@ def test_assets_are_listed_in_pages(api: Client) -> None:
     assert ids("origin=upload&state=ready") == list(reversed(uploaded))
     assert ids("state=failed") == ids("project_id=absent") == []
     assert ids("created_after=2999-01-01T00:00:00Z") == []
+
+
+def test_a_presigned_upload_needs_a_bucket(api: Client) -> None:
+    """Without S3 it is refused with a word on what to do; with a part missing it names that."""
+    asked = {"project_id": PROJECT, "upload": "presigned", "media_type": "image/png"}
+    answer = api.post(ASSETS, asked, "application/json")
+    found = {(each["pointer"], each["code"]) for each in answer.json()["errors"]}
+    assert (answer.status_code, found) == (
+        422,
+        {("/upload", "not_allowed"), ("/size_bytes", "required")},
+    )
+    ready = send(api, png()).json()
+    refused = api.post(f"{ASSETS}/{ready['asset_id']}/complete")
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_awaited")

@@ -5,7 +5,9 @@ Its answers to ranges carry 200 where others say 206, so what counts here is Con
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -24,13 +26,16 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from tasks_app.assets import fetch
 from tasks_app.media import mark, serve
 from tasks_app.models import MediaFile, Task
 from tasks_app.state.submit import Submit, submit
 from tasks_app.upkeep import prune
 from tasks_app.work import run
+from tests.support import factories
 from tests.support.ports import free_port
 from tests.support.servers.programs import program
+from tests.support.uploads import ASSETS, png
 from tests.support.waiting import wait_until
 from tests.tasks.media.test_mark import (  # noqa: F401 - fixtures, and the same tests on S3
     _fresh_process,
@@ -232,3 +237,38 @@ def test_without_credentials_a_link_is_503(settings: Any, monkeypatch: Any) -> N
     assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
     assert answer["Retry-After"]
     assert serve.foreign_origin() == ""
+
+
+def test_a_presigned_upload_goes_to_the_bucket_and_is_looked_at(
+    settings: Any, server: S3Server, bucket: str
+) -> None:
+    """The form takes exactly this file; it is an asset once a worker has decoded what came."""
+    client = Client(headers={"x-api-key": factories.make_api_key(project_id="p")[1]})
+    content = png()
+    asked = {"upload": "presigned", "media_type": "image/png", "size_bytes": len(content)}
+    asset = client.post(ASSETS, asked, "application/json").json()
+    form = asset.pop("upload")
+    assert (asset["state"], asset["size_bytes"]) == ("pending", None)
+    assert form["url"].startswith(server.url)
+    policy = json.loads(base64.b64decode(form["fields"]["policy"]))
+    assert ["content-length-range", len(content), len(content)] in policy["conditions"]
+    place = f"{ASSETS}/{asset['asset_id']}"
+    assert client.post(f"{place}/complete").json()["state"] == "pending"
+    fetch.fetch_due()
+    assert client.get(place).json()["error_code"] == "upload_missing"
+
+    asset = client.post(ASSETS, asked, "application/json").json()
+    place = f"{ASSETS}/{asset['asset_id']}"
+    key = asset["upload"]["fields"]["key"]
+    assert key == f"{bucket}/uploads/{asset['asset_id']}"
+    default_storage.save(key.removeprefix(f"{bucket}/"), ContentFile(content))
+    assert client.post(f"{place}/complete").status_code == 200
+    assert client.post(f"{place}/complete").status_code == 409
+    fetch.fetch_due()
+    ready = client.get(place).json()
+    assert (ready["state"], ready["sha256"]) == ("ready", hashlib.sha256(content).hexdigest())
+    assert not default_storage.exists(f"uploads/{asset['asset_id']}")
+    file = MediaFile.objects.get(pk=asset["asset_id"])
+    assert fetched(link_of(file, settings))[2] == content
+    assert client.delete(place).status_code == 204
+    assert not default_storage.exists(file.path)

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
+from rest_framework.exceptions import ErrorDetail
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -19,21 +20,23 @@ from tasks_app.api import repeats
 from tasks_app.api.assets import uploads
 from tasks_app.api.openapi.hooks import ASSET_FORM, IDEMPOTENCY_KEY, operation
 from tasks_app.failures import ASSET_ERRORS
-from tasks_app.media.serve import media_url
+from tasks_app.media.serve import EXTENSIONS, media_url, presigned_form
 from tasks_app.media.staging import NotMedia
 from tasks_app.models import SHOWN_STATES, AssetOrigin, AssetState, MediaFile
 from tasks_app.state import assets
 from tasks_app.state.idempotency import IdempotencyConflict, is_known, once
 from webhooks_app.api.access import project_of
 from webhooks_app.api.fields import (
+    BIGGEST_NUMBER,
     CallbackUrl,
     Choice,
     Moment,
     ProjectId,
+    Whole,
 )
 from webhooks_app.api.pages import BY_TIME_AND_TEXT, Cursor, PageQuery, page_response
 from webhooks_app.api.problems import ApiProblem, FieldProblem, invalid, not_found
-from webhooks_app.api.read import StrictObject, read_body, read_query
+from webhooks_app.api.read import Given, Members, StrictObject, read_body, read_query
 from webhooks_app.notation import PROJECT_ID, PROJECT_ID_SHAPE, rfc3339
 from webhooks_app.shown import safe_url
 
@@ -44,7 +47,26 @@ class AssetRequest(StrictObject):
     """An asset that is not in the request itself."""
 
     project_id = ProjectId(required=False, help_text="Only for a key bound to no project.")
-    url = CallbackUrl(help_text="Fetched by us; every redirect is judged as well.")
+    url = CallbackUrl(required=False, help_text="Fetched by us; every redirect is judged as well.")
+    upload = Choice(["presigned"], required=False, help_text="In place of a URL, with S3 only.")
+    media_type = Choice(list(EXTENSIONS), required=False, help_text="Of a presigned upload.")
+    size_bytes = Whole(1, BIGGEST_NUMBER, required=False, help_text="Of a presigned upload.")
+
+    def check(self, values: Members, data: Given, errors: Members) -> None:
+        """Demand a URL or all of a presigned upload."""
+        if "upload" not in data:
+            if "url" not in data:
+                errors.setdefault("url", [ErrorDetail("This field is required.", "required")])
+            for name in {"media_type", "size_bytes"} & data.keys():
+                errors.setdefault(name, [ErrorDetail("Only an upload has it.", "not_allowed")])
+            return
+        if not settings.S3_BUCKET:
+            message = "This service keeps its files itself: send a form with the file."
+            errors.setdefault("upload", [ErrorDetail(message, "not_allowed")])
+        if "url" in data:
+            errors.setdefault("url", [ErrorDetail("Either a URL or an upload.", "not_allowed")])
+        for name in {"media_type", "size_bytes"} - data.keys():
+            errors.setdefault(name, [ErrorDetail("This field is required.", "required")])
 
 
 class AssetCursor(Cursor):
@@ -140,7 +162,7 @@ class AssetListView(APIView):
     @operation(
         "createAsset",
         "Hand in a file",
-        "Asset",
+        "NewAsset",
         status=201,
         request={"application/json": AssetRequest, uploads.MEDIA_TYPE: ASSET_FORM},
         parameters=[IDEMPOTENCY_KEY],
@@ -181,6 +203,8 @@ def _made(file: MediaFile) -> tuple[str, dict[str, Any]]:
 def _by_url(request: Request, key: str | None) -> tuple[dict[str, Any], bool]:
     asked = read_body(request, AssetRequest)
     project_id = project_of(request, asked.get("project_id"))
+    if "upload" in asked:
+        return _presigned(request, key, project_id, asked)
 
     def make() -> tuple[str, dict[str, Any]]:
         return _made(assets.insert_pending(project_id, asked["url"]))
@@ -188,6 +212,21 @@ def _by_url(request: Request, key: str | None) -> tuple[dict[str, Any], bool]:
     made = once(_scope(project_id), key, repeats.fingerprint(request, request.data), make)
     tickets.send_ticket(tickets.FETCH, made[0]["asset_id"])
     return made
+
+
+def _presigned(
+    request: Request, key: str | None, project_id: str, asked: dict[str, Any]
+) -> tuple[dict[str, Any], bool]:
+    """Make an asset whose bytes the client sends to the bucket, and the form to do it with."""
+    if asked["size_bytes"] > settings.ASSET_MAX_BYTES:
+        raise uploads.too_large()
+
+    def make() -> tuple[str, dict[str, Any]]:
+        file = assets.insert_presigned(project_id, asked["media_type"], asked["size_bytes"])
+        form = presigned_form(assets.bucket_name(file), asked["media_type"], asked["size_bytes"])
+        return file.pk, {**asset_body(file), "upload": form}
+
+    return once(_scope(project_id), key, repeats.fingerprint(request, request.data), make)
 
 
 def _upload(request: Request, key: str | None) -> tuple[dict[str, Any], bool]:
@@ -225,6 +264,21 @@ def _project_of_form(request: Request, fields: dict[str, str]) -> str:
         }
         raise invalid([problem])
     return project_of(request, asked)
+
+
+class AssetCompleteView(APIView):
+    """A presigned upload that has been sent."""
+
+    actions = {"POST": "submit"}
+
+    @operation("completeAsset", "Have a presigned upload looked at", "Asset", may_conflict=True)
+    def post(self, request: Request, asset_id: str) -> Response:
+        """Let a worker fetch and decode it."""
+        file = find_asset(access_of(request), asset_id)
+        if not assets.hand_over(file):
+            raise ApiProblem(409, "not_awaited", "This asset awaits no upload.")
+        tickets.send_ticket(tickets.FETCH, file.pk)
+        return Response(asset_body(find_asset(access_of(request), asset_id)))
 
 
 class AssetView(APIView):

@@ -175,6 +175,11 @@ COMPONENTS: dict[str, Schema] = {
         }
     ),
     "Asset": exactly(_ASSET),
+    "NewAsset": exactly({**_ASSET, "upload": ref("UploadForm")}, optional=("upload",)),
+    "UploadForm": exactly(
+        {"url": TEXT, "fields": {"type": "object", "additionalProperties": TEXT}},
+        description="POST the file there as a form with these fields, then `completeAsset`.",
+    ),
     "AssetPage": exactly(
         {
             "results": {"type": "array", "items": ref("Asset")},

@@ -36,6 +36,8 @@ DESCRIPTIONS = {
     "createAsset": "As `multipart/form-data` with one `file`: it is decoded before you get the "
     "201, and is `ready`. As JSON with a `url`: it is `pending` until a worker has fetched it, "
     "then `ready` or `failed`. The same bytes twice in a project are one asset.",
+    "completeAsset": "After you have sent the file with the form of a presigned upload. It stays "
+    "`pending` until a worker has decoded it. 409 `not_awaited` for any other asset.",
     "getAsset": "404 for an asset that is not there or is another project's.",
     "deleteAsset": "409 `in_use` while a task that has not ended names it, and for what a task "
     "made.",

@@ -139,6 +139,7 @@ ANSWERS: dict[str, Any] = {
         },
     },
     "Asset": _ASSET,
+    "NewAsset": _ASSET,
     "Secret": {
         "project_id": "test_project",
         "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
