@@ -59,14 +59,19 @@ def check_storage(
 
 def _problems(task_type: str) -> list[str]:
     try:
-        provider = providers.get_provider(task_type)
+        chain = providers.get_providers(task_type)
     except providers.UnknownProvider as error:
         return [str(error)]
     except (ImportError, AttributeError, ValueError):
         return [f"There is no such provider. Built in are {', '.join(providers.BUILT_IN)}."]
     except (TypeError, KeyError) as error:
         return [f"Its options do not fit: {error}."]
-    problems: list[str] = getattr(provider, "configuration_problems", list)()
+    problems: list[str] = []
+    for provider in chain:
+        problems += getattr(provider, "configuration_problems", list)()
+    names = [provider.name for provider in chain]
+    if len(set(names)) < len(names):  # a job at a provider is found again by its name
+        problems.append(f"A chain names each provider once, not {', '.join(names)}.")
     return problems
 
 
@@ -74,4 +79,4 @@ def _names() -> Iterator[str]:
     """Yield the names of providers of one's own, which are configured by their paths."""
     for task_type in providers.configured_task_types():
         with contextlib.suppress(*FAULTS):  # reported beside this
-            yield providers.get_provider(task_type).name
+            yield from (provider.name for provider in providers.get_providers(task_type))

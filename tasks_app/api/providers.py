@@ -56,12 +56,9 @@ class ProviderCallbackView(APIView):
         job = RemoteJob.objects.filter(callback_token=token).first()
         if job is None or job.provider != name:
             return Response(status=204)
-        try:
-            # Any: a `RemoteProvider`, whose import here would load a client for HTTP.
-            provider: Any = providers.get_provider(job.task_type)
-        except providers.UnknownProvider:
-            return Response(status=204)
-        if provider.name != name or provider.is_local:  # the configuration has changed
+        # Any: a `RemoteProvider`, whose import here would load a client for HTTP.
+        provider: Any = providers.provider_named(job.task_type, name)
+        if provider is None or provider.is_local:  # the configuration has changed
             return Response(status=204)
         headers = {key.lower(): value for key, value in request.headers.items()}
         try:

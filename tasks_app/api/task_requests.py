@@ -131,21 +131,23 @@ def check_task_data(
 
 def _provider_problems(task_type: str, task_data: dict[str, Any]) -> list[FieldProblem]:
     try:
-        provider = providers.get_provider(task_type)
+        chain = providers.get_providers(task_type)
     except providers.UnknownProvider as error:
         return [{"pointer": "/task_type", "code": "unsupported_by_provider", "message": str(error)}]
     named = task_data.get("provider")
-    if named is not None and named != provider.name:
-        message = f'The provider of {task_type} is "{provider.name}".'
+    if named is not None and named != chain[0].name:
+        message = f'The provider of {task_type} is "{chain[0].name}".'
         return [{"pointer": f"{_ROOT}/provider", "code": "not_allowed", "message": message}]
-    return [
-        {
-            "pointer": _ROOT + fault.pointer.removeprefix(_ROOT),
-            "code": fault.code,
-            "message": fault.message,
-        }
-        for fault in provider.validate(task_type, task_data)
-    ]
+    found: list[FieldProblem] = []
+    for provider in chain if named is None else chain[:1]:  # a named one has nobody after it
+        by = "" if provider is chain[0] else f" ({provider.name} may have to stand in.)"
+        known = {(problem["pointer"], problem["code"]) for problem in found}
+        for fault in provider.validate(task_type, task_data):
+            pointer = _ROOT + fault.pointer.removeprefix(_ROOT)
+            if (pointer, fault.code) not in known:
+                message = fault.message + by
+                found.append({"pointer": pointer, "code": fault.code, "message": message})
+    return found
 
 
 def _too_long(pointer: str, text: str, most: int) -> list[FieldProblem]:

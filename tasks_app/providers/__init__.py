@@ -2,7 +2,7 @@
 
 ``settings.GENERATION_PROVIDERS`` maps a task type to a name of `BUILT_IN` or a dotted path, or
 to ``{"provider": name or path, "options": {...}}``; options are the provider's keyword
-arguments. There is no automatic fallback to another provider.
+arguments. A list of these is a chain: the next one makes what the one before could not even begin.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ __all__ = [
     "base",
     "configured_task_types",
     "get_provider",
+    "get_providers",
     "networks",
     "prices",
+    "provider_named",
 ]
 
 BUILT_IN = {
@@ -39,16 +41,36 @@ class UnknownProvider(LookupError):
 
 
 def get_provider(task_type: str) -> Provider:
-    """Return the provider configured for ``task_type``, one instance per configuration.
+    """Return the provider configured for ``task_type``, of a chain the first.
 
     Raises:
         UnknownProvider: the type is not configured, or its provider cannot make it.
     """
-    path, options = _configured(task_type)
-    provider = _instance(path, json.dumps(options, sort_keys=True))
-    if task_type not in provider.task_types:
-        raise UnknownProvider(f"Provider {provider.name} does not make {task_type}.")
-    return provider
+    return get_providers(task_type)[0]
+
+
+def get_providers(task_type: str) -> list[Provider]:
+    """Return the chain of providers of a type, one instance per configuration.
+
+    Raises:
+        UnknownProvider: the type is not configured, or one of them cannot make it.
+    """
+    chain = []
+    for path, options in _configured(task_type):
+        provider = _instance(path, json.dumps(options, sort_keys=True))
+        if task_type not in provider.task_types:
+            raise UnknownProvider(f"Provider {provider.name} does not make {task_type}.")
+        chain.append(provider)
+    return chain
+
+
+def provider_named(task_type: str, name: str) -> Provider | None:
+    """Return the provider of that name in a type's chain, None when it was taken out."""
+    try:
+        chain = get_providers(task_type)
+    except UnknownProvider:
+        return None
+    return next((provider for provider in chain if provider.name == name), None)
 
 
 def configured_task_types() -> frozenset[str]:
@@ -63,14 +85,14 @@ def _setting() -> dict[str, Any]:
     return cast(dict[str, Any], settings.GENERATION_PROVIDERS)
 
 
-def _configured(task_type: str) -> tuple[str, dict[str, Any]]:
-    try:
-        entry = _setting()[task_type]
-    except KeyError:
-        raise UnknownProvider(f"No provider is configured for {task_type}.") from None
-    if isinstance(entry, str):
-        return entry, {}
-    return entry["provider"], entry.get("options", {})
+def _configured(task_type: str) -> list[tuple[str, dict[str, Any]]]:
+    entries = _setting().get(task_type) or []
+    if not entries:
+        raise UnknownProvider(f"No provider is configured for {task_type}.")
+    return [
+        (entry, {}) if isinstance(entry, str) else (entry["provider"], entry.get("options", {}))
+        for entry in (entries if isinstance(entries, list) else [entries])
+    ]
 
 
 @lru_cache(maxsize=64)

@@ -199,13 +199,8 @@ class RemoteWorkLoop:
 
 def _provider(task_type: str, name: str) -> RemoteProvider | None:
     """Return the configured provider of that name, None when it was taken out."""
-    try:
-        provider = providers.get_provider(task_type)
-    except providers.UnknownProvider:
-        return None
-    if isinstance(provider, RemoteProvider) and provider.name == name:
-        return provider
-    return None
+    provider = providers.provider_named(task_type, name)
+    return provider if isinstance(provider, RemoteProvider) else None
 
 
 def _wake() -> list[str]:

@@ -16,16 +16,19 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
-from tasks_app import events, failures, metrics
+from tasks_app import events, failures, metrics, providers
 from tasks_app.failures import TRACEBACK_LIMIT
 from tasks_app.models import WAITS_FOR_INPUTS, MediaFile, Task
-from tasks_app.providers.base import ProviderError
+from tasks_app.providers.base import Provider, ProviderError
 from tasks_app.state import costs, remote_jobs, statements
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app import outbox
 from webhooks_app.crash_points import faultpoint
 
 logger = structlog.get_logger(__name__)
+
+#: Failures after which another provider may do better.
+FALLBACK_CODES = ("provider_unavailable", "provider_auth")
 
 
 class AlreadyEnded(Exception):
@@ -102,6 +105,19 @@ def tell_started(task: Task) -> Task:
     return task
 
 
+def begin_here(task: Task) -> Task:
+    """Tell that a claimed task's work begins on this machine, where that was not known before.
+
+    Raises:
+        LostClaim: this worker has lost the task.
+    """
+    with transaction.atomic():
+        ours = Task.objects.select_for_update().filter(pk=task.pk, run_token=task.run_token)
+        if not ours.exists():
+            raise LostClaim
+        return tell_started(task)
+
+
 def extend_lease(task: Task) -> bool:
     """Extend the task's lease; False when this worker has lost the task."""
     return statements.update_fenced(
@@ -148,6 +164,9 @@ def complete(task: Task, result: dict[str, Any], files: Sequence[MediaFile]) -> 
     Raises:
         LostClaim: this worker has lost the task; nothing was written.
     """
+
+    if task.fallback_from:
+        result = {**result, "fallback_from": task.fallback_from}
 
     def store_it(job_id: uuid.UUID | None) -> None:
         MediaFile.objects.bulk_create(files)
@@ -254,14 +273,50 @@ def end_attempt(task: Task, error: ProviderError) -> None:
         LostClaim: this worker has lost the task.
     """
     waits = settings.TASK_RETRY_WAITS
+    # The next provider of a chain has all attempts.
+    tried = task.attempts - sum(each["attempts"] for each in task.fallback_from)
     # The time limit of the task is final; a time-out inside the provider is not.
-    if error.retryable and error.code != "timed_out" and task.attempts < len(waits):
-        retry_later(task, error.code, error.retry_after or waits[task.attempts])
+    if error.retryable and error.code != "timed_out" and tried < len(waits):
+        retry_later(task, error.code, error.retry_after or waits[tried])
+    elif following := _providers_left(task, error):
+        fall_back(task, following, error.code, tried + 1)
     else:
         # The traceback is for receivers; a time-out is not an error in our code.
         is_ours = error.code != "timed_out"
         frames = (error.traceback_text or failures.own_frames(error)) if is_ours else ""
         fail(task, error.code, frames)
+
+
+def _providers_left(task: Task, error: ProviderError) -> list[Provider]:
+    """Return the failed provider and those after it, none where the task has to fail.
+
+    Only what could not even begin goes on to the next: nothing is ever paid for twice.
+    """
+    if error.code not in FALLBACK_CODES or "provider" in task.task_data:
+        return []
+    left = providers.get_providers(task.task_type)[len(task.fallback_from) :]
+    return left if len(left) > 1 and not remote_jobs.was_begun(task.id) else []
+
+
+def fall_back(task: Task, left: Sequence[Provider], error_code: str, attempts: int) -> None:
+    """Give a task to the next provider of its chain, with all attempts; its receipt will say it.
+
+    Raises:
+        LostClaim: this worker has lost the task.
+    """
+    failed = {"provider": left[0].name, "error_code": error_code, "attempts": attempts}
+    if not statements.update_fenced(
+        task,
+        "status = 'queued', run_token = NULL, lease_expires_at = NULL, attempts = attempts + 1,"
+        " remote_provider = '', error_code = %s, version = version + 1, progress = 0,"
+        " available_at = now(), fallback_from = fallback_from || %s::jsonb",
+        [error_code, orjson.dumps([failed]).decode()],
+    ):
+        raise LostClaim
+    metrics.attempt_failed(task, error_code)
+    logger.warning(
+        "Task goes to the next provider", task_id=str(task.id), to=left[1].name, **failed
+    )
 
 
 def hand_back(task: Task) -> None:

@@ -248,6 +248,12 @@ def has_news(job_id: str) -> None:
     )
 
 
+def was_begun(task_id: uuid.UUID) -> bool:
+    """Say whether a provider has, or may have, begun work for a task."""
+    never = Q(state="ended", outcome__in=("failed", "stopped"), remote={}, outputs=[])
+    return RemoteJob.objects.filter(~never, task=task_id).exists()
+
+
 def was_made(job: RemoteJob) -> bool:
     """Say whether the provider has told us that the work is done."""
     return RemoteJob.objects.filter(pk=job.pk, state="ready").exists()

@@ -23,7 +23,7 @@ from django.conf import settings
 from tasks_app.failures import own_frames
 from tasks_app.media import store
 from tasks_app.models import MediaFile, RemoteJob, Task
-from tasks_app.providers import get_provider, prices
+from tasks_app.providers import get_providers, prices
 from tasks_app.providers.base import (
     Cancelled,
     Job,
@@ -68,18 +68,23 @@ def run_next(task_type: str) -> None:
 
 def _run_one(task_type: str) -> bool:
     """Say whether there was a task and a free seat."""
-    provider = get_provider(task_type)
-    seat = take_seat(provider)
+    chain = get_providers(task_type)
+    # Which of a chain's providers it is, the task says: a seat is free again where none is needed.
+    seat = take_seat(next((each for each in chain if each.is_local), chain[0]))
     if seat is None:
         return False
     try:
-        task = _claim(task_type, is_begun=not isinstance(provider, RemoteProvider))
+        is_begun = not any(isinstance(each, RemoteProvider) for each in chain)
+        task = _claim(task_type, is_begun=is_begun)
         if task is None:
             return False
+        provider = chain[min(len(task.fallback_from), len(chain) - 1)]
+        if not provider.is_local:
+            seat.free()
         with structlog.contextvars.bound_contextvars(
             task_id=str(task.id), request_id=task.request_id
         ):
-            _run(task, provider, seat)
+            _run(task, provider, seat, is_begun=is_begun)
         return True
     finally:
         seat.free()
@@ -92,14 +97,15 @@ def _claim(task_type: str, *, is_begun: bool) -> Task | None:
     return None
 
 
-def _run(task: Task, provider: Provider, seat: Seat) -> None:
+def _run(task: Task, provider: Provider, seat: Seat, *, is_begun: bool = True) -> None:
     work_dir = Path(settings.WORK_ROOT) / str(task.run_token)
     with ClaimWatch(task) as watch, without_database("the task is left to its lease"):
         try:
             if isinstance(provider, RemoteProvider):
                 return _send_away(task, provider)
-            work_dir.mkdir(parents=True, exist_ok=True)
             assert isinstance(provider, LocalProvider)
+            task = task if is_begun else lifecycle.begin_here(task)
+            work_dir.mkdir(parents=True, exist_ok=True)
             with in_use(work_dir):
                 _work(task, provider, work_dir, watch, seat)
         except Cancelled:

@@ -194,11 +194,18 @@ COMPONENTS: dict[str, Schema] = {
             "inputs": {"type": "array", "items": ref("ResultInput")},
             "provider": TEXT,
             "model": TEXT,
+            "fallback_from": {
+                "type": "array",
+                "items": exactly(
+                    {"provider": TEXT, "error_code": ref("ErrorCode"), "attempts": COUNT}
+                ),
+                "description": "Providers before it in the chain that could not be had.",
+            },
             "seed": or_null({"type": "integer"}),
             "cost": or_null(ref("Money")),
             "provider_metadata": ANY_OBJECT,
         },
-        optional=(*_NOT_OF_EVERY_FILE, "inputs"),
+        optional=(*_NOT_OF_EVERY_FILE, "inputs", "fallback_from"),
         description="The main file, all files, and who made them.",
     ),
     "ResultInput": more_may_come(

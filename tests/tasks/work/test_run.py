@@ -12,6 +12,7 @@ from django.db import connections
 
 from tasks_app import redis_gate, tickets
 from tasks_app.models import MediaFile, Task
+from tasks_app.providers import get_provider
 from tasks_app.providers.base import Context, Job, Result
 from tasks_app.state import lifecycle
 from tasks_app.state.submit import Submit
@@ -153,7 +154,7 @@ def test_shutdown_hands_the_task_back(settings: Any) -> None:
     claimed = lifecycle.claim_next("image_generation")
     assert claimed is not None
     stopping.set()
-    provider = run.get_provider("image_generation")
+    provider = get_provider("image_generation")
     seat = seats.take_seat(provider)
     assert seat is not None
     run._run(claimed, provider, seat)
