@@ -21,8 +21,10 @@ from django.db import Error
 
 from tasks_app import providers, tickets
 from tasks_app.models import RemoteJob, RemoteJobState
+from tasks_app.providers.base import ProviderError
 from tasks_app.providers.remote.base import RemoteProvider
-from tasks_app.remote_work.steps import OVERTAKEN, Lines, Steps
+from tasks_app.remote_work.calls import Lines
+from tasks_app.remote_work.steps import OVERTAKEN, Steps
 from tasks_app.remote_work.watchers import Watchers
 from tasks_app.state import remote, remote_jobs
 from tasks_app.tickets import stopping
@@ -35,6 +37,8 @@ T = TypeVar("T")
 TICK_SECONDS = 0.25
 WAKE_SECONDS = 0.5
 OUTAGE_SECONDS = 1.0
+#: Most tasks that are moved to another provider at once.
+MOST_MOVED = 100
 #: Most jobs whose requests are open at once in one process.
 MOST_OPEN = 500
 #: Time for a stop, drain included, and before a new start after a crash.
@@ -159,8 +163,10 @@ class RemoteWorkLoop:
 
     async def _one(self, job: RemoteJob, provider: RemoteProvider | None) -> None:
         """Do the next step of a job that is not simply looked at."""
-        if provider is None:
-            await self._store(remote_jobs.look_in, job, 60.0, "Its provider is not configured.")
+        if provider is None and job.state != RemoteJobState.STOPPING:
+            await self._steps.wait(job)
+        elif provider is None:
+            await self._steps.stop(job, None)
         elif job.state == RemoteJobState.SUBMITTING:
             await self._steps.submit(job, provider)
         elif job.state == RemoteJobState.READY:
@@ -210,6 +216,13 @@ def _wake() -> list[str]:
         name, _, model = waits_for.partition(":")
         found = (_provider(task_type, name) for task_type in providers.configured_task_types())
         provider = next(filter(None, found), None)
-        if provider and (free := remote_jobs.free_places(name, provider.servers(model))):
+        # What waits for a provider that was taken out goes to the one that is there now.
+        free = MOST_MOVED
+        if provider is not None:
+            try:
+                free = remote_jobs.free_places(name, provider.servers(model))
+            except ProviderError:  # its configuration is wrong; `manage.py check` says how
+                free = 0
+        if free:
             woken += remote.wake(waits_for, free)
     return woken

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from tasks_app.failures import own_frames
 from tasks_app.media import probe, store
-from tasks_app.models import RemoteJob, Task
+from tasks_app.models import MediaFile, RemoteJob, Task
 from tasks_app.providers.base import Cancelled, ProviderError, Result
 from tasks_app.providers.remote.base import RemoteProvider, UnknownJob, Work
 from tasks_app.providers.remote.client import ProviderClient
@@ -74,9 +74,15 @@ def _finish(
     try:
         through_outages(partial(lifecycle.complete, task, store.describe(result, files), files))
     except lifecycle.LostClaim:
-        store.discard(files)
+        _discard_unless_kept(files, task)
         raise
     shutil.rmtree(work.directory, ignore_errors=True)
+
+
+def _discard_unless_kept(files: list[MediaFile], task: Task) -> None:
+    """Delete files, unless an earlier try had committed and only its reply was lost."""
+    if not MediaFile.objects.filter(run_token=str(task.run_token)).exists():
+        store.discard(files)
 
 
 def keep_late(job: RemoteJob, provider: RemoteProvider, work: Work) -> None:
@@ -92,7 +98,7 @@ def keep_late(job: RemoteJob, provider: RemoteProvider, work: Work) -> None:
         try:
             remote.keep_late(job, files)
         except BaseException:
-            store.discard(files)
+            _discard_unless_kept(files, task)
             raise
         shutil.rmtree(work.directory, ignore_errors=True)
         logger.info("Late result kept", task_id=str(task.id), job_id=str(job.id))
@@ -127,7 +133,10 @@ async def _download(
     job: RemoteJob, provider: RemoteProvider, work: Work, context: _Wanted
 ) -> list[Path]:
     """Fetch, and stop as soon as the work is no longer wanted."""
-    server = next(s for s in provider.servers(job.model) if s.label == job.server)
+    server = next((s for s in provider.servers(job.model) if s.label == job.server), None)
+    if server is None:
+        text = f"The server {job.server} is not configured."
+        raise ProviderError("provider_unavailable", text)
     async with ProviderClient(server) as line:
         download = asyncio.ensure_future(provider.fetch(work, job.outputs, line))
         while not (await asyncio.wait({download}, timeout=WATCH_SECONDS))[0]:

@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -38,6 +37,7 @@ from tasks_app.providers.remote.client import (
     Unreachable,
 )
 from tasks_app.remote_work import results
+from tasks_app.remote_work.calls import Lines, work_of
 from tasks_app.state import lifecycle, remote, remote_jobs
 from tasks_app.work.run import in_use
 from webhooks_app.crash_points import faultpoint
@@ -49,6 +49,8 @@ logger = structlog.get_logger(__name__)
 FETCHERS = 4
 #: Wait for a server that was busy or away and named no time, in seconds.
 BUSY_SECONDS, AWAY_SECONDS = 2.0, 10.0
+#: The same where somebody has to change the configuration first.
+LONG_AWAY_SECONDS, NOT_CONFIGURED = 60.0, "Its provider is not configured."
 #: How long a stop is tried, and how long after it a late result is waited for.
 STOP_FOR, LATE_FOR = timedelta(days=1), timedelta(hours=1)
 #: How long the id of a submit that was open at a cancel is waited for, asked every so often.
@@ -58,33 +60,6 @@ PROGRESS_SECONDS = 1.0
 MOST_TOLD = 20_000
 
 OVERTAKEN = (remote_jobs.LostJob, lifecycle.LostClaim)
-
-
-class Lines:
-    """The open connections, one client per server of a provider."""
-
-    def __init__(self) -> None:
-        self._clients: dict[tuple[RemoteProvider, str, str], ProviderClient] = {}
-
-    def to(self, provider: RemoteProvider, label: str, model: str) -> ProviderClient:
-        """Return the client of a server.
-
-        Raises:
-            ProviderError: the server is not configured any more, or may not be called.
-        """
-        key = (provider, label, model)
-        if key not in self._clients:
-            servers = {server.label: server for server in provider.servers(model)}
-            if label not in servers:
-                text = f"The server {label} is not configured."
-                raise ProviderError("provider_unavailable", text)
-            self._clients[key] = ProviderClient(servers[label])
-        return self._clients[key]
-
-    async def close(self) -> None:
-        """Close all connections."""
-        for client in self._clients.values():
-            await client.close()
 
 
 class Steps:
@@ -138,7 +113,7 @@ class Steps:
             task = await self._store(_task_of, job)
             try:
                 line = self._lines.to(provider, job.server, job.model)
-                work = _work(job, task)
+                work = work_of(job, task)
                 if job.asked_at is not None and await self._was_received(job, provider, work, line):
                     return
                 await self._store(remote_jobs.asks, job)
@@ -174,13 +149,17 @@ class Steps:
             error = ProviderError("provider_unavailable", text)
             await self._store(remote.fail, job, error, "unclear")
             return True
-        found = (await provider.look([work], line))[work.job_id]
+        found = (await self._ask([job], provider))[work.job_id]
         if isinstance(found, UnknownJob):
             return False
         if isinstance(found, WorkFailed):
             await self._store(remote.fail, job, found)
+        elif isinstance(found, ProviderError) and _is_silent(job, provider):
+            await self._lost(job, found, is_stop_owed=True)
         elif isinstance(found, ProviderError):
             await self._store(remote_jobs.look_in, job, AWAY_SECONDS, found.message)
+        elif isinstance(found, Exception):
+            raise found
         elif found.is_done:
             await self._ready(job, provider, found, {"id": work.job_id})
         else:
@@ -198,7 +177,7 @@ class Steps:
             await self._store(
                 remote_jobs.is_busy, *place, seconds, is_full=True, note=error.message
             )
-        elif isinstance(error, Unreachable) and provider.is_pool:
+        elif isinstance(error, Unreachable) and provider.is_pool and job.asked_at is None:
             await self._store(remote.put_back, job)
             await self._store(
                 remote_jobs.is_busy, *place, AWAY_SECONDS, is_full=False, note=error.message
@@ -232,9 +211,9 @@ class Steps:
     ) -> Mapping[str, JobStatus | Exception]:
         try:
             if provider is None:
-                raise ProviderError("provider_unavailable", "Its provider is not configured.")
+                raise ProviderError("provider_unavailable", NOT_CONFIGURED)
             line = self._lines.to(provider, jobs[0].server, jobs[0].model)
-            return await provider.look([_work(job) for job in jobs], line)
+            return await provider.look([work_of(job) for job in jobs], line)
         except ProviderError as error:
             return {str(job.id): error for job in jobs}
         except Exception as error:  # a fault in its code: it may be about one of the jobs alone
@@ -329,16 +308,31 @@ class Steps:
     async def fetch(self, job: RemoteJob, provider: RemoteProvider) -> None:
         """Bring the results here and complete the task, in a thread."""
         work = asyncio.get_running_loop().run_in_executor(
-            self._fetchers, results.finish, job, provider, _work(job)
+            self._fetchers, results.finish, job, provider, work_of(job)
         )
         await work
 
     # -- stop --------------------------------------------------------------------------------------
 
-    async def stop(self, job: RemoteJob, provider: RemoteProvider) -> None:
+    async def wait(self, job: RemoteJob) -> None:
+        """Let a job whose provider was taken out of the configuration wait until it is back.
+
+        One that was never sent goes to the provider that is there now.
+        """
+        with contextlib.suppress(*OVERTAKEN):
+            if job.deadline <= timezone.now():
+                await self._store(remote.time_out, job)
+            elif job.state == "submitting" and job.asked_at is None:
+                await self._store(remote.put_back, job)
+            else:
+                await self._store(remote_jobs.look_in, job, LONG_AWAY_SECONDS, NOT_CONFIGURED)
+
+    async def stop(self, job: RemoteJob, provider: RemoteProvider | None) -> None:
         """Tell the provider to stop; what had ended after a time-out is fetched and kept."""
         with contextlib.suppress(*OVERTAKEN):
             try:
+                if provider is None:
+                    raise ProviderError("provider_unavailable", NOT_CONFIGURED)
                 line = self._lines.to(provider, job.server, job.model)
                 outcome = await self._stop(job, provider, line)
             except OVERTAKEN:
@@ -365,7 +359,7 @@ class Steps:
 
     async def _stop(self, job: RemoteJob, provider: RemoteProvider, line: ProviderClient) -> str:
         """Return how the stop went, empty when there is something left to do or nothing at all."""
-        work = _work(job)
+        work = work_of(job)
         if not job.remote and not provider.names_jobs:
             assert job.asked_at is not None, "a job that was not asked for needs no stop"
             if timezone.now() - job.asked_at < SUBMIT_FOR:  # its answer may still come
@@ -401,27 +395,16 @@ class Steps:
             raise found
         if found.is_done:
             job.outputs, job.facts = list(found.outputs), found.facts
-            await asyncio.get_running_loop().run_in_executor(
-                self._fetchers, results.keep_late, job, provider, work
-            )
+            try:
+                await asyncio.get_running_loop().run_in_executor(
+                    self._fetchers, results.keep_late, job, provider, work
+                )
+            except ProviderError as error:
+                if error.code in results.OUTAGES and not isinstance(error, UnknownJob):
+                    raise
+                # It is no result, and would be none at each further download.
+                await self._store(remote.stopped, job, "stopped", error.message, is_unclear=True)
         return found.is_done
-
-
-def _work(job: RemoteJob, task: Task | None = None) -> Work:
-    base = settings.PROVIDER_CALLBACK_URL
-    path = f"/api/v1/providers/{job.provider}/callback/{job.callback_token}"
-    return Work(
-        job_id=str(job.id),
-        task_id=str(job.task_id),
-        attempt=job.attempt,
-        task_type=job.task_type,
-        task_data=task.task_data if task else {},
-        model=job.model,
-        server=job.server,
-        remote=job.remote,
-        callback_url=base + path if base else "",
-        directory=Path(settings.WORK_ROOT) / str(job.id),
-    )
 
 
 def _task_of(job: RemoteJob) -> Task:
@@ -436,9 +419,10 @@ def _is_perhaps_paid(job: RemoteJob, outcome: str) -> bool:
 
 
 def _is_silent(job: RemoteJob, provider: RemoteProvider) -> bool:
-    if provider.lost_seconds is None or job.seen_at is None:
+    seen_at = job.seen_at or job.asked_at
+    if provider.lost_seconds is None or seen_at is None:
         return False
-    return (timezone.now() - job.seen_at).total_seconds() > provider.lost_seconds
+    return (timezone.now() - seen_at).total_seconds() > provider.lost_seconds
 
 
 def _ids(job: RemoteJob) -> dict[str, str]:

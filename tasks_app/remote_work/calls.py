@@ -1,0 +1,55 @@
+"""What does a provider need for a call? A connection to the server, and the job as it sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.conf import settings
+
+from tasks_app.models import RemoteJob, Task
+from tasks_app.providers.remote.base import RemoteProvider, Work
+from tasks_app.providers.remote.client import ProviderClient, Unreachable
+
+
+class Lines:
+    """The open connections, one client per server of a provider."""
+
+    def __init__(self) -> None:
+        self._clients: dict[tuple[RemoteProvider, str, str], ProviderClient] = {}
+
+    def to(self, provider: RemoteProvider, label: str, model: str) -> ProviderClient:
+        """Return the client of a server.
+
+        Raises:
+            ProviderError: the server is not configured any more, or may not be called.
+        """
+        key = (provider, label, model)
+        if key not in self._clients:
+            servers = {server.label: server for server in provider.servers(model)}
+            if label not in servers:
+                raise Unreachable(f"The server {label} is not configured.")
+            self._clients[key] = ProviderClient(servers[label])
+        return self._clients[key]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for client in self._clients.values():
+            await client.close()
+
+
+def work_of(job: RemoteJob, task: Task | None = None) -> Work:
+    """Return a job as its provider sees it; with ``task``, its input too."""
+    base = settings.PROVIDER_CALLBACK_URL
+    path = f"/api/v1/providers/{job.provider}/callback/{job.callback_token}"
+    return Work(
+        job_id=str(job.id),
+        task_id=str(job.task_id),
+        attempt=job.attempt,
+        task_type=job.task_type,
+        task_data=task.task_data if task else {},
+        model=job.model,
+        server=job.server,
+        remote=job.remote,
+        callback_url=base + path if base else "",
+        directory=Path(settings.WORK_ROOT) / str(job.id),
+    )
