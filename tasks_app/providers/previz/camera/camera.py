@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """Camera offset from rest: x right, y up, z forward, in depth units; tilt in heights."""
 
     x: float = 0.0
@@ -16,8 +15,7 @@ class Position:
     tilt: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """Where a plane at some depth lies in the picture: multiply, then add (pixels)."""
 
     scale: float
@@ -56,12 +54,11 @@ class Camera:
 
     def position(self, moment: float) -> Position:
         """Return where the camera is at ``moment``, 0..1 of the shot."""
-        eased = _ease(moment)
-        values = [
-            (a + (b - a) * eased) * self._reach
-            for a, b in zip(_axes(self._start), _axes(self._end), strict=True)
-        ]
-        return Position(*values)
+        t = min(1.0, max(0.0, moment))
+        # Mostly linear with soft ends, like a camera on rails.
+        eased = 0.5 * t + 0.5 * t * t * (3 - 2 * t)
+        pairs = zip(self._start, self._end, strict=True)
+        return Position(*((a + (b - a) * eased) * self._reach for a, b in pairs))
 
     def view(self, depth: float, moment: float) -> View:
         """Return the transform of a plane that was painted for the camera at rest."""
@@ -79,13 +76,3 @@ class Camera:
         mx = max(max(v.x, self.width - v.x - v.scale * self.width, 0) / v.scale for v in views)
         my = max(max(v.y, self.height - v.y - v.scale * self.height, 0) / v.scale for v in views)
         return int(mx) + 3, int(my) + 3
-
-
-def _axes(at: Position) -> tuple[float, ...]:
-    return (at.x, at.y, at.z, at.pan, at.tilt)
-
-
-def _ease(moment: float) -> float:
-    t = min(1.0, max(0.0, moment))
-    # Mostly linear with soft ends, like a camera on rails.
-    return 0.5 * t + 0.5 * t * t * (3 - 2 * t)

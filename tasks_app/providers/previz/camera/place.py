@@ -6,7 +6,7 @@ Colours are linear light.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,12 +18,18 @@ Triple = tuple[float, float, float]
 Texture = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
 
 
+def triple(values: Iterable[float]) -> Triple:
+    """Return three numbers of any kind as plain ones."""
+    first, second, third = map(float, values)
+    return first, second, third
+
+
 @dataclass(frozen=True, slots=True)
 class Lamp:
     """A light: position, linear colour times power, and its radius (softness)."""
 
-    at: tuple[float, float, float]
-    colour: tuple[float, float, float]
+    at: Triple
+    colour: Triple
     radius: float = 0.3
 
 
@@ -31,11 +37,11 @@ class Lamp:
 class Quad:
     """A wall: a corner, two edges, linear colour, own light, texture and sharpness."""
 
-    corner: tuple[float, float, float]
-    across: tuple[float, float, float]
-    down: tuple[float, float, float]
-    colour: tuple[float, float, float]
-    glow: tuple[float, float, float] = (0, 0, 0)
+    corner: Triple
+    across: Triple
+    down: Triple
+    colour: Triple
+    glow: Triple = (0, 0, 0)
     texture: Texture | None = None
     is_floor: bool = False
     texels: float = 1.0
@@ -45,42 +51,48 @@ class Quad:
 class Place:
     """A set under construction: walls, shadow-casting boxes, lamps and air."""
 
-    ambient: tuple[float, float, float]
-    haze: tuple[float, float, float] = (0, 0, 0)
+    ambient: Triple
+    haze: Triple = (0, 0, 0)
     density: float = 0.0
     floor: float = -1.6
     gloss: float = 0.0
     lens: float = 0.62
-    sun: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    sun: tuple[Triple, Triple] | None = None
     quads: list[Quad] = field(default_factory=list)
     blocks: list[tuple[float, ...]] = field(default_factory=list)
     lamps: list[Lamp] = field(default_factory=list)
 
-    def wall(self, quad: Quad) -> None:
-        """Add a quad that casts no shadow."""
-        self.quads.append(quad)
+    def wall(
+        self,
+        corner: Triple,
+        across: Triple,
+        down: Triple,
+        colour: Color,
+        texture: Texture,
+        *,
+        is_floor: bool = False,
+        texels: float = 2.0,
+    ) -> None:
+        """Add a quad that casts no shadow; ``colour`` is a display value."""
+        tint = triple(linear(colour))
+        self.quads.append(Quad(corner, across, down, tint, (0, 0, 0), texture, is_floor, texels))
 
     def box(
         self,
-        low: tuple[float, float, float],
-        high: tuple[float, float, float],
+        low: Triple,
+        high: Triple,
         colour: Color,
         *,
-        glow: tuple[float, float, float] = (0, 0, 0),
+        glow: Triple = (0, 0, 0),
         texture: Texture | None = None,
-        texels: float = 1.0,
         casts: bool = True,
     ) -> None:
         """Add the faces of a box that the camera can see; colours are display values."""
         if casts:
             self.blocks.append((*low, *high))
-        tint = tuple(float(part) for part in linear(colour))
-        for corner, across, down in _faces(low, high):
-            self.quads.append(
-                Quad(
-                    corner, across, down, (tint[0], tint[1], tint[2]), glow, texture, texels=texels
-                )
-            )
+        tint = triple(linear(colour))
+        for face in _faces(low, high):
+            self.quads.append(Quad(*face, tint, glow, texture))
 
 
 def _faces(low: tuple[float, ...], high: tuple[float, ...]) -> list[tuple[Triple, Triple, Triple]]:

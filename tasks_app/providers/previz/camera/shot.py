@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -68,11 +67,6 @@ class Shot:
             self._slate.draw_running(canvas, at.frame, caption)
             self._frame.flushAndSubmit()
         return self.buffer
-
-
-def slate_for(scene: dict[str, Any], fps: int, width: int, height: int, rows: slice) -> Slate:
-    """Return the slate of a shot whose picture fills ``rows``."""
-    return Slate(scene, fps, width, height, rows.start)
 
 
 def moments(seconds: float, fps: int) -> list[Moment]:

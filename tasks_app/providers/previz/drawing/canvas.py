@@ -43,6 +43,11 @@ def image(buffer: Array, *, opaque: bool = False) -> skia.Image:
     return skia.Image.fromarray(np.ascontiguousarray(buffer), kind, alpha, copy=True)
 
 
+def polygon(*corners: tuple[float, float]) -> skia.Path:
+    """Return a closed path along ``corners``."""
+    return skia.Path.Polygon([skia.Point(*corner) for corner in corners], True)
+
+
 def premultiplied(rgb: Array, alpha: Array | None = None) -> Array:
     """Pack display colours (0..1) and alpha (0..1) into a BGRA buffer."""
     out = np.empty((*rgb.shape[:2], 4), np.uint8)
@@ -65,8 +70,7 @@ def film(linear: Array) -> Array:
     """Map linear light to display values with a film-like shoulder (Narkowicz's ACES fit)."""
     x = np.maximum(linear, 0) * 0.8
     curve = (x * (2.51 * x + 0.03)) / (x * (2.43 * x + 0.59) + 0.14)
-    result: Array = np.clip(curve, 0, 1) ** np.float32(1 / 2.2)
-    return result
+    return np.clip(curve, 0, 1) ** np.float32(1 / 2.2)
 
 
 def linear(display: Color) -> Array:
@@ -99,8 +103,7 @@ def noise(
         total += weight * resized(grid, width, height)
         norm += weight
         weight, cell = weight * 0.5, max(cell * 0.5, 1.0)
-    result: Array = np.clip((total / norm - 0.5) * 1.9 + 0.5, 0, 1)
-    return result
+    return np.clip((total / norm - 0.5) * 1.9 + 0.5, 0, 1)
 
 
 def spectral(rng: np.random.Generator, size: int, power: float, lowest: float = 1.0) -> Array:
@@ -110,8 +113,19 @@ def spectral(rng: np.random.Generator, size: int, power: float, lowest: float = 
     phase = rng.random(radius.shape) * 2 * np.pi
     spread = rng.normal(1.0, 0.25, radius.shape)
     field = np.fft.irfft2(radius**-power * spread * np.exp(1j * phase), s=(size, size))
-    result: Array = ((field - field.mean()) / field.std()).astype(np.float32)
-    return result
+    return ((field - field.mean()) / field.std()).astype(np.float32)
+
+
+def sampled(field: Array, u: Array, v: Array) -> Array:
+    """Sample a repeating field (size, size) between its points, by their columns and rows."""
+    iu, iv = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
+    fu, fv = u - iu, v - iv
+    size = len(field)
+    iu, iv = iu % size, iv % size
+    ju, jv = (iu + 1) % size, (iv + 1) % size
+    top = field[iv, iu] * (1 - fu) + field[iv, ju] * fu
+    low = field[jv, iu] * (1 - fu) + field[jv, ju] * fu
+    return top * (1 - fv) + low * fv
 
 
 def blurred(values: Array, radius: float) -> Array:

@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """How is a finished frame graded? Tone, tint and grain, on the planes of YUV 4:2:0."""
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -38,68 +39,23 @@ class Light:
         return x / length, y / length, z / length
 
 
-def _c(red: float, green: float, blue: float) -> Array:
-    return np.array((red, green, blue), np.float32)
+#: The fields of `Light` in their order; colours as red/green/blue.
+_TABLE = """
+dawn    .10/.17/.34    1.10/.52/.26 3.4/1.55/.62 .16/.20/.34   .36/.29/.34    .34  .10 .045 .55
+morning .16/.32/.62    .85/.78/.62  2.9/2.1/1.25 .26/.33/.44   .38/.42/.46    -.45 .38 .030 .45
+day     .10/.27/.62    .48/.66/.85  2.7/2.4/1.95 .28/.37/.50   .30/.40/.52    -.7  .72 .022 .5
+dusk    .07/.09/.24    1.25/.42/.16 3.2/1.15/.38 .13/.14/.26   .33/.18/.20    -.30 .07 .042 .6
+night   .006/.012/.035 .035/.06/.12 .42/.52/.72  .022/.032/.06 .040/.060/.105 .38  .42 .045 .4
+"""
 
 
-TIMES = {
-    "dawn": Light(
-        _c(0.10, 0.17, 0.34),
-        _c(1.10, 0.52, 0.26),
-        _c(3.4, 1.55, 0.62),
-        _c(0.16, 0.20, 0.34),
-        _c(0.36, 0.29, 0.34),
-        0.34,
-        0.10,
-        0.045,
-        0.55,
-    ),
-    "morning": Light(
-        _c(0.16, 0.32, 0.62),
-        _c(0.85, 0.78, 0.62),
-        _c(2.9, 2.1, 1.25),
-        _c(0.26, 0.33, 0.44),
-        _c(0.38, 0.42, 0.46),
-        -0.45,
-        0.38,
-        0.030,
-        0.45,
-    ),
-    "day": Light(
-        _c(0.10, 0.27, 0.62),
-        _c(0.48, 0.66, 0.85),
-        _c(2.7, 2.4, 1.95),
-        _c(0.28, 0.37, 0.50),
-        _c(0.30, 0.40, 0.52),
-        -0.7,
-        0.72,
-        0.022,
-        0.5,
-    ),
-    "dusk": Light(
-        _c(0.07, 0.09, 0.24),
-        _c(1.25, 0.42, 0.16),
-        _c(3.2, 1.15, 0.38),
-        _c(0.13, 0.14, 0.26),
-        _c(0.33, 0.18, 0.20),
-        -0.30,
-        0.07,
-        0.042,
-        0.6,
-    ),
-    "night": Light(
-        _c(0.006, 0.012, 0.035),
-        _c(0.035, 0.06, 0.12),
-        _c(0.42, 0.52, 0.72),
-        _c(0.022, 0.032, 0.06),
-        _c(0.040, 0.060, 0.105),
-        0.38,
-        0.42,
-        0.045,
-        0.4,
-        is_night=True,
-    ),
-}
+def _light(name: str, *fields: str) -> Light:
+    values: list[Any] = [np.array(field.split("/"), np.float32) for field in fields[:5]]
+    values += [*map(float, fields[5:]), name == "night"]
+    return Light(*values)
+
+
+TIMES = {row.split()[0]: _light(*row.split()) for row in _TABLE.strip().splitlines()}
 
 
 def light_of(plan: Breakdown) -> Light:
@@ -112,7 +68,8 @@ def light_of(plan: Breakdown) -> Light:
     if plan.weather == "mist":
         return replace(light, density=light.density * 1.7, clouds=light.clouds * 0.7)
     if plan.weather == "dust":
-        return replace(light, density=light.density * 2, haze=light.haze * _c(1.2, 0.9, 0.6))
+        brown = light.haze * np.array((1.2, 0.9, 0.6), np.float32)
+        return replace(light, density=light.density * 2, haze=brown)
     return light
 
 

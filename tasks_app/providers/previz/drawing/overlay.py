@@ -66,29 +66,28 @@ class Slate:
         self._width, self._height, self._bar = width, height, bar
         self._size = max(9.0, min(width / 80, height / 40))
         self._edge = width * 0.025
+        self._top = max(bar * 0.5 + self._size * 0.35, self._size * 1.6)
+        self._low = height - self._top + self._size * 0.7
 
     def draw_fixed(self, canvas: skia.Canvas) -> None:
         """Draw what does not change: once, into the bars."""
-        top = max(self._bar * 0.5 + self._size * 0.35, self._size * 1.6)
-        low = self._height - top + self._size * 0.7
         right = self._width - self._edge
         name = f"{self._scene['scene']} / {self._scene['shot']}"
-        write(canvas, name, self._edge, top, self._size, PALE)
-        write(canvas, "PREVIZ", right, top, self._size, AMBER, 1)
+        write(canvas, name, self._edge, self._top, self._size, PALE)
+        write(canvas, "PREVIZ", right, self._top, self._size, AMBER, 1)
         room = int((self._width * 0.66) / (self._size * 0.62))
         line = textwrap.shorten(str(self._scene["prompt"]), room, placeholder=" ...")
-        write(canvas, line, self._edge, low, self._size * 0.86, FAINT)
+        write(canvas, line, self._edge, self._low, self._size * 0.86, FAINT)
 
     def draw_running(self, canvas: skia.Canvas, frame: int, caption: str) -> None:
         """Draw timecode and caption over a bar that was cleared below them."""
-        top = max(self._bar * 0.5 + self._size * 0.35, self._size * 1.6)
-        low = self._height - top + self._size * 0.7
         text = timecode(frame, self._fps)
         left = self._width - self._edge - font(self._size).measureText(text) - 4
-        box = skia.Rect(left, low - self._size * 1.1, self._width, low + self._size * 0.4)
         if self._bar:
+            top, foot = self._low - self._size * 1.1, self._low + self._size * 0.4
+            box = skia.Rect(left, top, self._width, foot)
             canvas.drawRect(box, skia.Paint(Color=skia.ColorBLACK))
-        write(canvas, text, self._width - self._edge, low, self._size, PALE, 1)
+        write(canvas, text, self._width - self._edge, self._low, self._size, PALE, 1)
         if caption:
             self._draw_caption(canvas, caption)
 

@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """How is a set redrawn as a storyboard panel? Graphite on paper, plate by plate."""
 
 from __future__ import annotations

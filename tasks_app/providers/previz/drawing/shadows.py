@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """How much light reaches a wall? Small light maps, by shadow rays against the boxes."""
 
 from __future__ import annotations

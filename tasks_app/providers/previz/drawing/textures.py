@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """What are walls made of? Bricks, tiles, boards, plates and windows, as functions of place.
 
 Each returns albedo factors and emission, (rows, columns, 3), for world coordinates ``a``
@@ -10,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks_app.providers.previz.camera.place import Texture
+from tasks_app.providers.previz.camera.place import Texture, Triple
 from tasks_app.providers.previz.drawing.canvas import Array, resized
 
 Pair = tuple[Array, Array]
@@ -103,7 +101,7 @@ def panels(width: float, height: float) -> Texture:
     return texture
 
 
-def facade(glow: tuple[float, float, float], share: float, *, base: Texture = bricks) -> Texture:
+def facade(glow: Triple, share: float, *, base: Texture = bricks) -> Texture:
     """Return a house front: rows of windows, a ``share`` of them lit in ``glow``."""
 
     def texture(a: Array, b: Array, rng: np.random.Generator) -> Pair:

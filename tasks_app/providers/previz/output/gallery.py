@@ -18,7 +18,6 @@ from tasks_app.providers.previz.script.breakdown import Breakdown, break_down
 Made = tuple[str, str, tuple[int, int]]  # name, media type, size
 #: Moves whose frames make a sequence of panels differ.
 PANEL_MOVES = ("pull_out", "push_in", "pan_left", "pan_right", "crane_up", "static")
-STYLES = {"auto": "", "color": "color", "noir": "noir", "pencil": "pencil", "painted": "color"}
 
 
 def make(
@@ -39,7 +38,8 @@ def make(
 def _plan(image: dict[str, Any], params: dict[str, Any]) -> Breakdown:
     character = image.get("character") or {}
     words = " ".join(filter(None, (image["prompt"], character.get("description"))))
-    plan = break_down(words, style=STYLES.get(params["style"], "") or "auto", is_heard=False)
+    style = "color" if params["style"] == "painted" else params["style"]
+    plan = break_down(words, style=style, is_heard=False)
     if params["style"] == "auto" and image["purpose"] == "storyboard_frame":
         plan = replace(plan, style="pencil")
     if image["purpose"] == "character_design" and not plan.roles:
@@ -48,7 +48,7 @@ def _plan(image: dict[str, Any], params: dict[str, Any]) -> Breakdown:
 
 
 def _drawn(data: dict[str, Any], plan: Breakdown, index: int) -> Image.Image:
-    width, height = (int(side) for side in data["image_params"]["resolution"].split("x"))
+    width, height = stills.size_of(data["image_params"]["resolution"])
     plan = replace(plan, camera=PANEL_MOVES[index % len(PANEL_MOVES)] if index else plan.camera)
     seed = (data["seed"] + index * 7919) % 2**32
     staged = shot.Shot(plan, seed, width, height, None, slice(0, height))

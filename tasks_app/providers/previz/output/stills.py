@@ -16,6 +16,12 @@ NOTE = "PREVIZ"
 DESCRIPTION_TAG, SOFTWARE_TAG = 0x010E, 0x0131  # TIFF 6.0, ImageDescription and Software
 
 
+def size_of(resolution: str) -> tuple[int, int]:
+    """Return width and height of a resolution such as 1920x1080."""
+    width, height = map(int, resolution.split("x"))
+    return width, height
+
+
 def within(width: int, height: int, longest: int) -> tuple[int, int]:
     """Return the size scaled down, never up, so that no side exceeds ``longest``."""
     factor = min(1.0, longest / max(width, height))

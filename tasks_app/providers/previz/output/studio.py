@@ -24,12 +24,10 @@ def make(request: dict[str, Any], work_dir: Path, report: Report) -> dict[str, A
     Returns:
         ``{"files": [{"role", "name", "expected"}], "metadata": {...}}``.
     """
-    maker = {
-        "video_generation": _video,
-        "image_generation": _images,
-        "audio_generation": _sound,
-    }[request["task_type"]]
-    return maker(request["task_data"], work_dir, report)
+    task_type, data = request["task_type"], request["task_data"]
+    if task_type == "audio_generation":
+        return soundtrack.make(data, work_dir, report, tags)
+    return (_video if task_type == "video_generation" else _images)(data, work_dir, report)
 
 
 def tags(title: str) -> dict[str, str]:
@@ -54,27 +52,21 @@ def _video(data: dict[str, Any], work_dir: Path, report: Report) -> dict[str, An
     with ThreadPoolExecutor(1) as beside:
         sound = beside.submit(soundtrack.for_film, plan, data, seconds)
         _shoot(data, plan, sound, instants, work_dir=work_dir, report=report)
-    track = sound.result()
-    width, height = _size(params["resolution"])
+    _, notes = sound.result()
+    width, height = stills.size_of(params["resolution"])
     expected = {"duration": seconds, "tolerance": 1 / params["fps"], "codecs": ["h264", "aac"]}
     film = {"media_type": "video/mp4", "width": width, "height": height, **expected}
-    files = [{"role": "primary", "name": "primary.mp4", "expected": film}]
-    for role, size in (
-        ("thumbnail", stills.within(width, height, 640)),
-        ("poster", (width, height)),
-    ):
-        files.append(_picture(role, f"{role}.jpg", "image/jpeg", size))
+    files = [
+        {"role": "primary", "name": "primary.mp4", "expected": film},
+        _picture("thumbnail", "thumbnail.jpg", "image/jpeg", stills.within(width, height, 640)),
+        _picture("poster", "poster.jpg", "image/jpeg", (width, height)),
+    ]
     if params["last_frame"]:
         stills.save_last_frame(work_dir / "primary.mp4", work_dir / "last_frame.png")
         files.append(_picture("last_frame", "last_frame.png", "image/png", (width, height)))
     names = {"scene": scene["scene"], "shot": scene["shot"]}
-    metadata = {**plan.as_metadata(), **names, "sound": track.notes, "mark": MARK}
+    metadata = {**plan.as_metadata(), **names, "sound": notes, "mark": MARK}
     return {"files": files, "metadata": metadata}
-
-
-def _size(resolution: str) -> tuple[int, int]:
-    width, height = resolution.split("x")
-    return int(width), int(height)
 
 
 def _picture(role: str, name: str, media_type: str, size: tuple[int, int]) -> dict[str, Any]:
@@ -93,17 +85,18 @@ def _shoot(
 ) -> None:
     from tasks_app.providers.previz.camera import shot
     from tasks_app.providers.previz.drawing import grade
+    from tasks_app.providers.previz.drawing.overlay import Slate
     from tasks_app.providers.previz.output import film
 
     params, scene, quality = data["video_params"], data["scene_data"], data["options"]["quality"]
-    width, height = _size(params["resolution"])
+    width, height = stills.size_of(params["resolution"])
     rows = shot.picture_rows(width, height, with_bars=params["overlay"])
     # A draft is drawn at half the size and enlarged, since drawing takes most of the time.
     part = 2 if quality == "draft" else 1
     drawn = slice(rows.start // part, rows.stop // part)
     slate = None
     if params["overlay"]:
-        slate = shot.slate_for(scene, params["fps"], width // part, height // part, drawn)
+        slate = Slate(scene, params["fps"], width // part, height // part, drawn.start)
     staged = shot.Shot(plan, data["seed"], width // part, height // part, slate, drawn)
     report(0.2, "set built", plan.setting)
     look = grade.Grade(plan.style, width, rows, np.random.default_rng(data["seed"]))
@@ -121,7 +114,7 @@ def _shoot(
         work_dir / "primary.mp4",
         frames(),
         look.apply,
-        sound.result().samples,
+        sound.result()[0],
         size=(width, height),
         fps=params["fps"],
         quality=quality,
@@ -142,12 +135,5 @@ def _images(data: dict[str, Any], work_dir: Path, report: Report) -> dict[str, A
     from tasks_app.providers.previz.output import gallery
 
     pictures, plan = gallery.make(data, work_dir, report)
-    files = [
-        _picture("primary" if index == 0 else f"primary_{index + 1}", *rest)
-        for index, rest in enumerate(pictures)
-    ]
+    files = [_picture(Path(name).stem, name, kind, size) for name, kind, size in pictures]
     return {"files": files, "metadata": {**plan.as_metadata(), "mark": MARK}}
-
-
-def _sound(data: dict[str, Any], work_dir: Path, report: Report) -> dict[str, Any]:
-    return soundtrack.make(data, work_dir, report, tags)

@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """How does a built place look? Its walls, lit and textured, drawn as plates by depth.
 
 Haze is multiplied in per texel; a glossy floor shows the walls mirrored and smeared; bright things
@@ -16,6 +14,7 @@ import skia
 from tasks_app.providers.previz.camera.place import Place, Quad
 from tasks_app.providers.previz.camera.stage import Stage
 from tasks_app.providers.previz.drawing.canvas import (
+    LINEAR,
     Array,
     film,
     image,
@@ -155,7 +154,7 @@ def _draw_bloom(
     glow = _softened(lamps, place, stage, BLOOM)
     paint = skia.Paint(BlendMode=skia.BlendMode.kScreen)
     whole = skia.Rect(stage.width, stage.height)
-    canvas.drawImageRect(glow, whole, skia.SamplingOptions(skia.FilterMode.kLinear), paint)
+    canvas.drawImageRect(glow, whole, LINEAR, paint)
 
 
 def _softened(
@@ -208,7 +207,7 @@ def _draw_quad(
     shader = picture.makeShader(
         skia.TileMode.kClamp,
         skia.TileMode.kClamp,
-        skia.SamplingOptions(skia.FilterMode.kLinear),
+        LINEAR,
         matrix,
     )
     path = skia.Path.Polygon(target, True)
@@ -227,8 +226,7 @@ def _reflection(
     small = _softened(below, place, stage, ((0.35, 2.6, 1.0),))
     buffer, target = surface(stage.width, stage.height)
     whole = skia.Rect(stage.width, stage.height)
-    smooth = skia.SamplingOptions(skia.FilterMode.kLinear)
-    target.getCanvas().drawImageRect(small, whole, smooth)
+    target.getCanvas().drawImageRect(small, whole, LINEAR)
     target.flushAndSubmit()
     rows = np.linspace(0, 1, stage.height, dtype=np.float32)[:, None]
     stretch = stage.rng.random((stage.height // 5 + 2, stage.width // 60 + 2), dtype=np.float32)

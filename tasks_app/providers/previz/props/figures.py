@@ -12,6 +12,8 @@ from itertools import pairwise
 
 import skia
 
+from tasks_app.providers.previz.drawing.canvas import polygon
+
 
 @dataclass(frozen=True, slots=True)
 class Build:
@@ -50,17 +52,14 @@ def outline(build: Build, swing: float, bob: float) -> list[skia.Path]:
 
 def _limb(points: list[tuple[float, float, float]]) -> list[skia.Path]:
     """Return a limb along joints (x, y, half width), round at every joint."""
-    parts = []
-    for x, y, half in points:
-        parts.append(skia.Path())
-        parts[-1].addCircle(x, y, half)
+    parts = [skia.Path.Circle(*point) for point in points]
     for (x0, y0, w0), (x1, y1, w1) in pairwise(points):
         dx, dy = x1 - x0, y1 - y0
         long = math.hypot(dx, dy) or 1.0
         nx, ny = -dy / long, dx / long
-        corners = [skia.Point(x0 + nx * w0, y0 + ny * w0), skia.Point(x1 + nx * w1, y1 + ny * w1)]
-        corners += [skia.Point(x1 - nx * w1, y1 - ny * w1), skia.Point(x0 - nx * w0, y0 - ny * w0)]
-        parts.append(skia.Path.Polygon(corners, True))
+        near, far = (x0 + nx * w0, y0 + ny * w0), (x1 + nx * w1, y1 + ny * w1)
+        back = (x1 - nx * w1, y1 - ny * w1), (x0 - nx * w0, y0 - ny * w0)
+        parts.append(polygon(near, far, *back))
     return parts
 
 
@@ -76,11 +75,8 @@ def _legs(build: Build, swing: float) -> list[skia.Path]:
         parts += _limb([(hip, -0.50, 0.052 * wide), knee, (foot, foot_y - 0.03, 0.027 * wide)])
         tall = 0.020 + 0.022 * lift  # the lifted sole is seen from behind
         half = 0.032 * wide
-        shoe = skia.Path()
-        shoe.addOval(
-            skia.Rect(foot - half, foot_y - tall, foot + half + 0.008 * side, foot_y + 0.02)
-        )
-        parts.append(shoe)
+        sole = skia.Rect(foot - half, foot_y - tall, foot + half + 0.008 * side, foot_y + 0.02)
+        parts.append(skia.Path.Oval(sole))
     return parts
 
 
@@ -101,9 +97,8 @@ def _torso(build: Build, swing: float) -> list[skia.Path]:
     torso.cubicTo(build.shoulder, top - 0.005, neck, top, neck, top - 0.035)
     torso.close()
     if build.garment == "suit":
-        pack = skia.Path()
-        pack.addRRect(skia.RRect.MakeRectXY(skia.Rect(-0.105, -0.86, 0.105, -0.52), 0.03, 0.03))
-        return [torso, pack]
+        pack = skia.RRect.MakeRectXY(skia.Rect(-0.105, -0.86, 0.105, -0.52), 0.03, 0.03)
+        return [torso, skia.Path.RRect(pack)]
     return [torso]
 
 
@@ -131,9 +126,8 @@ def _head(build: Build) -> list[skia.Path]:
     is_helmet = build.garment == "suit"
     tall = build.head * (1.0 if is_helmet else 1.28)
     middle = -1 + build.head * (1.05 if is_helmet else 1.30)
-    head, neck = skia.Path(), skia.Path()
-    head.addOval(skia.Rect(-build.head, middle - tall, build.head, middle + tall))
-    neck.addRect(skia.Rect(-0.027, middle, 0.027, -0.83))
+    head = skia.Path.Oval(skia.Rect(-build.head, middle - tall, build.head, middle + tall))
+    neck = skia.Path.Rect(skia.Rect(-0.027, middle, 0.027, -0.83))
     worn = {"fedora": _fedora, "hair": _hair, "hood": _hood}.get(build.hat)
     return [neck, head, *(worn() if worn else ())]
 

@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """What is at the water's edge? Sand with surf, rocks, a pier, a lighthouse, mist over a lake."""
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from tasks_app.providers.previz.drawing.canvas import (
     Array,
     film,
     noise,
+    polygon,
     premultiplied,
     skia_color,
     smoothstep,
@@ -128,13 +127,13 @@ def _heap(stage: Stage, light: Light, high: Array, tone: tuple[float, float, flo
 
 def plant_pier(stage: Stage, light: Light) -> None:
     """Add a wooden pier that leads from the near shore out over the water."""
-    dark = skia_color(film((light.haze * 0.05 + light.ambient * 0.10)[None, None, :])[0, 0])
+    dark = skia_color(film(light.haze * 0.05 + light.ambient * 0.10))
     top = light.ambient * 0.16 + light.key * 0.03 + light.low * 0.05
-    deck = film(top[None, None, :])[0, 0]
+    deck = film(top)
     focal, horizon = 0.95 * stage.width, stage.camera.vanishing[1]
 
-    def at(x: float, y: float, z: float) -> skia.Point:
-        return skia.Point(stage.width * 0.47 + focal * x / z, horizon + focal * y / z)
+    def at(x: float, y: float, z: float) -> tuple[float, float]:
+        return stage.width * 0.47 + focal * x / z, horizon + focal * y / z
 
     def draw(canvas: skia.Canvas) -> None:
         edges = [3.0 + 0.34 * index for index in range(44)]
@@ -142,15 +141,13 @@ def plant_pier(stage: Stage, light: Light) -> None:
         for z in reversed(edges[::5]):
             for x in (-0.66, 0.66):
                 wide = focal * 0.042 / z
-                low, high = at(x, 1.02, z), at(x, 0.52, z)
-                shape = skia.Rect(low.x() - wide, high.y(), low.x() + wide, low.y() + wide)
-                canvas.drawRect(shape, posts)
+                (middle, low), (_, high) = at(x, 1.02, z), at(x, 0.52, z)
+                canvas.drawRect(skia.Rect(middle - wide, high, middle + wide, low + wide), posts)
         for near, far in reversed(list(pairwise(edges))):
             tone = deck * (0.80 + 0.35 * ((int(near * 37) * 29) % 11) / 11)
-            plank = [at(-0.62, 0.72, near), at(0.62, 0.72, near)]
-            plank += [at(0.62, 0.72, far - 0.03), at(-0.62, 0.72, far - 0.03)]
-            paint = skia.Paint(AntiAlias=True, Color=skia_color(tone))
-            canvas.drawPath(skia.Path.Polygon(plank, True), paint)
+            ends = ((-0.62, near), (0.62, near), (0.62, far - 0.03), (-0.62, far - 0.03))
+            plank = polygon(*(at(x, 0.72, z) for x, z in ends))
+            canvas.drawPath(plank, skia.Paint(AntiAlias=True, Color=skia_color(tone)))
 
     stage.paint(6.0, draw)
 
@@ -158,7 +155,7 @@ def plant_pier(stage: Stage, light: Light) -> None:
 def plant_lighthouse(stage: Stage, light: Light) -> None:
     """Add the tower on its cliff, and its turning beam when the light is low."""
     x, foot = stage.width * 0.20, stage.camera.vanishing[1] - stage.unit * 6.5
-    air = film((light.haze * 0.45 + light.ambient * 0.5 + light.key * 0.05)[None, None, :])[0, 0]
+    air = film(light.haze * 0.45 + light.ambient * 0.5 + light.key * 0.05)
     unit = stage.unit
 
     def draw(canvas: skia.Canvas) -> None:
@@ -173,29 +170,22 @@ def plant_lighthouse(stage: Stage, light: Light) -> None:
 
 
 def _rock(canvas: skia.Canvas, colour: int) -> None:
-    rock = skia.Path()
-    rock.moveTo(-17, 7.0)
-    for x, y in ((-12, 3.4), (-8.4, 2.6), (-5, 0.4), (4.4, 0.2), (6.6, 2.4), (9, 3), (14, 7.0)):
-        rock.lineTo(x, y)
-    rock.close()
+    left, right = ((-17, 7.0), (-12, 3.4), (-8.4, 2.6), (-5, 0.4)), ((6.6, 2.4), (9, 3), (14, 7.0))
+    rock = polygon(*left, (4.4, 0.2), *right)
     canvas.drawPath(rock, skia.Paint(AntiAlias=True, Color=colour))
 
 
 def _tower(canvas: skia.Canvas, air: Array, *, is_lit: bool) -> None:
     bright = skia.Paint(AntiAlias=True, Color=skia_color(np.clip(air * 1.35, 0, 1)))
     dark = skia.Paint(AntiAlias=True, Color=skia_color(air * 0.35))
-    body = [skia.Point(-2.0, 1), skia.Point(-1.25, -18), skia.Point(1.25, -18), skia.Point(2.0, 1)]
-    canvas.drawPath(skia.Path.Polygon(body, True), bright)
+    canvas.drawPath(polygon((-2.0, 1), (-1.25, -18), (1.25, -18), (2.0, 1)), bright)
     for low, high in ((-3.4, -7.6), (-11.6, -15.4)):
-        wide = [2.0 + 0.75 * y / 19 for y in (low, high)]
-        band = [skia.Point(-wide[0], low), skia.Point(-wide[1], high)]
-        band += [skia.Point(wide[1], high), skia.Point(wide[0], low)]
-        canvas.drawPath(skia.Path.Polygon(band, True), dark)
+        foot, top = (2.0 + 0.75 * y / 19 for y in (low, high))
+        canvas.drawPath(polygon((-foot, low), (-top, high), (top, high), (foot, low)), dark)
     canvas.drawRect(skia.Rect(-1.9, -18.7, 1.9, -18), dark)
     glass = skia.Color(255, 236, 178) if is_lit else skia_color(air * 0.7)
     canvas.drawRect(skia.Rect(-1.0, -21.6, 1.0, -18.7), skia.Paint(AntiAlias=True, Color=glass))
-    roof = [skia.Point(-1.5, -21.6), skia.Point(0, -24), skia.Point(1.5, -21.6)]
-    canvas.drawPath(skia.Path.Polygon(roof, True), dark)
+    canvas.drawPath(polygon((-1.5, -21.6), (0, -24), (1.5, -21.6)), dark)
 
 
 class Beam:
@@ -224,9 +214,9 @@ class Beam:
         ends = [skia.Point(x, y), skia.Point(x + reach, y)]
         for wide in (1.0, 0.74, 0.5, 0.28):  # four cones in one another: a soft edge
             near, far = self._unit * 0.5 * wide, (abs(reach) * 0.075 + self._unit) * wide
-            corners = [skia.Point(x, y - near), skia.Point(x + reach, y - far)]
-            corners += [skia.Point(x + reach, y + far), skia.Point(x, y + near)]
+            end = x + reach
+            cone = polygon((x, y - near), (end, y - far), (end, y + far), (x, y + near))
             paint = skia.Paint(AntiAlias=True, BlendMode=skia.BlendMode.kScreen)
             colours = [skia.Color(255, 226, 160, alpha) for alpha in (64, 22, 0)]
             paint.setShader(skia.GradientShader.MakeLinear(ends, colours, [0.0, 0.35, 1.0]))
-            canvas.drawPath(skia.Path.Polygon(corners, True), paint)
+            canvas.drawPath(cone, paint)

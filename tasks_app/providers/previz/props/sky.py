@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """What does the sky look like? Gradient, sun or moon, clouds and stars in linear light."""
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import numpy as np
 import skia
 
 from tasks_app.providers.previz.camera.stage import Stage, swing
+from tasks_app.providers.previz.drawing.canvas import polygon
 
 DARK, GREY, BRIGHT = skia.Color(10, 12, 17), skia.Color(70, 76, 88), skia.Color(178, 184, 194)
 WINDOW = skia.Color(255, 226, 170)
@@ -37,14 +38,10 @@ def plant_ship(stage: Stage) -> None:
     stage.paint(9.0, draw, drift=unit * 0.9, heave=heave)
 
 
-def _polygon(*corners: tuple[float, float]) -> skia.Path:
-    return skia.Path.Polygon([skia.Point(*corner) for corner in corners], True)
-
-
 def _hull(canvas: skia.Canvas) -> None:
-    fin = _polygon((-21, -2), (-25, -11), (-18, -11.6), (-7, -3))
+    fin = polygon((-21, -2), (-25, -11), (-18, -11.6), (-7, -3))
     canvas.drawPath(fin, _lit(-12, 0))
-    lower = _polygon((-24, 2), (-20, 7.2), (-3, 5.6), (4, 2))
+    lower = polygon((-24, 2), (-20, 7.2), (-3, 5.6), (4, 2))
     canvas.drawPath(lower, _lit(-3, 6))
     body = skia.Path()
     body.moveTo(-27, -3.2)
@@ -54,13 +51,11 @@ def _hull(canvas: skia.Canvas) -> None:
     body.lineTo(-27, 3.4)
     body.close()
     canvas.drawPath(body, _lit(-5.4, 4.4))
-    bridge = _polygon((-9, -4.6), (-6, -8.2), (1.5, -8.0), (6.5, -4.4))
+    bridge = polygon((-9, -4.6), (-6, -8.2), (1.5, -8.0), (6.5, -4.4))
     canvas.drawPath(bridge, _lit(-8.6, -3))
-    glass = _polygon((1.0, -7.4), (4.6, -5.6), (-1.5, -5.9), (-1.2, -7.4))
+    glass = polygon((1.0, -7.4), (4.6, -5.6), (-1.5, -5.9), (-1.2, -7.4))
     canvas.drawPath(glass, skia.Paint(AntiAlias=True, Color=skia.Color(30, 52, 70)))
-    nacelle = skia.Path()
-    nacelle.addRRect(skia.RRect.MakeRectXY(skia.Rect(-29, 4.6, -9, 8.4), 1.6, 1.8))
-    canvas.drawPath(nacelle, _lit(4.4, 8.4))
+    canvas.drawRoundRect(skia.Rect(-29, 4.6, -9, 8.4), 1.6, 1.8, _lit(4.4, 8.4))
 
 
 def _plating(canvas: skia.Canvas, rng: np.random.Generator) -> None:
@@ -174,13 +169,8 @@ def _asteroid(
     reach = (
         size * (0.78 + 0.28 * rng.random(22)) * (1 + 0.18 * np.cos(turns * 2 + rng.random() * 6))
     )
-    rock = skia.Path.Polygon(
-        [
-            skia.Point(x + r * math.cos(t), y + 0.78 * r * math.sin(t))
-            for t, r in zip(turns, reach, strict=True)
-        ],
-        True,
-    )
+    around = zip(turns, reach, strict=True)
+    rock = polygon(*((x + r * math.cos(t), y + 0.78 * r * math.sin(t)) for t, r in around))
     light = (x - size * 0.55, y - size * 0.55)
     colours = [skia.Color(150, 140, 128), skia.Color(66, 61, 58), skia.Color(8, 8, 10)]
     shader = skia.GradientShader.MakeRadial(light, size * 1.75, colours, [0.0, 0.42, 1.0])

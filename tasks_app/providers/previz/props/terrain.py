@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """How does a landscape look from a height? A height field seen in perspective, as plates.
 
 Samples lie on lines of equal depth; for every column the running minimum of their
@@ -17,8 +15,10 @@ import numpy as np
 from tasks_app.providers.previz.camera.stage import Stage
 from tasks_app.providers.previz.drawing.canvas import (
     Array,
+    Color,
     film,
     premultiplied,
+    sampled,
     smoothstep,
     spectral,
 )
@@ -39,8 +39,8 @@ class Ground:
 
     kind: str
     height: float
-    flat: tuple[float, float, float]
-    steep: tuple[float, float, float]
+    flat: Color
+    steep: Color
     snow_line: float = 99.0
     valley: float = 0.8
     near_height: float = 0.25
@@ -107,10 +107,10 @@ class Terrain:
     def _sampled(self, x: Array, z: Array) -> tuple[Array, Array]:
         u = ((x + self._offset[0]) * (SIZE / TILE)).astype(np.float32)
         v = np.broadcast_to((z + self._offset[1]) * (SIZE / TILE), u.shape).astype(np.float32)
-        base = _look_up(self._field, u, v)
-        fine = _look_up(self._detail, u * 5.3, v * 5.3)
+        base = sampled(self._field, u, v)
+        fine = sampled(self._detail, u * 5.3, v * 5.3)
         heights = self._profile(base, x, z) + fine * 0.004 * self.ground.rough * np.sqrt(z)
-        slope, sun = _look_up(self._shade[0], u, v), _look_up(self._shade[1], u, v)
+        slope, sun = sampled(self._shade[0], u, v), sampled(self._shade[1], u, v)
         return heights, self._coloured(heights, slope, sun, fine, x=x, z=z)
 
     def _profile(self, base: Array, x: Array, z: Array) -> Array:
@@ -181,8 +181,7 @@ def _dunes(broad: Array) -> Array:
 
 def _unit(field: Array) -> Array:
     low, high = np.percentile(field, 1), field.max()
-    result: Array = np.clip((field - low) / (high - low), 0, 1).astype(np.float32)
-    return result
+    return np.clip((field - low) / (high - low), 0, 1).astype(np.float32)
 
 
 def _lit(heights: Array, light: Light) -> tuple[Array, Array]:
@@ -209,18 +208,6 @@ def _shadow(heights: Array, light: Light, step: float) -> Array:
         other = np.roll(heights, shift, (0, 1)) - run * step * ly / flat
         blocked = np.maximum(blocked, other - heights)
     return 1 - smoothstep(0.0, 0.25, blocked)
-
-
-def _look_up(field: Array, u: Array, v: Array) -> Array:
-    """Sample a repeating field between its points."""
-    iu, iv = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
-    fu, fv = u - iu, v - iv
-    iu, iv = iu % SIZE, iv % SIZE
-    ju, jv = (iu + 1) % SIZE, (iv + 1) % SIZE
-    top = field[iv, iu] * (1 - fu) + field[iv, ju] * fu
-    low = field[jv, iu] * (1 - fu) + field[jv, ju] * fu
-    result: Array = top * (1 - fv) + low * fv
-    return result
 
 
 def _visible(rows: Array, height: int) -> tuple[Array, Array]:

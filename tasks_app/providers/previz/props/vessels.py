@@ -9,7 +9,7 @@ import numpy as np
 import skia
 
 from tasks_app.providers.previz.camera.stage import Stage, swing
-from tasks_app.providers.previz.drawing.canvas import Array, film, skia_color
+from tasks_app.providers.previz.drawing.canvas import Array, film, polygon, skia_color
 from tasks_app.providers.previz.drawing.light import Light
 
 Draw = Callable[[skia.Canvas, Array, bool], None]
@@ -30,7 +30,7 @@ def _float(
     """Add one vessel; ``down``: its waterline below the horizon, in stage units."""
     far = min(1.0, depth * light.density * 0.55)
     dark = light.ambient * 0.10 + light.key * 0.006
-    body = film((dark * (1 - far) + light.haze * far)[None, None, :])[0, 0]
+    body = film(dark * (1 - far) + light.haze * far)
     line = stage.camera.vanishing[1] + down * stage.unit
     is_lit = stage.plan.time in ("night", "dusk")
 
@@ -86,10 +86,7 @@ def _ship(canvas: skia.Canvas, body: Array, is_lit: bool) -> None:
         ((-7.4, -17), (-13, -4.6)),
     ):
         canvas.drawLine(*foot, *top, line)
-    jib = skia.Path.Polygon(
-        [skia.Point(16.2, -6.2), skia.Point(7.4, -17), skia.Point(8.6, -6.6)], True
-    )
-    canvas.drawPath(jib, cloth)
+    canvas.drawPath(polygon((16.2, -6.2), (7.4, -17), (8.6, -6.6)), cloth)
     if is_lit:
         warm = skia.Paint(AntiAlias=True, Color=skia.Color(255, 196, 110))
         for x in (-11.6, -10.4, -9.2):
@@ -134,6 +131,5 @@ def _boat(canvas: skia.Canvas, body: Array, is_lit: bool) -> None:
     canvas.drawPath(main, cloth)
     canvas.drawPath(jib, cloth)
     if is_lit:
-        canvas.drawCircle(
-            0, -17.2, 0.28, skia.Paint(AntiAlias=True, Color=skia.Color(255, 214, 150))
-        )
+        warm = skia.Paint(AntiAlias=True, Color=skia.Color(255, 214, 150))
+        canvas.drawCircle(0, -17.2, 0.28, warm)

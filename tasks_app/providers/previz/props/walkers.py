@@ -49,11 +49,11 @@ class Figure:
         light = light_of(stage.plan)
         self._side = 1 if light.azimuth < 0 else -1
         edge = light.key * 0.10 + light.ambient * 0.55
-        self._edge = skia_color(film(edge[None, None, :])[0, 0])
+        self._edge = skia_color(film(edge))
         body = light.ambient * 0.035 + light.haze * (0.10 if depth == FAR else 0.02)
         if build.garment == "suit":  # a white one, even in shade
             body = body + light.ambient * 0.16 + 0.012
-        self._body = skia_color(film(body[None, None, :])[0, 0])
+        self._body = skia_color(film(body))
 
     def draw(self, canvas: skia.Canvas, camera: Camera, at: Moment) -> None:
         """Draw the shadow, then the body with the light at its edge."""

@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """How does water look? It mirrors what stands behind it in moving waves, down to the camera.
 
 The slopes of a repeating sea are computed for a few instants of a loop. Each pixel looks up its

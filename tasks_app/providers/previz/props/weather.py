@@ -10,8 +10,6 @@ from tasks_app.providers.previz.camera.camera import Camera
 from tasks_app.providers.previz.camera.stage import Moment, Stage
 from tasks_app.providers.previz.drawing.canvas import NEAREST, image, surface
 
-SEED_SHIFT = 97
-
 
 @dataclass(frozen=True, slots=True)
 class Fall:

@@ -10,35 +10,17 @@ from typing import Any
 from tasks_app.providers.previz.script import lexicon
 
 INTERIORS = lexicon.ROOMS | {"hallway", "spaceship"}
-DEFAULT_TIME = {
-    "mountains": "dawn",
-    "alley": "night",
-    "street": "dusk",
-    "desert": "dusk",
-    "sea": "dusk",
-    "lake": "dawn",
-    "forest": "morning",
-    "kitchen": "morning",
-    "living_room": "morning",
-    "room": "morning",
-    "bedroom": "morning",
-    "bar": "night",
-    "space": "night",
-    "spaceship": "night",
-    "hallway": "night",
-}
+DEFAULT_TIME = lexicon.index(
+    {
+        "dawn": "mountains lake",
+        "morning": "forest kitchen living_room room bedroom",
+        "dusk": "street desert sea",
+        "night": "alley bar space spaceship hallway",
+    }
+)
 #: The same for rain, which does not go with a low sun.
 WET_TIME = {"sea": "day", "lake": "day", "forest": "day"}
-DEFAULT_CAMERA = {
-    "mountains": "push_in",
-    "alley": "push_in",
-    "spaceship": "push_in",
-    "hallway": "push_in",
-    "kitchen": "push_in",
-    "sea": "pan_right",
-    "desert": "pan_left",
-    "space": "pan_right",
-}
+DEFAULT_CAMERA = {"sea": "pan_right", "desert": "pan_left", "space": "pan_right"}
 MOST_ROLES = 3
 #: The roles that are used when a prompt mentions several people.
 CROWD = ("man", "woman", "robed", "woman")
@@ -71,9 +53,7 @@ class Breakdown:
         """Return the plan as JSON for the result's metadata."""
         plan = asdict(self)
         plan["details"] = sorted(self.details)
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in plan.items()
-        }
+        return {k: list(value) if isinstance(value, tuple) else value for k, value in plan.items()}
 
 
 def break_down(
@@ -90,7 +70,10 @@ def break_down(
     sound (``is_heard``). Of two words that contradict each other, one is ignored.
     """
     found: dict[str, list[str]] = {kind: [] for kind in lexicon.TABLES}
-    words = dict.fromkeys(_words(prompt))
+    text = prompt.lower()
+    for phrase, word in lexicon.PHRASES.items():
+        text = re.sub(rf"\b{phrase}\b".replace(" ", "[ -]+"), word, text)
+    words = dict.fromkeys(WORD.findall(text))
     for kind, value in (meaning for word in words for meaning in _meanings(word)):
         if not is_seen or kind != "setting" or value in lexicon.DRAWN:
             found[kind].append(value)
@@ -106,13 +89,14 @@ def _plan(prompt: str, found: dict[str, list[str]], camera: str, style: str) -> 
     weather = _first(found["weather"], "clear")
     usual = WET_TIME if weather in ("rain", "storm") and setting in WET_TIME else DEFAULT_TIME
     time = _first(found["time"], usual.get(setting, "day"))
+    usual_move = DEFAULT_CAMERA.get(setting, "push_in")
     return Breakdown(
         prompt=prompt,
         setting=setting,
         time=time,
         weather=weather,
         mood=_first(found["mood"], _mood(setting, time)),
-        camera=camera if camera != "auto" else _camera(found, setting),
+        camera=camera if camera != "auto" else _first(found["camera"], usual_move),
         style=style if style != "auto" else _first(found["style"], "color"),
         roles=_cast(found),
         action=_first(found["action"], "stand"),
@@ -166,13 +150,6 @@ def _is_in(plan: Breakdown, kind: str, value: str) -> bool:
     return bool(value == getattr(plan, kind)) and (kind != "action" or bool(plan.roles))
 
 
-def _words(prompt: str) -> list[str]:
-    text = prompt.lower()
-    for phrase, word in lexicon.PHRASES.items():
-        text = re.sub(rf"\b{phrase}\b".replace(" ", "[ -]+"), word, text)
-    return WORD.findall(text)
-
-
 def _meanings(word: str) -> list[tuple[str, str]]:
     for form in (word, word.removesuffix("'s"), word.removesuffix("s")):
         kinds = [(kind, table[form]) for kind, table in lexicon.TABLES.items() if form in table]
@@ -192,12 +169,6 @@ def _setting(found: dict[str, list[str]]) -> str:
     if not named:
         named = {lexicon.IMPLIED.get(value, "") for value in found["detail"] + found["style"]}
     return next((name for name in lexicon.SETTING_ORDER if name in named), "mountains")
-
-
-def _camera(found: dict[str, list[str]], setting: str) -> str:
-    if found["camera"]:
-        return found["camera"][0]
-    return DEFAULT_CAMERA.get(setting, "push_in")
 
 
 def _mood(setting: str, time: str) -> str:

@@ -104,93 +104,14 @@ DETAILS = {
     "fire": "fire campfire bonfire",
 }
 #: Words without a meaning for the picture; counted neither as understood nor as ignored.
-SILENT = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "and",
-        "or",
-        "with",
-        "for",
-        "from",
-        "by",
-        "over",
-        "under",
-        "through",
-        "as",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "it",
-        "its",
-        "his",
-        "her",
-        "their",
-        "my",
-        "our",
-        "your",
-        "this",
-        "that",
-        "there",
-        "into",
-        "onto",
-        "up",
-        "down",
-        "out",
-        "off",
-        "near",
-        "across",
-        "among",
-        "below",
-        "beside",
-        "between",
-        "inside",
-        "around",
-        "against",
-        "along",
-        "behind",
-        "before",
-        "after",
-        "while",
-        "some",
-        "any",
-        "very",
-        "slow",
-        "slowly",
-        "one",
-        "scene",
-        "shot",
-        "video",
-        "generate",
-        "make",
-        "create",
-        "image",
-        "picture",
-        "film",
-        "movie",
-        "cinematic",
-        "clip",
-        "show",
-        "camera",
-        "view",
-        "please",
-        "me",
-        "i",
-        "we",
-        "they",
-        "who",
-        "has",
-        "have",
-    ]
-)
+_SILENT = """
+a an the of in on at to and or with for from by over under through as is are was were be it its his
+her their my our your this that there into onto up down out off near across among below beside
+between inside around against along behind before after while some any very slow slowly one scene
+shot video generate make create image picture film movie cinematic clip show camera view please me
+i we they who has have
+"""
+SILENT = frozenset(_SILENT.split())
 PHRASES = {
     "red alert": "red-alert",
     "rain soaked": "rain-soaked",
@@ -209,20 +130,21 @@ PHRASES = {
 }
 
 
-def _index(table: dict[str, str]) -> dict[str, str]:
+def index(table: dict[str, str]) -> dict[str, str]:
+    """Return the name in ``table`` of each word."""
     return {word: name for name, words in table.items() for word in words.split()}
 
 
 TABLES = {
-    "setting": _index(SETTINGS),
-    "time": _index(TIMES),
-    "weather": _index(WEATHER),
-    "mood": _index(MOODS),
-    "camera": _index(CAMERAS),
-    "style": _index(STYLES),
-    "role": _index(ROLES),
-    "action": _index(ACTIONS),
-    "detail": _index(DETAILS),
+    "setting": index(SETTINGS),
+    "time": index(TIMES),
+    "weather": index(WEATHER),
+    "mood": index(MOODS),
+    "camera": index(CAMERAS),
+    "style": index(STYLES),
+    "role": index(ROLES),
+    "action": index(ACTIONS),
+    "detail": index(DETAILS),
 }
 ROOMS = frozenset({"kitchen", "bar", "living_room", "bedroom", "office", "room"})
 OUTDOORS = frozenset(
@@ -238,31 +160,20 @@ UNSEEN = {
 }
 #: Details that can be drawn, and in which sets; None means all.
 DRAWN_DETAILS: dict[str, frozenset[str] | None] = {
-    "neon": frozenset({"street", "alley"}),
-    "water": frozenset({"street", "alley"}),
+    **dict.fromkeys(["neon", "water"], frozenset({"street", "alley"})),
     "birds": frozenset({"mountains", "meadow", "desert", "snowfield", "sea", "lake"}),
-    "path": frozenset({"forest"}),
-    "autumn": frozenset({"forest"}),
-    "beach": frozenset({"sea"}),
-    "rocks": frozenset({"sea"}),
-    "swell": frozenset({"sea"}),
-    "island": frozenset({"sea"}),
-    "lighthouse": frozenset({"sea"}),
-    "pier": frozenset({"sea", "lake"}),
-    "boat": frozenset({"sea", "lake"}),
+    **dict.fromkeys(["path", "autumn"], frozenset({"forest"})),
+    **dict.fromkeys(["beach", "rocks", "swell", "island", "lighthouse"], frozenset({"sea"})),
+    **dict.fromkeys(["pier", "boat"], frozenset({"sea", "lake"})),
     "ship": frozenset({"sea", "space"}),
     "crowd": None,
     "fire": OUTDOORS,
-    **dict.fromkeys(("planet", "galaxy", "nebula", "asteroids", "station"), frozenset({"space"})),
+    **dict.fromkeys(["planet", "galaxy", "nebula", "asteroids", "station"], frozenset({"space"})),
     "starship": frozenset({"space", "spaceship"}),
     "alert": frozenset({"spaceship"}),
-    "window": ROOMS,
-    "blinds": ROOMS,
+    **dict.fromkeys(["window", "blinds", "candles", "books", "door"], ROOMS),
     "lamp": ROOMS - {"bar"},
     "table": ROOMS - {"bedroom", "office"},
-    "candles": ROOMS,
-    "books": ROOMS,
-    "door": ROOMS,
 }
 #: What sound uses of a plan besides the setting, the time, the mood and footsteps.
 HEARD_WEATHER = frozenset({"rain", "storm"})
@@ -276,23 +187,8 @@ INCLUDED = {
     **dict.fromkeys(ROOMS, frozenset({"room"})),
 }
 #: If a prompt names several settings, the first of these wins: the more specific one.
-SETTING_ORDER = (
-    "spaceship",
-    "alley",
-    "bar",
-    "kitchen",
-    "hallway",
-    "bedroom",
-    "office",
-    "living_room",
-    "room",
-    "street",
-    "desert",
-    "snowfield",
-    "lake",
-    "sea",
-    "forest",
-    "mountains",
-    "meadow",
-    "space",
-)
+_ORDER = """
+spaceship alley bar kitchen hallway bedroom office living_room room street desert snowfield lake
+sea forest mountains meadow space
+"""
+SETTING_ORDER = _ORDER.split()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks_app.providers.previz.camera.place import Lamp, Place, Quad, Texture, Triple
+from tasks_app.providers.previz.camera.place import Lamp, Place, Texture, Triple, triple
 from tasks_app.providers.previz.camera.stage import INFINITY, Stage
 from tasks_app.providers.previz.drawing import textures
-from tasks_app.providers.previz.drawing.canvas import Color, linear, premultiplied
+from tasks_app.providers.previz.drawing.canvas import Color, premultiplied
 from tasks_app.providers.previz.props import architecture
 from tasks_app.providers.previz.sets.space import painted_stars
 
@@ -81,28 +81,13 @@ def build(stage: Stage) -> None:
     architecture.plant(place, stage)
 
 
-def _wall(
-    place: Place,
-    corner: Triple,
-    across: Triple,
-    down: Triple,
-    colour: Color,
-    texture: Texture,
-    *,
-    is_floor: bool = False,
-) -> None:
-    tint = linear(colour)
-    shade = (float(tint[0]), float(tint[1]), float(tint[2]))
-    place.wall(Quad(corner, across, down, shade, (0, 0, 0), texture, is_floor, 2.0))
-
-
 def _shell(place: Place, look: Look) -> None:
     long, tall = END - 1.2, CEILING - FLOOR
     floor, up = (-HALF, FLOOR, END), (-HALF, CEILING, END)
-    _wall(place, floor, (2 * HALF, 0, 0), (0, 0, -long), look.floor, look.ground, is_floor=True)
-    _wall(place, up, (2 * HALF, 0, 0), (0, 0, -long), look.wall, look.lining)
+    place.wall(floor, (2 * HALF, 0, 0), (0, 0, -long), look.floor, look.ground, is_floor=True)
+    place.wall(up, (2 * HALF, 0, 0), (0, 0, -long), look.wall, look.lining)
     for x in (-HALF, HALF):
-        _wall(place, (x, CEILING, END), (0, 0, -long), (0, -tall, 0), look.wall, look.lining)
+        place.wall((x, CEILING, END), (0, 0, -long), (0, -tall, 0), look.wall, look.lining)
 
 
 def _slab(
@@ -137,20 +122,17 @@ def _doors(place: Place) -> None:
 def _tubes(place: Place, look: Look, stage: Stage) -> None:
     """Add the ceiling lamps; at night some of them are off."""
     for index, z in enumerate(BAYS):
-        is_on = look is DAY or index in (1, 3, 6) or index == 4
-        glow = tuple(part * 2.2 for part in look.lamp) if is_on else (0.02, 0.02, 0.02)
+        is_on = look is DAY or index in (1, 3, 4, 6)
+        glow = triple(part * 2.2 for part in look.lamp) if is_on else (0.02, 0.02, 0.02)
         low, high = (-0.75, CEILING - 0.07, z), (0.75, CEILING - 0.02, z + 0.4)
-        place.box(low, high, (0.6, 0.6, 0.6), glow=(glow[0], glow[1], glow[2]), casts=False)
+        place.box(low, high, (0.6, 0.6, 0.6), glow=glow, casts=False)
         if is_on:
-            power = tuple(part * 1.7 for part in look.lamp)
-            place.lamps.append(
-                Lamp((0, CEILING - 0.25, z + 0.2), (power[0], power[1], power[2]), 0.5)
-            )
+            power = triple(part * 1.7 for part in look.lamp)
+            place.lamps.append(Lamp((0, CEILING - 0.25, z + 0.2), power, 0.5))
 
 
 def _end(place: Place, look: Look) -> None:
-    _wall(
-        place,
+    place.wall(
         (-HALF - 1, CEILING + 1, END),
         (2 * HALF + 2, 0, 0),
         (0, FLOOR - CEILING - 2, 0),
@@ -162,13 +144,13 @@ def _end(place: Place, look: Look) -> None:
     for x in (-0.62, 0.12):
         pane = ((x, FLOOR + 1.35, END - 0.14), (x + 0.5, FLOOR + 2.5, END - 0.12))
         place.box(*pane, (0.5, 0.5, 0.5), glow=bright, casts=False)
-    place.lamps.append(Lamp((0, FLOOR + 1.9, END - 0.8), (bright[0], bright[1], bright[2]), 0.6))
+    place.lamps.append(Lamp((0, FLOOR + 1.9, END - 0.8), bright, 0.6))
 
 
 def _ribs(place: Place, lamp: Triple) -> None:
     """Add the frames of the hull, with a strip of light on each and along the floor."""
     dark = (0.20, 0.21, 0.23)
-    strip = (lamp[0] * 2.6, lamp[1] * 2.6, lamp[2] * 2.6)
+    strip = triple(part * 2.6 for part in lamp)
     for z in BAYS:
         for side in (-1, 1):
             _slab(place, side, 0.34, (FLOOR, CEILING, z, z + 0.5), dark)
@@ -193,9 +175,9 @@ def _ribs(place: Place, lamp: Triple) -> None:
             glow=strip,
             casts=False,
         )
-        power = (lamp[0] * 1.5, lamp[1] * 1.5, lamp[2] * 1.5)
+        power = triple(part * 1.5 for part in lamp)
         place.lamps.append(Lamp((0, CEILING - 0.5, z - 0.1), power, 0.5))
-    faint = (lamp[0] * 0.9, lamp[1] * 0.9, lamp[2] * 0.9)
+    faint = triple(part * 0.9 for part in lamp)
     for side in (-1, 1):
         _slab(place, side, 0.05, (FLOOR + 0.42, FLOOR + 0.48, 1.3, END), dark, glow=faint)
 

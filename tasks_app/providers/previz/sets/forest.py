@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """Inside a forest: trunks in six depths against lit mist, leaves above, ferns below."""
 
 from __future__ import annotations
@@ -12,10 +10,12 @@ import skia
 
 from tasks_app.providers.previz.camera.stage import INFINITY, Stage, pulse
 from tasks_app.providers.previz.drawing.canvas import (
+    LINEAR,
     Array,
     film,
     image,
     noise,
+    polygon,
     premultiplied,
     resized,
     skia_color,
@@ -48,7 +48,7 @@ class Wood:
         """Return display values of a colour at ``depth`` through the mist."""
         fog = 1 - math.exp(-max(0.0, depth - 4.5) / 15 * (0.6 + self.light.density * 12))
         shone = albedo * (self.light.ambient * 0.9 + self.light.key * 0.06) * lit
-        return film((shone * (1 - fog) + self.air * fog)[None, None, :])[0, 0]
+        return film(shone * (1 - fog) + self.air * fog)
 
 
 def build(stage: Stage) -> None:
@@ -123,11 +123,8 @@ def _mist(stage: Stage, wood: Wood, depth: float) -> None:
 def _plant_enlarged(
     stage: Stage, small: Array, depth: float, frame: tuple[int, int, int, int]
 ) -> None:
-    picture = image(small)
-
     def draw(canvas: skia.Canvas) -> None:
-        whole = skia.Rect.MakeXYWH(*frame)
-        canvas.drawImageRect(picture, whole, skia.SamplingOptions(skia.FilterMode.kLinear))
+        canvas.drawImageRect(image(small), skia.Rect.MakeXYWH(*frame), LINEAR)
 
     stage.paint(depth, draw, drift=stage.unit * 0.25)
 
@@ -254,15 +251,12 @@ def _rays(stage: Stage, wood: Wood) -> None:
 
         def draw(canvas: skia.Canvas, x: float = x, lean: float = lean, wide: float = wide) -> None:
             low = stage.height * 0.93
-            corners = [skia.Point(x - wide * 0.5, -unit * 8), skia.Point(x + wide * 0.5, -unit * 8)]
-            corners += [
-                skia.Point(x + lean + wide * 1.7, low),
-                skia.Point(x + lean - wide * 1.2, low),
-            ]
+            top, foot = -unit * 8, x + lean
+            right, left = (foot + wide * 1.7, low), (foot - wide * 1.2, low)
+            path = polygon((x - wide * 0.5, top), (x + wide * 0.5, top), right, left)
             ends = [skia.Point(x, 0), skia.Point(x + lean, low)]
             colours = [skia_color(warm, strength * part) for part in (1.0, 0.7, 0.0)]
             shader = skia.GradientShader.MakeLinear(ends, colours, [0.0, 0.45, 1.0])
-            path = skia.Path.Polygon(corners, True)
             canvas.drawPath(path, skia.Paint(AntiAlias=True, Shader=shader))
 
         breath = pulse(rng.uniform(5, 9), 0.45, 1.0, rng.random())

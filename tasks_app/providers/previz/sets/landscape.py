@@ -35,8 +35,8 @@ def plant_sky(stage: Stage, light: Light, horizon: float) -> None:
 
 def plant_pines(stage: Stage, light: Light, *, with_far: bool = True) -> None:
     """Add one or two stands of conifers that frame the view, the near one out of focus."""
-    air = film((light.haze * 0.16 + light.ambient * 0.12)[None, None, :])[0, 0]
-    dark = film((light.haze * 0.035 + light.ambient * 0.03)[None, None, :])[0, 0]
+    air = film(light.haze * 0.16 + light.ambient * 0.12)
+    dark = film(light.haze * 0.035 + light.ambient * 0.03)
     unit, width, height = stage.unit, stage.width, stage.height
     rng = stage.rng
 

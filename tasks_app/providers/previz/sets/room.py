@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import skia
 
-from tasks_app.providers.previz.camera.place import Lamp, Place, Quad, Texture, Triple
+from tasks_app.providers.previz.camera.place import Lamp, Place, Triple, triple
 from tasks_app.providers.previz.camera.stage import Stage
 from tasks_app.providers.previz.drawing import textures
-from tasks_app.providers.previz.drawing.canvas import Color, film, linear, noise, skia_color
+from tasks_app.providers.previz.drawing.canvas import film, noise, skia_color
 from tasks_app.providers.previz.drawing.light import Light, light_of
 from tasks_app.providers.previz.props import architecture, fittings, motes
 from tasks_app.providers.previz.props.fittings import BACK, CEILING, FLOOR, HALF, Room
 from tasks_app.providers.previz.sets.landscape import plant_sky
+
+Box = tuple[float, float, float, float]  # left, right, low, high
 
 WHITEWASH, SKIRTING = (0.62, 0.60, 0.57), (0.55, 0.52, 0.48)
 FINE = 5.0  # factor for the number of texels where the window's light falls
@@ -22,12 +24,13 @@ def build(stage: Stage) -> None:
     room, light = fittings.ROOMS[stage.plan.setting], light_of(stage.plan)
     plant_sky(stage, light, stage.camera.vanishing[1])
     _skyline(stage, light)
-    place = _place(stage, light)
+    place = _place(light)
     window = _window(stage, room)
     _shell(place, room, window)
     _panes(place, window, with_blinds="blinds" in stage.plan.details)
     _daylight(place, window, light)
-    is_on = _is_lamp_lit(stage)
+    is_dim = stage.plan.time in ("night", "dusk") or stage.plan.weather in ("rain", "storm")
+    is_on = is_dim or "lamp" in stage.plan.details
     room.fill(stage, place, is_on)
     fittings.add_named(stage, place)
     architecture.plant(place, stage)
@@ -36,70 +39,37 @@ def build(stage: Stage) -> None:
         motes.plant(stage)
 
 
-def _is_lamp_lit(stage: Stage) -> bool:
-    plan = stage.plan
-    is_dim = plan.time in ("night", "dusk") or plan.weather in ("rain", "storm")
-    return is_dim or "lamp" in plan.details
-
-
-def _place(stage: Stage, light: Light) -> Place:
+def _place(light: Light) -> Place:
     night = light.is_night
-    ambient = light.ambient * (1.9 if night else 0.95)
-    strength = 2.2 if night else 3.0
-    key, air = light.key * strength, light.haze * 0.5
-    return Place(
-        (float(ambient[0]), float(ambient[1]), float(ambient[2])),
-        (float(air[0]), float(air[1]), float(air[2])),
-        0.012,
-        floor=FLOOR,
-        gloss=0.30,
-        sun=(_slant(light), (float(key[0]), float(key[1]), float(key[2]))),
-    )
-
-
-def _slant(light: Light) -> Triple:
-    """Return where the light comes from: behind the window, high enough to reach the floor."""
+    ambient = triple(light.ambient * (1.9 if night else 0.95))
     x, y, z = light.direction
-    return x * 0.5, max(0.62, min(0.8, y)), z
+    # From behind the window, high enough to reach the floor.
+    slant = (x * 0.5, max(0.62, min(0.8, y)), z)
+    sun = (slant, triple(light.key * (2.2 if night else 3.0)))
+    return Place(ambient, triple(light.haze * 0.5), 0.012, floor=FLOOR, gloss=0.30, sun=sun)
 
 
-def _window(stage: Stage, room: Room) -> tuple[float, float, float, float]:
+def _window(stage: Stage, room: Room) -> Box:
     left, right, low, high = room.window
     if "window" in stage.plan.details:
         return left - 0.6, right + 0.6, low - 0.45, min(CEILING - 0.15, high + 0.35)
     return room.window
 
 
-def _wall(
-    place: Place,
-    corner: Triple,
-    across: Triple,
-    down: Triple,
-    colour: Color,
-    texture: Texture,
-    *,
-    is_floor: bool = False,
-    texels: float = FINE,
-) -> None:
-    tint = linear(colour)
-    shade = (float(tint[0]), float(tint[1]), float(tint[2]))
-    place.wall(Quad(corner, across, down, shade, (0, 0, 0), texture, is_floor, texels))
-
-
-def _shell(place: Place, room: Room, window: tuple[float, float, float, float]) -> None:
+def _shell(place: Place, room: Room, window: Box) -> None:
     deep, tall = BACK - 1.2, CEILING - FLOOR
     plaster, foot, top = textures.plaster, (-HALF, FLOOR, BACK), (-HALF, CEILING, BACK)
     wide, ahead = (2 * HALF, 0, 0), (0, 0, -deep)
-    _wall(place, foot, wide, ahead, room.floor, room.ground, is_floor=True)
-    _wall(place, top, wide, ahead, WHITEWASH, plaster, texels=2)
+    place.wall(foot, wide, ahead, room.floor, room.ground, is_floor=True, texels=FINE)
+    place.wall(top, wide, ahead, WHITEWASH, plaster)
     for x in (-HALF, HALF):
-        _wall(place, (x, CEILING, BACK), ahead, (0, -tall, 0), room.wall, plaster, texels=3)
+        place.wall((x, CEILING, BACK), ahead, (0, -tall, 0), room.wall, plaster, texels=3)
     _back_wall(place, room, window)
     _blind(place)
     _skirting(place)
 
 
-def _back_wall(place: Place, room: Room, window: tuple[float, float, float, float]) -> None:
+def _back_wall(place: Place, room: Room, window: Box) -> None:
     """Add the wall around the window, and blockers so that sun enters by the window only."""
     left, right, low, high = window
     # It reaches beyond the corners, where gaps open when the camera moves.
@@ -110,8 +80,8 @@ def _back_wall(place: Place, room: Room, window: tuple[float, float, float, floa
         (left, right, deep_down, low),
         (left, right, high, up),
     ):
-        corner = (x0, y1, BACK)
-        _wall(place, corner, (x1 - x0, 0, 0), (0, y0 - y1, 0), room.wall, textures.plaster)
+        sides = (x0, y1, BACK), (x1 - x0, 0, 0), (0, y0 - y1, 0)
+        place.wall(*sides, room.wall, textures.plaster, texels=FINE)
         place.blocks.append((x0 - 0.01, y0, BACK + 0.05, x1 + 0.01, y1, BACK + 0.3))
 
 
@@ -131,7 +101,7 @@ def _skirting(place: Place) -> None:
     place.box(low, high, SKIRTING, casts=False)
 
 
-def _panes(place: Place, window: tuple[float, float, float, float], *, with_blinds: bool) -> None:
+def _panes(place: Place, window: Box, *, with_blinds: bool) -> None:
     left, right, low, high = window
     white = (0.66, 0.63, 0.58)
     for x in (left, (left + right) / 2, right):
@@ -145,15 +115,13 @@ def _panes(place: Place, window: tuple[float, float, float, float], *, with_blin
         y += 0.22
 
 
-def _daylight(place: Place, window: tuple[float, float, float, float], light: Light) -> None:
+def _daylight(place: Place, window: Box, light: Light) -> None:
     """Let the window itself light the room, as a wide soft lamp."""
     left, right, low, high = window
-    strength = 10.0 if not light.is_night else 8.0
-    sky = (
-        (light.zenith * 0.5 + light.low * 0.5 + light.ambient * 0.3) * strength * (right - left) / 3
-    )
+    strength = 8.0 if light.is_night else 10.0
+    sky = light.zenith * 0.5 + light.low * 0.5 + light.ambient * 0.3
     middle = ((left + right) / 2, (low + high) / 2, BACK - 0.55)
-    place.lamps.append(Lamp(middle, (float(sky[0]), float(sky[1]), float(sky[2])), 1.1))
+    place.lamps.append(Lamp(middle, triple(sky * strength * (right - left) / 3), 1.1))
 
 
 def _skyline(stage: Stage, light: Light) -> None:
@@ -162,7 +130,7 @@ def _skyline(stage: Stage, light: Light) -> None:
     steps = noise(stage.rng, 60, 8, 4, 3)[4]
 
     def draw(canvas: skia.Canvas) -> None:
-        air = film((light.haze * 0.7 + light.ambient * 0.2)[None, None, :])[0, 0]
+        air = film(light.haze * 0.7 + light.ambient * 0.2)
         paint = skia.Paint(Color=skia_color(air * 0.8))
         for index, step in enumerate(steps):
             x = left + width * index / 60
@@ -172,12 +140,10 @@ def _skyline(stage: Stage, light: Light) -> None:
     stage.paint(40, draw, blur=stage.unit * 0.25)
 
 
-def _halo(
-    stage: Stage, place: Place, window: tuple[float, float, float, float], light: Light
-) -> None:
+def _halo(stage: Stage, place: Place, window: Box, light: Light) -> None:
     """Add the glow around the window and the visible shafts of its light."""
     left, right, low, high = window
-    bright = film((light.low * 0.8 + light.key * 0.25)[None, None, :])[0, 0]
+    bright = film(light.low * 0.8 + light.key * 0.25)
     x0, y0 = architecture.project(place, stage, left, high, BACK)
     x1, y1 = architecture.project(place, stage, right, low, BACK)
     middle = (left + right) / 2
@@ -197,9 +163,7 @@ def _halo(
     stage.paint(BACK * 0.7, shafts, blur=stage.unit * 0.9)
 
 
-def _shaft(
-    place: Place, stage: Stage, pane: tuple[float, float, float, float]
-) -> tuple[list[skia.Point], list[skia.Point]]:
+def _shaft(place: Place, stage: Stage, pane: Box) -> tuple[list[skia.Point], list[skia.Point]]:
     """Return the outline of the light that falls through a pane, and its two ends."""
     left, right, low, high = pane
     sun = place.sun[0] if place.sun else (0.0, 0.4, 1.0)

@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """Open space: stars and nebula, a planet with air around it, and what flies before it."""
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from tasks_app.providers.previz.drawing.canvas import (
     noise,
     premultiplied,
     resized,
+    sampled,
     smoothstep,
     spectral,
     surface,
@@ -23,7 +22,7 @@ from tasks_app.providers.previz.drawing.canvas import (
 from tasks_app.providers.previz.props import spacecraft
 
 #: Towards the sun: left, up, and a little in front of the planet.
-SUN = np.array((-0.80, 0.46, 0.38), np.float32) / np.float32(1.0)
+SUN = np.array((-0.80, 0.46, 0.38), np.float32)
 PLANET_DEPTH, GROUND_DEPTH = 40.0, 4.2
 COLD, WARM = np.array((0.03, 0.10, 0.22), np.float32), np.array((0.26, 0.07, 0.11), np.float32)
 
@@ -107,7 +106,7 @@ def _galaxy(stage: Stage, width: int, height: int) -> Array:
 
 def _planet(stage: Stage) -> None:
     """Add the planet: continents and clouds on a sphere, day, night and a rim of air."""
-    is_named = bool({"planet"} & stage.plan.details)
+    is_named = "planet" in stage.plan.details
     radius = stage.height * (0.74 if is_named else 0.52)
     middle = (stage.width * 0.70, stage.height * (0.80 if is_named else 0.62))
     left, top, width, height = stage.frame_of(PLANET_DEPTH)
@@ -142,9 +141,9 @@ def _ground_of(stage: Stage, x: Array, y: Array, z: Array) -> Array:
     across = np.arctan2(x * math.cos(tilt) - y * math.sin(tilt), z + 1e-3)
     u = (across / math.pi * size * 0.42).astype(np.float32)
     v = (np.arcsin(np.clip(up, -1, 1)) / math.pi * size * 0.85).astype(np.float32)
-    height = _sampled(land, u, v)
-    swirl = _sampled(cloud, u * 0.9 + height * 9.0, v * 1.5 + height * 5.0)
-    veil = smoothstep(-0.1, 2.3, swirl + 0.35 * _sampled(cloud, u * 3.7, v * 5.1))
+    height = sampled(land, u, v)
+    swirl = sampled(cloud, u * 0.9 + height * 9.0, v * 1.5 + height * 5.0)
+    veil = smoothstep(-0.1, 2.3, swirl + 0.35 * sampled(cloud, u * 3.7, v * 5.1))
     is_land = smoothstep(0.25, 0.42, height)[..., None]
     earth = np.array((0.17, 0.125, 0.075), np.float32)
     green = np.array((0.045, 0.060, 0.030), np.float32)
@@ -154,17 +153,6 @@ def _ground_of(stage: Stage, x: Array, y: Array, z: Array) -> Array:
     ice = smoothstep(0.80, 0.93, np.abs(up) + 0.03 * height)[..., None]
     colour = colour * (1 - ice) + 0.62 * ice
     return colour * (1 - veil[..., None] * 0.85) + 0.66 * veil[..., None] * 0.85
-
-
-def _sampled(field: Array, u: Array, v: Array) -> Array:
-    size = field.shape[0]
-    iu, iv = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
-    fu, fv = u - iu, v - iv
-    top = field[iv % size, iu % size] * (1 - fu) + field[iv % size, (iu + 1) % size] * fu
-    low = (
-        field[(iv + 1) % size, iu % size] * (1 - fu) + field[(iv + 1) % size, (iu + 1) % size] * fu
-    )
-    return top * (1 - fv) + low * fv
 
 
 def _moon_ground(stage: Stage) -> None:

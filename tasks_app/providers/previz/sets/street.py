@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import skia
 
-from tasks_app.providers.previz.camera.place import Lamp, Place, Quad
+from tasks_app.providers.previz.camera.place import Lamp, Place, Quad, Triple, triple
 from tasks_app.providers.previz.camera.stage import INFINITY, Stage
 from tasks_app.providers.previz.drawing import textures
 from tasks_app.providers.previz.drawing.canvas import film, premultiplied
@@ -67,16 +67,13 @@ def _plant_sky(stage: Stage, light: Light) -> None:
 def _place(stage: Stage, light: Light) -> Place:
     wet = stage.plan.weather in ("rain", "storm") or "water" in stage.plan.details
     night = light.is_night
-    haze = (0.030, 0.042, 0.062) if night else tuple(float(c) for c in light.haze * 0.8)
-    ambient = (0.040, 0.052, 0.085) if night else tuple(float(c) for c in light.ambient * 1.4)
-    sun = None if night else (light.direction, tuple(float(c) for c in light.key))
     return Place(
-        (ambient[0], ambient[1], ambient[2]),
-        (haze[0], haze[1], haze[2]),
+        (0.040, 0.052, 0.085) if night else triple(light.ambient * 1.4),
+        (0.030, 0.042, 0.062) if night else triple(light.haze * 0.8),
         0.055 if night else 0.03,
         floor=FLOOR,
         gloss=0.85 if wet else 0.22 if night else 0.0,
-        sun=sun and (sun[0], (sun[1][0], sun[1][1], sun[1][2])),
+        sun=None if night else (light.direction, triple(light.key)),
     )
 
 
@@ -107,9 +104,7 @@ def _house(
     warm = (1.7, 0.95, 0.40) if rng.random() < 0.75 else (0.55, 0.9, 1.0)
     base = textures.bricks if rng.random() < 0.7 else textures.plaster
     front = textures.facade(warm, town.lit, base=base)
-    place.box(
-        (x0, FLOOR, z), (x1, tall, z + length), (colour[0], colour[1], colour[2]), texture=front
-    )
+    place.box((x0, FLOOR, z), (x1, tall, z + length), triple(colour), texture=front)
     _ledges(place, side, inner, z, length, rng)
 
 
@@ -142,7 +137,7 @@ def _ground(place: Place, town: Town) -> None:
         is_floor=True,
         texels=1.5,
     )
-    place.wall(road)
+    place.quads.append(road)
     if town.half > 3:
         for side in (-1, 1):
             x0, x1 = sorted((side * (town.half - 1.3), side * (town.half + 0.5)))
@@ -181,9 +176,9 @@ def _signs(place: Place, town: Town, rng: np.random.Generator) -> None:
 
 def _sign(
     place: Place,
-    at: tuple[float, float, float],
+    at: Triple,
     side: int,
-    colour: tuple[float, float, float],
+    colour: Triple,
     rng: np.random.Generator,
 ) -> None:
     x, y, z = at
@@ -206,10 +201,8 @@ def _sign(
             glow=colour,
             casts=False,
         )
-    power = [0.62 * part for part in colour]
-    place.lamps.append(
-        Lamp((x - side * 0.1, y + tall / 2, z - 0.35), (power[0], power[1], power[2]), 0.4)
-    )
+    power = triple(0.62 * part for part in colour)
+    place.lamps.append(Lamp((x - side * 0.1, y + tall / 2, z - 0.35), power, 0.4))
 
 
 def _glyph(
@@ -217,7 +210,7 @@ def _glyph(
     x: float,
     y: float,
     z: float,
-    colour: tuple[float, float, float],
+    colour: Triple,
     rng: np.random.Generator,
 ) -> None:
     """Add one sign character: strokes on a small grid, in no script."""

@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """What does the place sound like? Wind, rain, sea, city, room and engines, from noise."""
 
 from __future__ import annotations
@@ -34,8 +32,7 @@ def _coloured(count: int, rng: np.random.Generator, low: float, high: float, slo
     shape *= 1 / (1 + (low / np.maximum(f, 1e-3)) ** 4) / (1 + (f / high) ** 4)
     spectrum = rng.normal(size=(2, len(f))) + 1j * rng.normal(size=(2, len(f)))
     noise = np.fft.irfft(spectrum * shape, size, axis=1)[:, :count].T
-    result: Array = noise / max(1e-9, float(noise.std()))
-    return result
+    return noise / max(1e-9, float(noise.std()))
 
 
 def _swell(count: int, rng: np.random.Generator, period: float, depth: float) -> Array:

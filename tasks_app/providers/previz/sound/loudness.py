@@ -37,8 +37,7 @@ def _block_power(weighted: Array, rate: int) -> Array:
     if len(power) <= block:
         return np.array([total[-1] / max(1, len(power))])
     starts = np.arange(0, len(power) - block, hop)
-    result: Array = (total[starts + block] - total[starts]) / block
-    return result
+    return (total[starts + block] - total[starts]) / block
 
 
 def _weighted(channel: Array, rate: int) -> Array:
@@ -46,15 +45,13 @@ def _weighted(channel: Array, rate: int) -> Array:
     size = len(channel) + rate // 10  # room for the filters' ringing
     z = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)
     response = _biquad(z, *_shelf(rate)) * _biquad(z, *_high_pass(rate))
-    result: Array = np.fft.irfft(np.fft.rfft(channel, size) * response, size)[: len(channel)]
-    return result
+    return np.fft.irfft(np.fft.rfft(channel, size) * response, size)[: len(channel)]
 
 
 def _biquad(z: Array, b: tuple[float, ...], a: tuple[float, ...]) -> Array:
     top = b[0] + b[1] * z + b[2] * z * z
     low = a[0] + a[1] * z + a[2] * z * z
-    result: Array = top / low
-    return result
+    return top / low
 
 
 def _shelf(rate: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -101,5 +98,4 @@ def _limited(samples: Array, rate: int) -> Array:
     gain = np.minimum(1.0, CEILING / np.maximum(around, 1e-9))
     middle = (np.arange(blocks) + 0.5) * reach
     smooth = np.interp(np.arange(len(peaks)), middle, gain)
-    result: Array = np.clip(samples * smooth[:, None], -CEILING, CEILING)
-    return result
+    return np.clip(samples * smooth[:, None], -CEILING, CEILING)

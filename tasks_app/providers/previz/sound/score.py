@@ -65,11 +65,10 @@ def compose(mood: str, seconds: float, seed: int) -> Array:
     for index in range(int(seconds / bar) + 1):
         chord = plan.chords[index % len(plan.chords)]
         _pad(mix, plan, chord, index * bar, bar * 1.5, rng)
-        if plan.melody:
-            _notes(mix, plan, chord, index * bar, bar, rng)
+        _notes(mix, plan, chord, index * bar, bar, rng)
     if plan.pulse:
         _pulses(mix, plan, seconds)
-    mix = reverberant(mix, rng, 2.4)
+    mix = _reverberant(mix, rng)
     return faded(mix / max(1e-6, float(np.abs(mix).max())) * 0.8, 0.5, 1.2)
 
 
@@ -145,18 +144,17 @@ def _pulses(mix: Array, plan: Mood, seconds: float) -> None:
         _add(mix, hit * accent, index * plan.beat, 0.0)
 
 
-def reverberant(mix: Array, rng: np.random.Generator, length: float) -> Array:
+def _reverberant(mix: Array, rng: np.random.Generator) -> Array:
     """Add a decaying, slightly dull room to (samples, 2)."""
-    size = int(length * RATE)
-    fall = np.exp(-np.arange(size) / RATE * (5.5 / length))[:, None]
+    size = int(2.4 * RATE)
+    fall = np.exp(-np.arange(size) / RATE * (5.5 / 2.4))[:, None]
     room = rng.normal(0, 1, (size, 2)) * fall
     room = np.cumsum(room * 0.25, axis=0) * 0.05 * fall + room * 0.6
     total = 1 << (len(mix) + size).bit_length()
     wet = np.fft.irfft(np.fft.rfft(mix, total, axis=0) * np.fft.rfft(room, total, axis=0), axis=0)
     wet = wet[: len(mix)]
     scale = float(np.abs(mix).max()) / max(1e-6, float(np.abs(wet).max()))
-    result: Array = (mix * 0.75 + wet * scale * 0.5).astype(np.float32)
-    return result
+    return (mix * 0.75 + wet * scale * 0.5).astype(np.float32)
 
 
 def faded(mix: Array, fade_in: float, fade_out: float) -> Array:
@@ -166,5 +164,4 @@ def faded(mix: Array, fade_in: float, fade_out: float) -> Array:
     gain = np.ones(count, np.float32)
     gain[:first] = np.linspace(0, 1, first)
     gain[-last:] *= np.linspace(1, 0, last)
-    result: Array = mix * gain[:, None]
-    return result
+    return mix * gain[:, None]

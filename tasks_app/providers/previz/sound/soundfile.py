@@ -36,8 +36,7 @@ def resampled(samples: Array, rate: int, wanted: int) -> Array:
     spectrum = np.pad(spectrum, ((0, size // 2 + 1 - len(spectrum)), (0, 0)))
     whole = np.fft.irfft(spectrum, size, axis=0) * (size / len(padded))
     first = round(pad * wanted / rate)
-    result: Array = whole[first : first + count].astype(np.float32)
-    return result
+    return whole[first : first + count].astype(np.float32)
 
 
 def write(path: Path, samples: Array, rate: int, kind: str, tags: dict[str, str]) -> None:

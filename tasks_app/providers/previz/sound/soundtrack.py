@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +20,27 @@ MUSIC, AMBIENCE, DUCKED = 0.5, 0.42, 0.35
 FEMALE, MALE = ("narrator_female", "lower_female"), ("male", "deep_male")
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
-    """Sound of a film: (samples, 2) at 48 kHz, and what is in it."""
-
-    samples: Array
-    notes: dict[str, Any]
-
-
-def for_film(plan: Breakdown, data: dict[str, Any], seconds: float) -> Track:
-    """Return exactly ``seconds`` of sound for a film's plan and task data."""
+def for_film(plan: Breakdown, data: dict[str, Any], seconds: float) -> tuple[Array, dict[str, Any]]:
+    """Return exactly ``seconds`` of sound, (samples, 2) at 48 kHz, and what is in it."""
     params, scene = data["audio_params"], data["scene_data"]
-    count = round(seconds * RATE)
-    mix = np.zeros((count, 2), np.float32)
-    if params["music"]:
-        mix += _fitted(score.compose(plan.mood, seconds, data["seed"]), count) * MUSIC
-    if params["ambience"]:
-        mix += _fitted(ambience.make(plan, seconds, data["seed"]), count) * AMBIENCE
+    mix = _mixed(plan, seconds, data["seed"], music=params["music"], place=params["ambience"])
     lines = scene["dialogue"] if params["voice_over"] else []
     spoken = [_add_line(mix, line, data["seed"]) for line in lines]
     levelled, loud = loudness.levelled(mix, RATE, FILM_LUFS)
-    notes = {"mood": plan.mood, "voices": spoken, "loudness_lufs": _rounded(loud)}
-    return Track(levelled, notes)
+    return levelled, {"mood": plan.mood, "voices": spoken, "loudness_lufs": _rounded(loud)}
 
 
 def _rounded(loud: float) -> float | None:
     return round(loud, 1) if np.isfinite(loud) else None
+
+
+def _mixed(plan: Breakdown, seconds: float, seed: int, *, music: bool, place: bool) -> Array:
+    mix = np.zeros((round(seconds * RATE), 2), np.float32)
+    if music:
+        mix += _fitted(score.compose(plan.mood, seconds, seed), len(mix)) * MUSIC
+    if place:
+        mix += _fitted(ambience.make(plan, seconds, seed), len(mix)) * AMBIENCE
+    return mix
 
 
 def _fitted(samples: Array, count: int) -> Array:
@@ -55,8 +49,7 @@ def _fitted(samples: Array, count: int) -> Array:
 
 def _add_line(mix: Array, line: dict[str, Any], seed: int) -> dict[str, Any]:
     name = voice_for(str(line.get("character") or ""))
-    speech = voice.speak(line["text"], name, seed=seed)
-    speech = soundfile.resampled(speech[:, None], voice.SAMPLE_RATE, RATE)
+    speech = voice.speak(line["text"], name, RATE, seed=seed)
     first = int(float(line.get("start_s") or 0) * RATE)
     part = speech[: max(0, len(mix) - first)]
     mix[first : first + len(part)] *= DUCKED
@@ -115,35 +108,20 @@ def _files(name: str, kind: str, seconds: float) -> list[dict[str, Any]]:
 def _composed(data: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
     audio, params, seed = data["audio_data"], data["audio_params"], data["seed"]
     if audio["kind"] == "voice":
-        speech = _spoken(audio, params, seed)
-        return speech[:, None], {"voice": audio["voice"], "language": "en"}
+        text, name, pitch = str(audio["text"]), audio["voice"], params["pitch_semitones"]
+        speech = voice.speak(text, name, RATE, speed=params["speed"], pitch=pitch, seed=seed)
+        return speech, {"voice": audio["voice"], "language": "en"}
     plan = break_down(str(audio.get("prompt") or ""), is_seen=False)
-    seconds = float(params["duration_s"])
-    mix = np.zeros((round(seconds * RATE), 2), np.float32)
-    if audio["kind"] in ("music", "scene"):
-        mix += _fitted(score.compose(plan.mood, seconds, seed), len(mix)) * MUSIC
-    if audio["kind"] in ("ambience", "scene"):
-        mix += _fitted(ambience.make(plan, seconds, seed), len(mix)) * AMBIENCE
-    if audio["kind"] == "scene" and audio.get("text"):
+    kind, seconds = audio["kind"], float(params["duration_s"])
+    mix = _mixed(plan, seconds, seed, music=kind != "ambience", place=kind != "music")
+    if kind == "scene" and audio.get("text"):
         _add_line(mix, {"text": audio["text"], "start_s": 0.6}, seed)
     return mix, plan.as_metadata()
-
-
-def _spoken(audio: dict[str, Any], params: dict[str, Any], seed: int) -> Array:
-    speech = voice.speak(
-        str(audio["text"]),
-        audio["voice"],
-        speed=params["speed"],
-        pitch=params["pitch_semitones"],
-        seed=seed,
-    )
-    return soundfile.resampled(speech[:, None], voice.SAMPLE_RATE, RATE)[:, 0]
 
 
 def _in_channels(samples: Array, channels: int) -> Array:
     if samples.shape[1] == channels:
         return samples
     if channels == 1:
-        result: Array = samples.mean(axis=1, keepdims=True)
-        return result
+        return samples.mean(axis=1, keepdims=True)
     return np.repeat(samples, channels, axis=1)

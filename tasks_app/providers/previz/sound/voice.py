@@ -1,5 +1,3 @@
-# mypy: no-warn-return-any
-# (arithmetic on arrays of any element type has the type Any)
 """Who speaks? Five voices from one speech model, by moving its pitch and its formants.
 
 The model (hibari-tts) predicts a spectrum and a pitch curve per 12.5 ms. Changing those before the
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tasks_app.providers.previz.sound.loudness import Array
+from tasks_app.providers.previz.sound.soundfile import resampled
 
 SAMPLE_RATE = 24000
 PAUSE_SECONDS = 0.22
@@ -52,8 +51,10 @@ def _model() -> Any:
     return Hibari()
 
 
-def speak(text: str, name: str, *, speed: float = 1.0, pitch: float = 0.0, seed: int = 0) -> Array:
-    """Return speech as float samples (n,) at 24 kHz; ``pitch`` in semitones."""
+def speak(
+    text: str, name: str, rate: int, *, seed: int, speed: float = 1.0, pitch: float = 0.0
+) -> Array:
+    """Return speech as float samples (n, 1) at ``rate`` Hz; ``pitch`` in semitones."""
     voice = VOICES[name]
     rng = np.random.default_rng(seed)
     gap = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE / speed), np.float32)
@@ -62,7 +63,7 @@ def speak(text: str, name: str, *, speed: float = 1.0, pitch: float = 0.0, seed:
         parts += [_sentence(phonemes, voice, speed * voice.pace, pitch, rng), gap]
     if not parts:
         raise ValueError("there is nothing to pronounce in the text")
-    return np.concatenate(parts[:-1])
+    return resampled(np.concatenate(parts[:-1])[:, None], SAMPLE_RATE, rate)
 
 
 def _sentence(
@@ -80,8 +81,7 @@ def _sentence(
     # Upward shifts brighten, downward ones dull; the free-phase branch clashes with a new pitch.
     lr = lr - 1.5 * float(abs(voice.pitch + pitch) > 1)
     melody = _melody(f0, voice, pitch, rng)
-    result: Array = dsp.synth(lh, th, ln + voice.breath, lr, phi, melody, rng)
-    return result
+    return dsp.synth(lh, th, ln + voice.breath, lr, phi, melody, rng)
 
 
 def _moved(spectrum: Array, factor: float) -> Array:
