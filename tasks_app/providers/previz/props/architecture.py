@@ -6,6 +6,7 @@ have a glow around them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,6 @@ from tasks_app.providers.previz.camera.place import Place, Quad
 from tasks_app.providers.previz.camera.stage import Stage
 from tasks_app.providers.previz.drawing.canvas import (
     LINEAR,
-    Array,
     film,
     image,
     premultiplied,
@@ -70,9 +70,7 @@ def _part(quad: Quad, along: int, near: float, far: float) -> Quad:
     corner = tuple(np.array(quad.corner) + edge * first)
     cut = tuple(edge * (last - first))
     across, down = (cut, quad.down) if along == 0 else (quad.across, cut)
-    return Quad(
-        corner, across, down, quad.colour, quad.glow, quad.texture, quad.is_floor, quad.texels
-    )
+    return replace(quad, corner=corner, across=across, down=down)
 
 
 def _farthest(quad: Quad) -> float:
@@ -95,7 +93,7 @@ def _textured(quad: Quad, place: Place, stage: Stage) -> skia.Image:
     colour, glow = np.array(quad.colour, np.float32), np.array(quad.glow, np.float32)
     lit = np.maximum(light, 0) * colour + glow
     if quad.texture:
-        a = np.array(quad.corner) @ _axis(across) + u[None, :] * wide
+        a = np.array(quad.corner) @ (across / max(1e-6, wide)) + u[None, :] * wide
         b = v[:, None] * tall
         factor, shine = quad.texture(a, b, stage.rng)
         lit = lit * factor + shine
@@ -111,10 +109,6 @@ def _texture_size(quad: Quad, place: Place, stage: Stage) -> tuple[int, int]:
     finest = 360 if quad.texture else 48
     columns, rows = max(sides[0], sides[2]) * 0.9, max(sides[1], sides[3]) * 0.9
     return int(np.clip(columns, 6, finest)), int(np.clip(rows, 6, finest))
-
-
-def _axis(edge: Array) -> Array:
-    return edge / max(1e-6, float(np.linalg.norm(edge)))
 
 
 def _plant_band(
@@ -204,18 +198,13 @@ def _draw_quad(
     target = _corners(quad, place, stage)
     if not matrix.setPolyToPoly(source, target):
         return
-    shader = picture.makeShader(
-        skia.TileMode.kClamp,
-        skia.TileMode.kClamp,
-        LINEAR,
-        matrix,
-    )
-    path = skia.Path.Polygon(target, True)
+    clamp = skia.TileMode.kClamp
+    shader = picture.makeShader(clamp, clamp, LINEAR, matrix)
     # A thin outline of the same picture closes the seams between neighbours.
     paint = skia.Paint(
         Shader=shader, AntiAlias=True, Style=skia.Paint.kStrokeAndFill_Style, StrokeWidth=0.8
     )
-    canvas.drawPath(path, paint)
+    canvas.drawPath(skia.Path.Polygon(target, True), paint)
 
 
 def _reflection(

@@ -51,12 +51,7 @@ def _rounded(x: float, wide: float, body: Array, rim: Array, side: float) -> ski
 
 
 def _branch(
-    canvas: skia.Canvas,
-    rng: np.random.Generator,
-    x: float,
-    y: float,
-    wide: float,
-    colour: int,
+    canvas: skia.Canvas, rng: np.random.Generator, x: float, y: float, wide: float, colour: int
 ) -> None:
     side = rng.choice((-1, 1))
     reach, rise = wide * rng.uniform(1.8, 4.2), wide * rng.uniform(0.8, 2.8)
@@ -124,12 +119,7 @@ def _leaf(path: skia.Path, x: float, y: float, size: float, rng: np.random.Gener
 
 
 def draw_fern(
-    canvas: skia.Canvas,
-    rng: np.random.Generator,
-    x: float,
-    foot: float,
-    size: float,
-    colour: Array,
+    canvas: skia.Canvas, rng: np.random.Generator, x: float, foot: float, size: float, colour: Array
 ) -> None:
     """Draw a fern: arching fronds with paired leaflets."""
     fronds = int(rng.integers(6, 10))
@@ -159,12 +149,7 @@ def _frond(path: skia.Path, x: float, foot: float, out: float, up: float) -> Non
 
 
 def draw_bush(
-    canvas: skia.Canvas,
-    rng: np.random.Generator,
-    x: float,
-    foot: float,
-    size: float,
-    colour: Array,
+    canvas: skia.Canvas, rng: np.random.Generator, x: float, foot: float, size: float, colour: Array
 ) -> None:
     """Draw a low mound of leaves."""
     for _ in range(5):

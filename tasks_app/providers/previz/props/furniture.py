@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks_app.providers.previz.camera.place import Lamp, Place, Triple
+from tasks_app.providers.previz.camera.place import Lamp, Place, Triple, triple
 from tasks_app.providers.previz.drawing.canvas import Color
 
 WOOD, DARK_WOOD, CLOTH = (0.46, 0.30, 0.19), (0.27, 0.17, 0.11), (0.32, 0.36, 0.38)
@@ -26,6 +26,7 @@ def block(
     colour: Color,
     *,
     glow: Triple = (0, 0, 0),
+    casts: bool = True,
 ) -> None:
     """Add a box whose middle is at ``x``, ``z`` and whose foot is ``low`` above the floor."""
     wide, tall, deep = size
@@ -35,7 +36,7 @@ def block(
         (x + wide / 2, foot + tall, z + deep / 2),
         colour,
         glow=glow,
-        casts=max(glow) == 0,
+        casts=casts and max(glow) == 0,
     )
 
 
@@ -74,16 +75,12 @@ def sofa(place: Place, x: float, z: float, wide: float, colour: Color = CLOTH) -
     """Add a sofa that faces the camera."""
     block(place, x, z + 0.45, 0.1, (wide, 1.55, 0.35), colour)
     block(place, x, z, 0.1, (wide, 0.55, 1.1), colour)
-    count = max(2, int(wide / 1.2))
+    count, lighter = max(2, int(wide / 1.2)), triple(1.12 * part for part in colour)
     for index in range(count):
         at = x + (index - (count - 1) / 2) * (wide - 0.5) / count
-        block(place, at, z - 0.02, 0.65, ((wide - 0.6) / count, 0.2, 1.0), _lighter(colour))
+        block(place, at, z - 0.02, 0.65, ((wide - 0.6) / count, 0.2, 1.0), lighter)
     for side in (-1, 1):
         block(place, x + side * (wide / 2 - 0.14), z, 0.1, (0.3, 0.95, 1.15), colour)
-
-
-def _lighter(colour: Color) -> Color:
-    return colour[0] * 1.12, colour[1] * 1.12, colour[2] * 1.12
 
 
 def standing_lamp(place: Place, x: float, z: float, *, is_on: bool) -> None:
@@ -117,27 +114,12 @@ def _shade(
 ) -> None:
     glow = (2.3, 1.45, 0.62) if is_on else (0.0, 0.0, 0.0)
     if colour != CREAM and is_on:  # a metal shade glows at its lower rim only
-        block(
-            place,
-            x,
-            z,
-            low - 0.05,
-            (size[0] * 0.9, 0.06, size[2] * 0.9),
-            colour,
-            glow=(4, 2.6, 1.2),
-        )
+        rim = (size[0] * 0.9, 0.06, size[2] * 0.9)
+        block(place, x, z, low - 0.05, rim, colour, glow=(4, 2.6, 1.2))
         glow = (0.0, 0.0, 0.0)
-    wide, tall, deep = size
-    foot = place.floor + low
-    place.box(
-        (x - wide / 2, foot, z - deep / 2),
-        (x + wide / 2, foot + tall, z + deep / 2),
-        colour,
-        glow=glow,
-        casts=False,
-    )
+    block(place, x, z, low, size, colour, glow=glow, casts=False)
     if is_on:
-        place.lamps.append(Lamp((x, foot - 0.12, z - 0.1), WARM, 0.35))
+        place.lamps.append(Lamp((x, place.floor + low - 0.12, z - 0.1), WARM, 0.35))
 
 
 def shelves(

@@ -14,42 +14,24 @@ def paint_sky(
     """Return (height, width, 3) linear light; ``horizon`` in pixels from the top."""
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     up = np.clip((horizon - np.arange(height, dtype=np.float32)[:, None]) / horizon, 0, 1)
-    sky = _gradient(light, up)
-    far = _distance(light, x, up, width / height, horizon / height)
-    glow = _glow(far)
+    mix = up[..., None] ** np.float32(0.55)
+    sky = light.low * (1 - mix) + light.zenith * mix
+    # The distance to sun or moon on the picture, in picture heights.
+    across = (x - light.azimuth) * (width / height) * 0.5
+    far = np.hypot(across, (up - height_of(light)) * (horizon / height))
+    glow = np.exp(-far * 9) + 0.55 * np.exp(-far * 3.0) + 0.25 * np.exp(-far * 1.2)
     sky = sky + light.key * (glow * (0.10 if light.is_night else 0.22))[..., None]
     if light.is_night:
         sky += _stars(rng, width, height, up)[..., None]
-    sky += light.key * (_disc(light, far) * 3.0 * (light.clouds < 1))[..., None]
+    radius = 0.022 if light.is_night else 0.020
+    disc = 1 - smoothstep(radius * 0.94, radius * 1.06, far)
+    sky += light.key * (disc * 3.0 * (light.clouds < 1))[..., None]
     return _clouded(sky, light, rng, up, glow)
-
-
-def _gradient(light: Light, up: Array) -> Array:
-    mix = up[..., None] ** np.float32(0.55)
-    return light.low * (1 - mix) + light.zenith * mix
-
-
-def _distance(light: Light, x: Array, up: Array, aspect: float, share: float) -> Array:
-    """Return the distance to the key light on the picture, in picture heights.
-
-    ``share``: how much of the height is sky.
-    """
-    dx = (x - light.azimuth) * aspect * 0.5
-    return np.hypot(dx, (up - height_of(light)) * share)
 
 
 def height_of(light: Light) -> float:
     """Return how high sun or moon stands, as a share of the way from horizon to top."""
     return min(0.86, 0.10 + light.elevation * 1.25)
-
-
-def _glow(far: Array) -> Array:
-    return np.exp(-far * 9) + 0.55 * np.exp(-far * 3.0) + 0.25 * np.exp(-far * 1.2)
-
-
-def _disc(light: Light, far: Array) -> Array:
-    radius = 0.022 if light.is_night else 0.020
-    return 1 - smoothstep(radius * 0.94, radius * 1.06, far)
 
 
 def _stars(rng: np.random.Generator, width: int, height: int, up: Array) -> Array:
@@ -61,8 +43,6 @@ def _stars(rng: np.random.Generator, width: int, height: int, up: Array) -> Arra
 
 
 def _clouded(sky: Array, light: Light, rng: np.random.Generator, up: Array, glow: Array) -> Array:
-    if light.clouds <= 0:
-        return sky
     height, width = sky.shape[:2]
     deck = _deck(rng, width, height, up)
     streaks = noise(rng, width // 4, height // 4, width / 22, 4)

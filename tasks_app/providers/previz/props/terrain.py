@@ -69,7 +69,6 @@ GROUNDS = {
     "snowfield": Ground(
         "ridged", 4.4, (0.62, 0.68, 0.76), (0.12, 0.13, 0.15), snow_line=-9, mist=0.7, valley=0.6
     ),
-    "forest": Ground("rolling", 3.0, (0.02, 0.032, 0.016), (0.03, 0.03, 0.02), mist=1.2),
 }
 #: Depth bounds of the plates, near to far.
 BANDS = (2.4, 4.5, 8.0, 14.0, 24.0, 60.0)

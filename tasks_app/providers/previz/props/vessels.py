@@ -39,26 +39,22 @@ def _float(
         canvas.scale(stage.unit * size, stage.unit * size)
         draw(canvas, body, is_lit)
 
+    def below(canvas: skia.Canvas) -> None:
+        canvas.translate(0, line)
+        canvas.scale(1, -0.7)
+        canvas.translate(0, -line)
+        above(canvas)
+
     drift = stage.unit * 0.55 * size
     stage.paint(
         depth,
-        _below(above, line),
+        below,
         blur=stage.unit * 0.35,
         drift=drift,
         opacity=lambda at: 0.42,
         heave=swing(3.7, stage.unit * 0.12 * size),
     )
     stage.paint(depth, above, drift=drift, heave=swing(3.7, stage.unit * 0.22 * size))
-
-
-def _below(above: Callable[[skia.Canvas], None], line: float) -> Callable[[skia.Canvas], None]:
-    def draw(canvas: skia.Canvas) -> None:
-        canvas.translate(0, line)
-        canvas.scale(1, -0.7)
-        canvas.translate(0, -line)
-        above(canvas)
-
-    return draw
 
 
 def _ship(canvas: skia.Canvas, body: Array, is_lit: bool) -> None:

@@ -50,18 +50,14 @@ class Falling:
         paint = skia.Paint(AntiAlias=True, Color=skia.Color(200, 212, 228, fall.alpha))
         paint.setStrokeWidth(max(0.8, fall.thickness * stage.unit))
         paint.setStrokeCap(skia.Paint.kRound_Cap)
+        length = fall.length * stage.unit
         for x, y in stage.rng.random((fall.count, 2)):
-            self._drop(target.getCanvas(), x * stage.width, y * stage.height, stage.unit, paint)
+            for lower in (0, -stage.height):  # across the seam, once more at the top
+                left, top = x * stage.width, y * stage.height + lower
+                foot = (left - length * fall.slant, top + length)
+                target.getCanvas().drawLine(left, top, *foot, paint)
         target.flushAndSubmit()
         self._tile = image(buffer)
-
-    def _drop(
-        self, canvas: skia.Canvas, x: float, y: float, unit: float, paint: skia.Paint
-    ) -> None:
-        length = self._fall.length * unit
-        for lower in (0, -self._height):  # across the seam, once more at the top
-            top = y + lower
-            canvas.drawLine(x, top, x - length * self._fall.slant, top + length, paint)
 
     def draw(self, canvas: skia.Canvas, camera: Camera, at: Moment) -> None:
         """Draw the tile four times around its wrapped place."""

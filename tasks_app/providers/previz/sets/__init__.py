@@ -10,11 +10,8 @@ from tasks_app.providers.previz.script import lexicon
 from tasks_app.providers.previz.sets import corridor, forest, landscape, room, sea, space, street
 from tasks_app.providers.previz.sound import accents
 
+#: The sets that are not open land.
 BUILDERS: dict[str, Callable[[Stage], None]] = {
-    "mountains": landscape.build,
-    "meadow": landscape.build,
-    "desert": landscape.build,
-    "snowfield": landscape.build,
     "forest": forest.build,
     "sea": sea.build,
     "lake": sea.build,
@@ -29,8 +26,6 @@ BUILDERS: dict[str, Callable[[Stage], None]] = {
 REACH = {"forest": 0.7, "alley": 0.85, "street": 0.85, **dict.fromkeys(lexicon.ROOMS, 0.45)}
 HORIZONS = {
     "mountains": 0.58,
-    "meadow": 0.5,
-    "desert": 0.5,
     "snowfield": 0.55,
     "forest": 0.54,
     **dict.fromkeys(lexicon.ROOMS, 0.45),

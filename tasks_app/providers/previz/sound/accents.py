@@ -79,7 +79,9 @@ class Fire:
         canvas.save()
         canvas.translate(view.x + self._x * view.scale, view.y + self._y * view.scale)
         canvas.scale(self._unit * view.scale, self._unit * view.scale)
-        self._glow(canvas, flicker)
+        glow = skia.Paint(BlendMode=skia.BlendMode.kScreen)
+        glow.setShader(_soft((0, -3), 34 * flicker, (255, 140, 50), 150))
+        canvas.drawCircle(0, -3, 34 * flicker, glow)
         for size, colour in ((1.0, (226, 84, 18)), (0.70, (255, 152, 40)), (0.40, (255, 226, 140))):
             self._flames(canvas, at.time, size, skia.Color(*colour, 235))
         for lean in (-1, 1):
@@ -88,13 +90,6 @@ class Fire:
             log.setStrokeCap(skia.Paint.kRound_Cap)
             canvas.drawLine(-3.4 * lean, 0.7, 3.0 * lean, -0.5, log)
         canvas.restore()
-
-    @staticmethod
-    def _glow(canvas: skia.Canvas, flicker: float) -> None:
-        reach = 34 * flicker
-        paint = skia.Paint(BlendMode=skia.BlendMode.kScreen)
-        paint.setShader(_soft((0, -3), reach, (255, 140, 50), 150))
-        canvas.drawCircle(0, -3, reach, paint)
 
     @staticmethod
     def _flames(canvas: skia.Canvas, time: float, size: float, colour: int) -> None:
