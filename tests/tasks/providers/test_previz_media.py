@@ -8,6 +8,7 @@ from PIL import Image
 from tasks_app.providers.previz.drawing import overlay
 from tasks_app.providers.previz.provider import PrevizProvider
 from tasks_app.providers.previz.script.breakdown import break_down
+from tasks_app.providers.previz.sound import soundfile
 from tests.support.previz_runs import RecordingContext, job, video
 
 
@@ -107,6 +108,15 @@ def test_sound_of_every_format_lasts_as_asked(tmp_path, kind, rate):
     result = generate(tmp_path, "audio_generation", task_data)
     assert result.primary.duration == pytest.approx(1.5, abs=0.06)
     assert {output.role for output in result.files} == {"primary", "waveform"}
+
+
+@pytest.mark.parametrize("kind", soundfile.FORMATS)
+def test_same_samples_give_the_same_bytes(tmp_path, kind):
+    """Proves that no container writes a number drawn by lot or a time of day into the file."""
+    samples = np.sin(np.arange(24000, dtype=np.float32) / 20)[:, None]
+    for name in ("first", "again"):
+        soundfile.write(tmp_path / name, samples, 48000, kind, {"title": "A tone"})
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
 
 
 @pytest.mark.parametrize("voice", ["narrator_female", "deep_male", "old"])

@@ -19,6 +19,8 @@ FORMATS = {
     "ogg": ("ogg", "libopus", "flt", 128_000, "audio/ogg", "opus"),
     "flac": ("flac", "flac", "s16", 0, "audio/flac", "flac"),
 }
+#: An index that comes first; a stream number that is not drawn by lot.
+OPTIONS = {"m4a": {"movflags": "+faststart"}, "ogg": {"fflags": "bitexact"}}
 OPUS_RATE = 48000  # Opus always decodes at 48 kHz; other rates are its encoder's business
 BLOCK = 4096
 WAVEFORM_SIZE = (1200, 240)
@@ -45,7 +47,7 @@ def write(path: Path, samples: Array, rate: int, kind: str, tags: dict[str, str]
     if kind == "ogg":
         samples, rate = resampled(samples, rate, OPUS_RATE), OPUS_RATE
     layout = "mono" if samples.shape[1] == 1 else "stereo"
-    options = {"movflags": "+faststart"} if kind == "m4a" else {}
+    options = OPTIONS.get(kind, {})
     with av.open(str(path), "w", format=container_name, options=options) as container:
         container.metadata.update(tags)
         stream: Any = container.add_stream(codec, rate=rate, layout=layout)
