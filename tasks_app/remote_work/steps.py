@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from tasks_app.failures import own_frames
+from tasks_app.media.inputs import inputs_of
 from tasks_app.models import RemoteJob, Task
 from tasks_app.providers.base import CancelOutcome, ProviderError
 from tasks_app.providers.remote.base import (
@@ -114,6 +116,8 @@ class Steps:
             try:
                 line = self._lines.to(provider, job.server, job.model)
                 work = work_of(job, task)
+                if provider.is_given_files and task.task_data.get("inputs"):
+                    work = replace(work, inputs=await self._store(inputs_of, task))
                 if job.asked_at is not None and await self._was_received(job, provider, work, line):
                     return
                 await self._store(remote_jobs.asks, job)

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ from urllib.parse import urlsplit
 import django
 
 from tests import ROOT
-from tests.support.comfyui import film, still, template, write
+from tests.support.comfyui import EXAMPLES, film, still, template, write
+from tests.support.uploads import CONTENT_TYPE, form
 
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ def templates(load: int) -> dict[str, Any]:
     return {
         "still": template(still(), "3", parameters={"seed": ["2", "seed"], **size}),
         "film": template(film(), "6", **video, parameters=parameters, converters={"frames": pace}),
+        "restyle": json.loads((EXAMPLES / "restyle.json").read_text()),
         "wide": template(still(width=20_000), "3"),
         "long": template(long(load), "6", **video),
     }
@@ -121,6 +124,16 @@ class Running:
     def say(self, text: str) -> None:
         """Print a line, with the seconds since the start."""
         print(f"{time.monotonic() - self._began:7.1f} s  {text}", flush=True)
+
+    def asset(self, content: bytes) -> str:
+        """Upload a file; return the asset's id."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.service.port}/api/v1/assets",
+            data=form(content, {"project_id": PROJECT}),
+            headers={"X-API-Key": self.service.details["api_key"], "Content-Type": CONTENT_TYPE},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return str(json.loads(answer.read())["asset_id"])
 
     def submit(self, model: str, task_type: str = "image_generation", **task_data: Any) -> str:
         """Submit a task for a template; return its id."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 
-from tasks_app.media import probe
 from tests.comfyui.pool import PERSON_SECONDS, Running
-from tests.support.comfyui import still
+from tests.support.uploads import png
 
 
 def check(running: Running) -> None:
@@ -36,22 +32,13 @@ def stills(running: Running) -> None:
 
 
 def upload(running: Running) -> None:
-    """A picture made of an uploaded one, on each server."""
-    from tasks_app.providers.comfyui import server
-
-    for label in running.servers:
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder) / "first_frame_1.png"
-            _draw(source)
-            name = running.ask(
-                label, lambda line, path=source: server.upload(line, path, path.name, "programme")
-            )
-            graph = still(f"programme-{uuid.uuid4()}")
-            graph["1"] = {"class_type": "LoadImage", "inputs": {"image": name}}
-            made = Path(folder) / "made"
-            _run(running, label, graph, made)
-            found = probe.probe(made)
-            assert (found.media_type, found.width) == ("image/png", 96), found
+    """Pictures made of an uploaded one, as many as there are servers."""
+    asset = running.asset(png(5, side=96))
+    tasks = [running.submit("restyle", inputs={"image": {"asset": asset}}) for _ in running.servers]
+    for task_id in tasks:
+        result = running.ended(task_id)["result"]
+        assert (result["media_type"], result["width"]) == ("image/png", 512), result
+        assert [row["asset_id"] for row in result["inputs"]] == [asset], result
 
 
 def film(running: Running) -> None:
@@ -111,29 +98,6 @@ def _let_die(running: Running, label: str) -> None:
     running.say(f"      KILL {label} now (kill -9, or Ctrl-C)")
     running.until(lambda: running.queue(label) is None, f"{label} is away", PERSON_SECONDS)
     running.say(f"      {label} is away")
-
-
-def _draw(path: Path) -> None:
-    from PIL import Image
-
-    Image.new("RGB", (96, 96), (200, 80, 40)).save(path)
-
-
-def _run(running: Running, label: str, graph: dict, to: Path) -> None:
-    """Run a graph on one server, and fetch its file."""
-    from tasks_app.providers.comfyui import server
-
-    prompt_id = str(uuid.uuid4())
-    running.ask(label, lambda line: server.submit(line, prompt_id, graph, {}))
-
-    def done() -> server.State | None:
-        found = running.ask(label, lambda line: server.look(line, prompt_id))
-        assert found.stage in ("pending", "running", "done"), found
-        return found if found.stage == "done" else None
-
-    state = running.until(done, f"{label} makes the picture")
-    [place] = server.results(state.outputs, "3", "image")
-    running.ask(label, lambda line: line.download(place, to, 64 << 20))
 
 
 STEPS: dict[str, Callable[[Running], None]] = {

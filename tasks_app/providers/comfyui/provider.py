@@ -7,10 +7,11 @@ is silent, starts anew on another.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks_app.providers.accepts import Accepts, model_faults, refusals
 from tasks_app.providers.base import CancelOutcome, FieldError, ProviderError
@@ -29,6 +30,9 @@ from tasks_app.providers.remote.base import (
 )
 from tasks_app.providers.remote.client import ProviderClient, Server
 from tasks_app.task_types import TASK_TYPES
+
+if TYPE_CHECKING:
+    from tasks_app.media.inputs import InputFile
 
 #: After which a server whose queue was too long is asked again.
 QUEUE_SECONDS = 5.0
@@ -49,6 +53,7 @@ class ComfyUIProvider(RemoteProvider):
     name = "comfyui"
     names_jobs = True
     is_pool = True
+    is_given_files = True
     url_setting = "COMFYUI_URLS"
     is_key_needed = False
 
@@ -95,14 +100,9 @@ class ComfyUIProvider(RemoteProvider):
         if await server.queue_length(line) >= settings.COMFYUI_QUEUE_LIMIT:
             raise Busy("The server's queue is long.", retry_after=QUEUE_SECONDS)
         files = {
-            name: await self._uploaded(work, name, line)
-            for name in template.files
-            if name in _given_files(work)
+            name: [await self._uploaded(work, file, line) for file in given]
+            for name, given in work.inputs.items()
         }
-        for name in work.task_data.get("inputs") or {}:
-            if name not in files:
-                text = f"There is no way to hand {name} to this workflow."
-                raise ProviderError("provider_rejected", text)
         values = wanted.values_of(work.task_type, work.task_data)
         seed = int(values.get("seed", seed_of(work.job_id)))
         try:
@@ -178,13 +178,14 @@ class ComfyUIProvider(RemoteProvider):
         outputs = server.results(state.outputs, output, TASK_TYPES[work.task_type].media)
         return JobStatus(is_done=True, outputs=outputs, facts=facts | {"server": work.server})
 
-    async def _uploaded(self, work: Work, name: str, line: ProviderClient) -> list[str]:
-        """Upload the files of one input; the server's names for them are those of its answers."""
-        paths = _given_files(work)[name]
-        return [
-            await server.upload(line, path, f"{name}_{number}{path.suffix}", work.task_id)
-            for number, path in enumerate(paths, 1)
-        ]
+    async def _uploaded(self, work: Work, file: InputFile, line: ProviderClient) -> str:
+        """Upload one input; return the name under which the server has it."""
+        try:
+            path = await asyncio.to_thread(file.copied_to, work.directory)
+        except OSError:
+            text = "An input could not be read from the storage."
+            raise ProviderError("storage_failed", text) from None
+        return await server.upload(line, path, file.filename, work.task_id)
 
     # -- templates ---------------------------------------------------------------------------------
 
@@ -231,7 +232,7 @@ class ComfyUIProvider(RemoteProvider):
         template = self.templates().get(model or self.model)
         if template is None or template.task_type != task_type:
             return Accepts()
-        return wanted.accepts_of(template, is_given_files=self.is_given_files)
+        return wanted.accepts_of(template)
 
     def sent_seed(self, task_type: str, task_data: Mapping[str, Any], model: str) -> int | None:
         """Return nothing: the seed of a job is in its facts."""
@@ -281,12 +282,3 @@ def seed_of(job_id: str) -> int:
     An id is random, so its last 32 bits are, and every sampler takes 32 bits.
     """
     return uuid.UUID(job_id).int & 0xFFFFFFFF
-
-
-def _given_files(work: Work) -> dict[str, list[Path]]:
-    """Return the files of the task's inputs, by their names."""
-    given: dict[str, list[Path]] = getattr(work, "inputs", {})
-    return given
-
-
-__all__ = ["ComfyUIProvider", "seed_of"]

@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from tasks_app.providers.accepts import INPUTS
 from tasks_app.task_types import TASK_TYPES
 
 Graph = dict[str, dict[str, Any]]
@@ -201,6 +202,7 @@ def _problems(name: str, document: Any) -> Iterator[str]:
         yield "output: the id of the node that saves the result."
     yield from _field_problems("parameters", document, graph)
     yield from _field_problems("files", document, graph)
+    yield from _input_problems(document)
     yield from _converter_problems(document)
     yield from _requires_problems(document)
 
@@ -223,6 +225,17 @@ def _field_problems(member: str, document: dict[str, Any], graph: Graph) -> Iter
                 yield f"{member}.{key}: node {each.node} has no input {each.name}."
             elif is_link(graph[each.node]["inputs"][each.name]):
                 yield f"{member}.{key}: {each.name} of node {each.node} is linked to another node."
+
+
+def _input_problems(document: dict[str, Any]) -> Iterator[str]:
+    """Yield each name in ``files`` that no task can give."""
+    rows, task_type = document.get("files", {}), document.get("task_type")
+    if not isinstance(rows, dict) or task_type not in TASK_TYPES:
+        return
+    known = INPUTS[TASK_TYPES[task_type].media]
+    for name in rows:
+        if name not in known:
+            yield f"files.{name}: a {task_type} has the inputs {', '.join(known)}."
 
 
 def _converter_problems(document: dict[str, Any]) -> Iterator[str]:

@@ -25,11 +25,13 @@ FIELDS = {
         *("pitch_semitones", "sample_rate_hz", "channels", "loudness_lufs"),
     },
 }
+#: What a ComfyUI takes unless it is started with another limit.
+MAX_UPLOAD_BYTES = 100 << 20
 #: Computed from the resolution, so that this is what a task says.
 SIZES = frozenset({"width", "height", "aspect_ratio", "resolution"})
 
 
-def accepts_of(template: Template, *, is_given_files: bool) -> Accepts:
+def accepts_of(template: Template) -> Accepts:
     """Return what a template takes: what its parameters and its loaders have a place for."""
     media = TASK_TYPES[template.task_type].media
     sources, fields = template.sources(), FIELDS[media]
@@ -42,11 +44,10 @@ def accepts_of(template: Template, *, is_given_files: bool) -> Accepts:
         parameters["resolution"] = Values()
     if media == "audio":
         parameters["kind"] = Values()
-    files = template.files if is_given_files else {}
     return Accepts(
         inputs={
-            name: Limits(INPUTS[media][name], most=len(places))
-            for name, places in files.items()
+            name: Limits(INPUTS[media][name], most=len(places), max_bytes=MAX_UPLOAD_BYTES)
+            for name, places in template.files.items()
             if name in INPUTS[media]
         },
         parameters=parameters,

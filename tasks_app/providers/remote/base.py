@@ -15,13 +15,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tasks_app.providers.base import Callback, CancelOutcome, ProviderError
 from tasks_app.providers.networks import networks_for
 from tasks_app.providers.remote.client import ProviderClient, Server, setting
 from tasks_app.providers.remote.inputs import ModelInputs
 from tasks_app.task_types import TASK_TYPES
+
+if TYPE_CHECKING:
+    from tasks_app.media.inputs import InputFile
 
 FIRST_LOOK_SECONDS = 1.0
 MAX_OUTPUT_BYTES = 2 << 30
@@ -37,7 +40,8 @@ class Work:
     ``job_id``: a canonical UUID that is stored before the submit; the remote id, where a client may
     choose it. ``remote``: what `submit` returned, {} before. ``callback_url``: where the provider
     may tell us that it has news, empty for nowhere. ``directory`` exists during `submit` and
-    `RemoteProvider.fetch`, for files that come in an answer.
+    `RemoteProvider.fetch`, for files that come in an answer. ``inputs``: at submit the task's files
+    by the names of its inputs, for a provider that `is_given_files`.
     """
 
     job_id: str
@@ -50,6 +54,7 @@ class Work:
     remote: dict[str, Any]
     callback_url: str
     directory: Path
+    inputs: Mapping[str, Sequence[InputFile]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,25 @@
 """Does a pool of ComfyUI servers make tasks, whatever dies? The real loop, against stand-ins."""
 
+import hashlib
 import json
 from contextlib import ExitStack
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 
 from tasks_app.models import RemoteJob
 from tasks_app.providers.comfyui.templates import graph_sha256
 from tasks_app.remote_work import steps
 from tasks_app.state import lifecycle
+from tasks_app.state.inputs import values_of
 from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
+from tests.support import factories
 from tests.support.comfyui import EXAMPLES, still, template, write
 from tests.support.remote_work import ended, job_of, remote_work
 from tests.support.servers.comfyui import ComfyUI
+from tests.support.uploads import png
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -40,9 +46,19 @@ def pool(settings, tmp_path):
 def begin(task_type=IMAGE, **task_data):
     """Submit a task and give it to a server."""
     asked = {"model": "still", "image_data": {"prompt": "rain"}, **SMALL}
-    task = submit(Submit("p", task_type, {**asked, **task_data})).task
+    asked |= task_data
+    task = submit(Submit("p", task_type, asked, inputs=values_of(asked))).task
     run.run_next(task_type)
     return task
+
+
+def asset():
+    """Return a stored picture of the project, and its bytes."""
+    content = png(3)
+    file = factories.make_asset(project_id="p", sha256=hashlib.sha256(content).hexdigest())
+    file.path = default_storage.save(f"assets/{file.pk}/asset.png", ContentFile(content))
+    file.save(update_fields=["path"])
+    return file, content
 
 
 def film(**video_params):
@@ -93,6 +109,36 @@ def test_a_film_with_sound(pool):
     assert (task.status, task.result["media_type"]) == ("completed", "video/mp4")
     assert (task.result["duration"], task.result["fps"]) == (2.0, 24.0)
     assert task.result["codecs"] == ["h264", "aac"]
+
+
+def test_a_picture_is_made_of_an_asset(pool):
+    """Proves that an asset is uploaded to the server that works, and stands in the receipt."""
+    file, content = asset()
+    with remote_work():
+        task = ended(begin(model="restyle", image_params={}, inputs={"image": {"asset": file.pk}}))
+    assert (task.status, task.result["width"]) == ("completed", 512)
+    server = pool[job_of(task).server]
+    stored = server.state.place.folder / "input" / str(task.id) / f"{file.pk}.png"
+    assert stored.read_bytes() == content
+    [body] = server.calls("POST /prompt")
+    assert body["prompt"]["1"]["inputs"]["image"] == f"{task.id}/{file.pk}.png"
+    assert [row["asset_id"] for row in task.result["inputs"]] == [file.pk]
+
+
+def test_a_lost_jobs_input_goes_to_the_other_server_too(pool, settings):
+    """Proves that a job which starts anew elsewhere has its files there."""
+    file, _ = asset()
+    settings.COMFYUI_LOST_SECONDS = 0.5
+    for each in pool.values():
+        each.hold()
+    with remote_work():
+        task = begin(model="restyle", image_params={}, inputs={"image": {"asset": file.pk}})
+        first = running(task)
+        pool[first.server].kill()
+        for each in pool.values():
+            each.let_go()
+        assert ended(task).status == "completed"
+    assert job_of(task).server != first.server
 
 
 def test_two_tasks_with_one_graph_have_files_of_their_own(pool, settings):

@@ -42,6 +42,7 @@ def test_the_examples_are_templates(path):
         ({"parameters": {"prompt": "2"}}, '["node id", "input"]'),
         ({"parameters": {"prompt": []}}, '["node id", "input"]'),
         ({"parameters": ["prompt"]}, "parameters: an object"),
+        ({"files": {"first_frame": ["1", "width"]}}, "has the inputs image, mask"),
         ({"converters": {"frames": {}}}, "converters.frames: there is no such parameter"),
         ({"requires": {"comfyui": "0.26"}}, 'a version such as ">=0.26"'),
         ({"requires": {"inputs": ["nonesuch"]}}, "neither a parameter nor a file"),
