@@ -106,7 +106,7 @@ class RemoteWorkLoop:
 
     async def _tick(self) -> None:
         call, now = self._database.call, time.monotonic()
-        await self._steps.flush()
+        await self._steps.flush(self._database.call)
         lease = settings.TASK_LEASE_SECONDS
         if self._open and now - self._extended_at > lease / 3:
             await call(remote_jobs.extend_leases, self._token, list(self._open), lease)
@@ -175,12 +175,16 @@ class RemoteWorkLoop:
             await self._steps.stop(job, provider)
 
     async def _store(self, write: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """Run a write in the database's thread, again and again while it is unusable."""
+        """Run a write in the database's thread, again and again while it is unusable.
+
+        At a stop too: what a provider answered may be the only trace of paid work. `_end` cancels
+        what takes too long.
+        """
         while True:
             try:
                 return await self._database.call(lambda: write(*arguments, **named))
             except Error as error:
-                if stopping.is_set() or not why_unusable(error):
+                if not why_unusable(error):
                     raise
             await asyncio.sleep(OUTAGE_SECONDS)
 
@@ -196,7 +200,7 @@ class RemoteWorkLoop:
         await self._steps.close()
         await self._lines.close()
         try:
-            await self._steps.flush()
+            await self._steps.flush(self._database.call)
             await self._database.call(remote_jobs.let_go, self._token)
         except Error as error:
             logger.warning("Remote work is left to its leases", reason=why_unusable(error))

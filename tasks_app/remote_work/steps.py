@@ -14,10 +14,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 from django.conf import settings
+from django.db import Error
 from django.utils import timezone
 
 from tasks_app.failures import own_frames
@@ -254,18 +256,22 @@ class Steps:
         first = provider.poll_seconds if provider else AWAY_SECONDS
         self._due_again[job.look_token, first, has_answered].append(str(job.id))
 
-    async def flush(self) -> None:
-        """Store which jobs were looked at, all in one statement for each kind."""
-        waiting, self._due_again = self._due_again, defaultdict(list)
-        for (token, first, has_answered), ids in waiting.items():
-            await self._store(
-                remote_jobs.look_again,
-                token,
-                ids,
-                first=first,
-                longest=settings.REMOTE_LOOK_SECONDS,
-                has_answered=has_answered,
-            )
+    async def flush(self, call: Callable[..., Awaitable[Any]]) -> None:
+        """Store which jobs were looked at, all in one statement for each kind.
+
+        Args:
+            call: runs a function in the database's thread once; what it fails at is kept.
+        """
+        longest = settings.REMOTE_LOOK_SECONDS
+        while self._due_again:
+            kind, ids = self._due_again.popitem()
+            token, first, has_answered = kind
+            how = {"first": first, "longest": longest, "has_answered": has_answered}
+            try:
+                await call(partial(remote_jobs.look_again, token, ids, **how))
+            except Error:
+                self._due_again[kind] += ids
+                raise
 
     async def _lost(self, job: RemoteJob, error: ProviderError, *, is_stop_owed: bool) -> None:
         logger.warning("Remote work was lost", reason=error.message, **_ids(job))

@@ -22,6 +22,9 @@ from webhooks_app.shown import printable
 
 logger = structlog.get_logger(__name__)
 
+#: Most tasks that `astray` returns.
+MOST_ASTRAY = 100
+
 _PARKED = (
     "status = 'queued', run_token = NULL, lease_expires_at = NULL, remote_provider = '',"
     " progress = 0, started_at = NULL, version = version + 1, waits_for = %s,"
@@ -194,6 +197,25 @@ def time_out(job: RemoteJob) -> None:
         LostClaim: the task has ended already, or its results are being fetched.
     """
     lifecycle.fail(_task_of(job), "timed_out")
+
+
+def astray() -> list[uuid.UUID]:
+    """Return tasks that nobody looks after, and those whose work goes on though they have ended.
+
+    One statement sees one moment, and task and job change together: there must never be any.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM tasks_app_task task WHERE status = 'processing' AND run_token IS NULL"
+            " AND NOT EXISTS (SELECT 1 FROM tasks_app_remotejob WHERE task_id = task.id"
+            "  AND state IN ('submitting', 'running', 'ready'))"
+            " UNION ALL SELECT task_id FROM tasks_app_remotejob job WHERE state <> 'ended'"
+            " AND state IN ('submitting', 'running', 'ready') AND NOT EXISTS ("
+            "  SELECT 1 FROM tasks_app_task WHERE id = job.task_id AND status = 'processing')"
+            " LIMIT %s",
+            [MOST_ASTRAY],
+        )
+        return [row[0] for row in cursor.fetchall()]
 
 
 def _task_of(job: RemoteJob) -> Task:

@@ -27,7 +27,7 @@ from tasks_app import tickets
 from tasks_app.events import TERMINAL_EVENTS
 from tasks_app.media import mark
 from tasks_app.models import Task
-from tasks_app.state import assets, inputs, lifecycle, statements
+from tasks_app.state import assets, inputs, lifecycle, remote, statements
 from tasks_app.task_types import TASK_TYPES
 from tasks_app.upkeep import daily
 from webhooks_app import outbox
@@ -47,12 +47,13 @@ RECENT = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Swept:
-    """What one sweep repaired; ``missing_messages`` must always be zero."""
+    """What one sweep repaired; ``missing_messages`` and ``astray_tasks`` must always be zero."""
 
     expired_leases: int
     overdue_tasks: int
     tickets_sent: int
     missing_messages: int
+    astray_tasks: int
 
 
 def sweep() -> Swept | None:
@@ -68,9 +69,10 @@ def sweep() -> Swept | None:
         faultpoint("sweep.after_tickets")
         remove_dead_work()
         missing = report_missing_messages()
+        astray = report_astray()
         mark.keep()
         daily.prune_daily()
-    return Swept(leases, overdue, sent, missing)
+    return Swept(leases, overdue, sent, missing, astray)
 
 
 @contextmanager
@@ -140,6 +142,14 @@ def report_missing_messages() -> int:
     if missing:
         logger.error("Webhook message is missing", task_ids=missing[:20], count=len(missing))
     return len(missing)
+
+
+def report_astray() -> int:
+    """Count tasks and work at providers that do not fit each other; must be zero."""
+    astray = [str(task_id) for task_id in remote.astray()]
+    if astray:
+        logger.error("Remote work is astray", task_ids=astray[:20], count=len(astray))
+    return len(astray)
 
 
 def _without_message(event_type: str) -> QuerySet[Task, uuid.UUID]:

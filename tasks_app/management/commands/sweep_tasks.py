@@ -32,6 +32,10 @@ class Command(OperatorCommand):
             f"{swept.expired_leases} leases had expired, {swept.overdue_tasks} tasks were overdue, "
             f"{swept.tickets_sent} tickets were sent"
         )
+        if swept.astray_tasks:
+            raise CommandError(
+                f"{swept.astray_tasks} tasks do not fit their work at providers.", returncode=1
+            )
         if swept.missing_messages:
             text = f"{swept.missing_messages} tasks ended without the webhook they owe."
             raise CommandError(text, returncode=1)

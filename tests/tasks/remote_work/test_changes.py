@@ -6,11 +6,12 @@ from django.core.files.storage import default_storage
 from django.db import OperationalError
 from django.db.models.functions import Now
 
-from tasks_app.models import MediaFile, RemoteJob
+from tasks_app.models import MediaFile, RemoteJob, Task
 from tasks_app.providers.remote.client import Server
 from tasks_app.providers.remote.cog import CogProvider
 from tasks_app.providers.remote.replicate import ReplicateProvider
-from tasks_app.state import lifecycle, remote
+from tasks_app.state import lifecycle, remote, remote_jobs
+from tasks_app.upkeep.sweep import report_astray
 from tests.support.fake_provider import Reply, png
 from tests.support.remote_work import (
     CREATE,
@@ -114,6 +115,42 @@ def test_late_work_without_a_result_is_downloaded_once(fake):
         wait_until(lambda: fake.count("GET /out.png"), 30)
         wait_until(lambda: job_of(task).state == "ended", 30)
     assert (job_of(task).outcome, fake.count("GET /out.png")) == ("stopped", 1)
+
+
+def test_an_id_that_came_at_a_stop_survives_an_outage(fake, monkeypatch):
+    """Proves that a stopping worker tries again to store what a paid submit answered."""
+    use()
+    fake.script[CREATE] = [Reply(body=b'{"id": "p1", "status": "starting"}', delay=1.0)]
+    real, failures = remote_jobs.runs, []
+
+    def failing(*arguments):
+        if not failures:
+            failures.append(1)
+            raise OperationalError("lost") from psycopg.OperationalError("lost")
+        real(*arguments)
+
+    monkeypatch.setattr(remote_jobs, "runs", failing)
+    with remote_work():
+        task = begin()
+        wait_until(lambda: fake.count(CREATE), 30)
+    job = job_of(task)
+    assert (failures, job.state, job.remote) == ([1], "running", {"id": "p1"})
+
+
+def test_the_sweep_reports_tasks_and_work_that_do_not_fit(fake):
+    """Proves that a task nobody looks after, and work of an ended task, are found and reported."""
+    use()
+    with remote_work():
+        ended(begin())
+    kept = begin()
+    assert report_astray() == 0
+    unseen, over = begin(), begin()
+    RemoteJob.objects.filter(task=unseen).update(state="ended", outcome="failed")
+    Task.objects.filter(pk=over.pk).update(status="failed", finished_at=Now())
+    assert set(remote.astray()) == {unseen.pk, over.pk}
+    assert report_astray() == 2
+    lifecycle.cancel(kept.id)
+    assert report_astray() == 2
 
 
 @pytest.mark.parametrize("is_late", [False, True])
