@@ -63,16 +63,27 @@ class Migration(migrations.Migration):
             models.CharField(blank=True, db_default="", default="", max_length=32),
         ),
         migrations.AlterField("mediafile", "run_token", models.UUIDField(blank=True, null=True)),
-        migrations.AlterField(
-            "mediafile",
-            "task",
-            models.ForeignKey(
-                blank=True,
-                null=True,
-                on_delete=django.db.models.deletion.CASCADE,
-                related_name="files",
-                to="tasks_app.task",
-            ),
+        # By hand: Django would drop the foreign key and make it anew, for which PostgreSQL reads all.
+        migrations.SeparateDatabaseAndState(
+            [
+                migrations.RunSQL(
+                    "ALTER TABLE tasks_app_mediafile ALTER COLUMN task_id DROP NOT NULL",
+                    "ALTER TABLE tasks_app_mediafile ALTER COLUMN task_id SET NOT NULL",
+                )
+            ],
+            [
+                migrations.AlterField(
+                    "mediafile",
+                    "task",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="files",
+                        to="tasks_app.task",
+                    ),
+                )
+            ],
         ),
         migrations.CreateModel(
             name="TaskInput",
@@ -118,14 +129,24 @@ class Migration(migrations.Migration):
                 to="tasks_app.mediafile",
             ),
         ),
-        migrations.AlterField(
-            "idempotencykey",
-            "task",
-            models.ForeignKey(
-                blank=True,
-                null=True,
-                on_delete=django.db.models.deletion.CASCADE,
-                to="tasks_app.task",
-            ),
+        migrations.SeparateDatabaseAndState(
+            [
+                migrations.RunSQL(
+                    "ALTER TABLE tasks_app_idempotencykey ALTER COLUMN task_id DROP NOT NULL",
+                    "ALTER TABLE tasks_app_idempotencykey ALTER COLUMN task_id SET NOT NULL",
+                )
+            ],
+            [
+                migrations.AlterField(
+                    "idempotencykey",
+                    "task",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="tasks_app.task",
+                    ),
+                )
+            ],
         ),
     ]
