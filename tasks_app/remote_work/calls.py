@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from django.conf import settings
+from django.utils import timezone
 
+from tasks_app.media.inputs import InputFile
 from tasks_app.models import RemoteJob, Task
 from tasks_app.providers.remote.base import RemoteProvider, Work
 from tasks_app.providers.remote.client import ProviderClient, Unreachable
@@ -37,8 +39,10 @@ class Lines:
             await client.close()
 
 
-def work_of(job: RemoteJob, task: Task | None = None) -> Work:
-    """Return a job as its provider sees it; with ``task``, its input too."""
+def work_of(
+    job: RemoteJob, task: Task | None = None, files: dict[str, list[InputFile]] | None = None
+) -> Work:
+    """Return a job as its provider sees it; with ``task`` and ``files`` what a submit needs too."""
     base = settings.PROVIDER_CALLBACK_URL
     path = f"/api/v1/providers/{job.provider}/callback/{job.callback_token}"
     return Work(
@@ -52,4 +56,6 @@ def work_of(job: RemoteJob, task: Task | None = None) -> Work:
         remote=job.remote,
         callback_url=base + path if base else "",
         directory=Path(settings.WORK_ROOT) / str(job.id),
+        inputs=files or {},
+        seconds_left=max(0, int((job.deadline - timezone.now()).total_seconds())),
     )

@@ -12,7 +12,6 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -23,7 +22,7 @@ from django.db import Error
 from django.utils import timezone
 
 from tasks_app.failures import own_frames
-from tasks_app.media.inputs import inputs_of
+from tasks_app.media.inputs import InputFile, inputs_of
 from tasks_app.models import RemoteJob, Task
 from tasks_app.providers.base import CancelOutcome, ProviderError
 from tasks_app.providers.remote.base import (
@@ -114,12 +113,10 @@ class Steps:
             if job.deadline <= timezone.now():
                 await self._store(remote.time_out, job)
                 return
-            task = await self._store(_task_of, job)
+            task, files = await self._store(_task_of, job)
             try:
                 line = self._lines.to(provider, job.server, job.model)
-                work = work_of(job, task)
-                if provider.is_given_files and task.task_data.get("inputs"):
-                    work = replace(work, inputs=await self._store(inputs_of, task))
+                work = work_of(job, task, files)
                 if job.asked_at is not None and await self._was_received(job, provider, work, line):
                     return
                 await self._store(remote_jobs.asks, job)
@@ -417,8 +414,9 @@ class Steps:
         return found.is_done
 
 
-def _task_of(job: RemoteJob) -> Task:
-    return Task.objects.get(pk=job.task_id)
+def _task_of(job: RemoteJob) -> tuple[Task, dict[str, list[InputFile]]]:
+    task = Task.objects.get(pk=job.task_id)
+    return task, inputs_of(task)
 
 
 def _is_perhaps_paid(job: RemoteJob, outcome: str) -> bool:

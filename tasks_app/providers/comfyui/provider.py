@@ -53,7 +53,6 @@ class ComfyUIProvider(RemoteProvider):
     name = "comfyui"
     names_jobs = True
     is_pool = True
-    is_given_files = True
     url_setting = "COMFYUI_URLS"
     is_key_needed = False
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 FIRST_LOOK_SECONDS = 1.0
 MAX_OUTPUT_BYTES = 2 << 30
 #: More than any model makes at once; nothing of a result is left out.
+#: The largest file that is sent within a request, in bytes.
+MAX_INLINE_BYTES = 8 << 20
+#: Inputs of which a task may name several.
+LISTS = ("reference_images",)
 MAX_OUTPUTS = 32
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
@@ -54,7 +58,10 @@ class Work:
     remote: dict[str, Any]
     callback_url: str
     directory: Path
+    #: The task's files by the names of its inputs; only during `submit`.
     inputs: Mapping[str, Sequence[InputFile]] = field(default_factory=dict)
+    #: How long a link to one of them must live, in seconds.
+    seconds_left: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,7 @@ class RemoteProvider(ModelInputs, ABC):
 
     name: ClassVar[str]
     is_local: ClassVar[bool] = False
+    is_given_files: ClassVar[bool] = True
     task_types: ClassVar[frozenset[str]] = frozenset(TASK_TYPES)
     #: Settings (and environment variables) that hold the base URL and the key.
     url_setting: ClassVar[str]
@@ -243,7 +251,32 @@ class RemoteProvider(ModelInputs, ABC):
 
     def inputs(self, work: Work) -> dict[str, Any]:
         """Return the model's inputs for one job."""
-        return self.body(work.task_type, work.task_data, work.model)
+        files = {name: self.handed(name, work) for name in work.inputs}
+        return self.body(work.task_type, work.task_data, work.model, files)
+
+    def handed(self, name: str, work: Work) -> Any:
+        """Return an input in the form that the model takes: where each file can be read.
+
+        Raises:
+            ProviderError: ``provider_rejected``, if it can be handed over in no way.
+        """
+        found = [place_of(file, work.seconds_left) for file in work.inputs[name]]
+        return found if name in LISTS else found[0]
+
+
+def place_of(file: InputFile, seconds: int) -> str:
+    """Return a link that lives for so many seconds, or a data URL where nobody could fetch it.
+
+    Raises:
+        ProviderError: ``provider_rejected``, if it is too large for a data URL.
+    """
+    link = file.link(seconds)
+    if link.startswith("https://"):
+        return link
+    if file.size_bytes > MAX_INLINE_BYTES:
+        text = f"{file.name} is too large to be sent without a PUBLIC_URL that is https."
+        raise ProviderError("provider_rejected", text)
+    return f"data:{file.media_type};base64,{base64.b64encode(file.read()).decode()}"
 
 
 def safe_id(value: Any) -> str:

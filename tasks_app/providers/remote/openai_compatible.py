@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
+import orjson
+
 from tasks_app.providers.base import CancelOutcome, ProviderError
 from tasks_app.providers.remote.base import (
     JobStatus,
@@ -25,6 +28,8 @@ from tasks_app.providers.remote.replicate import known
 from tasks_app.task_types import TASK_TYPES
 
 RUNNING = frozenset({"queued", "in_progress"})
+#: The part of a request for a video that holds its first picture.
+REFERENCE = "input_reference"
 
 
 class OpenAICompatibleProvider(OpenAIInputs, RemoteProvider):
@@ -39,6 +44,10 @@ class OpenAICompatibleProvider(OpenAIInputs, RemoteProvider):
         """Return the bearer token."""
         return {"Authorization": f"Bearer {key}"}
 
+    def handed(self, name: str, work: Work) -> Any:
+        """Return the file's name: the bytes are a part of the request."""
+        return work.inputs[name][0].filename
+
     async def submit(self, work: Work, line: ProviderClient) -> Submitted:
         """Make an image or speech at once, or start a video."""
         media = TASK_TYPES[work.task_type].media
@@ -46,7 +55,8 @@ class OpenAICompatibleProvider(OpenAIInputs, RemoteProvider):
             return await self._pictures(work, line)
         if media == "audio":
             return await self._speech(work, line)
-        answer = await line.call("POST", "v1/videos", self.inputs(work))
+        body = self.inputs(work)
+        answer = await line.call("POST", "v1/videos", _as_form(body, work) if work.inputs else body)
         return Submitted({"id": safe_id(answer.json().get("id"))})
 
     async def _pictures(self, work: Work, line: ProviderClient) -> Submitted:
@@ -90,6 +100,17 @@ class OpenAICompatibleProvider(OpenAIInputs, RemoteProvider):
             return CancelOutcome.UNSUPPORTED
         await line.call("DELETE", f"v1/videos/{safe_id(work.remote['id'])}")
         return CancelOutcome.REQUESTED
+
+
+def _as_form(body: dict[str, Any], work: Work) -> aiohttp.FormData:
+    """Return a request with a file, which this protocol takes as multipart only."""
+    form = aiohttp.FormData()
+    for name, value in body.items():
+        if name != REFERENCE:
+            form.add_field(name, value if isinstance(value, str) else orjson.dumps(value).decode())
+    (file,) = work.inputs["first_frame"]
+    form.add_field(REFERENCE, file.read(), filename=file.filename, content_type=file.media_type)
+    return form
 
 
 def _kept(row: Any, work: Work, index: int) -> str:

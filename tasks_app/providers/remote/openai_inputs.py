@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks_app.providers.accepts import Accepts, Values
+from tasks_app.providers.accepts import INPUTS, Accepts, Limits, Values
 from tasks_app.providers.remote.inputs import ModelInputs
 from tasks_app.task_types import TASK_TYPES
 
 #: The protocol's name of an input -> ours.
 FIELDS = {
     "image": {"prompt": "prompt", "n": "count", "size": "resolution", "output_format": "format"},
-    "video": {"prompt": "prompt", "seconds": "duration_s", "size": "resolution"},
+    "video": {"prompt": "prompt", "seconds": "duration_s", "size": "resolution"}
+    | {"input_reference": "inputs.first_frame"},
     "audio": {
         "input": "text",
         "voice": "voice",
@@ -79,6 +80,10 @@ class OpenAIInputs(ModelInputs):
         found = super().accepts(task_type, model)
         closed = {**found.closed_options, "model": "name the model in task_data.model."}
         return Accepts(found.inputs, found.parameters, {}, True, closed)
+
+    def _files(self, media: str, free: list[str]) -> dict[str, Limits]:
+        """Return the one file that the protocol takes, whatever is mapped."""
+        return {"first_frame": Limits(INPUTS[media]["first_frame"])} if media == "video" else {}
 
     def body(self, task_type: str, task_data: Any, model: str, files: Any = None) -> dict[str, Any]:
         """Return the body of a request: values as the protocol writes them, and the model."""

@@ -1,55 +1,79 @@
-"""Does a request hold what was said, and the receipt what was sent? Through the real loop."""
+"""How does a file that a client hands in reach a provider? In the provider's way, over HTTP."""
 
-from typing import Any
+import base64
+import json
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.test import Client
 
 from tasks_app.models import Task
-from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
-from tests.support.remote_work import CREATE, GET, TASK, TYPE, ended, remote_work, use
+from tests.support import factories
+from tests.support.fake_provider import png
+from tests.support.remote_work import CREATE, MODEL, TYPE, ended, remote_work
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+PICTURE = png(32, 32)
 
-def made(**more: Any) -> Task:
-    """Return the ended task of a submit."""
-    task = submit(Submit("p", TYPE, {**TASK, **more})).task
+
+@pytest.fixture
+def asset():
+    """A picture of a client, with its bytes in the storage."""
+    made = factories.make_asset(size_bytes=len(PICTURE))
+    default_storage.save(made.path, ContentFile(PICTURE))
+    return made
+
+
+def use(settings, name, task_type=TYPE, **options):
+    entry = {"provider": name, "options": {"model": MODEL, "poll_seconds": 0.05, **options}}
+    settings.GENERATION_PROVIDERS = {task_type: entry}
+
+
+def submitted(task_type, task_data):
+    key = factories.make_api_key(project_id=factories.PROJECT)[1]
+    body = {"project_id": factories.PROJECT, "task_type": task_type, "task_data": task_data}
+    answer = Client(headers={"x-api-key": key}).post(
+        "/api/v1/tasks/submit", json.dumps(body), "application/json"
+    )
+    assert answer.status_code == 201, answer.content
+    run.run_next(task_type)
+    return Task.objects.get(pk=answer.json()["task_id"])
+
+
+@pytest.mark.parametrize("base", ["https://movies.example.net", "http://localhost:8000"])
+def test_a_model_gets_a_link_or_the_bytes(fake, settings, asset, base):
+    """Proves that a public service hands over a link, and any other the bytes, with a receipt."""
+    settings.PUBLIC_URL = base
+    use(settings, "replicate", fields={"prompt": "prompt", "start_image": "inputs.image"})
+    data = {"prompt": "a red door", "inputs": {"image": {"asset": asset.pk}}}
     with remote_work():
-        run.run_next(TYPE)
-        return ended(task)
+        task = ended(submitted(TYPE, data))
+    assert task.status == "completed", task.error_code
+    place = fake.calls(CREATE)[0].json()["input"]["start_image"]
+    if base.startswith("https"):
+        assert place.startswith(base)
+    else:
+        assert base64.b64decode(place.removeprefix("data:image/png;base64,")) == PICTURE
+    (told,) = task.result["inputs"]
+    assert (told["name"], told["asset_id"], told["sha256"]) == ("image", asset.pk, asset.sha256)
 
 
-@pytest.mark.parametrize(
-    ("options", "more", "seed"),
-    [
-        ({}, {}, None),
-        ({"fields": {"prompt": "prompt", "noise": "seed"}}, {"seed": 77}, 77),
-        ({"fields": {"prompt": "prompt", "noise": "seed"}}, {}, None),
-        ({}, {"options": {"seed": 9}}, 9),
-        ({"input": {"seed": 5}}, {}, 5),
-        ({}, {"seed": 77}, None),
-    ],
-)
-def test_a_receipt_names_the_seed_that_was_sent(fake, options, more, seed):
-    """Proves that a seed is reported if the request carried it, and only then."""
-    use(**options)
-    task = made(**more)
-    sent = fake.calls(CREATE)[0].json()["input"]
-    assert task.result["seed"] == seed
-    assert (seed in sent.values()) == (seed is not None)
-
-
-def test_all_that_was_made_is_kept(fake):
-    """Proves that none of six pictures is left out."""
-    use()
-    fake.script[GET] = [{"status": "succeeded", "output": [f"{fake.url}/out.png"] * 6}]
-    assert len(made(options={"num_outputs": 6}).result["files"]) == 6
-
-
-def test_more_files_than_are_taken_fail_the_task(fake):
-    """Proves that a result is refused as a whole, rather than cut short."""
-    use()
-    fake.script[GET] = [{"status": "succeeded", "output": [f"{fake.url}/out.png"] * 33}]
-    task = made()
-    assert (task.status, task.error_code) == ("failed", "output_invalid")
+def test_openai_gets_the_first_picture_as_a_part_of_the_request(fake, settings, asset):
+    """Proves that a video's first picture goes to OpenAI's protocol as multipart."""
+    use(settings, "openai", "video_generation")
+    fake.script["POST /v1/videos"] = [{"id": "v1", "status": "queued"}]
+    fake.script["GET /v1/videos/v1"] = [{"status": "failed", "error": "no"}]
+    data = {"prompt": "rain", "inputs": {"first_frame": {"asset": asset.pk}}}
+    with remote_work():
+        submitted("video_generation", data)
+        wait_until(lambda: fake.calls("POST /v1/videos"), 30)
+    (seen, *_) = fake.calls("POST /v1/videos")
+    assert seen.headers["content-type"].startswith("multipart/form-data; boundary=")
+    assert b'name="input_reference"' in seen.body
+    assert PICTURE in seen.body
+    assert b'name="prompt"' in seen.body
+    assert b"rain" in seen.body
