@@ -19,7 +19,6 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import Error
-from django.utils import timezone
 
 from tasks_app.failures import own_frames
 from tasks_app.media.inputs import InputFile, inputs_of
@@ -110,7 +109,7 @@ class Steps:
     async def submit(self, job: RemoteJob, provider: RemoteProvider) -> None:
         """Send the work to its server, unless an earlier submit has done so."""
         async with self._guarded(job):
-            if job.deadline <= timezone.now():
+            if job.deadline <= remote_jobs.now_of(job):
                 await self._store(remote.time_out, job)
                 return
             task, files = await self._store(_task_of, job)
@@ -195,11 +194,11 @@ class Steps:
 
     async def look(self, jobs: list[RemoteJob], provider: RemoteProvider | None) -> None:
         """Ask one server for the state of its jobs, and act on each answer."""
-        now = timezone.now()
-        for job in [job for job in jobs if job.deadline <= now]:
+        over = [job for job in jobs if job.deadline <= remote_jobs.now_of(job)]
+        for job in over:
             with contextlib.suppress(*OVERTAKEN):
                 await self._store(remote.time_out, job)
-        jobs = [job for job in jobs if job.deadline > now]
+        jobs = [job for job in jobs if job not in over]
         if jobs:
             found = await self._ask(jobs, provider)
             for job in jobs:
@@ -327,7 +326,7 @@ class Steps:
         One that was never sent goes to the provider that is there now.
         """
         with contextlib.suppress(*OVERTAKEN):
-            if job.deadline <= timezone.now():
+            if job.deadline <= remote_jobs.now_of(job):
                 await self._store(remote.time_out, job)
             elif job.state == "submitting" and job.asked_at is None:
                 await self._store(remote.put_back, job)
@@ -350,7 +349,7 @@ class Steps:
                 if not isinstance(error, ProviderError):
                     logger.exception("Stopping remote work crashed", **_ids(job))
                 assert job.stop_owed_at is not None
-                if timezone.now() - job.stop_owed_at > STOP_FOR:
+                if remote_jobs.now_of(job) - job.stop_owed_at > STOP_FOR:
                     logger.error("Remote work could not be stopped", **_ids(job))
                     note = error.message if isinstance(error, ProviderError) else str(error)
                     await self._store(remote.stopped, job, "unstopped", note, is_unclear=True)
@@ -369,7 +368,7 @@ class Steps:
         work = work_of(job)
         if not job.remote and not provider.names_jobs:
             assert job.asked_at is not None, "a job that was not asked for needs no stop"
-            if timezone.now() - job.asked_at < SUBMIT_FOR:  # its answer may still come
+            if remote_jobs.now_of(job) - job.asked_at < SUBMIT_FOR:  # its answer may still come
                 await self._store(remote_jobs.look_in, job, SUBMIT_AGAIN_SECONDS)
                 return ""
             note = "Its id was never received."
@@ -379,7 +378,7 @@ class Steps:
         if is_late_wanted and await self._is_late(job, provider, work, line):
             return ""
         if job.stop_told_at is not None:  # asked before: it only has to end
-            if timezone.now() - job.stop_told_at > LATE_FOR:
+            if remote_jobs.now_of(job) - job.stop_told_at > LATE_FOR:
                 return CancelOutcome.REQUESTED.value
             self._again(job, provider, has_answered=True)
             return ""
@@ -430,7 +429,7 @@ def _is_silent(job: RemoteJob, provider: RemoteProvider) -> bool:
     seen_at = job.seen_at or job.asked_at
     if provider.lost_seconds is None or seen_at is None:
         return False
-    return (timezone.now() - seen_at).total_seconds() > provider.lost_seconds
+    return (remote_jobs.now_of(job) - seen_at).total_seconds() > provider.lost_seconds
 
 
 def _ids(job: RemoteJob) -> dict[str, str]:

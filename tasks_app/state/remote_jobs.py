@@ -8,12 +8,15 @@ once is in `remote`.
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from django.db import connection
 from django.db.models import Q
+from django.utils import timezone
 from psycopg.types.json import Jsonb
 
 from tasks_app.instances import columns, fetch
@@ -26,6 +29,8 @@ NOTE_LIMIT = 500
 MOST_LEARNED = 10_000
 
 _COLUMNS = columns(RemoteJob)
+#: Where a job keeps the database's time at which it was taken.
+_CLOCK = "_taken_at"
 #: A job is changed by the loop that took it.
 _TAKEN = "id = %s AND look_token = %s AND state <> 'ended'"
 
@@ -80,7 +85,22 @@ def take_due(
                  AND next_look_at <= now() AND NOT id = ANY(%s::uuid[])
                  ORDER BY next_look_at LIMIT %s FOR UPDATE SKIP LOCKED)
     RETURNING {_COLUMNS}"""  # noqa: S608 - column names
-    return fetch(RemoteJob, sql, [token, lease_seconds, list(busy), most])
+    jobs = fetch(RemoteJob, sql, [token, lease_seconds, list(busy), most])
+    for job in jobs:
+        taken_at = job.next_look_at - timedelta(seconds=lease_seconds)
+        setattr(job, _CLOCK, (taken_at, time.monotonic()))
+    return jobs
+
+
+def now_of(job: RemoteJob) -> datetime:
+    """Return the database's time, for a job of `take_due`: this machine's clock may be wrong.
+
+    By it alone a job would be looked at again and again, or given up too early.
+    """
+    known: tuple[datetime, float] | None = getattr(job, _CLOCK, None)
+    if known is None:
+        return timezone.now()
+    return known[0] + timedelta(seconds=time.monotonic() - known[1])
 
 
 def extend_leases(token: uuid.UUID, ids: Sequence[str], lease_seconds: float) -> None:

@@ -1,10 +1,13 @@
 """What becomes of remote work whose configuration, files or replies are gone when it goes on?"""
 
+from datetime import timedelta
+
 import psycopg
 import pytest
 from django.core.files.storage import default_storage
 from django.db import OperationalError
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from tasks_app.models import MediaFile, RemoteJob, Task
 from tasks_app.providers.remote.client import Server
@@ -135,6 +138,22 @@ def test_an_id_that_came_at_a_stop_survives_an_outage(fake, monkeypatch):
         wait_until(lambda: fake.count(CREATE), 30)
     job = job_of(task)
     assert (failures, job.state, job.remote) == ([1], "running", {"id": "p1"})
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_wrong_clock_of_a_worker_changes_no_deadline(fake, monkeypatch, hours):
+    """Proves that a task times out by the database's clock, without looks in between."""
+    use(poll_seconds=600)
+    fake.script[GET] = [{"status": "processing"}]
+    task = begin(timeout_seconds=3)
+    real = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: real() + timedelta(hours=hours))
+    with remote_work():
+        wait_until(lambda: job_of(task).state != "submitting", 30)
+        assert job_of(task).state == "running"
+        task = ended(task)
+    assert (task.error_code, fake.count(CREATE)) == ("timed_out", 1)
+    assert fake.count(GET) <= 1
 
 
 def test_the_sweep_reports_tasks_and_work_that_do_not_fit(fake):
