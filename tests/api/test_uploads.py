@@ -33,6 +33,8 @@ LARGE = png(0, side=640)
 SEATS = 3
 PAUSE_SECONDS = 2.0
 LONG_AGO_SECONDS = 7_200
+#: A client that is not cut off by then never will be.
+PATIENCE_SECONDS = 30.0
 
 
 @dataclass
@@ -171,7 +173,7 @@ def test_an_upload_below_the_rate_is_408(place: Place, key: str) -> None:
     with closing(socket.create_connection(address, timeout=pause)) as connection:
         connection.sendall(head(key, f"Content-Length: {len(body)}"))
         answer, at = b"", 0
-        while not answer and at < len(body):
+        while not answer and at < len(body) and time.monotonic() < began + PATIENCE_SECONDS:
             connection.sendall(body[at : at + piece])
             at += piece
             try:
