@@ -6,7 +6,6 @@ Cog and its model are from packages; the callback comes through the web server o
 from __future__ import annotations
 
 import json
-import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from tasks_app.providers.remote import cog as cog_provider
 from tasks_app.state import lifecycle
 from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
-from tests.support import processes
+from tests.support.killed_worker import KilledWorkers, end_leases
 from tests.support.remote_work import TYPE, ended, job_of, remote_work
 from tests.support.server import WebServer
 from tests.support.servers.cog import CogServer
@@ -82,11 +81,6 @@ def in_state(task: Task, state: str) -> None:
     wait_until(lambda: job_of(task).state == state, 30, lambda: str(vars(job_of(task))))
 
 
-def look_now(task: Task) -> None:
-    """Make a job due that a killed process holds, as the end of its lease does."""
-    RemoteJob.objects.filter(task=task).update(next_look_at=Now(), look_token=None)
-
-
 def test_the_result_comes_in_the_call(cog: CogServer) -> None:
     """Proves that a picture of five mebibytes comes back over HTTP, was run once and is right."""
     with remote_work():
@@ -142,20 +136,18 @@ def test_a_failure_inside_a_good_answer_is_one(cog: CogServer) -> None:
 
 
 def test_kill_9_in_the_middle_costs_no_second_run(
-    cog: CogServer, web: WebServer, tmp_path: Path
+    cog: CogServer, settings: Any, tmp_path: Path
 ) -> None:
     """Proves that a worker killed with its connection ends nothing: the next gets the result."""
-    here = environment(cog) | {"PROVIDER_CALLBACK_URL": web.url}
-    task = begin("wait killed")
-    command = ("-m", "tests.support.remote_loop", TYPE)
-    with processes.running(tmp_path / "log", *command, **here) as worker:
-        wait_until(lambda: cog.runs("wait killed"), 60, (tmp_path / "log").read_text)
-        in_state(task, "running")
-        worker.send_signal(signal.SIGKILL)
-        worker.wait(10)
+    task = submit(Submit("p", TYPE, {"image_data": {"prompt": "wait killed"}})).task
+    names = ("GENERATION_PROVIDERS", "COG_BASE_URL", "PROVIDER_ALLOW_NETWORKS")
+    here = {name: getattr(settings, name) for name in (*names, "PROVIDER_CALLBACK_URL")}
+    runs = RemoteJob.objects.filter(task=task, state="running")
+    with KilledWorkers(tmp_path / "log") as workers:
+        workers.killed_at(TYPE, "never", here, lambda: wait_until(runs.exists, 60, cog.log))
     cog.let_go()
     wait_until(lambda: "called" in job_of(task).remote, 30)
-    look_now(task)
+    end_leases(task)
     with remote_work():
         task = ended(task)
     assert (task.status, task.attempts, cog.runs("wait killed")) == ("completed", 0, 1)

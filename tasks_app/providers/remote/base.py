@@ -206,9 +206,11 @@ class RemoteProvider(ModelInputs, ABC):
     async def _fetch_one(self, work: Work, index: int, place: str, line: ProviderClient) -> Path:
         path = work.directory / f"result_{index}"
         if place.startswith("file:"):  # it came in the answer to the submit
-            path = work.directory / Path(place.removeprefix("file:")).name
-            if not path.exists():
+            kept = work.directory / Path(place.removeprefix("file:")).name
+            if not kept.exists():
                 raise UnknownJob("The result was lost with the machine that received it.")
+            path.unlink(missing_ok=True)
+            path.hardlink_to(kept)  # storing moves the file: this one, should we die meanwhile
         elif place.startswith("data:"):
             path.write_bytes(decoded(place))
         else:
