@@ -54,6 +54,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _item("Tasks", "movie", "tasks_app.task"),
                 _item("Assets", "perm_media", "tasks_app.mediafile"),
+                _item("Remote jobs", "cloud_sync", "tasks_app.remotejob"),
+                _item("Remote servers", "memory", "tasks_app.remoteserver"),
             ],
         },
         {

@@ -13,9 +13,6 @@ from django.db import DatabaseError
 from tasks_app import providers
 from tasks_app.providers import networks, prices
 
-#: What a wrong entry of GENERATION_PROVIDERS raises.
-FAULTS = (providers.UnknownProvider, ImportError, AttributeError, ValueError, TypeError, KeyError)
-
 
 @register("tasks")
 def check_providers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -78,5 +75,5 @@ def _problems(task_type: str) -> list[str]:
 def _names() -> Iterator[str]:
     """Yield the names of providers of one's own, which are configured by their paths."""
     for task_type in providers.configured_task_types():
-        with contextlib.suppress(*FAULTS):  # reported beside this
+        with contextlib.suppress(*providers.FAULTS):  # reported beside this
             yield from (provider.name for provider in providers.get_providers(task_type))

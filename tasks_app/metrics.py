@@ -43,6 +43,11 @@ attempts_failed = Counter(
 workers_lost = Counter(
     "movies_task_workers_lost", "Times that a task's worker vanished.", ["task_type"]
 )
+remote_jobs_ended = Counter(
+    "movies_remote_jobs_ended",
+    "Jobs at providers elsewhere that ended, by how; unclear ones were perhaps paid.",
+    ["provider", "server", "outcome"],
+)
 
 cost = Counter(
     "movies_cost",
@@ -53,7 +58,10 @@ cost = Counter(
 
 def collectors() -> list[MetricWrapperBase]:
     """Return every metric that processes count in this module."""
-    return [submitted, ended, duration_seconds, wait_seconds, attempts_failed, workers_lost, cost]
+    return [
+        *(submitted, ended, duration_seconds, wait_seconds, attempts_failed, workers_lost),
+        *(cost, remote_jobs_ended),
+    ]
 
 
 def prepare() -> None:
@@ -103,6 +111,11 @@ def cost_booked(amount: Decimal, currency: str, provider: str) -> None:
 def worker_lost(task: Task) -> None:
     """Count a worker that vanished while it worked on a task."""
     workers_lost.labels(task.task_type).inc()
+
+
+def remote_job_ended(provider: str, server: str, outcome: str) -> None:
+    """Count the end of a job at a provider; a server's label comes from the configuration."""
+    remote_jobs_ended.labels(provider, server, outcome).inc()
 
 
 def _between(start: datetime | None, end: datetime | None) -> float:

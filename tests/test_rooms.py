@@ -36,7 +36,7 @@ FLOORS = {
         apps urls middleware management
         actors admin api
         remote_work
-        work upkeep checks
+        work upkeep checks remote_servers
         assets providers.comfyui
         providers.remote providers.previz
         state access media

@@ -23,7 +23,7 @@ from rest_framework.request import Request
 
 from moviesvc.admin_gate import is_in
 from tasks_app import metrics as task_metrics
-from tasks_app import redis_gate, tickets
+from tasks_app import redis_gate, remote_servers, tickets
 from tasks_app.access import throttling
 from tasks_app.access.authentication import ApiKeyAuthentication, unauthorized
 from webhooks_app import metrics as webhook_metrics
@@ -42,6 +42,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         _check_key(request)
     task_metrics.prepare()
     webhook_metrics.prepare()
+    remote_servers.prepare_metrics()
     registry = CollectorRegistry()
     registry.register(Counted())
     registry.register(SharedState())
@@ -104,7 +105,11 @@ class SharedState:
         if (kept := cache.get("metrics:database")) is not None:
             return list(kept)
         try:
-            found = [*task_metrics.database_gauges(), *webhook_metrics.database_gauges()]
+            found = [
+                *task_metrics.database_gauges(),
+                *remote_servers.database_gauges(),
+                *webhook_metrics.database_gauges(),
+            ]
         except Error as error:
             if not (reason := why_unusable(error)):
                 raise

@@ -7,9 +7,26 @@ from django.contrib.admin.exceptions import NotRegistered
 from django_dramatiq.models import Task as DramatiqTask
 from rest_framework_api_key.models import APIKey as LibraryApiKey
 
-from tasks_app.admin import api_keys, assets, costs, operators, tasks
+from tasks_app.admin import (
+    api_keys,
+    assets,
+    costs,
+    operators,
+    remote_jobs,
+    remote_servers,
+    tasks,
+)
 
-__all__ = ["api_keys", "assets", "costs", "dashboard", "operators", "tasks"]
+__all__ = [
+    "api_keys",
+    "assets",
+    "costs",
+    "dashboard",
+    "operators",
+    "remote_jobs",
+    "remote_servers",
+    "tasks",
+]
 
 # The libraries' own "Tasks" and "API keys" would only confuse: both tables stay empty.
 for _unused in (DramatiqTask, LibraryApiKey):

@@ -18,6 +18,7 @@ from unfold.decorators import display
 
 from tasks_app import events
 from tasks_app.admin.media import previews
+from tasks_app.admin.remote_jobs import shown_jobs
 from tasks_app.models import Task, TaskStatus
 from tasks_app.state import lifecycle
 from tasks_app.state.costs import BudgetExhausted
@@ -169,6 +170,7 @@ class TaskAdmin(ReadOnlyAdmin):
                 (message, safe_url(message.url), MESSAGE_TONES[message.status])
                 for message in shown[:SHOWN_MESSAGES]
             ],
+            "remote_jobs": shown_jobs(row.remote_jobs.order_by("-created_at")),
             "callback": safe_url(row.callback_url) if row.callback_url else "none",
             "task_data": _pretty(row.task_data),
             "result": _pretty(events.result(row)) if row.result is not None else "",

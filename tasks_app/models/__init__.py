@@ -43,6 +43,7 @@ __all__ = [
     "Priority",
     "Project",
     "RemoteJob",
+    "RemoteJobOutcome",
     "RemoteJobState",
     "RemoteServer",
     "Task",
@@ -296,6 +297,18 @@ class RemoteJobState(models.TextChoices):
 ACTIVE_JOBS = (RemoteJobState.SUBMITTING, RemoteJobState.RUNNING, RemoteJobState.READY)
 
 
+class RemoteJobOutcome(models.TextChoices):
+    """How work at a provider ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    UNSTOPPED = "unstopped", "could not be stopped"
+    LOST = "lost"
+    UNCLEAR = "unclear", "unclear: perhaps paid"
+    LATE = "late", "late: kept for a retry"
+
+
 class RemoteJob(models.Model):
     """Work for a task at a provider elsewhere. Rows are kept: they say what was paid for.
 
@@ -311,8 +324,9 @@ class RemoteJob(models.Model):
     task_type = models.CharField(max_length=50)
     attempt = models.PositiveSmallIntegerField()
     state = models.CharField(max_length=12, choices=RemoteJobState)
-    # completed, failed, stopped, unstopped, lost, unclear (perhaps paid), late (kept for a retry)
-    outcome = models.CharField(max_length=12, blank=True, default="")
+    outcome = models.CharField(
+        max_length=12, choices=RemoteJobOutcome, blank=True, default="", help_text="Once it ended."
+    )
     # Why it is to be stopped: cancelled, lost, or the error code of its task.
     stop_reason = models.CharField(max_length=40, blank=True, default="")
     remote = models.JSONField(default=dict, help_text="What the provider answered at submit.")
@@ -347,6 +361,12 @@ class RemoteJob(models.Model):
                 condition=Q(state__in=["submitting", "running", "stopping"]),
                 name="remote_job_running",
             ),
+            models.Index(fields=["created_at", "id"], name="remote_job_page"),
+            models.Index(fields=["outcome", "created_at", "id"], name="remote_job_outcome_page"),
+            models.Index(fields=["provider", "created_at", "id"], name="remote_job_provider_page"),
+            models.Index(
+                fields=["provider", "server", "created_at", "id"], name="remote_job_server_page"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -372,7 +392,7 @@ class RemoteServer(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.provider} {self.label}"
+        return f"{self.provider}/{self.label}"
 
 
 class IdempotencyKey(models.Model):

@@ -15,6 +15,7 @@ from typing import Any, cast
 from tasks_app.providers.base import Provider
 
 __all__ = [
+    "FAULTS",
     "UnknownProvider",
     "accepts",
     "base",
@@ -38,6 +39,10 @@ BUILT_IN = {
 
 class UnknownProvider(LookupError):
     """No provider is configured under that task type or name."""
+
+
+#: What `get_provider` raises for a wrong entry of the setting.
+FAULTS = (UnknownProvider, ImportError, AttributeError, ValueError, TypeError, KeyError)
 
 
 def get_provider(task_type: str) -> Provider:

@@ -19,7 +19,7 @@ import uvloop
 from django.conf import settings
 from django.db import Error
 
-from tasks_app import providers, tickets
+from tasks_app import providers, remote_servers, tickets
 from tasks_app.models import RemoteJob, RemoteJobState
 from tasks_app.providers.base import ProviderError
 from tasks_app.providers.remote.base import RemoteProvider
@@ -80,6 +80,7 @@ class RemoteWorkLoop:
         self._open: dict[str, asyncio.Task[None]] = {}
         self._submits: set[str] = set()
         self._woken_at = self._extended_at = 0.0
+        self._has_listed_servers = False
 
     async def run(self) -> None:
         """Work until `tickets.stopping` is set, then give everything back."""
@@ -106,6 +107,9 @@ class RemoteWorkLoop:
 
     async def _tick(self) -> None:
         call, now = self._database.call, time.monotonic()
+        if not self._has_listed_servers:
+            await call(remote_servers.know_all)
+            self._has_listed_servers = True
         await self._steps.flush(self._database.call)
         lease = settings.TASK_LEASE_SECONDS
         if self._open and now - self._extended_at > lease / 3:

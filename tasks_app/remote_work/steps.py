@@ -349,11 +349,14 @@ class Steps:
                 if not isinstance(error, ProviderError):
                     logger.exception("Stopping remote work crashed", **_ids(job))
                 assert job.stop_owed_at is not None
+                note = str(error)
+                if isinstance(error, ProviderError):
+                    note = error.words or error.message
                 if remote_jobs.now_of(job) - job.stop_owed_at > STOP_FOR:
                     logger.error("Remote work could not be stopped", **_ids(job))
-                    note = error.message if isinstance(error, ProviderError) else str(error)
                     await self._store(remote.stopped, job, "unstopped", note, is_unclear=True)
                 else:
+                    await self._store(remote_jobs.note, job, note)
                     self._again(job, provider, has_answered=False)
                 return
             if outcome:

@@ -10,6 +10,7 @@ __all__ = [
     "projects",
     "remote",
     "remote_jobs",
+    "server_rows",
     "statements",
     "submit",
 ]

@@ -1,8 +1,8 @@
 """Which work is at a provider, who looks after it, and what must still be stopped?
 
-The only writer of `RemoteJob` and `RemoteServer`. Like a message, a job is taken by moving its due
-time: ``next_look_at`` is the lease, ``look_token`` the fence. What changes a job and its task at
-once is in `remote`.
+The only writer of `RemoteJob` and, with `server_rows`, of `RemoteServer`. Like a message, a job is
+taken by moving its due time: ``next_look_at`` is the lease, ``look_token`` the fence. What changes
+a job and its task at once is in `remote`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 from psycopg.types.json import Jsonb
 
+from tasks_app import metrics
 from tasks_app.instances import columns, fetch
 from tasks_app.models import MediaFile, RemoteJob
+from tasks_app.state import server_rows
 from webhooks_app.shown import printable
 
 #: Longest part of a provider's own words that is kept, in characters.
@@ -218,6 +220,7 @@ def end(job: RemoteJob, outcome: str, note: str = "") -> None:
         f"{_ENDED}, outcome = %s, note = coalesce(nullif(%s, ''), note)",
         [outcome, printable(note, NOTE_LIMIT)],
     )
+    _count(job.provider, job.server, outcome)
 
 
 def stop_later(job: RemoteJob, reason: str) -> None:
@@ -291,31 +294,36 @@ def owe_stop(task_id: uuid.UUID, reason: str) -> None:
 
     A job whose submit cannot have gone out ends at once.
     """
-    _execute(
+    ended = _returned(
         "UPDATE tasks_app_remotejob SET look_token = NULL, next_look_at = now(), stop_reason = %s,"
         " stop_owed_at = now(),"
         " state = CASE WHEN asked_at IS NULL THEN 'ended' ELSE 'stopping' END,"
         " outcome = CASE WHEN asked_at IS NULL THEN 'stopped' ELSE '' END,"
         " ended_at = CASE WHEN asked_at IS NULL THEN now() END"
-        " WHERE task_id = %s AND state IN ('submitting', 'running', 'ready')",
+        " WHERE task_id = %s AND state IN ('submitting', 'running', 'ready')"
+        " RETURNING provider, server, outcome",
         [reason, task_id],
     )
+    for provider, server, outcome in ended:
+        if outcome:
+            _count(provider, server, outcome)
 
 
 def complete(task_id: uuid.UUID) -> uuid.UUID | None:
     """End a task's active job as completed, and allow its server one job more; return its id."""
-    sql = (
+    ended = _returned(
         f"WITH ended AS (UPDATE tasks_app_remotejob SET {_ENDED}, outcome = 'completed'"  # noqa: S608
         " WHERE task_id = %s AND state IN ('submitting', 'running', 'ready')"
         " RETURNING id, provider, server), more AS ("
         " UPDATE tasks_app_remoteserver SET learned_limit = learned_limit + 1, last_error = '',"
         " seen_at = now() FROM ended WHERE tasks_app_remoteserver.provider = ended.provider"
-        " AND label = ended.server AND coalesce(learned_limit, 0) < %s) SELECT id FROM ended"
+        " AND label = ended.server AND coalesce(learned_limit, 0) < %s)"
+        " SELECT id, provider, server FROM ended",
+        [task_id, MOST_LEARNED],
     )
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [task_id, MOST_LEARNED])
-        row = cursor.fetchone()
-        return row[0] if row else None
+    for _, provider, server in ended:
+        _count(provider, server, "completed")
+    return ended[0][0] if ended else None
 
 
 def hint(provider: str, callback_token: str) -> None:
@@ -347,14 +355,7 @@ def choose(provider: str, rooms: Sequence[ServerRoom]) -> str | None:
     so that no two processes take the same place.
     """
     labels = [room.label for room in rooms]
-    _execute(
-        "INSERT INTO tasks_app_remoteserver (provider, label, is_paused, last_error)"
-        " SELECT %s, label, false, '' FROM unnest(%s::text[]) label"
-        " WHERE NOT EXISTS (SELECT 1 FROM tasks_app_remoteserver old"
-        "   WHERE old.provider = %s AND old.label = label.label)"
-        " ON CONFLICT DO NOTHING",
-        [provider, labels, provider],
-    )
+    server_rows.know(provider, labels)
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT label FROM tasks_app_remoteserver WHERE provider = %s AND label = ANY(%s)"
@@ -423,6 +424,17 @@ def _without_nul(value: Any) -> Any:
     if isinstance(value, dict):
         return {_without_nul(name): _without_nul(item) for name, item in value.items()}
     return value
+
+
+def _count(provider: str, server: str, outcome: str) -> None:
+    """Count a job's end, once it is committed."""
+    transaction.on_commit(lambda: metrics.remote_job_ended(provider, server, outcome))
+
+
+def _returned(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return list(cursor.fetchall())
 
 
 def _execute(sql: str, values: list[Any]) -> bool:

@@ -64,6 +64,16 @@ def fill() -> None:
     failed = factories.make_task(
         "failed", callback_url=LONG_URL, metadata='{"a": "' + "x" * 200 + '"}', traceback="y" * 300
     )
+    words = "upstream connect error or disconnect/reset before headers. reset: " + "z" * 90
+    factories.make_remote_server(
+        "comfyui", "gpu-rack-2-left", last_error=words, busy_until=now + timedelta(hours=2)
+    )
+    gpu: dict[str, Any] = {"provider": "comfyui", "server": "gpu-rack-2-left", "note": words}
+    factories.make_remote_job(
+        "stopping", task=failed, stop_owed_at=now - timedelta(hours=3), seen_at=None, **gpu
+    )
+    factories.make_remote_job("ended", task=failed, outcome="unclear", **gpu)
+    factories.make_remote_job("running", **gpu)
     stored(failed, "primary.png", "image/png", picture())
 
 

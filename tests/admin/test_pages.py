@@ -25,6 +25,8 @@ LISTS = [
     "tasks_app_task",
     "tasks_app_apikey",
     "tasks_app_mediafile",
+    "tasks_app_remotejob",
+    "tasks_app_remoteserver",
     "webhooks_app_webhookmessage",
     "webhooks_app_webhookdelivery",
     "webhooks_app_webhookdestination",
@@ -56,6 +58,7 @@ def fill(count: int) -> None:
         factories.make_operator_action()
         factories.make_media_file(factories.make_task("completed"))
         factories.make_asset()
+        factories.make_remote_job(server=f"gpu-{number}", note="CUDA out of memory")
 
 
 def queries_of(client: Client, address: str) -> int:

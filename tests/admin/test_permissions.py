@@ -49,6 +49,7 @@ def operations() -> list[tuple[str, Any]]:
         "webhookendpoint": lambda: factories.make_endpoint(f"https://{uuid.uuid4()}.example.org/"),
         "replayjob": factories.make_replay,
         "task": factories.make_task,
+        "remoteserver": factories.make_remote_server,
         "apikey": lambda: factories.make_api_key()[0],
     }
     return [

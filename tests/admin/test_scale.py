@@ -20,6 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from tasks_app.models import RemoteJob, RemoteServer
 from tests.support import crowd, factories
 from webhooks_app.admin.dashboard import RANGES
 from webhooks_app.admin.lists import FAILING_ANSWERS
@@ -100,9 +101,25 @@ def lists() -> Iterator[tuple[str, dict[str, str]]]:
     for kind in ("video_generation", "audio_generation"):
         yield "tasks_app_task", {"task_type": kind}
     yield "tasks_app_task", {"status": "failed", "task_type": "audio_generation"}
+    job = "tasks_app_remotejob"
+    for care in ("stop", "unstopped", "unclear"):
+        yield job, {"care": care}
+    for state in ("running", "stopping", "ended"):
+        yield job, {"state": state}
+    for outcome in ("completed", "failed", "unclear", "late"):
+        yield job, {"outcome": outcome}
+        yield job, {"outcome": outcome, "provider": "fal"}
+    for provider in ("comfyui", "fal", "replicate"):
+        yield job, {"provider": provider}
+        yield job, {"provider": provider, "since": "1"}
+    for server in ("comfyui/gpu-1", "fal/fal", "replicate/never-used"):
+        yield job, {"server": server}
+        yield job, {"server": server, "care": "unclear"}
+    yield from ((job, {"q": term}) for term in searches)
+    yield "tasks_app_remoteserver", {}
     for state in ("running", "finished", "cancelled"):
         yield "webhooks_app_replayjob", {"state": state}
-    for name in (message, "tasks_app_task", "webhooks_app_webhookdelivery"):
+    for name in (message, "tasks_app_task", job, "webhooks_app_webhookdelivery"):
         yield name, {}
         yield name, {"p": "20"}
         yield name, {"_facets": "True"}
@@ -141,6 +158,8 @@ def test_no_page_reads_a_long_table_from_end_to_end(admin_client: Client) -> Non
     rows = {
         "webhooks_app_webhookmessage": latest.pk,
         "tasks_app_task": latest.event.subject,
+        "tasks_app_remotejob": RemoteJob.objects.latest("created_at").pk,
+        "tasks_app_remoteserver": RemoteServer.objects.get(label="gpu-1").pk,
         "webhooks_app_webhookdestination": latest.destination_id,
         "webhooks_app_webhookendpoint": factories.make_endpoint().pk,
         "webhooks_app_replayjob": factories.make_replay().pk,

@@ -31,7 +31,7 @@ def test_every_command_of_the_contract_is_there() -> None:
         *("adopt_storage", "check", "comfyui_template", "create_api_key", "deliver_webhooks"),
         *("demo", "listen", "project", "prune"),
         "prune_webhooks",
-        "replay_webhooks",
+        *("remote_work", "replay_webhooks"),
         *("rotate_secret_keys", "run", "simulate_retries", "sweep_tasks"),
     ] == OWN
 

@@ -11,6 +11,7 @@ from django.db import connection
 #: Tables that grow with every task; no page may read all of one.
 BIG = (
     "tasks_app_task",
+    "tasks_app_remotejob",
     "webhooks_app_webhookevent",
     "webhooks_app_webhookmessage",
     "webhooks_app_webhookdelivery",
@@ -30,6 +31,23 @@ SELECT ('00000000-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid, 'project-' 
   1, '', at, at, at + interval '5 s'
 FROM (SELECT i, now() - (%(count)s - i) * (interval '30 days' / %(count)s) AS at
       FROM generate_series(1, %(count)s) AS i) AS moments
+""",
+    """
+INSERT INTO tasks_app_remotejob (id, task_id, task_type, provider, server, model, attempt, state,
+  outcome, stop_reason, remote, outputs, facts, callback_token, note, next_look_at, asked_at,
+  seen_at, deadline, created_at, ended_at)
+SELECT gen_random_uuid(), id, task_type, CASE WHEN number % 5 = 0 THEN 'fal' ELSE 'comfyui' END,
+  CASE WHEN number % 5 = 0 THEN 'fal' ELSE 'gpu-' || number % 4 END, 'film', 1, 'ended',
+  CASE WHEN number % 500 = 0 THEN 'unclear' WHEN number % 10 = 0 THEN 'failed' ELSE 'completed' END,
+  '', '{}', '[]', '{}', lpad(number::text, 48, '0'), '', created_at, created_at, created_at,
+  created_at, created_at, finished_at
+FROM (SELECT row_number() OVER (ORDER BY created_at) AS number, * FROM tasks_app_task) AS numbered
+""",
+    """
+INSERT INTO tasks_app_remoteserver (provider, label, is_paused, last_error)
+SELECT DISTINCT provider, server, false, '' FROM tasks_app_remotejob
+UNION SELECT 'replicate', 'never-used', false, ''
+ON CONFLICT DO NOTHING
 """,
     """
 INSERT INTO webhooks_app_webhookevent (event_id, scope, subject, event_type, sequence,
@@ -85,5 +103,8 @@ def fill(count: int) -> None:
     """Make ``count`` tasks of the last 30 days with all their rows, and run ANALYZE."""
     with connection.cursor() as cursor:
         for statement in _FILL:
-            cursor.execute(statement.replace("i % ", "i %% "), {"count": count})
+            cursor.execute(
+                statement.replace("i % ", "i %% ").replace("number % ", "number %% "),
+                {"count": count},
+            )
         cursor.execute(f"ANALYZE {', '.join(BIG)}, webhooks_app_webhookdestination")

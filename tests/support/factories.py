@@ -17,7 +17,14 @@ from urllib.parse import urlsplit
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from tasks_app.models import TERMINAL_STATUSES, ApiKey, MediaFile, Task
+from tasks_app.models import (
+    TERMINAL_STATUSES,
+    ApiKey,
+    MediaFile,
+    RemoteJob,
+    RemoteServer,
+    Task,
+)
 from webhooks_app.models import (
     OperatorAction,
     ReplayJob,
@@ -243,3 +250,41 @@ def make_operator_action(**fields: Any) -> OperatorAction:
     """Make one line of the operators' record."""
     defaults = {"actor": "operator", "action": "replay", "target": "message 1", "reason": "a test"}
     return OperatorAction.objects.create(**{**defaults, **fields})
+
+
+def make_remote_server(
+    provider: str = "replicate", label: str = "replicate", **fields: Any
+) -> RemoteServer:
+    """Find or make the row of a provider's server."""
+    server, _ = RemoteServer.objects.update_or_create(
+        provider=provider, label=label, defaults=fields
+    )
+    return server
+
+
+def make_remote_job(state: str = "running", **fields: Any) -> RemoteJob:
+    """Make a job at a provider; its times fit its state, and its server has a row."""
+    now = timezone.now()
+    outcome = fields.setdefault("outcome", "completed" if state == "ended" else "")
+    task = fields.pop("task", None) or make_task(
+        "failed" if outcome or state == "stopping" else "processing", remote_provider="replicate"
+    )
+    begun = fields.setdefault("created_at", now - timedelta(minutes=1))
+    defaults: dict[str, Any] = {
+        "provider": "replicate",
+        "server": "replicate",
+        "model": "acme/painter",
+        "task_type": task.task_type,
+        "attempt": 1,
+        "remote": {"id": "p1"},
+        "next_look_at": now + timedelta(seconds=30),
+        "asked_at": begun,
+        "seen_at": now,
+        "stop_owed_at": now if state == "stopping" else None,
+        "stop_reason": "cancelled" if state == "stopping" else "",
+        "deadline": now + timedelta(minutes=29),
+        "ended_at": now if state == "ended" else None,
+    }
+    job = RemoteJob.objects.create(task=task, state=state, **{**defaults, **fields})
+    make_remote_server(job.provider, job.server)
+    return job

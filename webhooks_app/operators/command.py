@@ -7,6 +7,7 @@ plain line is written from time to time.
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 import time
@@ -30,6 +31,7 @@ from webhooks_app.database import why_unusable
 
 NO_DATABASE = 4
 INTERRUPTED = 130  # the shells' code for Ctrl-C
+CLOSED_PIPE = 141  # the shells' code for SIGPIPE
 _NOT_MIGRATED = (errors.UndefinedTable, errors.UndefinedColumn)
 
 #: Without a terminal, a line is written at most this often.
@@ -56,9 +58,14 @@ class OperatorCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run; a missing database and Ctrl-C end in one sentence and an exit code."""
         try:
-            return super().execute(*args, **options)
+            said = super().execute(*args, **options)
+            sys.stdout.flush()  # here, not when Python ends: a closed pipe is then caught
+            return said
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=INTERRUPTED) from None
+        except BrokenPipeError:  # whoever read it has enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(CLOSED_PIPE)
         except Error as error:
             if reason := why_unusable(error):
                 text = f"{reason} It says: {str(error).strip()}"
