@@ -9,8 +9,9 @@ from django.utils import timezone
 
 from tasks_app.media.inputs import InputFile
 from tasks_app.models import RemoteJob, Task
+from tasks_app.providers.base import ProviderError
 from tasks_app.providers.remote.base import RemoteProvider, Work
-from tasks_app.providers.remote.client import ProviderClient, Unreachable
+from tasks_app.providers.remote.client import ProviderClient, Unclear, Unreachable
 
 
 class Lines:
@@ -59,3 +60,24 @@ def work_of(
         inputs=files or {},
         seconds_left=max(0, int((job.deadline - timezone.now()).total_seconds())),
     )
+
+
+def is_unclear(error: ProviderError) -> bool:
+    """Say whether a submit that failed may have been received, and paid for.
+
+    A proxy answers 502 or 504 for a server that may be at work; an answer without a usable id says
+    that it is.
+    """
+    has_answered = error.status is None and not isinstance(error, Unreachable)
+    is_useless = has_answered and error.code == "provider_unavailable"
+    return isinstance(error, Unclear) or error.status in (502, 504) or is_useless
+
+
+def ids_of(job: RemoteJob) -> dict[str, str]:
+    """Return what a log line about a job names."""
+    return {
+        "task_id": str(job.task_id),
+        "job_id": str(job.id),
+        "provider": job.provider,
+        "server": job.server,
+    }

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -120,7 +121,8 @@ class RemoteWorkLoop:
             for task_type in await call(_wake):
                 await call(tickets.send_ticket, task_type, "")
         if (room := MOST_OPEN - len(self._open)) > 0:
-            jobs = await call(remote_jobs.take_due, self._token, lease, room, list(self._open))
+            take = partial(remote_jobs.take_due, with_ready=self._steps.has_room_to_fetch)
+            jobs = await call(take, self._token, lease, room, list(self._open))
             self._begin(jobs)
 
     def _begin(self, jobs: Iterable[RemoteJob]) -> None:

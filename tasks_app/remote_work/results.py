@@ -154,9 +154,12 @@ def _failed(job: RemoteJob, task: Task, error: ProviderError) -> None:
     logger.warning("Remote results were not fetched", reason=error.message, task_id=str(task.id))
     if isinstance(error, UnknownJob):
         remote.lose(job, error.message, task=task)
-    elif error.code in OUTAGES and error.retryable and job.deadline > timezone.now():
+    elif error.code in OUTAGES:
         remote.let_result_go(task)
-        remote_jobs.look_in(job, error.retry_after or AGAIN_SECONDS, error.message)
+        if job.deadline > remote_jobs.now_of(job):
+            remote_jobs.look_in(job, error.retry_after or AGAIN_SECONDS, error.message)
+        else:  # what was paid for is fetched by the stop, and kept for a retry
+            remote.time_out(job)
     else:
         remote.fail(job, error, task=task)
 

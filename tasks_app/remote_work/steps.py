@@ -35,11 +35,10 @@ from tasks_app.providers.remote.base import (
 from tasks_app.providers.remote.client import (
     CALL_SECONDS,
     ProviderClient,
-    Unclear,
     Unreachable,
 )
 from tasks_app.remote_work import results
-from tasks_app.remote_work.calls import Lines, work_of
+from tasks_app.remote_work.calls import Lines, ids_of, is_unclear, work_of
 from tasks_app.state import lifecycle, remote, remote_jobs
 from tasks_app.work.run import in_use
 from webhooks_app.crash_points import faultpoint
@@ -49,6 +48,7 @@ logger = structlog.get_logger(__name__)
 
 #: Threads that download and probe results.
 FETCHERS = 4
+FETCH_AGAIN_SECONDS = 1.0
 #: Wait for a server that was busy or away and named no time, in seconds.
 BUSY_SECONDS, AWAY_SECONDS = 2.0, 10.0
 #: The same where somebody has to change the configuration first.
@@ -82,6 +82,7 @@ class Steps:
         self.hand_over = hand_over
         self._lines = lines
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        self._fetching = 0
         self._told: dict[str, tuple[float, float, float]] = {}
         self._due_again: dict[tuple[Any, float, bool], list[str]] = defaultdict(list)
 
@@ -99,7 +100,7 @@ class Steps:
         except Exception as error:  # a provider's code may raise anything
             if why_unusable(error):
                 raise
-            logger.exception("Remote work crashed", **_ids(job))
+            logger.exception("Remote work crashed", **ids_of(job))
             crash = ProviderError("internal_error", traceback_text=own_frames(error))
             with contextlib.suppress(*OVERTAKEN):
                 await self._store(remote.crash, job, crash)
@@ -126,7 +127,7 @@ class Steps:
                 faultpoint("remote.after_submit")
             except ProviderError as error:
                 return await self._not_submitted(job, provider, error)
-            logger.info("Remote work started", **_ids(job))
+            logger.info("Remote work started", **ids_of(job))
             if answer.outputs is None:
                 await self._runs(job, provider, answer.remote)
             else:
@@ -171,7 +172,7 @@ class Steps:
     async def _not_submitted(
         self, job: RemoteJob, provider: RemoteProvider, error: ProviderError
     ) -> None:
-        logger.warning("Remote work was not started", reason=error.message, **_ids(job))
+        logger.warning("Remote work was not started", reason=error.message, **ids_of(job))
         place = (job.provider, job.server)
         if isinstance(error, Busy) or error.code == "provider_rate_limited":
             seconds = error.retry_after or BUSY_SECONDS
@@ -184,10 +185,10 @@ class Steps:
             await self._store(
                 remote_jobs.is_busy, *place, AWAY_SECONDS, is_full=False, note=error.message
             )
-        elif isinstance(error, Unclear) and provider.names_jobs:
+        elif is_unclear(error) and provider.names_jobs:
             await self._store(remote_jobs.look_in, job, provider.poll_seconds, error.message)
         else:
-            outcome = "unclear" if isinstance(error, Unclear) else "failed"
+            outcome = "unclear" if is_unclear(error) else "failed"
             await self._store(remote.fail, job, error, outcome)
 
     # -- look --------------------------------------------------------------------------------------
@@ -236,7 +237,7 @@ class Steps:
         elif isinstance(state, UnknownJob):
             await self._lost(job, state, is_stop_owed=False)
         elif isinstance(state, WorkFailed):
-            logger.warning("Remote work failed", reason=state.message, **_ids(job))
+            logger.warning("Remote work failed", reason=state.message, **ids_of(job))
             await self._store(remote.fail, job, state)
         elif provider is not None and _is_silent(job, provider):
             await self._lost(job, state, is_stop_owed=True)
@@ -270,7 +271,7 @@ class Steps:
                 raise
 
     async def _lost(self, job: RemoteJob, error: ProviderError, *, is_stop_owed: bool) -> None:
-        logger.warning("Remote work was lost", reason=error.message, **_ids(job))
+        logger.warning("Remote work was lost", reason=error.message, **ids_of(job))
         if await self._store(remote_jobs.was_lost_before, job):
             await self._store(remote.fail, job, error, "lost")
         else:
@@ -309,14 +310,26 @@ class Steps:
         assert provider is not None
         await self._store(remote_jobs.is_ready, job, found.outputs, found.facts, answer)
         faultpoint("remote.after_ready")
-        await self.fetch(job, provider)
+        if self.has_room_to_fetch:
+            await self.fetch(job, provider)
+        else:
+            await self._store(remote_jobs.look_in, job, FETCH_AGAIN_SECONDS)
+
+    @property
+    def has_room_to_fetch(self) -> bool:
+        """Say whether a result would be fetched soon; those that wait would hold up looks."""
+        return self._fetching < 2 * FETCHERS
 
     async def fetch(self, job: RemoteJob, provider: RemoteProvider) -> None:
         """Bring the results here and complete the task, in a thread."""
         work = asyncio.get_running_loop().run_in_executor(
             self._fetchers, results.finish, job, provider, work_of(job)
         )
-        await work
+        self._fetching += 1
+        try:
+            await work
+        finally:
+            self._fetching -= 1
 
     # -- stop --------------------------------------------------------------------------------------
 
@@ -347,20 +360,20 @@ class Steps:
                 if why_unusable(error):
                     raise
                 if not isinstance(error, ProviderError):
-                    logger.exception("Stopping remote work crashed", **_ids(job))
+                    logger.exception("Stopping remote work crashed", **ids_of(job))
                 assert job.stop_owed_at is not None
                 note = str(error)
                 if isinstance(error, ProviderError):
                     note = error.words or error.message
                 if remote_jobs.now_of(job) - job.stop_owed_at > STOP_FOR:
-                    logger.error("Remote work could not be stopped", **_ids(job))
+                    logger.error("Remote work could not be stopped", **ids_of(job))
                     await self._store(remote.stopped, job, "unstopped", note, is_unclear=True)
                 else:
                     await self._store(remote_jobs.note, job, note)
                     self._again(job, provider, has_answered=False)
                 return
             if outcome:
-                logger.info("Remote work stopped", outcome=outcome, **_ids(job))
+                logger.info("Remote work stopped", outcome=outcome, **ids_of(job))
                 is_unclear = _is_perhaps_paid(job, outcome)
                 await self._store(
                     remote.stopped, job, "stopped", f"stop: {outcome}", is_unclear=is_unclear
@@ -433,12 +446,3 @@ def _is_silent(job: RemoteJob, provider: RemoteProvider) -> bool:
     if provider.lost_seconds is None or seen_at is None:
         return False
     return (remote_jobs.now_of(job) - seen_at).total_seconds() > provider.lost_seconds
-
-
-def _ids(job: RemoteJob) -> dict[str, str]:
-    return {
-        "task_id": str(job.task_id),
-        "job_id": str(job.id),
-        "provider": job.provider,
-        "server": job.server,
-    }

@@ -77,17 +77,27 @@ def insert(job: RemoteJob) -> None:
 
 
 def take_due(
-    token: uuid.UUID, lease_seconds: float, most: int, busy: Sequence[str]
+    token: uuid.UUID,
+    lease_seconds: float,
+    most: int,
+    busy: Sequence[str],
+    *,
+    with_ready: bool = True,
 ) -> list[RemoteJob]:
-    """Take jobs that are due, except those of the ids in ``busy``."""
+    """Take jobs that are due, except those of the ids in ``busy``.
+
+    Args:
+        with_ready: those too whose results wait to be fetched.
+    """
     sql = f"""
     UPDATE tasks_app_remotejob SET look_token = %s,
       next_look_at = now() + make_interval(secs => %s)
     WHERE id IN (SELECT id FROM tasks_app_remotejob WHERE state <> 'ended'
                  AND next_look_at <= now() AND NOT id = ANY(%s::uuid[])
+                 AND (state <> 'ready' OR %s)
                  ORDER BY next_look_at LIMIT %s FOR UPDATE SKIP LOCKED)
     RETURNING {_COLUMNS}"""  # noqa: S608 - column names
-    jobs = fetch(RemoteJob, sql, [token, lease_seconds, list(busy), most])
+    jobs = fetch(RemoteJob, sql, [token, lease_seconds, list(busy), with_ready, most])
     for job in jobs:
         taken_at = job.next_look_at - timedelta(seconds=lease_seconds)
         setattr(job, _CLOCK, (taken_at, time.monotonic()))

@@ -414,3 +414,44 @@ def test_only_allowed_models_may_be_named():
     assert made.validate(TYPE, {"model": "acme/fast"}) == []
     (error,) = made.validate(TYPE, {"model": "acme/dear"})
     assert error.code == "not_allowed"
+
+
+def test_results_that_wait_hold_up_no_looks(fake, monkeypatch):
+    """Proves that more results than threads to fetch them leave room for everything else."""
+    use()
+    monkeypatch.setattr("tasks_app.remote_work.steps.FETCHERS", 1)
+    slow = Reply(body=png(), delay=3)
+    fake.script["GET /out.png"] = [slow]
+    fake.script[GET] = [done(fake)]
+    with remote_work():
+        tasks = [begin() for _ in range(5)]
+        wait_until(lambda: RemoteJob.objects.filter(state="ready").count() == 5, 30)
+        held = RemoteJob.objects.filter(state="ready", look_token__isnull=False)
+        wait_until(lambda: held.count() <= 2, 30)
+        fake.script["GET /out.png"] = [Reply(body=png())]
+        assert {ended(task).status for task in tasks} == {"completed"}
+
+
+@pytest.mark.parametrize("answer", [Reply(502), Reply(504), {"status": "starting"}])
+def test_a_submit_that_a_proxy_or_a_bad_answer_hides_is_unclear(fake, answer):
+    """Proves that 502, 504 and an answer without an id are booked as perhaps paid."""
+    use()
+    fake.script[CREATE] = [answer, *fake.script[CREATE]]
+    with remote_work():
+        task = ended(begin())
+    jobs = RemoteJob.objects.filter(task=task).order_by("created_at")
+    assert [job.outcome for job in jobs] == ["unclear", "completed"]
+
+
+def test_a_result_that_cannot_be_fetched_in_time_is_kept_late(fake, monkeypatch):
+    """Proves that paid work whose download outlasted the task's time is not thrown away."""
+    use()
+    monkeypatch.setattr("tasks_app.remote_work.results.AGAIN_SECONDS", 0.2)
+    fake.script["GET /out.png"] = [Reply(403)]
+    fake.script[GET] = [done(fake)]
+    with remote_work():
+        task = ended(begin(timeout_seconds=2))
+        assert task.error_code == "timed_out"
+        fake.script["GET /out.png"] = [Reply(body=png())]
+        RemoteJob.objects.filter(task=task).update(next_look_at=Now())
+        wait_until(lambda: job_of(task).outcome == "late", 60)
