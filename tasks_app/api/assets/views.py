@@ -252,6 +252,8 @@ def _upload(request: Request, key: str | None) -> tuple[dict[str, Any], bool]:
             text = "The media storage cannot be used just now."
             headers = {"Retry-After": "5"}
             raise ApiProblem(503, "storage_unavailable", text, headers=headers) from error
+        finally:
+            uploads.give_back_connection()
 
 
 def _project_of_form(request: Request, fields: dict[str, str]) -> str:
