@@ -27,7 +27,7 @@ from tasks_app.providers.remote.base import RemoteProvider
 from tasks_app.remote_work.calls import Lines
 from tasks_app.remote_work.steps import OVERTAKEN, Steps
 from tasks_app.remote_work.watchers import Watchers
-from tasks_app.state import remote, remote_jobs
+from tasks_app.state import remote, remote_jobs, server_rows
 from tasks_app.tickets import stopping
 from webhooks_app.database import DatabaseThread, why_unusable
 
@@ -230,7 +230,7 @@ def _wake() -> list[str]:
         free = MOST_MOVED
         if provider is not None:
             try:
-                free = remote_jobs.free_places(name, provider.servers(model))
+                free = server_rows.free_places(name, provider.servers(model))
             except ProviderError:  # its configuration is wrong; `manage.py check` says how
                 free = 0
         if free:

@@ -39,7 +39,7 @@ from tasks_app.providers.remote.client import (
 )
 from tasks_app.remote_work import results
 from tasks_app.remote_work.calls import Lines, ids_of, is_unclear, work_of
-from tasks_app.state import lifecycle, remote, remote_jobs
+from tasks_app.state import lifecycle, remote, remote_jobs, server_rows
 from tasks_app.work.run import in_use
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import why_unusable
@@ -178,12 +178,12 @@ class Steps:
             seconds = error.retry_after or BUSY_SECONDS
             await self._store(remote.put_back, job)
             await self._store(
-                remote_jobs.is_busy, *place, seconds, is_full=True, note=error.message
+                server_rows.is_busy, *place, seconds, is_full=True, note=error.message
             )
         elif isinstance(error, Unreachable) and provider.is_pool and job.asked_at is None:
             await self._store(remote.put_back, job)
             await self._store(
-                remote_jobs.is_busy, *place, AWAY_SECONDS, is_full=False, note=error.message
+                server_rows.is_busy, *place, AWAY_SECONDS, is_full=False, note=error.message
             )
         elif is_unclear(error) and provider.names_jobs:
             await self._store(remote_jobs.look_in, job, provider.poll_seconds, error.message)

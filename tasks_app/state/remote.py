@@ -15,8 +15,8 @@ from django.db import connection, transaction
 
 from tasks_app.models import CostBasis, MediaFile, RemoteJob, Task
 from tasks_app.providers.base import ProviderError
-from tasks_app.state import costs, lifecycle, remote_jobs, statements
-from tasks_app.state.remote_jobs import ServerRoom
+from tasks_app.state import costs, lifecycle, remote_jobs, server_rows, statements
+from tasks_app.state.server_rows import ServerRoom
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.shown import printable
 
@@ -43,7 +43,7 @@ def begin(task: Task, provider: str, model: str, rooms: Sequence[ServerRoom]) ->
     with transaction.atomic():
         label, waits_for = None, f"{provider}:{model}"
         if task.waits_for or not _is_anyone_waiting(waits_for):
-            label = remote_jobs.choose(provider, rooms)
+            label = server_rows.choose(provider, rooms)
         if label is None:
             done = statements.update_fenced(task, _PARKED, [waits_for])
         else:

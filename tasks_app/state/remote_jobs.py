@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Q
@@ -22,7 +22,6 @@ from psycopg.types.json import Jsonb
 from tasks_app import metrics
 from tasks_app.instances import columns, fetch
 from tasks_app.models import MediaFile, RemoteJob
-from tasks_app.state import server_rows
 from webhooks_app.shown import printable
 
 #: Longest part of a provider's own words that is kept, in characters.
@@ -41,16 +40,6 @@ _ENDED = (
     "state = 'ended', ended_at = now(), look_token = NULL, outputs = '[]',"
     " remote = remote - 'called'"
 )
-
-
-class ServerRoom(Protocol):
-    """A configured server: its label, and most jobs at once, None for no limit of ours."""
-
-    @property
-    def label(self) -> str: ...
-
-    @property
-    def limit(self) -> int | None: ...
 
 
 class LostJob(Exception):
@@ -117,7 +106,7 @@ def now_of(job: RemoteJob) -> datetime:
 
 def extend_leases(token: uuid.UUID, ids: Sequence[str], lease_seconds: float) -> None:
     """Keep jobs whose requests are still open."""
-    _execute(
+    execute(
         "UPDATE tasks_app_remotejob SET next_look_at = now() + make_interval(secs => %s)"
         " WHERE id = ANY(%s::uuid[]) AND look_token = %s AND state <> 'ended'",
         [lease_seconds, list(ids), token],
@@ -126,7 +115,7 @@ def extend_leases(token: uuid.UUID, ids: Sequence[str], lease_seconds: float) ->
 
 def let_go(token: uuid.UUID) -> None:
     """Make everything that this loop holds due at once, for others."""
-    _execute(
+    execute(
         "UPDATE tasks_app_remotejob SET next_look_at = now(), look_token = NULL"
         " WHERE look_token = %s AND state <> 'ended'",
         [token],
@@ -137,7 +126,7 @@ def look_again(
     token: uuid.UUID, ids: Sequence[str], *, first: float, longest: float, has_answered: bool
 ) -> None:
     """Make jobs due again: after an eighth of their age, within the bounds, or at the deadline."""
-    _execute(
+    execute(
         "UPDATE tasks_app_remotejob SET look_token = NULL,"
         " seen_at = CASE WHEN %s THEN now() ELSE seen_at END,"
         " next_look_at = least(now() + make_interval(secs => (0.9 + 0.2 * random()) * greatest(%s,"
@@ -184,7 +173,7 @@ def learn_id(job: RemoteJob, remote: dict[str, Any]) -> None:
 
     A job that was given up because the id had not come is owed its stop again.
     """
-    _execute(
+    execute(
         "UPDATE tasks_app_remotejob SET remote = %s || remote, state = 'stopping', outcome = '',"
         " ended_at = NULL, look_token = NULL, next_look_at = now(),"
         " stop_owed_at = coalesce(stop_owed_at, now()),"
@@ -259,13 +248,13 @@ def note_stop(job: RemoteJob) -> None:
 def forget(job: RemoteJob) -> None:
     """Delete a job whose submit was turned away: it never existed at the provider."""
     sql = f"DELETE FROM tasks_app_remotejob WHERE {_TAKEN}"  # noqa: S608 - ours
-    if not _execute(sql, [job.id, job.look_token]):
+    if not execute(sql, [job.id, job.look_token]):
         raise LostJob
 
 
 def _change(job: RemoteJob, assignments: str, values: list[Any]) -> None:
     sql = f"UPDATE tasks_app_remotejob SET {assignments} WHERE {_TAKEN}"  # noqa: S608 - ours
-    if not _execute(sql, [*values, job.id, job.look_token]):
+    if not execute(sql, [*values, job.id, job.look_token]):
         raise LostJob
 
 
@@ -274,7 +263,7 @@ def _change(job: RemoteJob, assignments: str, values: list[Any]) -> None:
 
 def has_news(job_id: str) -> None:
     """Make a running job due now, since its server says that it has ended."""
-    _execute(
+    execute(
         "UPDATE tasks_app_remotejob SET next_look_at = now()"
         " WHERE id = %s AND state = 'running' AND look_token IS NULL",
         [job_id],
@@ -338,7 +327,7 @@ def complete(task_id: uuid.UUID) -> uuid.UUID | None:
 
 def hint(provider: str, callback_token: str) -> None:
     """Make a job due now, since its provider called; a look that is under way is repeated."""
-    _execute(
+    execute(
         "UPDATE tasks_app_remotejob SET next_look_at = now(), look_token = NULL"
         " WHERE callback_token = %s AND provider = %s AND state = 'running'",
         [callback_token, provider],
@@ -347,58 +336,12 @@ def hint(provider: str, callback_token: str) -> None:
 
 def keep_result(provider: str, callback_token: str, remote: dict[str, Any]) -> None:
     """Store a result that the provider sends only once, in its callback; the first one counts."""
-    _execute(
+    execute(
         "UPDATE tasks_app_remotejob SET remote = remote || %s, next_look_at = now()"
         " WHERE callback_token = %s AND provider = %s AND state <> 'ended'"
         " AND NOT remote ? 'called'",
         [_json({"called": remote}), callback_token, provider],
     )
-
-
-# -- servers ---------------------------------------------------------------------------------------
-
-
-def choose(provider: str, rooms: Sequence[ServerRoom]) -> str | None:
-    """Return the label of the server with the most room, None when all are full.
-
-    To be called in the transaction that inserts the job: the servers' rows stay locked until then,
-    so that no two processes take the same place.
-    """
-    labels = [room.label for room in rooms]
-    server_rows.know(provider, labels)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT label FROM tasks_app_remoteserver WHERE provider = %s AND label = ANY(%s)"
-            " ORDER BY label FOR UPDATE",
-            [provider, labels],
-        )
-    free = {label: share for label, _, share in _room(provider, rooms)}
-    return max(free, key=lambda label: free[label]) if free else None
-
-
-def free_places(provider: str, rooms: Sequence[ServerRoom]) -> int:
-    """Return how many more jobs all these servers take now."""
-    return sum(places for _, places, _ in _room(provider, rooms))
-
-
-def _room(provider: str, rooms: Sequence[ServerRoom]) -> list[tuple[str, int, float]]:
-    """Return label, free places and free share (0..1) of each server that has room."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT label, learned_limit, is_paused OR coalesce(busy_until > now(), false),"
-            " (SELECT count(*) FROM tasks_app_remotejob job WHERE job.provider = server.provider"
-            "  AND job.server = label AND state IN ('submitting', 'running', 'stopping'))"
-            " FROM tasks_app_remoteserver server WHERE provider = %s AND label = ANY(%s)",
-            [provider, [room.label for room in rooms]],
-        )
-        known = {row[0]: row[1:] for row in cursor.fetchall()}
-    found = []
-    for room in rooms:
-        learned, is_shut, used = known.get(room.label, (None, False, 0))
-        limit = min(x for x in (learned, room.limit, MOST_LEARNED) if x is not None)
-        if not is_shut and used < limit:
-            found.append((room.label, limit - used, 1 - used / limit))
-    return found
 
 
 def late_files(task_id: uuid.UUID | None) -> tuple[RemoteJob, list[MediaFile]] | None:
@@ -407,18 +350,6 @@ def late_files(task_id: uuid.UUID | None) -> tuple[RemoteJob, list[MediaFile]] |
     job = late.order_by("-ended_at").first() if task_id else None
     files = list(MediaFile.objects.filter(run_token=job.id)) if job else []
     return (job, files) if job and files else None
-
-
-def is_busy(provider: str, label: str, seconds: float, *, is_full: bool, note: str = "") -> None:
-    """Send nothing to a server for so many seconds; halve its limit if it said that it is full."""
-    _execute(
-        "UPDATE tasks_app_remoteserver SET busy_until = now() + make_interval(secs => %s),"
-        " last_error = %s, learned_limit = CASE WHEN %s THEN greatest(1, ("
-        "   SELECT count(*) / 2 FROM tasks_app_remotejob job WHERE job.provider = %s"
-        "   AND job.server = %s AND state IN ('submitting', 'running', 'stopping')))"
-        " ELSE learned_limit END WHERE provider = %s AND label = %s",
-        [seconds, printable(note, NOTE_LIMIT), is_full, provider, label, provider, label],
-    )
 
 
 def _json(value: Any) -> Jsonb:
@@ -447,7 +378,8 @@ def _returned(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
-def _execute(sql: str, values: list[Any]) -> bool:
+def execute(sql: str, values: list[Any]) -> bool:
+    """Run a statement; say whether it hit a row."""
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         return bool(cursor.rowcount > 0)
