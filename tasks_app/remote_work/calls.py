@@ -7,11 +7,13 @@ from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
 
+from tasks_app import providers
 from tasks_app.media.inputs import InputFile
 from tasks_app.models import RemoteJob, Task
 from tasks_app.providers.base import ProviderError
 from tasks_app.providers.remote.base import RemoteProvider, Work
 from tasks_app.providers.remote.client import ProviderClient, Unclear, Unreachable
+from tasks_app.state import remote, server_rows
 
 
 class Lines:
@@ -81,3 +83,19 @@ def ids_of(job: RemoteJob) -> dict[str, str]:
         "provider": job.provider,
         "server": job.server,
     }
+
+
+def away(
+    job: RemoteJob, provider: RemoteProvider, error: ProviderError, again_seconds: float
+) -> None:
+    """Let a task wait for its pool while a server is left, or no other provider follows.
+
+    Args:
+        again_seconds: how long nothing is sent to the server that is away.
+    """
+    server_rows.is_busy(job.provider, job.server, again_seconds, is_full=False, note=error.message)
+    is_last = providers.get_providers(job.task_type)[-1].name == provider.name
+    if is_last or server_rows.free_places(provider.name, provider.servers(job.model)):
+        remote.put_back(job)
+    else:
+        remote.fail(job, error)

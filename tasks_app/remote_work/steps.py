@@ -38,7 +38,7 @@ from tasks_app.providers.remote.client import (
     Unreachable,
 )
 from tasks_app.remote_work import results
-from tasks_app.remote_work.calls import Lines, ids_of, is_unclear, work_of
+from tasks_app.remote_work.calls import Lines, away, ids_of, is_unclear, work_of
 from tasks_app.state import lifecycle, remote, remote_jobs, server_rows
 from tasks_app.work.run import in_use
 from webhooks_app.crash_points import faultpoint
@@ -181,10 +181,7 @@ class Steps:
                 server_rows.is_busy, *place, seconds, is_full=True, note=error.message
             )
         elif isinstance(error, Unreachable) and provider.is_pool and job.asked_at is None:
-            await self._store(remote.put_back, job)
-            await self._store(
-                server_rows.is_busy, *place, AWAY_SECONDS, is_full=False, note=error.message
-            )
+            await self._store(away, job, provider, error, AWAY_SECONDS)
         elif is_unclear(error) and provider.names_jobs:
             await self._store(remote_jobs.look_in, job, provider.poll_seconds, error.message)
         else:

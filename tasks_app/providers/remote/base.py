@@ -44,8 +44,7 @@ class Work:
     ``job_id``: a canonical UUID that is stored before the submit; the remote id, where a client may
     choose it. ``remote``: what `submit` returned, {} before. ``callback_url``: where the provider
     may tell us that it has news, empty for nowhere. ``directory`` exists during `submit` and
-    `RemoteProvider.fetch`, for files that come in an answer. ``inputs``: at submit the task's files
-    by the names of its inputs, for a provider that `is_given_files`.
+    `RemoteProvider.fetch`, for files that come in an answer.
     """
 
     job_id: str

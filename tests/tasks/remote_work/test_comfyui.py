@@ -214,6 +214,19 @@ def test_a_pool_that_is_away_is_waited_for(pool, settings, monkeypatch):
     assert (task.status, task.attempts) == ("completed", 0)
 
 
+def test_a_pool_that_is_away_hands_on_in_a_chain(pool, settings, monkeypatch):
+    """Proves that a task goes to the next provider when no server of the pool can be reached."""
+    monkeypatch.setattr(steps, "AWAY_SECONDS", 1.0)
+    entry = settings.GENERATION_PROVIDERS[IMAGE]
+    settings.GENERATION_PROVIDERS = {IMAGE: [entry, "tests.support.providers.StillProvider"]}
+    for each in pool.values():
+        each.kill()
+    with remote_work():
+        task = ended(begin(), 60)
+    assert (task.status, task.result["provider"]) == ("completed", "still")
+    assert task.result["fallback_from"][0]["provider"] == "comfyui"
+
+
 def test_a_lost_answer_is_not_paid_twice(pool):
     """Proves that a submit whose answer was lost is looked for, and its facts are still known."""
     for each in pool.values():
