@@ -50,7 +50,7 @@ SHELVES = {
     **dict.fromkeys(
         ("openapi-python-client", "datamodel-codegen", "openapi-generator-cli"), GENERATORS
     ),
-    **dict.fromkeys(("redocly", "spectral", "openapi-typescript", "tsc"), NODE),
+    **dict.fromkeys(("llmock", "redocly", "spectral", "openapi-typescript", "tsc"), NODE),
     "oapi-codegen": GO,
 }
 
