@@ -16,6 +16,8 @@ from django.core.management import get_commands
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
+from tasks_app import metrics
+from tasks_app.models import RemoteServer
 from tests import ROOT
 from tests.support import factories
 from webhooks_app.conf import WebhookSettings
@@ -104,8 +106,14 @@ def test_defaults_on_the_page_are_those_of_the_code() -> None:
 
 
 @pytest.fixture
-def series(db: None) -> dict[str, set[str]]:
+def series(db: None, settings: Any) -> dict[str, set[str]]:
     """The names that a scrape shows, each with the names of its labels."""
+    entry = {"provider": "replicate", "options": {"model": "acme/painter"}}
+    settings.GENERATION_PROVIDERS = {"image_generation": entry}
+    server = ("replicate", "replicate")
+    RemoteServer.objects.create(provider=server[0], label=server[1])
+    metrics.remote_job_ended(*server, "completed")
+    metrics.cost.labels("USD", "replicate")
     factories.make_destination(failing_messages=1)
     key = factories.make_api_key()[1]
     text = Client(headers={"x-api-key": key}).get("/metrics").content.decode()
