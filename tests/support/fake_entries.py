@@ -113,9 +113,9 @@ def shown() -> dict[str, str]:
 
 def _inputs() -> dict[str, Any]:
     """Return what the provider elsewhere is sent for a task of the new type."""
-    from tasks_app.providers.remote.inputs import wishes
+    from tasks_app.providers.remote.inputs import said_by_name
 
-    return wishes(TASK_TYPE, {"image_data": {"prompt": "a cat"}})
+    return said_by_name(TASK_TYPE, {"image_data": {"prompt": "a cat"}})
 
 
 if __name__ == "__main__":

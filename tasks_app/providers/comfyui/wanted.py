@@ -13,7 +13,7 @@ from tasks_app.providers.base import FieldError
 from tasks_app.providers.comfyui import graphs
 from tasks_app.providers.comfyui.graphs import BadValue
 from tasks_app.providers.comfyui.templates import Converter, Template
-from tasks_app.providers.remote.inputs import NOTHING_ASKED, wishes
+from tasks_app.providers.remote.inputs import NOTHING_ASKED, said_by_name
 from tasks_app.task_types import TASK_TYPES
 
 #: Parameters that a task has fields for; a template's others are set by ``options``.
@@ -57,7 +57,7 @@ def accepts_of(template: Template) -> Accepts:
 
 def values_of(task_type: str, task_data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a task says, its options too, by our names of parameters."""
-    return {**(task_data.get("options") or {}), **wishes(task_type, task_data)}
+    return {**(task_data.get("options") or {}), **said_by_name(task_type, task_data)}
 
 
 def faults(

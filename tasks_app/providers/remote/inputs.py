@@ -48,7 +48,7 @@ NOTHING_ASKED = {
 }
 
 
-def wishes(task_type: str, task_data: Mapping[str, Any]) -> dict[str, Any]:
+def said_by_name(task_type: str, task_data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a task says, by our names: prompt, duration_s, resolution, character.name, ...
 
     ``width`` and ``height`` (pixels) and ``aspect_ratio`` are computed from the resolution.
@@ -80,7 +80,7 @@ def body_of(
     Raises:
         ProviderError: ``provider_rejected``, if an input of the task is not among the files.
     """
-    asked = wishes(task_type, task_data)
+    asked = said_by_name(task_type, task_data)
     given = files or {}
     lost = [
         one.name for one in said(task_type, task_data) if one.is_input and one.name not in given
@@ -108,7 +108,7 @@ class ModelInputs:
         model: the default model, where a task does not name one of ``models``.
         models: the models that a task may name.
         input: inputs sent with every request; they override what a task asks for.
-        fields: the model's name of an input -> our name of it (see `wishes`), or ``inputs.`` and
+        fields: the model's name of an input -> our name of it (see `said_by_name`), or ``inputs.`` and
             the name of a file.
         values: our name -> what the model takes there: a list, ``{"least": 1, "most": 10}``,
             ``"any"``, or for a file the members of `Limits`.
@@ -208,7 +208,7 @@ class ModelInputs:
         self, task_type: str, model: str, task_data: dict[str, Any], accepts: Accepts
     ) -> list[FieldError]:
         """Report options that would replace what the task says in a field of its own."""
-        asked = wishes(task_type, task_data)
+        asked = said_by_name(task_type, task_data)
         fields = self.own_fields(task_type, model)
         return [
             FieldError(f"{ROOT}/options/{escaped(name)}", CODE, f"Give {fields[name]} only once.")
