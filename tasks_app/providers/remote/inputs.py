@@ -108,8 +108,8 @@ class ModelInputs:
         model: the default model, where a task does not name one of ``models``.
         models: the models that a task may name.
         input: inputs sent with every request; they override what a task asks for.
-        fields: the model's name of an input -> our name of it (see `said_by_name`), or ``inputs.`` and
-            the name of a file.
+        fields: the model's name of an input -> our name of it (see `said_by_name`), or
+            ``inputs.`` and the name of a file.
         values: our name -> what the model takes there: a list, ``{"least": 1, "most": 10}``,
             ``"any"``, or for a file the members of `Limits`.
         defaults: inputs sent where a task says nothing about them.
