@@ -24,7 +24,6 @@ from tasks_app.models import AssetOrigin, MediaFile
 from tasks_app.providers.base import Cancelled
 from tasks_app.state import assets, inputs
 from tasks_app.tickets import stopping
-from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import why_unusable
 from webhooks_app.transport import FetchResult, Transport
 
@@ -105,7 +104,6 @@ def _fetch(file: MediaFile, path: Path, claim: _Claim) -> None:
         asyncio.run(_download(file.source_url, path, claim))
     else:
         _from_bucket(file, path)
-    faultpoint("assets.after_fetch")
     try:
         found = staging.decoded(path, claim)
     except staging.NotMedia as problem:

@@ -42,24 +42,26 @@ OUTAGES = ("provider_unavailable", "provider_rate_limited", "provider_auth", "st
 
 def finish(job: RemoteJob, provider: RemoteProvider, work: Work) -> None:
     """Fetch the results of a job that is ready, and complete its task."""
-    overtaken = suppress(lifecycle.LostClaim, remote_jobs.LostJob)
-    with without_database("the results are left to the job's lease"), overtaken:
-        task = through_outages(partial(remote.take_result, job))
-        with ClaimWatch(task) as watch:
-            try:
-                _finish(job, task, provider, work, watch)
-            except Cancelled:
-                if not watch.is_lost:
-                    remote.let_result_go(task)
-            except ProviderError as error:
-                through_outages(partial(_failed, job, task, error))
-            except Exception as error:
-                if why_unusable(error) or isinstance(error, lifecycle.LostClaim):
-                    raise
-                logger.exception("Remote results crashed the worker", job_id=str(job.id))
-                crash = ProviderError("internal_error", traceback_text=own_frames(error))
-                through_outages(partial(_failed, job, task, crash))
-    connection.close()
+    try:
+        overtaken = suppress(lifecycle.LostClaim, remote_jobs.LostJob)
+        with without_database("the results are left to the job's lease"), overtaken:
+            task = through_outages(partial(remote.take_result, job))
+            with ClaimWatch(task) as watch:
+                try:
+                    _finish(job, task, provider, work, watch)
+                except Cancelled:
+                    if not watch.is_lost:
+                        remote.let_result_go(task)
+                except ProviderError as error:
+                    through_outages(partial(_failed, job, task, error))
+                except Exception as error:
+                    if why_unusable(error) or isinstance(error, lifecycle.LostClaim):
+                        raise
+                    logger.exception("Remote results crashed the worker", job_id=str(job.id))
+                    crash = ProviderError("internal_error", traceback_text=own_frames(error))
+                    through_outages(partial(_failed, job, task, crash))
+    finally:
+        connection.close()
 
 
 def _finish(

@@ -75,7 +75,6 @@ def put_back(job: RemoteJob) -> None:
     with transaction.atomic():
         remote_jobs.forget(job)
         _park(job)
-        faultpoint("remote.before_put_back")
 
 
 def _park(job: RemoteJob, task: Task | None = None) -> None:

@@ -63,11 +63,11 @@ def test_the_schema_can_be_read_from_the_top() -> None:
     """Submitting comes first, and every operation has a summary."""
     document = json.loads(Client().get("/api/v1/schema").content)
     tags = [tag["name"] for tag in document["tags"]]
-    assert tags == ["tasks", "webhooks", "receiver", "service"]
+    assert tags == ["tasks", "assets", "webhooks", "receiver", "service"]
     assert next(iter(document["paths"])) == "/api/v1/tasks/submit"
     calls = [call for methods in document["paths"].values() for call in methods.values()]
     assert [call["operationId"] for call in calls if not call.get("summary")] == []
-    assert {call["tags"][0] for call in calls} == {"tasks", "webhooks", "service"}
+    assert {call["tags"][0] for call in calls} == {"tasks", "assets", "webhooks", "service"}
 
 
 def test_the_docs_page_loads_nothing_from_elsewhere() -> None:

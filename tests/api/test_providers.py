@@ -85,8 +85,9 @@ def test_the_list_and_the_refusals_agree(api: Client, settings: Any, provider: s
     for sample in samples():
         if "/0/" in sample.path or sample.path in ("prompt", "provider", "model", "options"):
             continue
-        taken = found[sample.task_type]["models"][0]["parameters"]
-        pointers = {entry["pointer"] for entry in taken.values()}
+        model = found[sample.task_type]["models"][0]
+        pointers = {entry["pointer"] for entry in model["parameters"].values()}
+        pointers |= {f"/task_data/inputs/{name}" for name in model["inputs"]}
         pointer = f"/task_data/{sample.path}"
         _, problems = check_task_data(sample.task_type, sample.task())
         messages = [one["message"] for one in problems if one["pointer"] == pointer]

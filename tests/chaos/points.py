@@ -56,6 +56,14 @@ RECOVERY = ("engine.before_recovered",)
 REPLAY = ("replay.before_commit",)
 #: Not reached by any task either: tested by tests/api/test_uploads.py.
 ASSETS = ("assets.after_save",)
+#: Nor these, which only work at providers reaches: tests/tasks/remote_work/test_paid_once.py.
+REMOTE = (
+    "remote.before_begin",
+    "remote.after_begin",
+    "remote.before_submit",
+    "remote.after_submit",
+    "remote.after_ready",
+)
 POINTS = (*SUBMIT, *CANCEL, *SHUTDOWN, *TASK, *ENGINE, *RECOVERY)
 #: Points at which only the dying engine has the message.
 FAST_PATH = (*ENGINE, "finish.before_publish", "finish.after_commit")

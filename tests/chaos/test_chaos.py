@@ -27,7 +27,8 @@ pytestmark = pytest.mark.long
 
 def test_every_fault_point_is_played() -> None:
     """The list of `points` names exactly the fault points in the sources."""
-    assert {*points.POINTS, *points.REPLAY, *points.ASSETS} == points.find()
+    beside = {*points.REPLAY, *points.ASSETS, *points.REMOTE}
+    assert {*points.POINTS, *beside} == points.find()
 
 
 def test_production_cannot_inject_faults() -> None:
