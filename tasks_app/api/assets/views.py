@@ -18,7 +18,8 @@ from tasks_app import tickets
 from tasks_app.access.authentication import Access, access_of, scoped
 from tasks_app.api import repeats
 from tasks_app.api.assets import uploads
-from tasks_app.api.openapi.hooks import ASSET_FORM, IDEMPOTENCY_KEY, operation
+from tasks_app.api.openapi.components import ref
+from tasks_app.api.openapi.hooks import IDEMPOTENCY_KEY, operation
 from tasks_app.failures import ASSET_ERRORS
 from tasks_app.media.serve import EXTENSIONS, media_url, presigned_form
 from tasks_app.media.staging import NotMedia
@@ -164,7 +165,7 @@ class AssetListView(APIView):
         "Hand in a file",
         "NewAsset",
         status=201,
-        request={"application/json": AssetRequest, uploads.MEDIA_TYPE: ASSET_FORM},
+        request={"application/json": AssetRequest, uploads.MEDIA_TYPE: ref("AssetForm")},
         parameters=[IDEMPOTENCY_KEY],
     )
     def post(self, request: Request) -> Response:

@@ -1,3 +1,3 @@
 """How does the API describe itself?"""
 
-__all__ = ["hooks"]
+__all__ = ["components", "hooks"]

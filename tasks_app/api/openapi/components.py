@@ -12,6 +12,7 @@ from tasks_app.events import EVENT_TYPES
 from tasks_app.failures import ASSET_ERRORS, ERROR_CODES
 from tasks_app.models import SHOWN_STATES, AssetOrigin, Priority, TaskStatus
 from tasks_app.task_types import TASK_TYPES
+from webhooks_app.notation import PROJECT_ID
 from webhooks_app.operators import ping
 
 Schema = dict[str, Any]
@@ -365,6 +366,14 @@ COMPONENTS: dict[str, Schema] = {
         },
         optional=("parameter",),
     ),
+    "AssetForm": {
+        "type": "object",
+        "properties": {
+            "file": {"type": "string", "format": "binary"},
+            "project_id": {"type": "string", "pattern": f"^{PROJECT_ID}$"},
+        },
+        "required": ["file"],
+    },
     "Problem": more_may_come(
         {
             "type": TEXT,
@@ -375,7 +384,11 @@ COMPONENTS: dict[str, Schema] = {
             "instance": TEXT,
             "request_id": TEXT,
             "errors": {"type": "array", "items": ref("FieldProblem")},
+            "budget_of": TEXT | {"description": "Of a 402: whose budget it is."},
+            "left": ref("Money"),
+            "estimated_cost": ref("Money"),
         },
+        optional=("budget_of", "left", "estimated_cost"),
         description="An error, after RFC 9457. `code` is for programs, `detail` for people.",
     ),
 }

@@ -45,7 +45,6 @@ from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.fields import Choice, RetryPolicy
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, MessageStatus, ReplayState
-from webhooks_app.notation import PROJECT_ID
 from webhooks_app.operators import ping
 from webhooks_app.outbox import ANY_STATUS
 from webhooks_app.retry import ERROR_CODES
@@ -114,15 +113,6 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     description="The same key with the same body is the same task, for "
     f"{settings.IDEMPOTENCY_HOURS} hours.",
 )
-#: The body of an upload.
-ASSET_FORM = {
-    "type": "object",
-    "properties": {
-        "file": {"type": "string", "format": "binary"},
-        "project_id": {"type": "string", "pattern": f"^{PROJECT_ID}$"},
-    },
-    "required": ["file"],
-}
 LAST_EVENT_ID = OpenApiParameter(
     "Last-Event-ID", str, OpenApiParameter.HEADER, description="The id of the last event you got."
 )
@@ -246,7 +236,7 @@ def _components(result: dict[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = result["components"]["schemas"]
     operations = [one for methods in result["paths"].values() for one in methods.values()]
-    asked = reachable([one.get("requestBody") for one in operations], found)
+    asked = reachable([one.get("requestBody") for one in operations], COMPONENTS | found)
     for name in found.keys() - asked:
         members = found[name].get("properties", {})
         found[name]["required"] = list(members)
