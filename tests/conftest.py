@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
 
 from tasks_app import redis_gate
 from tests.support import factories
 from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 
 
 def _turn(item: pytest.Item) -> int:
@@ -53,6 +55,22 @@ def _own_media(settings: Any, tmp_path: Path) -> Iterator[None]:
     cache.clear()
     yield
     cache.clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _last_out(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Wait at the end until nobody uses the database: a process of a test may still be stopping."""
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+
+        def others() -> bool:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return bool(cursor.fetchone()[0])
+
+        wait_until(lambda: not others(), timeout=30, message="nobody uses the test's database")
 
 
 @pytest.fixture(autouse=True)
