@@ -15,8 +15,6 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from moviesvc.rsgi import Front
-
 application: Any = None
 
 
@@ -44,8 +42,11 @@ urlpatterns = [path("api/v1/tasks/submit", submit)]
 if not settings.configured:  # loaded by the web server, not by a test that imports every module
     settings.MIDDLEWARE = []
     settings.ROOT_URLCONF = "tests.bench.bare_view"
+    bare = get_wsgi_application()
+    from moviesvc.rsgi import Front  # needs Django's apps
+
     application = Front(
-        get_wsgi_application(),
+        bare,
         threads=settings.WEB_THREADS,
         limit_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
     )
