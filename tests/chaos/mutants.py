@@ -33,7 +33,11 @@ class Mutant:
 
 
 LIFECYCLE = ("tests/tasks/state/test_lifecycle.py",)
-REMOTE = ("tests/tasks/remote_work/test_contract.py", "tests/tasks/remote_work/test_steps.py")
+REMOTE = (
+    "tests/tasks/remote_work/test_contract.py",
+    "tests/tasks/remote_work/test_steps.py",
+    "tests/tasks/remote_work/test_capacity.py",
+)
 ENGINE = ("tests/webhooks/delivery/test_engine.py",)
 MUTANTS = (
     Mutant(
