@@ -56,6 +56,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Assets", "perm_media", "tasks_app.mediafile"),
                 _item("Remote jobs", "cloud_sync", "tasks_app.remotejob"),
                 _item("Remote servers", "memory", "tasks_app.remoteserver"),
+                _item("Costs", "payments", "tasks_app.cost"),
+                _item("Projects", "folder", "tasks_app.project"),
             ],
         },
         {

@@ -8,11 +8,13 @@ from html import unescape
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.core.cache import cache
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
+from moviesvc.dashboard import navigation
 from tasks_app.admin.dashboard import task_charts
 from tests.support import factories
 from webhooks_app.admin.bars import Chart
@@ -168,3 +170,14 @@ def test_every_range_opens_and_its_links_lead_somewhere(name: str, admin_client:
     links = {unescape(link) for link in re.findall(r'href="([^"]+)"', box) if "/admin/" in link}
     assert len(links) >= 6
     assert [link for link in links if admin_client.get(link).status_code != 200] == []
+
+
+def test_every_list_is_in_the_sidebar() -> None:
+    """A list that is registered in the admin is found without knowing its address."""
+    request = RequestFactory().get("/admin/")
+    linked = {str(one["link"]) for part in navigation(request) for one in part["items"]}
+    lists = {
+        reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+        for model in site._registry
+    }
+    assert lists <= linked
