@@ -10,6 +10,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q, Value
 from rest_framework_api_key.models import AbstractAPIKey, BaseAPIKeyManager
@@ -110,6 +111,13 @@ class ApiKey(AbstractAPIKey):
     retry_policy = models.JSONField(
         null=True, blank=True, help_text="Default policy of this key's tasks: a name or waits."
     )
+    callback_auth = models.CharField(
+        max_length=100,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The credential of its tasks' callbacks, by name; empty: the project's.",
+    )
     budget_amount = models.DecimalField(
         null=True, blank=True, **AMOUNT, help_text="Most per calendar month (UTC); empty: no limit."
     )
@@ -161,7 +169,11 @@ class Task(models.Model):
     task_data = models.JSONField()
     # Text, not JSON: key order and the form of numbers must come back as the client sent them.
     metadata = models.TextField(null=True, blank=True)
+    # What a task may be found by: the scalar members of its metadata, each value as text.
+    metadata_values = models.JSONField(null=True, blank=True, editable=False)
     callback_url = models.CharField(max_length=2048, blank=True, default="")
+    # The credential that its callbacks carry, by name; empty: that of the key or the project.
+    callback_auth = models.CharField(max_length=100, blank=True, default="", db_default="")
     webhook_events = models.JSONField(default=list)
     retry_policy = models.JSONField(null=True, blank=True)
     priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
@@ -196,6 +208,8 @@ class Task(models.Model):
     )
     api_key = models.ForeignKey(ApiKey, null=True, blank=True, on_delete=models.SET_NULL)
     request_id = models.CharField(max_length=64, blank=True, default="")
+    # W3C Trace Context of the request that submitted it.
+    traceparent = models.CharField(max_length=55, blank=True, default="", db_default="")
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -233,6 +247,12 @@ class Task(models.Model):
             ),
             models.Index(
                 fields=["lease_expires_at"], condition=Q(status="processing"), name="task_lease"
+            ),
+            GinIndex(
+                fields=["metadata_values"],
+                opclasses=["jsonb_path_ops"],
+                condition=Q(metadata_values__isnull=False),
+                name="task_metadata",
             ),
             models.Index(fields=["project_id", "created_at", "id"], name="task_project_page"),
             models.Index(fields=["created_at", "id"], name="task_page"),

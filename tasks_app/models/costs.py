@@ -66,6 +66,13 @@ class Project(models.Model):
         null=True, blank=True, **AMOUNT, help_text="Most per calendar month (UTC); empty: no limit."
     )
     budget_currency = models.CharField(max_length=3, blank=True, default="")
+    callback_auth = models.CharField(
+        max_length=100,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The credential of its callbacks, by name; empty: none.",
+    )
     asset_quota_bytes = models.BigIntegerField(
         null=True, blank=True, help_text="Bytes of assets; empty: the service's default."
     )

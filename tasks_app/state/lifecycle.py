@@ -366,7 +366,9 @@ def _is_wanted(task: Task, event_type: str) -> bool:
 def _publish(task: Task, event_type: str) -> None:
     targets = []
     if task.callback_url and event_type in task.webhook_events:
-        targets.append(outbox.Target(task.callback_url, task.retry_policy))
+        targets.append(
+            outbox.Target(task.callback_url, task.retry_policy, callback_auth=task.callback_auth)
+        )
     is_terminal = event_type in events.TERMINAL_EVENTS
     outbox.publish(
         scope=task.project_id,
@@ -378,6 +380,8 @@ def _publish(task: Task, event_type: str) -> None:
         targets=targets,
         supersedes=events.PROGRESS if is_terminal or event_type == events.PROGRESS else "",
         request_id=task.request_id,
+        traceparent=task.traceparent,
+        metadata=task.metadata_values,
     )
 
 

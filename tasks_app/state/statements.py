@@ -23,7 +23,7 @@ _INSERT_FIELDS = (
     "id, project_id, task_type, task_data, metadata, callback_url, webhook_events, retry_policy,"
     " priority, status, progress, current_step, version, error_code, error, traceback, attempts,"
     " lost_count, timeout_seconds, event_sequence, retry_of_id, api_key_id, request_id,"
-    " reserved_amount, reserved_currency"
+    " reserved_amount, reserved_currency, callback_auth, traceparent, metadata_values"
 )
 
 _CLAIM = Function(
@@ -162,6 +162,9 @@ def _values(task: Task) -> list[Any]:
         task.request_id,
         task.reserved_amount,
         task.reserved_currency,
+        task.callback_auth,
+        task.traceparent,
+        None if task.metadata_values is None else Jsonb(task.metadata_values),
     ]
 
 

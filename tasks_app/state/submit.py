@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import structlog
 from django.conf import settings
 from django.db import transaction
@@ -27,6 +28,9 @@ from webhooks_app.notation import rfc3339
 
 logger = structlog.get_logger(__name__)
 _quota = Quota()
+#: The most members of metadata that a task can be found by, and the most characters of each.
+MOST_FOUND_BY = 50
+LONGEST_FOUND_BY = 200
 _deep_queues = estimates.DeepQueues()
 
 
@@ -167,6 +171,7 @@ def _new_task(request: Submit) -> Task:
         task_type=request.task_type,
         task_data=request.task_data,
         metadata=request.metadata,
+        metadata_values=_found_by(request.metadata),
         callback_url=request.callback_url,
         webhook_events=list(wanted),
         retry_policy=policy,
@@ -176,6 +181,20 @@ def _new_task(request: Submit) -> Task:
         retry_of=request.retry_of,
         request_id=request.request_id,
     )
+
+
+def _found_by(metadata: str | None) -> dict[str, str] | None:
+    """Return the members of metadata that a task is found by: the short scalar ones, as text."""
+    members = orjson.loads(metadata).items() if metadata else ()
+    texts = {
+        key: value if isinstance(value, str) else orjson.dumps(value).decode()
+        for key, value in members
+        if value is not None and not isinstance(value, dict | list)
+    }
+    short = {
+        key: text for key, text in texts.items() if max(len(key), len(text)) <= LONGEST_FOUND_BY
+    }
+    return dict(list(short.items())[:MOST_FOUND_BY]) or None
 
 
 def _insert(task: Task) -> int:

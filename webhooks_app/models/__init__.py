@@ -13,6 +13,8 @@ from webhooks_app.models.outbox import (
 )
 from webhooks_app.models.receivers import (
     BreakerState,
+    Credential,
+    CredentialKind,
     SigningSecret,
     WebhookDestination,
     WebhookEndpoint,
@@ -20,6 +22,8 @@ from webhooks_app.models.receivers import (
 
 __all__ = [
     "BreakerState",
+    "Credential",
+    "CredentialKind",
     "DeliveryOutcome",
     "DeliveryTrigger",
     "MessageStatus",

@@ -10,6 +10,7 @@ import uuid
 from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 
@@ -33,6 +34,10 @@ class WebhookEvent(models.Model):
     body = models.BinaryField()
     # The id of the API request that led to the event, for the engine's log lines.
     request_id = models.CharField(max_length=64, blank=True, default="", db_default="")
+    # W3C Trace Context of what led to the event; each attempt is a span below it.
+    traceparent = models.CharField(max_length=55, blank=True, default="", db_default="")
+    # What an event may be found by: the client's own words, each value as text. The body has all.
+    metadata = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField()
     acknowledged_at = models.DateTimeField(null=True, blank=True)
 
@@ -50,6 +55,12 @@ class WebhookEvent(models.Model):
                 name="event_unacked",
             ),
             models.Index(fields=["created_at"], name="event_created"),
+            GinIndex(
+                fields=["metadata"],
+                opclasses=["jsonb_path_ops"],
+                condition=Q(metadata__isnull=False),
+                name="event_metadata",
+            ),
             _page("event_type", "event_type_page"),
         ]
 
@@ -109,6 +120,10 @@ class MessageStatus(models.TextChoices):
     DEAD = "dead"
     SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
+    #: A dead letter that was sent elsewhere: its copy is ``replayed_as``.
+    REPLAYED = "replayed"
+    #: A dead letter that an operator has dealt with otherwise.
+    SET_ASIDE = "set_aside", "set aside"
 
 
 class WebhookMessage(models.Model):
@@ -130,6 +145,8 @@ class WebhookMessage(models.Model):
         WebhookEndpoint, models.SET_NULL, "messages", null=True, blank=True, db_index=False
     )
     status = models.CharField(max_length=10, choices=MessageStatus, default=MessageStatus.PENDING)
+    # The name of the credential that its requests carry; empty: none.
+    callback_auth = models.CharField(max_length=100, blank=True, default="", db_default="")
     policy = ArrayField(models.FloatField())
     jitter = models.FloatField(default=0.0)
     retry_step = models.PositiveSmallIntegerField(default=0)
@@ -142,6 +159,15 @@ class WebhookMessage(models.Model):
     last_error_code = models.CharField(max_length=24, blank=True, default="")
     replay = models.ForeignKey(
         ReplayJob, models.SET_NULL, "messages", null=True, blank=True, db_index=False
+    )
+    # The message that must end before this one is sent, at an ordered endpoint. Not a foreign key:
+    # pruning that message must not look for this one.
+    after_id = models.BigIntegerField(null=True, blank=True)
+    # The event that this one did not wait for any longer, since it had become a dead letter.
+    skipped = models.CharField(max_length=64, blank=True, default="", db_default="")
+    # Its copy, where it was replayed to another URL.
+    replayed_as = models.ForeignKey(
+        "self", models.SET_NULL, "replay_of", null=True, blank=True, db_index=False
     )
     created_at = models.DateTimeField()
     delivered_at = models.DateTimeField(null=True, blank=True)
@@ -181,6 +207,19 @@ class WebhookMessage(models.Model):
                 fields=["replay", "status"],
                 condition=Q(replay__isnull=False),
                 name="message_replay_status",
+            ),
+            models.Index(
+                fields=["after_id"], condition=Q(after_id__isnull=False), name="message_after"
+            ),
+            models.Index(
+                fields=["replayed_as"],
+                condition=Q(replayed_as__isnull=False),
+                name="message_replayed_as",
+            ),
+            models.Index(
+                fields=["callback_auth"],
+                condition=Q(status="pending") & ~Q(callback_auth=""),
+                name="message_callback_auth",
             ),
         ]
 
@@ -255,6 +294,8 @@ class OperatorAction(models.Model):
     """What an operator did to the outbox: who, when, why. Written by admin, API and commands."""
 
     at = models.DateTimeField(auto_now_add=True, db_index=True)
+    # The project it touched; empty: the installation, or several.
+    scope = models.CharField(max_length=100, blank=True, default="", db_default="")
     actor = models.CharField(max_length=150)
     action = models.CharField(max_length=60)
     target = models.CharField(max_length=300)
@@ -265,7 +306,12 @@ class OperatorAction(models.Model):
         verbose_name_plural = "operators' actions"
         indexes: ClassVar[list[models.Index]] = [
             # A target begins with the kind of object acted upon.
-            models.Index(fields=["target"], opclasses=["varchar_pattern_ops"], name="action_target")
+            models.Index(
+                fields=["target"], opclasses=["varchar_pattern_ops"], name="action_target"
+            ),
+            models.Index(fields=["actor"], opclasses=["varchar_pattern_ops"], name="action_actor"),
+            _page("action", "action_page"),
+            _page("scope", "action_scope_page"),
         ]
 
     def __str__(self) -> str:

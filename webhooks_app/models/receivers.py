@@ -1,4 +1,4 @@
-"""Who is told? A destination, a subscription, and the secrets that sign for them.
+"""Who is told? A destination, a subscription, and the secrets that sign and open the door.
 
 Import these from `webhooks_app.models`.
 """
@@ -40,6 +40,8 @@ class WebhookDestination(models.Model):
     window = models.PositiveIntegerField(null=True, blank=True)
     breaker_state = models.CharField(max_length=10, default="closed")
     failing_messages = models.PositiveIntegerField(default=0)
+    # What subscribers of `endpoint.*` were told last: failing, disabled or recovered.
+    reported_state = models.CharField(max_length=10, blank=True, default="", db_default="")
     last_success_at = models.DateTimeField(null=True, blank=True)
     last_failure_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -75,6 +77,13 @@ class WebhookEndpoint(models.Model):
     url = models.CharField(max_length=2048)
     event_types = models.JSONField(default=list, blank=True, help_text="Empty: all types.")
     description = models.CharField(max_length=200, blank=True, default="")
+    filter = models.JSONField(null=True, blank=True, help_text="Conditions; empty: every event.")
+    ordered = models.BooleanField(
+        default=False, db_default=False, help_text="Each event of a task waits for the one before."
+    )
+    callback_auth = models.CharField(
+        max_length=100, blank=True, default="", db_default="", help_text="A credential's name."
+    )
     retry_policy = models.JSONField(null=True, blank=True)
     is_enabled = models.BooleanField(default=True)
     disabled_reason = models.CharField(max_length=300, blank=True, default="")
@@ -121,3 +130,43 @@ class SigningSecret(models.Model):
 
     def __str__(self) -> str:
         return f"signing secret of {self.scope}"
+
+
+class CredentialKind(models.TextChoices):
+    """How a request proves to the receiver, or to what stands before it, who we are."""
+
+    HEADERS = "headers", "custom headers"
+    BEARER = "bearer", "bearer token"
+    BASIC = "basic", "user name and password"
+    OAUTH2 = "oauth2", "OAuth 2 client credentials"
+    CLIENT_CERTIFICATE = "client_certificate", "client certificate (mTLS)"
+
+
+class Credential(models.Model):
+    """A project's credential, encrypted at rest, for requests to its origins and no others."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    scope = models.CharField(max_length=100)
+    name = models.CharField(max_length=100)
+    kind = models.CharField(max_length=20, choices=CredentialKind)
+    origins = models.JSONField(default=list, help_text="scheme://host:port, one or more.")
+    # What may be shown: header names, a user name, a token URL, a certificate's subject.
+    details = models.JSONField(default=dict, blank=True)
+    ciphertext = models.BinaryField()
+    # Rises with each change, so that connections and tokens of the old one are not used again.
+    version = models.PositiveIntegerField(default=1)
+    # The end of a client certificate.
+    expires_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints: ClassVar[list[Any]] = [
+            models.UniqueConstraint(fields=["scope", "name"], name="credential_once")
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["-created_at", "-id"], name="credential_page")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.scope})"

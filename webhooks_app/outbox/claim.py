@@ -27,9 +27,11 @@ _CLAIM = Function(
     "_token uuid, _limit int, _default_seats int, _known_seats jsonb, _lease_seconds float8,"
     " _full_scopes text[]",
     "TABLE (message_id bigint, url text, destination_id bigint, endpoint_id uuid,"
-    " policy float8[], jitter float8, retry_step smallint, attempt_number int, replay_id uuid,"
+    " callback_auth text, policy float8[], jitter float8, retry_step smallint,"
+    " attempt_number int, replay_id uuid,"
     " event_id text, scope text, subject text, event_type text, sequence int, body bytea,"
-    " created_at timestamptz, request_id text, delivery_id bigint)",
+    " created_at timestamptz, request_id text, traceparent text, skipped text,"
+    " delivery_id bigint)",
     """
 WITH RECURSIVE waiting AS (
   (SELECT destination_id, next_attempt_at FROM webhooks_app_webhookmessage
@@ -73,13 +75,15 @@ WITH RECURSIVE waiting AS (
     lease_token = _token, attempt_count = attempt_count + 1,
     lease_expires_at = now() + make_interval(secs => _lease_seconds)
   WHERE id = ANY(ARRAY(SELECT id FROM picked))
-  RETURNING id AS message_id, url, destination_id, endpoint_id, policy, jitter, retry_step,
-    attempt_count AS attempt_number, replay_id, event_id
+  RETURNING id AS message_id, url, destination_id, endpoint_id, callback_auth, policy, jitter,
+    retry_step, attempt_count AS attempt_number, replay_id, event_id, skipped
 ), loaded AS MATERIALIZED (
   SELECT leased.message_id, leased.url::text, leased.destination_id, leased.endpoint_id,
-    leased.policy, leased.jitter, leased.retry_step, leased.attempt_number, leased.replay_id,
+    leased.callback_auth::text, leased.policy, leased.jitter, leased.retry_step,
+    leased.attempt_number, leased.replay_id,
     event.event_id::text, event.scope::text, event.subject::text, event.event_type::text,
     event.sequence, event.body, event.created_at, event.request_id::text,
+    event.traceparent::text, leased.skipped::text,
     nextval('webhooks_app_webhookdelivery_id_seq') AS delivery_id
   FROM leased CROSS JOIN LATERAL (
     SELECT * FROM webhooks_app_webhookevent WHERE id = leased.event_id OFFSET 0
@@ -146,6 +150,7 @@ class Claimed(NamedTuple):
     url: str
     destination_id: int
     endpoint_id: uuid.UUID | None
+    callback_auth: str
     waits: Sequence[float]
     jitter: float
     retry_step: int
@@ -159,6 +164,8 @@ class Claimed(NamedTuple):
     body: bytes
     event_created_at: datetime
     request_id: str
+    traceparent: str
+    skipped: str
     delivery_id: int
 
 

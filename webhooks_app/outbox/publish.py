@@ -6,11 +6,12 @@ Nothing is sent here: `claim.py` has what the engine reads and writes afterwards
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
+import orjson
 from django.db import connection
 
 from webhooks_app.crash_points import faultpoint
@@ -28,11 +29,15 @@ CHANNEL = "webhooks"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One URL that an event is owed to; ``policy`` is a name, a list of waits or None."""
+    """One URL that an event is owed to.
+
+    ``policy`` is a name, a list of waits or None; ``callback_auth`` a credential's name.
+    """
 
     url: str
     policy: str | Sequence[float] | None = None
     endpoint: WebhookEndpoint | None = None
+    callback_auth: str = ""
 
 
 _DESTINATION = """
@@ -55,17 +60,18 @@ LIMIT 1
 
 _EVENT = """
 INSERT INTO webhooks_app_webhookevent
-  (event_id, scope, subject, sequence, event_type, body, is_terminal, request_id, created_at)
+  (event_id, scope, subject, sequence, event_type, body, is_terminal, request_id,
+   traceparent, metadata, created_at)
 VALUES (%(event_id)s, %(scope)s, %(subject)s, %(sequence)s, %(event_type)s, %(body)s,
-  %(is_terminal)s, %(request_id)s, now())
+  %(is_terminal)s, %(request_id)s, %(traceparent)s, %(metadata)s, now())
 RETURNING id, created_at
 """
 
 _MESSAGE = """
 INSERT INTO webhooks_app_webhookmessage
-  (event_id, url, destination_id, endpoint_id, status, policy, jitter, retry_step,
+  (event_id, url, destination_id, endpoint_id, callback_auth, status, policy, jitter, retry_step,
    interrupted_count, attempt_count, next_attempt_at, last_error_code, created_at, finished_at)
-VALUES (%(event)s, %(url)s, %(destination)s, %(endpoint)s,
+VALUES (%(event)s, %(url)s, %(destination)s, %(endpoint)s, %(callback_auth)s,
   CASE WHEN %(is_disabled)s THEN 'dead' ELSE 'pending' END, %(waits)s, %(jitter)s, 0, 0, 0,
   CASE WHEN %(is_disabled)s THEN NULL ELSE now() END,
   CASE WHEN %(is_disabled)s THEN 'destination_disabled' ELSE '' END, now(),
@@ -93,6 +99,8 @@ def publish(
     is_for_endpoints: bool = True,
     supersedes: str = "",
     request_id: str = "",
+    traceparent: str = "",
+    metadata: Mapping[str, str] | None = None,
 ) -> WebhookEvent:
     """Write an event and a message for every target and subscribed endpoint.
 
@@ -101,6 +109,8 @@ def publish(
     Args:
         is_for_endpoints: False for a test event, which goes only to its target.
         supersedes: an event type that this event makes obsolete; its pending messages are ended.
+        traceparent: W3C Trace Context of what led to the event.
+        metadata: what the event may be found by, beside its subject.
     """
     event = WebhookEvent(
         event_id=f"{EVENT_ID_PREFIX}{secrets.token_hex(16)}",  # a webhook-id has no dot
@@ -111,27 +121,35 @@ def publish(
         body=body,
         is_terminal=is_terminal,
         request_id=request_id,
+        traceparent=traceparent,
+        metadata=metadata or None,
     )
     # Lock endpoints before messages, here and where endpoints are deleted, to avoid deadlocks.
     subscribed = _subscribed(scope, event_type, _HOLD) if is_for_endpoints else []
     if supersedes:
         supersede(subject, supersedes)
     _insert_event(event)
+    _owe(event, [*subscribed, *reversed(targets)])
+    return event
+
+
+def _insert_event(event: WebhookEvent) -> None:
+    with connection.cursor() as cursor:
+        found_by = orjson.dumps(event.metadata).decode() if event.metadata else None
+        cursor.execute(_EVENT, {**vars(event), "metadata": found_by})
+        event.pk, event.created_at = cursor.fetchone()
+
+
+def _owe(event: WebhookEvent, targets: Sequence[Target]) -> None:
+    """Write a message for each URL; of several targets with one URL the last wins."""
     # If an endpoint has the callback's URL, the callback wins, since it comes last here.
-    owed = {target.url: target for target in [*subscribed, *reversed(targets)]}
+    owed = {target.url: target for target in targets}
     # Sorted: two transactions that insert the same destinations must lock them in one order.
     for _, target in sorted(owed.items(), key=itemgetter(0)):
         add_message(event, target)
     faultpoint("publish.before_wake")
     if owed:
         wake()
-    return event
-
-
-def _insert_event(event: WebhookEvent) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(_EVENT, vars(event))
-        event.pk, event.created_at = cursor.fetchone()
 
 
 def add_message(event: WebhookEvent, target: Target) -> None:
@@ -146,6 +164,7 @@ def add_message(event: WebhookEvent, target: Target) -> None:
                 "url": target.url,
                 "destination": destination_id,
                 "endpoint": target.endpoint.pk if target.endpoint else None,
+                "callback_auth": target.callback_auth,
                 "is_disabled": is_disabled,
                 # psycopg refuses a list that mixes int and float, as JSON lists do.
                 "waits": [float(wait) for wait in policy.waits],
@@ -181,7 +200,7 @@ def destination_of(scope: str, url: str) -> tuple[int, bool]:
 def _subscribed(scope: str, event_type: str, hold: str = "") -> list[Target]:
     endpoints = WebhookEndpoint.objects.raw(_ENDPOINTS + hold, [scope])
     return [
-        Target(endpoint.url, endpoint.retry_policy, endpoint)
+        Target(endpoint.url, endpoint.retry_policy, endpoint, endpoint.callback_auth)
         for endpoint in endpoints
         if not endpoint.event_types or event_type in endpoint.event_types
     ]
