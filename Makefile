@@ -57,7 +57,7 @@ lint: $(READY) ## ruff, mypy, django-upgrade, and whether the locks fit
 lock: ## write the locks anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
 	uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes \
-		--custom-compile-command "make lock" --extra s3 \
+		--custom-compile-command "make lock" --extra s3 --extra otel \
 		pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --all-extras \

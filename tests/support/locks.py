@@ -18,7 +18,10 @@ from packaging.utils import canonicalize_name
 from tests import ROOT
 
 #: The extras of each lock, as `make lock` names them; None for all.
-LOCKS: dict[str, set[str] | None] = {"requirements.txt": {"s3"}, "requirements-dev.txt": None}
+LOCKS: dict[str, set[str] | None] = {
+    "requirements.txt": {"s3", "otel"},
+    "requirements-dev.txt": None,
+}
 #: A lock that names a download address would depend on one machine's registry.
 ADDRESS = re.compile(r"://|^--?\w", re.MULTILINE)
 
