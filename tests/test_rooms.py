@@ -30,7 +30,7 @@ FLOORS = {
         egress signing
         retry functions
         models
-        conf database crash_points log notation shown
+        conf database crash_points log notation shown traces
     """,
     "tasks_app": """
         apps urls middleware management
