@@ -3,7 +3,7 @@
 # requirements-dev.txt, then .venv/bin/python manage.py run (or demo), .venv/bin/pytest.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-foreign demo bench chaos comfyui lint lock clean
+.PHONY: help run test test-processes test-foreign demo bench chaos comfyui lint lock clean
 .NOTPARALLEL:
 
 # PYTHON chooses the interpreter that .venv is made from: the first that is new enough.
@@ -20,16 +20,21 @@ CAN_INSTALL := command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]
 APT_UPDATE := apt-get update -q
 # RUNLEVEL=1: what is installed is not started; the service starts its own.
 APT_INSTALL := RUNLEVEL=1 apt-get install -y --no-install-recommends
+# Tests whose subject is a program of many processes: two fifths of all tests' processor time.
+PROCESSES := tests/e2e tests/chaos tests/comfyui tests/bench
 SKIA_NEEDS := libgl1 libegl1 libexpat1
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 run: $(READY) $(SKIA) $(REDIS) ## start everything (PORT=8001); Ctrl-C stops it
 	@$(BIN)/python manage.py run
 
 test: $(READY) $(SKIA) $(REDIS) ## run the test suite (ARGS="-k name" for a part)
-	@$(BIN)/pytest --ignore tests/foreign $(ARGS)
+	@$(BIN)/pytest --ignore tests/foreign $(addprefix --ignore ,$(PROCESSES)) $(ARGS)
+
+test-processes: $(READY) $(SKIA) $(REDIS) ## run the tests that start the whole service, and kill it
+	@$(BIN)/pytest $(PROCESSES) $(ARGS)
 
 test-foreign: $(READY) $(SKIA) $(REDIS) ## run the tests on servers and tools that nobody here wrote
 	@$(BIN)/pytest tests/foreign $(ARGS)
