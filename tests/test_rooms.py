@@ -25,7 +25,7 @@ FLOORS = {
         apps urls middleware management
         admin api delivery checks
         operators
-        metrics
+        metrics credentials
         outbox transport
         egress signing
         retry functions

@@ -10,6 +10,8 @@ PROJECT_ID_SHAPE = "Use 1 to 100 letters, digits, '_' or '-'."
 UUID_TEXT = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 #: What every ``webhook-id`` begins with.
 EVENT_ID_PREFIX = "msg_"
+#: Before a credential's name on a message: it goes to another origin, so without the credential.
+LEFT_OFF = "-"
 #: The largest id of a row.
 BIGGEST_ID = 2**63 - 1
 DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -69,6 +69,10 @@ class ErrorCode(StrEnum):
         False,
     )
     INVALID_URL = "invalid_url", "the URL is not one the egress policy accepts", False
+    CREDENTIAL = (
+        "credential",
+        "its stored credential could not be used, so nothing was sent",
+    )
     DESTINATION_DISABLED = (
         "destination_disabled",
         "an operator disabled the destination",
@@ -246,6 +250,24 @@ def decide_interrupted(
     if wait is None:
         return Dead("retries_exhausted")
     return RetryAt(at=now + wait, delay=wait, step=step + 1)
+
+
+#: The waits of a message that could not be sent for a reason of ours: as long as it has waited
+#: already, so each twice the one before, within these bounds in seconds.
+UNSENT_WAITS = (5.0, 900.0)
+
+
+def decide_unsent(code: str, waited: float, *, step: int, now: float) -> RetryAt | Dead:
+    """Decide what happens after an attempt that could not be sent, and so uses up no retry.
+
+    ``waited``: seconds since the first such attempt in a row. It ends with the longest wait of
+    messages behind a hold.
+    """
+    if waited >= webhook_settings.MESSAGE_MAX_WAIT:
+        return Dead(code)
+    least, most = UNSENT_WAITS
+    wait = min(max(least, waited), most)
+    return RetryAt(at=now + wait, delay=wait, step=step)
 
 
 _TWO_DIGIT_YEAR = re.compile(r"(?<=\d-[A-Za-z]{3}-)\d\d(?= )")  # RFC 850

@@ -75,6 +75,7 @@ def publish(
     is_terminal: bool = True,
     policy: str | Sequence[float] | None = SHORT_POLICY,
     request_id: str = "",
+    callback_auth: str = "",
 ) -> WebhookEvent:
     """Owe one event to ``url``."""
     return outbox.publish(
@@ -84,7 +85,7 @@ def publish(
         event_type=event_type,
         body=body,
         is_terminal=is_terminal,
-        targets=[outbox.Target(url, policy)],
+        targets=[outbox.Target(url, policy, callback_auth=callback_auth)],
         request_id=request_id,
     )
 

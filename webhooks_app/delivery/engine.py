@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -25,12 +25,13 @@ from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import connect, is_pooled, why_unusable
 from webhooks_app.delivery.attempt_log import log_attempt
+from webhooks_app.delivery.authorizer import Authorizer, PutOff
 from webhooks_app.delivery.housekeeping import Housekeeping
 from webhooks_app.delivery.paces import DestinationPaces
 from webhooks_app.delivery.recorder import Recorder
 from webhooks_app.log import get_logger
 from webhooks_app.outbox import CHANNEL, Claimed
-from webhooks_app.retry import RetryAt, decide, policy_of
+from webhooks_app.retry import AttemptResult, Decision, RetryAt, decide, policy_of
 from webhooks_app.signing.store import SecretCache
 from webhooks_app.transport import Transport
 
@@ -57,6 +58,7 @@ class Engine:
         self._transport = transport or Transport()
         self._paces = DestinationPaces()
         self._secrets = SecretCache()
+        self._authorizer = Authorizer(self._transport)
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self._wake = asyncio.Event()
         self._recorder = Recorder(on_retry=self._wake.set)
@@ -95,6 +97,7 @@ class Engine:
             await asyncio.gather(*helpers, return_exceptions=True)
             await keeper.close()
             await self._secrets.close()
+            await self._authorizer.close()
         if self._failure:
             raise self._failure
 
@@ -206,14 +209,24 @@ class Engine:
     # -- send and decide ----------------------------------------------------------------
 
     async def _deliver(self, message: Claimed, token: uuid.UUID, lease_ends: float) -> None:
+        addition = None
         try:
             headers = await self._headers(message)
+            if message.callback_auth:
+                addition = await self._authorizer.addition(message, time.time())
             timeout = webhook_settings.TIMEOUT_SECONDS
             if lease_ends - time.monotonic() < timeout + LEASE_RESERVE_SECONDS:
                 self._interrupt(message, token)
                 return
             faultpoint("engine.before_send")
-            result = await self._transport.send(message.url, headers, message.body, timeout)
+            sent, identity = headers, None
+            if addition is not None:
+                sent, identity = {**headers, **addition.headers}, addition.identity
+            result = await self._transport.send(message.url, sent, message.body, timeout, identity)
+        except PutOff as unsent:
+            self._paces.interrupted(message)
+            self._record(message, token, headers, unsent.result, unsent.decision)
+            return
         except asyncio.CancelledError:
             self._interrupt(message, token)
             raise
@@ -224,14 +237,35 @@ class Engine:
             self._interrupt(message, token, wait_seconds=RECONNECT_SECONDS)
             return
         faultpoint("engine.after_send")
-        decision = decide(
+        decision: Decision | None = None
+        kept: Mapping[str, str] = headers
+        if message.callback_auth:
+            kept, result = self._authorizer.kept(message, addition, headers, result)
+            decision = self._authorizer.renewed(message, addition, result, time.time())
+        if decision is not None:  # the token's end is no fault of the receiver
+            self._paces.interrupted(message)
+        else:
+            decision = self._decide(message, result)
+            self._paces.finished(message, result, getattr(decision, "hold_seconds", None))
+        self._record(message, token, kept, result, decision)
+
+    def _decide(self, message: Claimed, result: AttemptResult) -> Decision:
+        return decide(
             result,
             policy=policy_of(tuple(message.waits), message.jitter),
             step=message.retry_step,
             now=time.time(),
             rng=self._random,
         )
-        self._paces.finished(message, result, getattr(decision, "hold_seconds", None))
+
+    def _record(
+        self,
+        message: Claimed,
+        token: uuid.UUID,
+        headers: Mapping[str, str],
+        result: AttemptResult,
+        decision: Decision,
+    ) -> None:
         log_attempt(message, result, is_last=not isinstance(decision, RetryAt))
         self._recorder.put(outbox.outcome_of(message, token, headers, result, decision))
 

@@ -105,8 +105,8 @@ def _latest_target(destination: WebhookDestination) -> outbox.Target:
     rows = WebhookMessage.objects.filter(destination=destination).select_related("endpoint")
     latest = rows.order_by("-id").first()
     if latest is not None:
-        return outbox.Target(latest.url, (), latest.endpoint)
+        return outbox.Target(latest.url, (), latest.endpoint, latest.callback_auth)
     for endpoint in WebhookEndpoint.objects.filter(scope=destination.scope):
         if outbox.destination_of(endpoint.scope, endpoint.url)[0] == destination.pk:
-            return outbox.Target(endpoint.url, (), endpoint)
+            return outbox.Target(endpoint.url, (), endpoint, endpoint.callback_auth)
     raise NothingToPing("No message was ever written to it, so there is no URL to ping.")

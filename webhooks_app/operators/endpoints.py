@@ -15,6 +15,7 @@ from webhooks_app import outbox
 from webhooks_app.egress import check_url
 from webhooks_app.models import WebhookEndpoint, WebhookMessage
 from webhooks_app.operators import record
+from webhooks_app.operators.credentials import check_usable
 from webhooks_app.operators.ping import send_ping
 from webhooks_app.retry import resolve_policy
 from webhooks_app.shown import safe_url
@@ -23,7 +24,10 @@ from webhooks_app.signing import store
 #: A limit, since every event is written once per endpoint.
 MAX_PER_SCOPE = 50
 _CHANGEABLE = frozenset(
-    {"url", "event_types", "description", "retry_policy", "is_enabled", "disabled_reason"}
+    {
+        *("url", "event_types", "description", "retry_policy", "callback_auth"),
+        *("is_enabled", "disabled_reason"),
+    }
 )
 
 
@@ -49,12 +53,14 @@ def create(scope: str, url: str, *, actor: str, **fields: Any) -> WebhookEndpoin
     """Subscribe a URL to the events of a project, with a signing secret of its own.
 
     Args:
-        fields: ``event_types`` (empty: all), ``description``, ``retry_policy``, ``is_enabled``.
+        fields: ``event_types`` (empty: all), ``description``, ``retry_policy``,
+            ``callback_auth`` (a credential's name), ``is_enabled``.
 
     Raises:
         EgressDenied: the URL may not be called.
         EndpointExists: the project has an endpoint with this URL.
         TooManyEndpoints: the project has reached its limit.
+        NotBound: the credential is unknown, or bound to other origins.
         ValueError: the retry policy is invalid.
     """
     _check(url=url, **fields)
@@ -62,6 +68,7 @@ def create(scope: str, url: str, *, actor: str, **fields: Any) -> WebhookEndpoin
         _lock(scope)
         if WebhookEndpoint.objects.filter(scope=scope).count() >= MAX_PER_SCOPE:
             raise TooManyEndpoints(f"a project may have {MAX_PER_SCOPE} endpoints")
+        _check_auth(scope, fields.get("callback_auth", ""), url)
         endpoint = _saved(WebhookEndpoint(scope=scope, url=url, **fields), is_new=True)
         store.get_or_create(scope, endpoint.pk)
         record.note(actor, "endpoint.create", _name(endpoint))
@@ -74,7 +81,7 @@ def update(
     """Change an endpoint; messages that exist already keep their URL and policy.
 
     Raises:
-        EgressDenied, EndpointExists, ValueError: as for `create`.
+        EgressDenied, EndpointExists, NotBound, ValueError: as for `create`.
         WebhookEndpoint.DoesNotExist: it was deleted meanwhile (also in the functions below).
     """
     if unknown := set(changes) - _CHANGEABLE:
@@ -84,6 +91,8 @@ def update(
         endpoint = _held(endpoint)
         for name, value in changes.items():
             setattr(endpoint, name, value)
+        if changes.keys() & {"url", "callback_auth"}:
+            _check_auth(endpoint.scope, endpoint.callback_auth, endpoint.url)
         if endpoint.is_enabled:
             endpoint.disabled_reason = ""
         endpoint = _saved(endpoint, is_new=False)
@@ -109,7 +118,7 @@ def ping(endpoint: WebhookEndpoint, *, actor: str, reason: str = "") -> WebhookM
 
     Also to a disabled one, so that a repaired receiver can be tested before it is enabled.
     """
-    target = outbox.Target(endpoint.url, endpoint.retry_policy, endpoint)
+    target = outbox.Target(endpoint.url, endpoint.retry_policy, endpoint, endpoint.callback_auth)
     with transaction.atomic():
         _held(endpoint)
         message = send_ping(endpoint.scope, target, endpoint_id=str(endpoint.pk))
@@ -127,6 +136,11 @@ def _check(url: str | None = None, retry_policy: Any = None, **fields: Any) -> N
         check_url(url)
     if retry_policy is not None:
         resolve_policy(retry_policy)
+
+
+def _check_auth(scope: str, name: str, url: str) -> None:
+    if name:
+        check_usable(scope, name, url)
 
 
 def _saved(endpoint: WebhookEndpoint, *, is_new: bool) -> WebhookEndpoint:

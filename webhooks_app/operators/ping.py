@@ -27,6 +27,12 @@ SCHEMA = {
 EXAMPLE = {"type": PING, "project_id": "test_project", "sent_at": "2025-01-15T10:35:30Z"}
 
 
+def body(scope: str, **facts: str) -> dict[str, str]:
+    """Return the body of a ping of a project; ``facts``: more keys."""
+    sent_at = rfc3339(datetime.now(UTC), "seconds")
+    return {"type": PING, "project_id": scope, **facts, "sent_at": sent_at}
+
+
 def send_ping(scope: str, target: outbox.Target, **facts: str) -> WebhookMessage:
     """Owe one ``webhook.ping`` to one URL; it is sent like every other message.
 
@@ -35,14 +41,12 @@ def send_ping(scope: str, target: outbox.Target, **facts: str) -> WebhookMessage
     Args:
         facts: more keys of the body.
     """
-    sent_at = rfc3339(datetime.now(UTC), "seconds")
-    payload = {"type": PING, "project_id": scope, **facts, "sent_at": sent_at}
     event = outbox.publish(
         scope=scope,
         subject=f"ping-{uuid.uuid4()}",
         sequence=1,
         event_type=PING,
-        body=orjson.dumps(payload),
+        body=orjson.dumps(body(scope, **facts)),
         targets=[target],
         is_for_endpoints=False,
     )

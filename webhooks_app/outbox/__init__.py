@@ -1,5 +1,6 @@
 """What is owed, to whom, and where does it stand? The only writer of messages and attempts."""
 
+from webhooks_app.outbox.auth import hasten, nearest, seconds_unsent
 from webhooks_app.outbox.claim import (
     Claimed,
     Connection,
@@ -68,8 +69,10 @@ __all__ = [
     "expire_held",
     "expired_leases",
     "has_subscriber",
+    "hasten",
     "interrupted_outcome",
     "messages_of",
+    "nearest",
     "observe",
     "operator_settings",
     "outcome_of",
@@ -83,6 +86,7 @@ __all__ = [
     "search_deliveries",
     "search_messages",
     "seconds_to_next",
+    "seconds_unsent",
     "supersede_late",
     "supersede_older",
     "wake",

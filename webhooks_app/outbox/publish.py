@@ -6,8 +6,8 @@ Nothing is sent here: `claim.py` has what the engine reads and writes afterwards
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
 
@@ -19,6 +19,7 @@ from webhooks_app.egress import origin_of
 from webhooks_app.log import get_logger
 from webhooks_app.models import WebhookEndpoint, WebhookEvent
 from webhooks_app.notation import EVENT_ID_PREFIX
+from webhooks_app.outbox.auth import nearest
 from webhooks_app.outbox.stop import supersede
 from webhooks_app.retry import Policy, resolve_policy
 
@@ -101,6 +102,7 @@ def publish(
     request_id: str = "",
     traceparent: str = "",
     metadata: Mapping[str, str] | None = None,
+    default_auth: Callable[[], Sequence[str]] | None = None,
 ) -> WebhookEvent:
     """Write an event and a message for every target and subscribed endpoint.
 
@@ -111,6 +113,8 @@ def publish(
         supersedes: an event type that this event makes obsolete; its pending messages are ended.
         traceparent: W3C Trace Context of what led to the event.
         metadata: what the event may be found by, beside its subject.
+        default_auth: returns names of credentials, nearest first, for targets that name none; one
+            that is not bound to a target's origin is not used there.
     """
     event = WebhookEvent(
         event_id=f"{EVENT_ID_PREFIX}{secrets.token_hex(16)}",  # a webhook-id has no dot
@@ -129,7 +133,7 @@ def publish(
     if supersedes:
         supersede(subject, supersedes)
     _insert_event(event)
-    _owe(event, [*subscribed, *reversed(targets)])
+    _owe(event, _with_auth(scope, [*subscribed, *reversed(targets)], default_auth))
     return event
 
 
@@ -150,6 +154,27 @@ def _owe(event: WebhookEvent, targets: Sequence[Target]) -> None:
     faultpoint("publish.before_wake")
     if owed:
         wake()
+
+
+def _with_auth(
+    scope: str, targets: list[Target], default_auth: Callable[[], Sequence[str]] | None
+) -> list[Target]:
+    """Give each target the nearest credential: its own, its endpoint's, or a default."""
+    if all(target.callback_auth for target in targets):
+        return targets
+    defaults = default_auth() if default_auth else ()
+    of_endpoints = {each.url: each.callback_auth for each in targets if each.callback_auth}
+    if not defaults and not of_endpoints:
+        return targets
+    return [
+        each
+        if each.callback_auth
+        else replace(
+            each,
+            callback_auth=of_endpoints.get(each.url) or nearest(scope, defaults, each.url),
+        )
+        for each in targets
+    ]
 
 
 def add_message(event: WebhookEvent, target: Target) -> None:

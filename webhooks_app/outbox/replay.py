@@ -13,7 +13,9 @@ from uuid import UUID
 
 from django.db import connection
 
+from webhooks_app.egress import origin_of
 from webhooks_app.models import WebhookMessage
+from webhooks_app.notation import LEFT_OFF, origin_text
 from webhooks_app.outbox.publish import destination_of
 
 _TO_GO = """
@@ -33,8 +35,13 @@ WHERE message.id = ANY(%(ids)s) AND destination.disabled_at IS NULL AND {_TO_GO}
 ORDER BY message.id FOR UPDATE OF message SKIP LOCKED
 """  # noqa: S608 - built from constants of this module
 
+# What the endpoint carries now: a credential may be why the message is replayed.
 _REPLAY = f"""
-UPDATE webhooks_app_webhookmessage SET {_RESET}, replay_id = %(job)s WHERE id = ANY(%(ids)s)
+UPDATE webhooks_app_webhookmessage message SET {_RESET}, replay_id = %(job)s,
+  callback_auth = coalesce((
+    SELECT nullif(endpoint.callback_auth, '') FROM webhooks_app_webhookendpoint endpoint
+    WHERE endpoint.id = message.endpoint_id AND endpoint.url = message.url), callback_auth)
+WHERE id = ANY(%(ids)s)
 """  # noqa: S608
 
 # A late answer to an attempt whose lease expired may still overwrite this with its real outcome.
@@ -49,12 +56,22 @@ WHERE message.url = %(url)s AND message.event_id = ANY(%(events)s)
 ORDER BY message.id FOR UPDATE SKIP LOCKED
 """
 
+# A credential goes to no origin that it is not bound to; the name is kept to say what was left off.
+_AUTH = f"""
+CASE WHEN source.callback_auth IN ('', '{LEFT_OFF}') OR EXISTS (
+    SELECT FROM webhooks_app_credential credential
+    WHERE credential.scope = event.scope AND credential.origins ? %(origin)s
+      AND credential.name = ltrim(source.callback_auth, '{LEFT_OFF}'))
+  THEN ltrim(source.callback_auth, '{LEFT_OFF}')
+  ELSE '{LEFT_OFF}' || ltrim(source.callback_auth, '{LEFT_OFF}') END
+"""
+
 _REPLAY_TO = f"""
 INSERT INTO webhooks_app_webhookmessage AS message
-  (event_id, url, destination_id, status, policy, jitter, retry_step, interrupted_count,
-   attempt_count, next_attempt_at, last_error_code, created_at, replay_id)
-SELECT DISTINCT ON (source.event_id) source.event_id, %(url)s, destination.id, 'pending',
-  source.policy, source.jitter, 0, 0, 0, now(), '', now(), %(job)s
+  (event_id, url, destination_id, callback_auth, status, policy, jitter, retry_step,
+   interrupted_count, attempt_count, next_attempt_at, last_error_code, created_at, replay_id)
+SELECT DISTINCT ON (source.event_id) source.event_id, %(url)s, destination.id,
+  {_AUTH}, 'pending', source.policy, source.jitter, 0, 0, 0, now(), '', now(), %(job)s
 FROM webhooks_app_webhookmessage source
 JOIN webhooks_app_webhookevent event ON event.id = source.event_id
 JOIN unnest(%(scopes)s::text[], %(destinations)s::bigint[]) AS destination(scope, id)
@@ -91,6 +108,7 @@ def replay_messages_to(job_id: UUID, ids: Sequence[int], url: str) -> list[int]:
             "job": job_id,
             "ids": list(ids),
             "url": url,
+            "origin": origin_text(*origin_of(url)),
             "scopes": list(destinations),
             "destinations": list(destinations.values()),
             "busy": _busy_twins(list(events), url),

@@ -2,5 +2,6 @@
 
 from webhooks_app.transport.client import Transport
 from webhooks_app.transport.download import FetchResult
+from webhooks_app.transport.wire import ClientIdentity
 
-__all__ = ["FetchResult", "Transport"]
+__all__ = ["ClientIdentity", "FetchResult", "Transport"]

@@ -27,7 +27,12 @@ from webhooks_app.transport.dial import dial
 from webhooks_app.transport.download import FetchResult
 from webhooks_app.transport.failure import Trace, expects_tls, explain
 from webhooks_app.transport.pool import Pool
-from webhooks_app.transport.wire import BadAnswerError, Connection, tls_context
+from webhooks_app.transport.wire import (
+    BadAnswerError,
+    ClientIdentity,
+    Connection,
+    tls_context,
+)
 
 if TYPE_CHECKING:
     import aiohttp
@@ -77,7 +82,12 @@ class Transport:
     # -- one webhook ------------------------------------------------------------------------------
 
     async def send(
-        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float | None = None,
+        identity: ClientIdentity | None = None,
     ) -> AttemptResult:
         """POST ``body`` to ``url``; a fault of the receiver is in the result, never an exception.
 
@@ -85,6 +95,7 @@ class Transport:
             headers: sent as given; Host, Content-Length, Accept-Encoding and User-Agent are ours.
             timeout: seconds for everything up to the answer's headers; the setting when None.
                 Reading the body takes at most ``wire.BODY_SECONDS`` more.
+            identity: whose connections are used; those of another identity never are.
         """
         started_at = time.perf_counter()
         try:
@@ -95,7 +106,8 @@ class Transport:
         deadline = asyncio.get_running_loop().time() + seconds
         request = wire.render_post(target, {**self._own_headers, **headers}, body)
         trace = Trace()
-        connection, is_replaced = self._pool.take(target.origin)
+        place = target.origin, identity.name if identity else ""
+        connection, is_replaced = self._pool.take(place)
         answer = None
         try:
             if connection is not None:
@@ -109,7 +121,7 @@ class Transport:
                     # Sending twice is safe: receivers dedupe on `webhook-id`.
                     trace, is_replaced = Trace(), True
             if answer is None:
-                connection = await self._connect(target.origin, deadline, trace)
+                connection = await self._connect(target.origin, deadline, trace, identity)
                 answer = await self._exchange(connection, request, deadline, trace)
         except (BadAnswerError, OSError) as error:  # a TimeoutError is an OSError
             return _failure(error, trace, started_at, is_replaced)
@@ -117,16 +129,23 @@ class Transport:
         if is_replaced:  # the receiver closes kept connections early: do not keep this one
             connection.close()
         elif connection.is_open:
-            self._pool.put(target.origin, connection)
+            self._pool.put(place, connection)
         return _result(answer, trace, started_at, is_replaced)
 
-    async def _connect(self, origin: egress.Origin, deadline: float, trace: Trace) -> Connection:
+    async def _connect(
+        self,
+        origin: egress.Origin,
+        deadline: float,
+        trace: Trace,
+        identity: ClientIdentity | None,
+    ) -> Connection:
         async with asyncio.timeout_at(deadline):
             sock = await dial(origin, self._resolver, self._allowed, trace)
             if origin.scheme != "https":
                 return await Connection.over(sock)
             trace.tls_at = time.perf_counter()
-            return await Connection.over(sock, self._tls_for(origin), origin.host)
+            own = identity.tls_context("_" in origin.host) if identity else None
+            return await Connection.over(sock, own or self._tls_for(origin), origin.host)
 
     def _tls_for(self, origin: egress.Origin) -> ssl.SSLContext:
         return self._tls or tls_context("_" in origin.host)

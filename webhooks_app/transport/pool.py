@@ -1,4 +1,4 @@
-"""Which open connection may carry the next request to an origin?"""
+"""Which open connection may carry the next request to an origin, of one client identity?"""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ SHUN_SECONDS = 60.0
 _SWEEP_SECONDS = 5.0
 
 
+#: Whose connections: an origin's, and the name of the client's identity (empty: it has none).
+Place = tuple[Origin, str]
+
+
 class Pool:
-    """Idle connections by origin, last used first; bound to one event loop."""
+    """Idle connections by place, last used first; bound to one event loop."""
 
     def __init__(self) -> None:
-        self._idle: dict[Origin, list[Connection]] = {}
-        self._shunned: dict[Origin, float] = {}  # until when
+        self._idle: dict[Place, list[Connection]] = {}
+        self._shunned: dict[Place, float] = {}  # until when
         self._sweeper: asyncio.TimerHandle | None = None
 
-    def take(self, origin: Origin) -> tuple[Connection | None, bool]:
+    def take(self, place: Place) -> tuple[Connection | None, bool]:
         """Return (idle connection or None, whether one was closed because of unrequested bytes)."""
-        kept = self._idle.get(origin)
+        kept = self._idle.get(place)
         is_spoiled = False
         now = time.monotonic()
         while kept:
@@ -35,20 +39,20 @@ class Pool:
                 return connection, is_spoiled
             if connection.is_spoiled:
                 is_spoiled = True
-                self._shunned[origin] = now + SHUN_SECONDS
+                self._shunned[place] = now + SHUN_SECONDS
             connection.close()
         return None, is_spoiled
 
-    def put(self, origin: Origin, connection: Connection) -> None:
+    def put(self, place: Place, connection: Connection) -> None:
         """Keep a connection whose answer ended cleanly.
 
         Not for an origin that recently sent unrequested bytes: the next ones might arrive during a
         request and be mistaken for its answer.
         """
-        if self._shunned.get(origin, 0.0) > time.monotonic():
+        if self._shunned.get(place, 0.0) > time.monotonic():
             connection.close()
             return
-        self._idle.setdefault(origin, []).append(connection)
+        self._idle.setdefault(place, []).append(connection)
         if self._sweeper is None:
             self._sweep_later()
 
@@ -67,13 +71,13 @@ class Pool:
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        for origin, kept in list(self._idle.items()):
+        for place, kept in list(self._idle.items()):
             for connection in [each for each in kept if _is_over(each, now)]:
                 kept.remove(connection)
                 connection.close()
             if not kept:
-                del self._idle[origin]
-        self._shunned = {origin: until for origin, until in self._shunned.items() if until > now}
+                del self._idle[place]
+        self._shunned = {place: until for place, until in self._shunned.items() if until > now}
         self._sweeper = None
         if self._idle or self._shunned:
             self._sweep_later()

@@ -13,7 +13,7 @@ import socket
 import ssl
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -45,8 +45,7 @@ def render_post(target: RequestTarget, headers: Mapping[str, str], body: bytes) 
     return head.encode("ascii") + body
 
 
-@lru_cache(maxsize=2)  # loading the certificate store takes 20 ms
-def tls_context(has_underscore: bool = False) -> ssl.SSLContext:
+def new_tls_context(has_underscore: bool = False) -> ssl.SSLContext:
     """Return a client TLS context: system certificates, names checked, TLS 1.2 or later.
 
     ``has_underscore``: for hosts with one in their names, see certificate_names.py.
@@ -59,6 +58,33 @@ def tls_context(has_underscore: bool = False) -> ssl.SSLContext:
     # Makes a receiver that speaks only HTTP/2 fail in the handshake with a clear error.
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+tls_context = lru_cache(maxsize=2)(new_tls_context)  # loading the certificate store takes 20 ms
+
+
+class ClientIdentity:
+    """As whom a request goes out: connections of one identity carry nobody else's requests.
+
+    Args:
+        name: what differs between identities, and between versions of one.
+        load: puts the client's certificate into a TLS context; None where it has none.
+    """
+
+    def __init__(self, name: str, load: Callable[[ssl.SSLContext], None] | None = None) -> None:
+        self.name = name
+        self._load = load
+        self._contexts: dict[bool, ssl.SSLContext] = {}
+
+    def tls_context(self, has_underscore: bool) -> ssl.SSLContext | None:
+        """Return the TLS context with its certificate, None if it has none."""
+        if self._load is None:
+            return None
+        if has_underscore not in self._contexts:
+            context = new_tls_context(has_underscore)
+            self._load(context)
+            self._contexts[has_underscore] = context
+        return self._contexts[has_underscore]
 
 
 class Connection(asyncio.Protocol):

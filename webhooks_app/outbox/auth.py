@@ -1,0 +1,63 @@
+"""Which credential does a message carry, and which messages wait for one that cannot be used?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from webhooks_app.egress import origin_of
+from webhooks_app.models import Credential
+from webhooks_app.notation import origin_text
+from webhooks_app.retry import ErrorCode
+
+_HASTEN = """
+UPDATE webhooks_app_webhookmessage SET next_attempt_at = now()
+WHERE status = 'pending' AND callback_auth = %(name)s AND lease_token IS NULL
+  AND last_error_code = %(code)s AND next_attempt_at > now()
+  AND destination_id = ANY(ARRAY(
+    SELECT id FROM webhooks_app_webhookdestination WHERE scope = %(scope)s))
+"""
+
+# Attempts in a row; a replay begins anew.
+_WAITED = """
+SELECT coalesce(extract(epoch FROM now() - min(started_at)), 0)::float8
+FROM webhooks_app_webhookdelivery
+WHERE message_id = %(message)s AND outcome = 'failed' AND error_code = %(code)s
+  AND attempt_number > coalesce((
+    SELECT max(attempt_number) FROM webhooks_app_webhookdelivery
+    WHERE message_id = %(message)s AND outcome IN ('failed', 'succeeded')
+      AND error_code <> %(code)s), 0)
+  AND started_at >= coalesce((
+    SELECT created_at FROM webhooks_app_replayjob WHERE id = %(replay)s), '-infinity')
+"""
+
+
+def nearest(scope: str, names: Sequence[str], url: str) -> str:
+    """Return the first of these credentials that is bound to the URL's origin; empty: none."""
+    if not any(names):
+        return ""
+    rows = Credential.objects.filter(
+        scope=scope, name__in=list(names), origins__contains=[origin_text(*origin_of(url))]
+    )
+    bound = set(rows.values_list("name", flat=True))
+    return next((name for name in names if name in bound), "")
+
+
+def seconds_unsent(message_id: int, replay_id: UUID | None) -> float:
+    """Return for how long a message has waited for its credential; 0 at its first such attempt."""
+    code = ErrorCode.CREDENTIAL.value
+    values: dict[str, Any] = {"message": message_id, "code": code, "replay": replay_id}
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITED, values)
+        return float(cursor.fetchone()[0])
+
+
+def hasten(scope: str, name: str) -> int:
+    """Make messages due at once that wait for this credential, after it was mended."""
+    values = {"scope": scope, "name": name, "code": ErrorCode.CREDENTIAL.value}
+    with connection.cursor() as cursor:
+        cursor.execute(_HASTEN, values)
+        return int(cursor.rowcount)
