@@ -325,6 +325,7 @@ _dev_hosts = [] if IS_PRODUCTION else ["localhost", "127.0.0.1", "[::1]"]
 WEBHOOKS: dict[str, Any] = {
     "BASE_URL": PUBLIC_URL,
     "SUBJECT_ADMIN": "admin:tasks_app_task_change",
+    "SUBJECT_IS_UUID": True,
     # Major and minor only: receivers know it, and let it pass by it.
     "USER_AGENT": f"AI-Movie-Task-Service/{__version__.rpartition('.')[0]}",
     "ENGINE": env.str("WEBHOOK_ENGINE", default="worker"),

@@ -86,6 +86,8 @@ class WebhookSettings:
     BASE_URL: str = ""
     # The name of the admin page of an event's subject, for links from a message; empty: no links.
     SUBJECT_ADMIN: str = ""
+    # True if every subject is a UUID: filters and searches then refuse other texts.
+    SUBJECT_IS_UUID: bool = False
     USER_AGENT: str = "Django-Webhooks"
     # Bytes of a response body that are read and kept.
     RESPONSE_BODY_LIMIT: int = 65_536

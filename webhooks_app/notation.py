@@ -1,7 +1,9 @@
-"""How are ids, times and origins written? Each has one form here, for all who read or show it."""
+"""How are ids, times, origins and known words written? Each has one form, for all who use it."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 # Regular expressions of the whole text.
@@ -12,6 +14,10 @@ UUID_TEXT = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 EVENT_ID_PREFIX = "msg_"
 #: Before a credential's name on a message: it goes to another origin, so without the credential.
 LEFT_OFF = "-"
+#: A ``webhook-id``, or the beginning of one.
+EVENT_ID = EVENT_ID_PREFIX + "[A-Za-z0-9_-]{4,60}"
+#: The only event type of the webhook app itself; all others come from the project.
+PING = "webhook.ping"
 #: The largest id of a row.
 BIGGEST_ID = 2**63 - 1
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -26,3 +32,16 @@ def origin_text(scheme: str, host: str, port: int) -> str:
     """Return ``scheme://host:port``, without the port where it is the scheme's own."""
     name = f"[{host}]" if ":" in host else host
     return f"{scheme}://{name}" + ("" if port == DEFAULT_PORTS.get(scheme) else f":{port}")
+
+
+SUGGESTION = " Did you mean "
+#: Longer words are not taken for slips of the pen; the longest known one has 25 characters.
+MAX_WORD = 40
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return `` Did you mean "x"?``, or nothing when no known word is near."""
+    if len(word) > MAX_WORD:
+        return ""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f'{SUGGESTION}"{near[0]}"?' if near else ""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
@@ -17,8 +15,9 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWi
 from tasks_app.models import Cost, CostBasis, Project
 from tasks_app.providers.prices import Money, amount_in, amount_text, currency_in
 from tasks_app.state import costs, projects
+from tasks_app.state.find import search_costs
 from webhooks_app.admin.base import ReadOnlyAdmin, actor, utc
-from webhooks_app.admin.lists import KnownValuesFilter
+from webhooks_app.admin.lists import SEARCHED_BY, KnownValuesFilter
 from webhooks_app.notation import PROJECT_ID, PROJECT_ID_SHAPE
 
 TONES = {"measured": "success", "estimated": "info", "unclear": "warning"}
@@ -38,19 +37,10 @@ class CostAdmin(ReadOnlyAdmin):
     list_display_links = ["at_booked"]
     list_filter = [BasisFilter]
     search_fields = ["task_id"]
-    search_help_text = "Task id, or exactly a project"
+    search = staticmethod(search_costs)
+    search_help_text = SEARCHED_BY
     ordering = ["-booked_at", "-id"]
     at_booked = utc("booked_at", "booked")
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        """Search by task or by exact project: both have an index."""
-        term = search_term.strip().replace("\x00", "")
-        try:
-            return queryset.filter(task_id=uuid.UUID(term)), False
-        except ValueError:
-            return (queryset.filter(project_id=term) if term else queryset), False
 
     @display(description="amount")
     def money(self, row: Cost) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -14,8 +15,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from tasks_app.models import RemoteJob, RemoteJobOutcome, RemoteJobState, RemoteServer
+from tasks_app.state.find import search_by_task
 from webhooks_app.admin.base import ReadOnlyAdmin, cell, utc
-from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter, known_values
+from webhooks_app.admin.lists import SEARCHED_BY, KnownValuesFilter, WrittenFilter, known_values
 from webhooks_app.shown import visible
 
 STATE_TONES = {
@@ -92,11 +94,10 @@ class CareFilter(KnownValuesFilter):
         ("unclear", "unclear: perhaps paid"),
     ]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = self.value()
-        if chosen == "stop":
+    def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        if value == "stop":
             return queryset.filter(state=RemoteJobState.STOPPING, stop_told_at=None)
-        return queryset.filter(outcome=chosen) if chosen in ("unstopped", "unclear") else queryset
+        return queryset.filter(outcome=value)
 
 
 class ServerFilter(KnownValuesFilter):
@@ -110,9 +111,9 @@ class ServerFilter(KnownValuesFilter):
         names = [f"{provider}/{label}" for provider, label in rows]
         return [(name, name) for name in names]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        provider, _, label = (self.value() or "").partition("/")
-        return queryset.filter(provider=provider, server=label) if label else queryset
+    def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        provider, _, label = value.partition("/")
+        return queryset.filter(provider=provider, server=label)
 
 
 class ProviderFilter(KnownValuesFilter):
@@ -124,9 +125,8 @@ class ProviderFilter(KnownValuesFilter):
         rows = RemoteServer.objects.order_by("provider").values_list("provider", "provider")
         return list(rows.distinct())
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = self.value()
-        return queryset.filter(provider=chosen) if chosen else queryset
+    def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return queryset.filter(provider=value)
 
 
 @admin.register(RemoteJob)
@@ -144,7 +144,8 @@ class RemoteJobAdmin(ReadOnlyAdmin):
         WrittenFilter,
     ]
     search_fields = ["id"]
-    search_help_text = "Id of a job or of its task"
+    search = staticmethod(partial(search_by_task, own="id"))
+    search_help_text = f"{SEARCHED_BY}; or the id of a job"
     ordering = ["-created_at", "-id"]
     job = cell("job", lambda row: short(row.pk))
     how = cell("state", told, label=TONES)
@@ -170,20 +171,6 @@ class RemoteJobAdmin(ReadOnlyAdmin):
         except ValueError:
             return None
         return RemoteJob.objects.filter(pk=job_id).first()
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        """Search by the id of a job or of its task: both have an index."""
-        term = search_term.strip().replace("\x00", "")
-        if not term:
-            return queryset, False
-        try:
-            wanted = uuid.UUID(term)
-        except ValueError:
-            return queryset.none(), False
-        by_id = queryset.filter(pk=wanted)
-        return (by_id if by_id.exists() else queryset.filter(task_id=wanted)), False
 
     def page_context(self, request: HttpRequest, row: RemoteJob) -> dict[str, Any]:
         tone, words = told(row)

@@ -20,14 +20,19 @@ from tasks_app import events
 from tasks_app.admin.media import previews
 from tasks_app.admin.remote_jobs import shown_jobs
 from tasks_app.models import Task, TaskStatus
-from tasks_app.state import lifecycle
+from tasks_app.state import find, lifecycle
 from tasks_app.state.costs import BudgetExhausted
 from tasks_app.state.submit import NotRetryable, QueueFull, retry
 from tasks_app.task_types import choices
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, record_action, utc
-from webhooks_app.admin.lists import KnownValuesFilter, WrittenFilter
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, cell, record_action, utc
+from webhooks_app.admin.lists import (
+    SEARCHED_BY,
+    KnownValuesFilter,
+    QuietChangeList,
+    WrittenFilter,
+)
 from webhooks_app.admin.messages import STATUS_TONES as MESSAGE_TONES
-from webhooks_app.models import WebhookMessage
+from webhooks_app.models import MessageStatus, WebhookMessage
 from webhooks_app.operators.explain import seconds_text
 from webhooks_app.shown import safe_url, visible
 
@@ -51,6 +56,37 @@ class TypeFilter(KnownValuesFilter):
     title = "type"
     parameter_name = column = "task_type"
     values = choices()
+
+
+class WebhookFilter(KnownValuesFilter):
+    """By the state of a task's webhooks; of tasks with many, only those of the newest messages."""
+
+    title = "webhook (newest)"
+    parameter_name = "webhook"
+    # Nearly all are delivered, so that is no choice, and has no index.
+    values = [choice for choice in MessageStatus.choices if choice[0] != MessageStatus.DELIVERED]
+
+    def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return find.with_webhook(queryset, value)
+
+
+class TaskList(QuietChangeList):
+    """Adds to each row how its webhooks stand: one statement for all of them."""
+
+    result_list: Any
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        standing = find.webhooks_of(self.result_list)
+        for row in self.result_list:
+            row.webhook_state = standing[str(row.pk)]["state"]
+
+
+def webhook_state(state: str) -> tuple[str, str]:
+    """Return tone and words for the state of a task's webhooks."""
+    words = "-" if state == "none" else MessageStatus(state).label
+    return (MESSAGE_TONES.get(state, "base"), words)
 
 
 def took(row: Task) -> str:
@@ -104,16 +140,23 @@ class TaskAdmin(ReadOnlyAdmin):
         "task_type",
         "project_id",
         "shown_status",
+        "webhook",
         "bar",
         "took",
         "at_made",
     ]
     list_display_links = ["short_id"]
-    list_filter = [StatusFilter, TypeFilter, WrittenFilter]
+    list_filter = [StatusFilter, TypeFilter, WebhookFilter, WrittenFilter]
     search_fields = ["id"]
-    search_help_text = "Task id, or exactly a project"
+    search = staticmethod(find.search_tasks)
+    search_help_text = SEARCHED_BY
     ordering = ["-created_at", "-id"]
     at_made = utc("created_at", "submitted")
+    webhook = cell(
+        "webhook",
+        lambda row: webhook_state(row.webhook_state),
+        label={tone: tone for tone in ("info", "success", "danger", "base", "warning")},
+    )
     operations = (
         Operation(
             "cancel",
@@ -136,6 +179,9 @@ class TaskAdmin(ReadOnlyAdmin):
         ),
     )
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[QuietChangeList]:
+        return TaskList
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).defer("task_data", "result", "traceback", "metadata")
 
@@ -146,16 +192,6 @@ class TaskAdmin(ReadOnlyAdmin):
             return None
         return Task.objects.select_related("api_key").filter(pk=task_id).first()
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        """Search by id or by exact project: both have an index."""
-        term = search_term.strip().replace("\x00", "")
-        try:
-            return queryset.filter(pk=uuid.UUID(term)), False
-        except ValueError:
-            return (queryset.filter(project_id=term) if term else queryset), False
-
     def page_context(self, request: HttpRequest, row: Task) -> dict[str, Any]:
         messages = WebhookMessage.objects.filter(event__subject=str(row.pk))
         shown = messages.select_related("event").defer("event__body").order_by("id")
@@ -164,6 +200,7 @@ class TaskAdmin(ReadOnlyAdmin):
             "subtitle": str(row.pk),
             "tone": STATUS_TONES[row.status],
             "live": live(row),
+            "webhook": webhook_state(find.webhooks_of([row])[str(row.pk)]["state"]),
             "live_url": reverse("admin:tasks_app_task_live", args=[row.pk]),
             "previews": previews(row),
             "messages_of_it": [

@@ -9,11 +9,14 @@ from django.db.models import QuerySet
 
 from tasks_app.access.authentication import Access, scoped
 from tasks_app.models import Task, TaskStatus
+from tasks_app.state import find
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.api.fields import Choice, Moment, ProjectId
+from webhooks_app.api.fields import Choice, Moment, Named, ProjectId
 from webhooks_app.api.pages import PageQuery, TimeCursor
 from webhooks_app.api.problems import not_found
 from webhooks_app.api.read import read_uuid
+from webhooks_app.egress import MAX_URL_LENGTH
+from webhooks_app.outbox import who
 
 
 def find_task(access: Access, task_id: str) -> Task:
@@ -37,6 +40,24 @@ class TaskFilters(PageQuery):
     task_type = Choice(list(TASK_TYPES), required=False)
     created_after = Moment(required=False)
     created_before = Moment(required=False)
+    host = Named(
+        who.read_place,
+        required=False,
+        max_length=MAX_URL_LENGTH,
+        help_text="Where the callback goes: a host, host:port, origin or URL.",
+    )
+    request_id = Named(
+        who.read_request_id,
+        required=False,
+        max_length=64,
+        help_text="`X-Request-ID` of the submit.",
+    )
+    metadata = Named(
+        who.read_metadata,
+        required=False,
+        max_length=2 * who.LONGEST_METADATA + 1,
+        help_text="One member of the metadata, as `key=value`.",
+    )
 
 
 class AllTaskFilters(TaskFilters):
@@ -53,6 +74,10 @@ def page_query(queryset: QuerySet[Task], asked: Mapping[str, Any]) -> QuerySet[T
     conditions = {
         _LOOKUPS.get(name, name): value
         for name, value in asked.items()
-        if name not in ("cursor", "limit")
+        if name not in ("cursor", "limit", "host", "metadata")
     }
+    if "host" in asked:
+        queryset = find.with_host(queryset, who.read_place(asked["host"]))
+    if "metadata" in asked:
+        queryset = find.with_metadata(queryset, asked["metadata"])
     return queryset.filter(**conditions).defer("task_data", "traceback")

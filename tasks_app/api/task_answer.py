@@ -10,18 +10,9 @@ import orjson
 
 from tasks_app import events
 from tasks_app.models import WAITS_FOR_INPUTS, Priority, Task, TaskStatus
-from tasks_app.state import estimates
-from webhooks_app.models import MessageStatus, WebhookMessage
+from tasks_app.state import estimates, find
 from webhooks_app.notation import rfc3339
 
-#: The state that represents several messages: pending ones first, then failures.
-_LOUDEST = (
-    MessageStatus.PENDING,
-    MessageStatus.DEAD,
-    MessageStatus.DELIVERED,
-    MessageStatus.CANCELLED,
-    MessageStatus.SUPERSEDED,
-)
 #: What a stream of progress shows of a task.
 _SNAPSHOT = (
     "task_id",
@@ -50,7 +41,7 @@ def one_task(task: Task) -> dict[str, Any]:
 
 def many_tasks(tasks: Sequence[Task]) -> list[dict[str, Any]]:
     """Return the tasks of a list; one query for the webhooks of all."""
-    webhooks = _webhooks_of(tasks)
+    webhooks = find.webhooks_of(tasks)
     return [{**_members(task), "webhooks": webhooks[str(task.id)]} for task in tasks]
 
 
@@ -99,37 +90,3 @@ def _members(task: Task) -> dict[str, Any]:
 
 def _moment(value: datetime | None) -> str | None:
     return None if value is None else rfc3339(value)
-
-
-def _webhooks_of(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
-    """Return the webhook summary of each task by its id; one query for all."""
-    messages = WebhookMessage.objects.filter(event__subject__in=[str(task.id) for task in tasks])
-    by_task: dict[str, list[Any]] = {}
-    for row in messages.order_by("id").values(
-        "event__subject",
-        "status",
-        "attempt_count",
-        "last_status_code",
-        "last_error_code",
-        "next_attempt_at",
-        "delivered_at",
-    ):
-        by_task.setdefault(row["event__subject"], []).append(row)
-    return {str(task.id): _summary(by_task.get(str(task.id), [])) for task in tasks}
-
-
-def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    states = {row["status"] for row in rows}
-    state = next((state for state in _LOUDEST if state in states), "none")
-    last: dict[str, Any] = next((row for row in reversed(rows) if row["status"] == state), {})
-    due = [row["next_attempt_at"] for row in rows if row["next_attempt_at"]]
-    delivered = [row["delivered_at"] for row in rows if row["delivered_at"]]
-    return {
-        "state": str(state),
-        "messages": len(rows),
-        "attempts": sum(row["attempt_count"] for row in rows),
-        "last_status_code": last.get("last_status_code"),
-        "last_error": last.get("last_error_code") or None,
-        "next_attempt_at": _moment(min(due)) if due else None,
-        "delivered_at": _moment(max(delivered)) if delivered else None,
-    }

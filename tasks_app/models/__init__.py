@@ -5,14 +5,14 @@ Only `tasks_app.state` writes ``Task.status``.
 
 from __future__ import annotations
 
-import secrets
 import uuid
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import Q, Value
+from django.db.models import F, Func, Q, TextField, Value
+from django.db.models.functions import Lower
 from rest_framework_api_key.models import AbstractAPIKey, BaseAPIKeyManager
 
 from tasks_app.models.assets import (
@@ -25,10 +25,19 @@ from tasks_app.models.assets import (
     new_media_id,
 )
 from tasks_app.models.costs import AMOUNT, Cost, CostBasis, Project
+from tasks_app.models.remote_jobs import (
+    ACTIVE_JOBS,
+    RemoteJob,
+    RemoteJobOutcome,
+    RemoteJobState,
+    RemoteServer,
+    new_callback_token,
+)
 
 __all__ = [
     "ACTIVE_JOBS",
     "ALL_SCOPES",
+    "CALLBACK_HOST",
     "SHOWN_STATES",
     "TERMINAL_STATUSES",
     "WAITS_FOR_INPUTS",
@@ -63,11 +72,6 @@ ALL_SCOPES = ("read", "submit", "admin")
 def default_scopes() -> list[str]:
     """Return every scope: a key created without a choice may do everything."""
     return list(ALL_SCOPES)
-
-
-def new_callback_token() -> str:
-    """Return 192 random bits as 48 hex digits: who knows it may say that a remote job has news."""
-    return secrets.token_hex(24)
 
 
 def task_type_choices() -> list[tuple[str, str]]:
@@ -158,6 +162,17 @@ class Priority(models.IntegerChoices):
     HIGH = 1, "high"
     NORMAL = 2, "normal"
     LOW = 3, "low"
+
+
+#: The host of a task's callback, lower case; an IPv6 address has its brackets.
+CALLBACK_HOST = Lower(
+    Func(
+        F("callback_url"),
+        Value(r"^[^:]+://(\[[^]]*\]|[^/?#:]+)"),
+        function="substring",
+        output_field=TextField(),
+    )
+)
 
 
 class Task(models.Model):
@@ -254,6 +269,18 @@ class Task(models.Model):
                 condition=Q(metadata_values__isnull=False),
                 name="task_metadata",
             ),
+            models.Index(
+                CALLBACK_HOST,
+                "created_at",
+                "id",
+                condition=~Q(callback_url=""),
+                name="task_callback_host",
+            ),
+            models.Index(
+                fields=["request_id", "created_at", "id"],
+                condition=~Q(request_id=""),
+                name="task_request_page",
+            ),
             models.Index(fields=["project_id", "created_at", "id"], name="task_project_page"),
             models.Index(fields=["created_at", "id"], name="task_page"),
             models.Index(
@@ -302,117 +329,6 @@ class Task(models.Model):
     def is_terminal(self) -> bool:
         """Say whether the task has ended."""
         return self.status in TERMINAL_STATUSES
-
-
-class RemoteJobState(models.TextChoices):
-    """The state of work at a provider; the first three are active, one such job per task."""
-
-    SUBMITTING = "submitting"
-    RUNNING = "running"
-    READY = "ready"  # the provider is done, its files are not here yet
-    STOPPING = "stopping"  # the provider must still be told to stop
-    ENDED = "ended"
-
-
-ACTIVE_JOBS = (RemoteJobState.SUBMITTING, RemoteJobState.RUNNING, RemoteJobState.READY)
-
-
-class RemoteJobOutcome(models.TextChoices):
-    """How work at a provider ended."""
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    STOPPED = "stopped"
-    UNSTOPPED = "unstopped", "could not be stopped"
-    LOST = "lost"
-    UNCLEAR = "unclear", "unclear: perhaps paid"
-    LATE = "late", "late: kept for a retry"
-
-
-class RemoteJob(models.Model):
-    """Work for a task at a provider elsewhere. Rows are kept: they say what was paid for.
-
-    ``next_look_at`` is also the lease: who takes the row moves it into the future. Only
-    `tasks_app.state.remote_jobs` writes these rows.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="remote_jobs")
-    provider = models.CharField(max_length=50)
-    server = models.CharField(max_length=100, help_text="The server's label, never its address.")
-    model = models.CharField(max_length=200, blank=True, default="")
-    task_type = models.CharField(max_length=50)
-    attempt = models.PositiveSmallIntegerField()
-    state = models.CharField(max_length=12, choices=RemoteJobState)
-    outcome = models.CharField(
-        max_length=12, choices=RemoteJobOutcome, blank=True, default="", help_text="Once it ended."
-    )
-    # Why it is to be stopped: cancelled, lost, or the error code of its task.
-    stop_reason = models.CharField(max_length=40, blank=True, default="")
-    remote = models.JSONField(default=dict, help_text="What the provider answered at submit.")
-    outputs = models.JSONField(default=list, help_text="Where the provider keeps the results.")
-    facts = models.JSONField(default=dict, help_text="Added to the receipt.")
-    callback_token = models.CharField(max_length=48, unique=True, default=new_callback_token)
-    note = models.CharField(max_length=500, blank=True, default="", help_text="For operators.")
-    look_token = models.UUIDField(null=True, blank=True)
-    next_look_at = models.DateTimeField()
-    asked_at = models.DateTimeField(null=True, blank=True)  # when a submit may have gone out
-    seen_at = models.DateTimeField(null=True, blank=True)  # when the provider last answered
-    stop_owed_at = models.DateTimeField(null=True, blank=True)
-    stop_told_at = models.DateTimeField(null=True, blank=True)
-    deadline = models.DateTimeField(help_text="When the task's time is over.")
-    created_at = models.DateTimeField()
-    ended_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        constraints: ClassVar[list[Any]] = [
-            models.UniqueConstraint(
-                fields=["task"],
-                condition=Q(state__in=["submitting", "running", "ready"]),
-                name="remote_job_one_active",
-            )
-        ]
-        indexes: ClassVar[list[models.Index]] = [
-            models.Index(
-                fields=["next_look_at"], condition=~Q(state="ended"), name="remote_job_due"
-            ),
-            models.Index(
-                fields=["provider", "server"],
-                condition=Q(state__in=["submitting", "running", "stopping"]),
-                name="remote_job_running",
-            ),
-            models.Index(fields=["created_at", "id"], name="remote_job_page"),
-            models.Index(fields=["outcome", "created_at", "id"], name="remote_job_outcome_page"),
-            models.Index(fields=["provider", "created_at", "id"], name="remote_job_provider_page"),
-            models.Index(
-                fields=["provider", "server", "created_at", "id"], name="remote_job_server_page"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.provider} {self.id}"
-
-
-class RemoteServer(models.Model):
-    """What was learned about a provider's server; its address is in the configuration alone."""
-
-    provider = models.CharField(max_length=50)
-    label = models.CharField(max_length=100)
-    learned_limit = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Most jobs at once, as learned; empty: no limit is known."
-    )
-    busy_until = models.DateTimeField(null=True, blank=True)
-    is_paused = models.BooleanField(default=False, help_text="No new jobs; running ones go on.")
-    last_error = models.CharField(max_length=500, blank=True, default="")
-    seen_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        constraints: ClassVar[list[Any]] = [
-            models.UniqueConstraint(fields=["provider", "label"], name="remote_server_once")
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.provider}/{self.label}"
 
 
 class IdempotencyKey(models.Model):

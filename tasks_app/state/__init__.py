@@ -4,6 +4,7 @@ __all__ = [
     "assets",
     "costs",
     "estimates",
+    "find",
     "idempotency",
     "inputs",
     "lifecycle",

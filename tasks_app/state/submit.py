@@ -25,12 +25,12 @@ from tasks_app.state.quota import Quota
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.notation import rfc3339
+from webhooks_app.outbox import who
 
 logger = structlog.get_logger(__name__)
 _quota = Quota()
-#: The most members of metadata that a task can be found by, and the most characters of each.
+#: The most members of metadata that a task can be found by.
 MOST_FOUND_BY = 50
-LONGEST_FOUND_BY = 200
 _deep_queues = estimates.DeepQueues()
 
 
@@ -192,7 +192,7 @@ def _found_by(metadata: str | None) -> dict[str, str] | None:
         if value is not None and not isinstance(value, dict | list)
     }
     short = {
-        key: text for key, text in texts.items() if max(len(key), len(text)) <= LONGEST_FOUND_BY
+        key: text for key, text in texts.items() if max(len(key), len(text)) <= who.LONGEST_METADATA
     }
     return dict(list(short.items())[:MOST_FOUND_BY]) or None
 

@@ -233,21 +233,16 @@ def test_a_search_for_too_many_words_says_how_many_it_takes(admin_client: Client
         {"event_type": "task.completed"},
         {"last_error_code": "http_status"},
         {"last_status_code": "500"},
-        {"last_status_code": "nonsense"},
         {"status": "dead", "since": "6"},
-        {"status": "dead", "since": "nonsense"},
     ],
 )
 def test_filters_of_messages(query: dict[str, str], admin_client: Client) -> None:
-    """Shows that every filter can be chosen, and that an unknown value gives no error page."""
+    """Shows that every filter can be chosen."""
     dead = factories.make_message("dead")
     factories.make_message("pending", event=factories.make_event("task.failed"))
     if query.get("since") == "6":
         factories.make_message("dead", created_at=timezone.now() - timedelta(hours=7))
     answer = admin_client.get(page("webhooks_app_webhookmessage_changelist"), query)
-    if query == {"last_status_code": "nonsense"}:
-        assert answer.status_code in (200, 302)
-        return
     assert [m.pk for m in answer.context["cl"].result_list] == [dead.pk]
 
 

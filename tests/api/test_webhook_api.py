@@ -16,6 +16,7 @@ from webhooks_app.operators import replay
 
 pytestmark = pytest.mark.django_db
 BASE = "/api/v1/webhooks"
+TASK = "7d9f1b0e-6a3c-4a5e-9b70-0f3f6f2f7c11"
 NOBODY = "6f1c0b9e-0000-4000-8000-000000000000"
 
 
@@ -73,14 +74,14 @@ def test_every_filter_of_the_lists_narrows(api):
     """Proves each filter of messages and deliveries by one row in and one row out."""
     other = make_message("delivered", url="https://other.example.org/")
     factories.make_delivery(other, "succeeded")
-    event = make_event("task.failed", scope="wanted", subject="task-1")
+    event = make_event("task.failed", scope="wanted", subject=TASK)
     old = timezone.now() - timedelta(hours=2)
     wanted = make_message("dead", event=event, created_at=old, last_error_code="timeout")
     attempt = factories.make_delivery(wanted, "failed", error_code="timeout", started_at=old)
     middle = (timezone.now() - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     for query in (
         "project_id=wanted",
-        "task_id=task-1",
+        f"task_id={TASK}",
         "event_type=task.failed",
         "host=Receiver.example.org",
         "error_code=timeout",

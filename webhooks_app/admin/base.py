@@ -16,16 +16,17 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
-from webhooks_app.admin.lists import BoundedPaginator, QuietChangeList, SinceFilter
+from webhooks_app.admin.lists import BoundedPaginator, QuietChangeList, SinceFilter, refuse
 from webhooks_app.admin.theme import INPUT_CSS, STYLES, ChangeList, ModelAdmin, display
 from webhooks_app.models import WebhookMessage
 from webhooks_app.operators import record
+from webhooks_app.outbox import InvalidFilter
 from webhooks_app.shown import safe_url
 
 
@@ -119,6 +120,8 @@ class ReadOnlyAdmin(ModelAdmin):
     operations: tuple[Operation, ...] = ()
     page_template = ""
     change_form_template: str | None = None
+    #: Filters rows by a search term, or raises InvalidFilter; None: Django's search.
+    search: Callable[[QuerySet[Any], str], QuerySet[Any]] | None = None
 
     def __init__(self, model: type[Model], site: admin.AdminSite) -> None:
         super().__init__(model, site)
@@ -133,6 +136,19 @@ class ReadOnlyAdmin(ModelAdmin):
         if SinceFilter.parameter_name in request.GET:
             paginator.counted_by = self.newest_first or self.get_ordering(request)
         return paginator
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search only what an index can answer; say what can be searched for, if it is nothing."""
+        if self.search is None:
+            return super().get_search_results(request, queryset, search_term)
+        if not search_term.strip():
+            return queryset, False
+        try:
+            return self.search(queryset, search_term), False
+        except InvalidFilter as refused:
+            return refuse(request, queryset, refused.message), False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -11,7 +11,13 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from webhooks_app.admin.base import ReadOnlyAdmin, cell, clipped, utc
-from webhooks_app.admin.lists import FAILING_ANSWERS, KnownValuesFilter, SinceFilter, known_values
+from webhooks_app.admin.lists import (
+    FAILING_ANSWERS,
+    SEARCHED_BY,
+    KnownValuesFilter,
+    SinceFilter,
+    known_values,
+)
 from webhooks_app.admin.replay_forms import EVENT_TYPES
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
 from webhooks_app.operators.explain import OUTCOME_TONES, seconds_text, summary
@@ -31,9 +37,8 @@ class DeliveryEventFilter(KnownValuesFilter):
     parameter_name = "event_type"
     values = [(name, name) for name in EVENT_TYPES]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = self.value()
-        return deliveries_of_event(queryset, chosen) if chosen in EVENT_TYPES else queryset
+    def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return deliveries_of_event(queryset, value)
 
 
 @admin.register(WebhookDelivery)
@@ -54,7 +59,8 @@ class DeliveryAdmin(ReadOnlyAdmin):
     ]
     list_select_related = ["message__event"]
     search_fields = ["id"]
-    search_help_text = "Number, task id, msg_…, project, host (newest)"
+    search = staticmethod(search_deliveries)
+    search_help_text = f"{SEARCHED_BY} (newest)"
     ordering = ["-id"]
     at_started = utc("started_at", "started")
     number = cell("attempt", lambda row: f"{row.message_id} #{row.attempt_number}")
@@ -82,12 +88,6 @@ class DeliveryAdmin(ReadOnlyAdmin):
             .get_queryset(request)
             .defer("response_body", "response_headers", "request_headers", "message__event__body")
         )
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        """Search only what an index can answer."""
-        return search_deliveries(queryset, search_term), False
 
     def changeform_view(
         self,

@@ -15,11 +15,12 @@ from django.utils import timezone
 from django.utils.functional import lazy
 
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, ReasonForm, actor, cell, sent_ping
-from webhooks_app.admin.lists import KnownValuesFilter
+from webhooks_app.admin.lists import SEARCHED_BY, KnownValuesFilter
 from webhooks_app.admin.theme import display, whole_number_widget
 from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookDestination, WebhookMessage
 from webhooks_app.operators import destinations
 from webhooks_app.operators.explain import longest_wait, seconds_text, why_held
+from webhooks_app.outbox import search_destinations
 
 CHANGE = "webhooks_app.change_webhookdestination"
 MAX_PAUSE_MINUTES = destinations.MAX_PAUSE_SECONDS // 60
@@ -104,13 +105,13 @@ class HealthFilter(KnownValuesFilter):
     parameter_name = "health"
     values = [("disabled", "disabled"), ("held", "held back"), ("failing", "failing")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        conditions: dict[str | None, dict[str, Any]] = {
+    def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        conditions: dict[str, dict[str, Any]] = {
             "disabled": {"disabled_at__isnull": False},
             "held": {"held_until__gt": timezone.now()},
             "failing": {"failing_messages__gt": 0},
         }
-        return queryset.filter(**conditions.get(self.value(), {}))
+        return queryset.filter(**conditions[value])
 
 
 @admin.register(WebhookDestination)
@@ -120,8 +121,9 @@ class DestinationAdmin(ReadOnlyAdmin):
     page_template = "webhooks_app/destination.html"
     list_display = ["origin", "project", "health", "in_a_row", "held", "succeeded", "failed"]
     list_filter = [HealthFilter]
-    search_fields = ["host__startswith", "scope__exact"]
-    search_help_text = "Beginning of a host name, or a project"
+    search_fields = ["host"]
+    search = staticmethod(search_destinations)
+    search_help_text = SEARCHED_BY
     ordering = ["-id"]
     health = cell("health", state, label={tone: tone for tone in ("danger", "warning", "success")})
     project = cell("project", attrgetter("scope"))

@@ -10,9 +10,10 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, cell, clipped, sent_ping, utc
-from webhooks_app.admin.lists import known_values
+from webhooks_app.admin.lists import SEARCHED_BY, known_values
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
 from webhooks_app.operators import endpoints
+from webhooks_app.outbox import search_endpoints
 from webhooks_app.shown import safe_url
 
 CHANGE = "webhooks_app.change_webhookendpoint"
@@ -42,8 +43,9 @@ class EndpointAdmin(ReadOnlyAdmin):
     page_template = "webhooks_app/endpoint.html"
     list_display = ["receiver", "project", "types", "shown_state", "at_made"]
     list_filter = [known_values("state", "is_enabled", [(True, "enabled"), (False, "disabled")])]
-    search_fields = ["scope__exact", "url__startswith"]
-    search_help_text = "A project, or the beginning of a URL"
+    search_fields = ["url"]
+    search = staticmethod(search_endpoints)
+    search_help_text = SEARCHED_BY
     ordering = ["-created_at"]
     at_made = utc("created_at", "made")
     project = cell("project", attrgetter("scope"))

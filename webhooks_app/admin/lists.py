@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -14,9 +14,12 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 
 from webhooks_app.admin.theme import ChangeList
+from webhooks_app.notation import did_you_mean
 
 # Later pages are reached by a filter or a search: OFFSET reads every row before it.
 COUNT_LIMIT = 1_000
+#: What `outbox.who` reads, for the line below a search box.
+SEARCHED_BY = "Number, task id or its beginning, msg_…, request id, project, host or URL, key=value"
 
 
 class BoundedCount(int):
@@ -60,10 +63,26 @@ class KnownValuesFilter(admin.SimpleListFilter):
         return self.values
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the rows with the chosen value; refuse one that is not offered."""
         chosen = self.value()
-        if chosen is None or chosen not in {str(value) for value, _ in self.values}:
+        if chosen is None:
             return queryset
-        return queryset.filter(**{self.column: chosen})
+        known = [str(value) for value, _ in self.lookup_choices]
+        if chosen not in known:
+            hint = did_you_mean(chosen, known)
+            words = f"{self.title}: {chosen[:100]!r} is none of: {', '.join(known)}.{hint}"
+            return refuse(request, queryset, words)
+        return self.chosen(queryset, chosen)
+
+    def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        """Return the rows with one of the values offered."""
+        return queryset.filter(**{self.column: value})
+
+
+def refuse(request: HttpRequest, queryset: QuerySet[Any], words: str) -> QuerySet[Any]:
+    """Say that a filter or a search means nothing; an empty list alone would be an answer."""
+    messages.error(request, words)
+    return queryset.none()
 
 
 def known_values(
@@ -86,13 +105,9 @@ class SinceFilter(KnownValuesFilter):
         ("168", "the last 7 days"),
     ]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = self.value()
-        if chosen not in {value for value, _ in self.values}:
-            return queryset
-        return queryset.filter(
-            **{f"{self.column}__gte": timezone.now() - timedelta(hours=int(chosen))}
-        )
+    def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        since = timezone.now() - timedelta(hours=int(value))
+        return queryset.filter(**{f"{self.column}__gte": since})
 
 
 class WrittenFilter(SinceFilter):

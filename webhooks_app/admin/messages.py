@@ -17,7 +17,7 @@ from django.utils.html import format_html
 
 from webhooks_app.admin import replay_forms
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, cell, clipped, utc
-from webhooks_app.admin.lists import FAILING_ANSWERS, WrittenFilter, known_values
+from webhooks_app.admin.lists import FAILING_ANSWERS, SEARCHED_BY, WrittenFilter, known_values
 from webhooks_app.admin.theme import action
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import MessageStatus, WebhookMessage
@@ -70,7 +70,8 @@ class MessageAdmin(ReadOnlyAdmin):
     ]
     list_select_related = ["event", "destination"]
     search_fields = ["id"]
-    search_help_text = "Number, task id, msg_…, project or host"
+    search = staticmethod(search_messages)
+    search_help_text = SEARCHED_BY
     ordering = ["-id"]
     at_written = utc("created_at", "written")
     shown_status = cell(
@@ -118,12 +119,6 @@ class MessageAdmin(ReadOnlyAdmin):
             "event", "destination", "endpoint", "replay"
         )
         return related.filter(pk=int(object_id)).first()
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        """Search only what an index can answer."""
-        return search_messages(queryset, search_term), False
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("webhooks_app.replay_webhooks"))

@@ -13,10 +13,11 @@ from django.utils.safestring import mark_safe
 from webhooks_app.admin import replay_forms
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, cell, utc
 from webhooks_app.admin.dashboard import cached
-from webhooks_app.admin.lists import known_values
+from webhooks_app.admin.lists import SEARCHED_BY, known_values
 from webhooks_app.admin.theme import display
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.operators import replay
+from webhooks_app.outbox import search_replays
 from webhooks_app.shown import safe_url, visible
 
 STATE_TONES = {"running": "info", "finished": "success", "cancelled": "warning"}
@@ -63,6 +64,9 @@ class ReplayAdmin(ReadOnlyAdmin):
     page_template = "webhooks_app/replay.html"
     list_display = ["at_started", "requested_by", "source", "shown_state", "bar", "reason"]
     list_filter = [known_values("state", "state", ReplayState.choices)]
+    search_fields = ["id"]
+    search = staticmethod(search_replays)
+    search_help_text = SEARCHED_BY
     ordering = ["-created_at"]
     at_started = utc("created_at", "started")
     shown_state = cell("state", lambda row: (row.state, row.get_state_display()), label=STATE_TONES)

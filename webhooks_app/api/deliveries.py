@@ -4,28 +4,49 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webhooks_app.api.access import within
-from webhooks_app.api.fields import BIGGEST_NUMBER, Choice, Moment, ProjectId, Text, Whole
+from webhooks_app.api.fields import Choice, MessageId, Moment, Named, ProjectId, Whole
 from webhooks_app.api.openapi import extend_schema
 from webhooks_app.api.pages import PageQuery, page_of, page_response
 from webhooks_app.api.read import StrictObject, read_query
 from webhooks_app.api.view import WebhookView
-from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery
+from webhooks_app.egress import MAX_URL_LENGTH
+from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery, WebhookEvent
+from webhooks_app.outbox import destination_ids, read_event_type, who
 from webhooks_app.retry import ERROR_CODES
 
 
 class Conditions(StrictObject):
     """Parameters that lists and replays share."""
 
-    task_id = Text(required=False, max_length=64)
+    task_id = Named(
+        who.read_subject, required=False, max_length=64, help_text="Or its first 4 digits or more."
+    )
     project_id = ProjectId(required=False)
-    host = Text(required=False, max_length=253, help_text="The receiver's host name.")
-    event_type = Text(required=False, max_length=60)
+    host = Named(
+        who.read_place,
+        required=False,
+        max_length=MAX_URL_LENGTH,
+        help_text="The receiver: a host, host:port, origin or URL.",
+    )
+    event_type = Named(read_event_type, required=False, max_length=60)
+    request_id = Named(
+        who.read_request_id,
+        required=False,
+        max_length=64,
+        help_text="`X-Request-ID` of the request that led to the event.",
+    )
+    metadata = Named(
+        who.read_metadata,
+        required=False,
+        max_length=2 * who.LONGEST_METADATA + 1,
+        help_text="One member of the task's metadata, as `key=value`.",
+    )
     status_code = Whole(100, 999, required=False)
     error_code = Choice(list(ERROR_CODES), required=False)
     since = Moment(required=False, help_text="Written at or after this time.")
@@ -36,7 +57,7 @@ class DeliveryQuery(PageQuery, Conditions):
     """The query string of the list of attempts; the times are when they started."""
 
     outcome = Choice(DeliveryOutcome.values, required=False)
-    message_id = Whole(1, BIGGEST_NUMBER, required=False)
+    message_id = MessageId(required=False)
 
 
 class DeliverySerializer(serializers.ModelSerializer[WebhookDelivery]):
@@ -117,19 +138,35 @@ class DeliveryListView(WebhookView):
 def _deliveries(request: Request, asked: dict[str, Any]) -> QuerySet[WebhookDelivery]:
     found = within(request, WebhookDelivery.objects.all(), "message__destination__scope")
     lookups = {
-        "message_id": "message_id",
         "outcome": "outcome",
         "status_code": "response_status",
         "error_code": "error_code",
         "since": "started_at__gte",
         "until": "started_at__lt",
-        "task_id": "message__event__subject",
         "event_type": "message__event__event_type",
+        "request_id": "message__event__request_id",
         "project_id": "message__destination__scope",
     }
     for name, lookup in lookups.items():
         if name in asked:
             found = found.filter(**{lookup: asked[name]})
+    if "task_id" in asked:
+        subject = who.read_subject(asked["task_id"])
+        found = found.filter(who.subject_condition(subject, "message__event__subject"))
+    if "metadata" in asked:
+        named = who.metadata_condition(
+            WebhookEvent, "metadata", asked["metadata"], "message__event"
+        )
+        found = found.filter(named)
+    if "message_id" in asked:
+        found = found.filter(message_condition(asked["message_id"]))
     if "host" in asked:
-        found = found.filter(message__destination__host=asked["host"].lower().strip("[]"))
+        found = found.filter(message__destination__in=destination_ids(asked["host"]))
     return found
+
+
+def message_condition(named: int | str) -> Q:
+    """Return the condition on attempts of a message: its number, or its event's id."""
+    if isinstance(named, int):
+        return Q(message_id=named)
+    return who.event_id_condition(named, "message__event__event_id")

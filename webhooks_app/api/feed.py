@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from webhooks_app import outbox
 from webhooks_app.api.access import within
-from webhooks_app.api.fields import Items, ProjectId, Text
+from webhooks_app.api.fields import Items, Named, ProjectId, Text
 from webhooks_app.api.openapi import (
     OpenApiTypes,
     extend_schema,
@@ -30,7 +30,7 @@ class EventQuery(PageQuery):
     """The query string of the pull feed."""
 
     project_id = ProjectId(required=False)
-    event_type = Text(required=False, max_length=60)
+    event_type = Named(outbox.read_event_type, required=False, max_length=60)
 
 
 class AcknowledgeRequest(StrictObject):

@@ -10,16 +10,22 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from webhooks_app.api.openapi import OpenApiSerializerFieldExtension
-from webhooks_app.api.problems import did_you_mean
 from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import MAX_URL_LENGTH, EgressDenied, check_url
-from webhooks_app.notation import PROJECT_ID, PROJECT_ID_SHAPE
+from webhooks_app.notation import (
+    EVENT_ID,
+    PROJECT_ID,
+    PROJECT_ID_SHAPE,
+    did_you_mean,
+)
+from webhooks_app.outbox import InvalidFilter
 from webhooks_app.retry import MAX_WAIT_SECONDS, MAX_WAITS, resolve_policy
 
 BIGGEST_NUMBER = 2**53  # what a JSON number says without loss
@@ -148,6 +154,49 @@ class ProjectId(Text):
 
     def __init__(self, **kw: Any) -> None:
         super().__init__(max_length=100, pattern=PROJECT_ID, shape=PROJECT_ID_SHAPE, **kw)
+
+
+class Named(Text):
+    """A word that names what is looked for, in one of the forms of `outbox.who`.
+
+    Args:
+        read: reads the word, or raises InvalidFilter. The word itself is the value.
+    """
+
+    def __init__(self, read: Callable[[str, str], Any], **kw: Any) -> None:
+        self.read = read
+        super().__init__(**kw)
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
+        try:
+            self.read(text, "")
+        except InvalidFilter as refused:
+            raise Refused("bad_format", sentence(refused.message)) from None
+        return text
+
+
+class MessageId(Field):
+    """A message: its number, or its ``webhook-id`` (``msg_...``) or the beginning of that."""
+
+    def schema(self) -> dict[str, Any]:
+        number = {"type": "integer", "minimum": 1, "maximum": BIGGEST_NUMBER}
+        return {"anyOf": [number, {"type": "string", "pattern": f"^{EVENT_ID}$"}]}
+
+    def to_internal_value(self, data: Any) -> int | str:
+        if getattr(self.root, "is_query", False) and re.fullmatch("[0-9]{1,16}", str(data)):
+            data = int(data)
+        if isinstance(data, int) and not isinstance(data, bool) and 1 <= data <= BIGGEST_NUMBER:
+            return data
+        if isinstance(data, str) and re.fullmatch(EVENT_ID, data):
+            return data
+        shape = "Use a message's number, or its webhook-id such as msg_2f1c0d3b4a59."
+        raise Refused("bad_format" if isinstance(data, int | str) else "bad_type", shape)
+
+
+def sentence(text: str) -> str:
+    """Return a text that begins with a capital letter and ends with a full stop."""
+    return f"{text[:1].upper()}{text[1:]}".rstrip(".?") + ("?" if text.endswith("?") else ".")
 
 
 class CallbackUrl(Field):

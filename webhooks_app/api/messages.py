@@ -12,27 +12,43 @@ from rest_framework.response import Response
 from webhooks_app.api.access import scope_of
 from webhooks_app.api.deliveries import Conditions, DeliverySerializer
 from webhooks_app.api.fields import Choice
-from webhooks_app.api.openapi import OpenApiTypes, extend_schema, extend_schema_field
+from webhooks_app.api.openapi import (
+    OpenApiResponse,
+    OpenApiTypes,
+    extend_schema,
+    extend_schema_field,
+)
 from webhooks_app.api.pages import PageQuery, page_of, page_response
 from webhooks_app.api.payload import Payload
-from webhooks_app.api.read import found_row, read_id, read_query
+from webhooks_app.api.problems import ApiProblem, not_found
+from webhooks_app.api.read import read_id, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.models import MessageStatus, WebhookMessage
-from webhooks_app.outbox import ANY_STATUS, MessageFilters, messages_of
+from webhooks_app.notation import EVENT_ID_PREFIX
+from webhooks_app.outbox import STATUSES, InvalidFilter, MessageFilters, messages_of, who
+from webhooks_app.shown import safe_url
 
-STATUSES = [*MessageStatus.values, ANY_STATUS]
+#: So many of the messages that one id means are listed.
+MOST_NAMED = 50
+#: A problem; the project says what one looks like.
+SEVERAL = OpenApiResponse(
+    description="`several_messages`: the `msg_...` means several; `messages` lists them."
+)
 
 
 class MessageQuery(PageQuery, Conditions):
     """The query string of the list of messages."""
 
-    status = Choice(STATUSES, required=False)
+    status = Choice(list(STATUSES), required=False)
 
 
 def filters_of(values: dict[str, Any]) -> MessageFilters:
     """Turn the API's parameters into the filters of lists and replays."""
     names = {"task_id": "task", "project_id": "project", "event_type": "event"}
-    known = ("status", "host", "status_code", "error_code", "since", "until", "ids", *names)
+    known = (
+        *("status", "host", "status_code", "error_code", "since", "until", "ids"),
+        *("request_id", "metadata", *names),
+    )
     return MessageFilters.of(
         {names.get(name, name): values[name] for name in known if name in values}
     )
@@ -127,9 +143,49 @@ class MessageDetailSerializer(MessageSerializer):
 
 
 def find_message(request: Request, text: str) -> WebhookMessage:
-    """Return one message; 404 if it is absent or belongs to another project."""
-    found = messages_of(MessageFilters(), scope_of(request)).filter(pk=read_id(text))
-    return found_row(found.select_related("event", "destination"))
+    """Return the one message that a number, or an event's id or its beginning, names.
+
+    Raises:
+        ApiProblem: 404 if it is absent or belongs to another project; 409 if there are several.
+    """
+    visible = messages_of(MessageFilters(), scope_of(request))
+    if text.startswith(EVENT_ID_PREFIX):
+        found = visible.filter(who.event_id_condition(_event_id(text), "event__event_id"))
+    else:
+        found = visible.filter(pk=read_id(text))
+    rows = list(found.select_related("event", "destination").order_by("pk")[: MOST_NAMED + 1])
+    if not rows:
+        raise not_found()
+    if len(rows) > 1:
+        raise _several(text, rows)
+    return rows[0]
+
+
+def _event_id(text: str) -> str:
+    try:
+        return who.read_event_id(text)
+    except InvalidFilter:
+        raise not_found() from None
+
+
+def _several(text: str, rows: list[WebhookMessage]) -> ApiProblem:
+    many = "" if len(rows) <= MOST_NAMED else f" The first {MOST_NAMED} are listed."
+    return ApiProblem(
+        409,
+        "several_messages",
+        f"{text} means several messages: use the id of one.{many}",
+        extra={
+            "messages": [
+                {
+                    "id": row.pk,
+                    "event_id": row.event.event_id,
+                    "url": safe_url(row.url),
+                    "status": row.status,
+                }
+                for row in rows[:MOST_NAMED]
+            ]
+        },
+    )
 
 
 class MessageListView(WebhookView):
@@ -155,7 +211,9 @@ class MessageListView(WebhookView):
 class MessageView(WebhookView):
     """One message."""
 
-    @extend_schema(operation_id="getMessage", responses=MessageDetailSerializer)
+    @extend_schema(
+        operation_id="getMessage", responses={200: MessageDetailSerializer, 409: SEVERAL}
+    )
     def get(self, request: Request, message_id: str) -> Response:
-        """Show a message with its payload and every attempt."""
+        """Show a message with its payload and every attempt; `message_id` may be `msg_...`."""
         return Response(MessageDetailSerializer(find_message(request, message_id)).data)

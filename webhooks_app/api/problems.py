@@ -6,11 +6,12 @@ answers with `ApiProblem.detail`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from rest_framework.exceptions import APIException, ErrorDetail
+
+from webhooks_app.notation import SUGGESTION
 
 
 class FieldProblem(TypedDict):
@@ -71,17 +72,6 @@ class ApiProblem(APIException):
 MAX_PROBLEMS = 20
 MAX_SUGGESTIONS = 5
 MAX_SHOWN = 100  # characters of a name from the client
-#: Longer words are not taken for slips of the pen; the longest known one has 25 characters.
-MAX_WORD = 40
-SUGGESTION = " Did you mean "
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return `` Did you mean "x"?``, or nothing when no known word is near."""
-    if len(word) > MAX_WORD:
-        return ""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f'{SUGGESTION}"{near[0]}"?' if near else ""
 
 
 class Code(str):

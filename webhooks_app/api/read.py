@@ -21,12 +21,11 @@ from webhooks_app.api.problems import (
     MAX_PROBLEMS,
     Code,
     FieldProblem,
-    did_you_mean,
     field_problems,
     invalid,
     not_found,
 )
-from webhooks_app.notation import BIGGEST_ID, UUID_TEXT
+from webhooks_app.notation import BIGGEST_ID, UUID_TEXT, did_you_mean
 
 #: A request's object as given, and as it comes out of validation.
 Given = Mapping[str, Any]

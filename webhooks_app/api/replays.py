@@ -9,16 +9,15 @@ from rest_framework.response import Response
 from webhooks_app.api.access import actor_of, check_host, scope_of, within
 from webhooks_app.api.deliveries import Conditions
 from webhooks_app.api.fields import (
-    BIGGEST_NUMBER,
     CallbackUrl,
     Choice,
     Flag,
     Items,
+    MessageId,
     Number,
     Text,
-    Whole,
 )
-from webhooks_app.api.messages import STATUSES, MessageSerializer, filters_of, find_message
+from webhooks_app.api.messages import MessageSerializer, filters_of, find_message
 from webhooks_app.api.openapi import (
     OpenApiResponse,
     extend_schema,
@@ -30,9 +29,13 @@ from webhooks_app.api.read import StrictObject, found_row, read_body, read_uuid
 from webhooks_app.api.view import WebhookView, location
 from webhooks_app.models import ReplayJob, ReplayState
 from webhooks_app.operators import replay
+from webhooks_app.outbox import STATUSES
 
 #: A problem; the project says what one looks like.
-IN_FLIGHT = OpenApiResponse(description="`in_flight`: an attempt is under way.")
+IN_FLIGHT = OpenApiResponse(
+    description="`in_flight`: an attempt is under way. `several_messages`: the `msg_...` means"
+    " several; `messages` lists them."
+)
 ENDED = OpenApiResponse(description="`not_running`: the replay has ended.")
 PREVIEW = inline_serializer(
     "ReplayPreview",
@@ -48,8 +51,10 @@ PREVIEW = inline_serializer(
 class ReplayFilter(Conditions):
     """The filter of a bulk replay; all conditions must hold."""
 
-    status = Choice(STATUSES, required=False, help_text="`dead` unless given; with `ids`, any.")
-    ids = Items(child=Whole(1, BIGGEST_NUMBER), required=False, most=1_000)
+    status = Choice(
+        list(STATUSES), required=False, help_text="`dead` unless given; with `ids`, any."
+    )
+    ids = Items(child=MessageId(), required=False, most=1_000)
 
 
 class ReplayOneRequest(StrictObject):

@@ -62,6 +62,7 @@ class WebhookEvent(models.Model):
                 name="event_metadata",
             ),
             _page("event_type", "event_type_page"),
+            _page("request_id", "event_request_page", ~Q(request_id="")),
         ]
 
     def __str__(self) -> str:
@@ -106,6 +107,7 @@ class ReplayJob(models.Model):
             ),
             models.Index(fields=["-created_at", "-id"], name="replay_page"),
             models.Index(fields=["state", "-created_at", "-id"], name="replay_state_page"),
+            models.Index(fields=["scope", "-created_at", "-id"], name="replay_scope_page"),
         ]
 
     def __str__(self) -> str:

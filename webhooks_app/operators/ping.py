@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 import orjson
 from django.db.models.functions import Now
 
-from webhooks_app import outbox
+from webhooks_app import notation, outbox
 from webhooks_app.models import WebhookEvent, WebhookMessage
 from webhooks_app.notation import rfc3339
 
-#: The only event type of this app itself; all others come from the project.
-PING = "webhook.ping"
+PING = notation.PING
 #: The JSON Schema of its body, and an example.
 SCHEMA = {
     "type": "object",

@@ -239,7 +239,7 @@ def wait_for(job: ReplayJob, on_progress: Callable[[Progress], None], timeout: f
 
 
 def _next_ids(job: ReplayJob, size: int) -> list[int]:
-    meant = messages_of(MessageFilters.of(job.filters), job.scope)
+    meant = messages_of(MessageFilters.stored(job.filters), job.scope)
     window = meant.filter(id__gt=job.last_message_id, id__lte=job.highest_message_id)
     return list(window.order_by("id").values_list("id", flat=True)[:size])
 

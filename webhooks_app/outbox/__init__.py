@@ -1,5 +1,6 @@
 """What is owed, to whom, and where does it stand? The only writer of messages and attempts."""
 
+from webhooks_app.outbox import who
 from webhooks_app.outbox.auth import hasten, nearest, seconds_unsent
 from webhooks_app.outbox.claim import (
     Claimed,
@@ -11,9 +12,12 @@ from webhooks_app.outbox.claim import (
 )
 from webhooks_app.outbox.find import (
     ANY_STATUS,
-    InvalidFilter,
+    STATUSES,
     MessageFilters,
+    destination_ids,
+    event_types,
     messages_of,
+    read_event_type,
     recent_ends,
 )
 from webhooks_app.outbox.prune import count_prunable, prune
@@ -43,12 +47,22 @@ from webhooks_app.outbox.recover import (
     recover,
 )
 from webhooks_app.outbox.replay import replay_messages, replay_messages_to
-from webhooks_app.outbox.search import deliveries_of_event, search_deliveries, search_messages
+from webhooks_app.outbox.search import (
+    deliveries_of_event,
+    find,
+    search_deliveries,
+    search_destinations,
+    search_endpoints,
+    search_messages,
+    search_replays,
+)
 from webhooks_app.outbox.stop import acknowledge, bury_disabled, call_off
+from webhooks_app.outbox.who import InvalidFilter
 
 __all__ = [
     "ANY_STATUS",
     "CHANNEL",
+    "STATUSES",
     "Claimed",
     "Connection",
     "InvalidFilter",
@@ -64,10 +78,13 @@ __all__ = [
     "count_prunable",
     "dead_letters",
     "deliveries_of_event",
+    "destination_ids",
     "destination_of",
     "disable_endpoint",
+    "event_types",
     "expire_held",
     "expired_leases",
+    "find",
     "has_subscriber",
     "hasten",
     "interrupted_outcome",
@@ -78,16 +95,21 @@ __all__ = [
     "outcome_of",
     "prune",
     "publish",
+    "read_event_type",
     "recent_ends",
     "record",
     "recover",
     "replay_messages",
     "replay_messages_to",
     "search_deliveries",
+    "search_destinations",
+    "search_endpoints",
     "search_messages",
+    "search_replays",
     "seconds_to_next",
     "seconds_unsent",
     "supersede_late",
     "supersede_older",
     "wake",
+    "who",
 ]

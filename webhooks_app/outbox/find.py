@@ -5,26 +5,25 @@ Admin, API and commands share it, so that a replay takes exactly the messages th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
+from webhooks_app.conf import webhook_settings
 from webhooks_app.models import MessageStatus, WebhookDestination, WebhookEvent, WebhookMessage
+from webhooks_app.notation import EVENT_ID_PREFIX, PING
+from webhooks_app.outbox import who
+from webhooks_app.outbox.who import InvalidFilter
+from webhooks_app.retry import ERROR_CODES
 
 ANY_STATUS = "any"
-
-
-class InvalidFilter(ValueError):
-    """A filter has a value that no message can have. ``name`` is the filter's."""
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(f"{name}: {message}")
-        self.name = name
-        self.message = message
+STATUSES = (*MessageStatus.values, ANY_STATUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +31,9 @@ class MessageFilters:
     """Conditions that must all hold; an empty one is ignored.
 
     ``status`` is a message's status or "any"; empty means dead letters, or any status where
-    ``ids`` name the messages. ``task`` is the event's subject, ``project`` its scope; ``since``
-    (inclusive) and ``until`` (exclusive) limit the time at which the message was written.
+    ``ids`` or ``event_ids`` name the messages. ``task`` is the event's subject or its first digits,
+    ``project`` its scope, ``host`` a host, host:port or URL, ``metadata`` a ``key=value``;
+    ``since`` (inclusive) and ``until`` (exclusive) limit the time at which the message was written.
     """
 
     status: str = ""
@@ -41,26 +41,37 @@ class MessageFilters:
     project: str = ""
     host: str = ""
     event: str = ""
+    request_id: str = ""
+    metadata: str = ""
     status_code: int | None = None
     error_code: str = ""
     since: datetime | None = None
     until: datetime | None = None
     ids: tuple[int, ...] = ()
+    event_ids: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> MessageFilters:
-        """Build filters from a request, a command or a stored replay; raises InvalidFilter."""
-        given = {name: value for name, value in values.items() if value not in (None, "", [])}
-        status = given.get("status", "")
-        if status not in ("", ANY_STATUS, *MessageStatus.values):
-            known = ", ".join([*MessageStatus.values, ANY_STATUS])
-            raise InvalidFilter("status", f"must be one of: {known}")
-        for name in ("since", "until"):
+        """Build filters from a request or a command; ``ids`` may hold ``msg_...`` as well.
+
+        Raises:
+            InvalidFilter: a value is one that no message can have.
+        """
+        given = _given(values)
+        for name, read in _READERS.items():
             if name in given:
-                given[name] = _time(name, given[name])
-        if "ids" in given:
-            given["ids"] = tuple(int(value) for value in given["ids"])
-        return cls(**given)
+                read(str(given[name]), name)
+        named = [str(value) for value in given.pop("ids", ())]
+        events = [who.read_event_id(text, "id") for text in named if _is_event_id(text)]
+        rows = [who.read_number(text, "id") for text in named if not _is_event_id(text)]
+        return cls(**given, ids=tuple(rows), event_ids=tuple(events))
+
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> MessageFilters:
+        """Build the filters of a stored replay, also those that would be refused by now."""
+        given = _given(values)
+        ids, event_ids = (tuple(given.pop(name, ())) for name in ("ids", "event_ids"))
+        return cls(**given, ids=ids, event_ids=event_ids)
 
     def as_json(self) -> dict[str, Any]:
         """Return the filters that are set, as JSON values that ``of`` reads."""
@@ -70,15 +81,14 @@ class MessageFilters:
         for name in ("since", "until"):
             if name in values:
                 values[name] = values[name].isoformat()
-        if "ids" in values:
-            values["ids"] = list(values["ids"])
-        return values
+        return {name: [*v] if isinstance(v, tuple) else v for name, v in values.items()}
 
     def for_replay(self) -> MessageFilters:
         """Return the filters with an empty status replaced by what it means for a replay."""
         if self.status:
             return self
-        return replace(self, status=ANY_STATUS if self.ids else str(MessageStatus.DEAD))
+        is_named = self.ids or self.event_ids
+        return replace(self, status=ANY_STATUS if is_named else str(MessageStatus.DEAD))
 
     def describe(self) -> str:
         """Return the filters in one line, for the operators' log."""
@@ -86,6 +96,40 @@ class MessageFilters:
         if len(self.ids) > 5:
             values["ids"] = f"{len(self.ids)} messages"
         return " ".join(f"{name}={value}" for name, value in values.items()) or "everything"
+
+
+def event_types() -> list[str]:
+    """Return the event types that messages may have; empty where the project lets any be."""
+    known = webhook_settings.EVENT_TYPES
+    return [*known, PING] if known else []
+
+
+def read_event_type(text: str, name: str = "event") -> str:
+    """Return an event type that messages may have."""
+    return who.read_known(text, name, event_types() or [text])
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "status": lambda text, name: who.read_known(text, name, STATUSES),
+    "error_code": lambda text, name: who.read_known(text, name, list(ERROR_CODES)),
+    "event": read_event_type,
+    "task": who.read_subject,
+    "project": who.read_project,
+    "host": who.read_place,
+    "request_id": who.read_request_id,
+    "metadata": who.read_metadata,
+}
+
+
+def _is_event_id(text: str) -> bool:
+    return text.startswith(EVENT_ID_PREFIX)
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the filters that are set, their times read."""
+    known = {field.name for field in fields(MessageFilters)}
+    given = {k: v for k, v in values.items() if k in known and v not in (None, "", [], ())}
+    return {k: _time(k, v) if k in ("since", "until") else v for k, v in given.items()}
 
 
 def _time(name: str, value: Any) -> datetime:
@@ -101,16 +145,14 @@ def _time(name: str, value: Any) -> datetime:
 
 def messages_of(filters: MessageFilters, scope: str | None = None) -> QuerySet[WebhookMessage]:
     """Return the messages that match, unordered; only of the project ``scope`` if it is given."""
-    # A query of its own: in a join the planner cannot know how few messages a host has.
-    places = WebhookDestination.objects.filter(host=filters.host.lower().strip("[]"))
     status = "" if filters.status == ANY_STATUS else filters.status
     asked: list[tuple[str, Any]] = [
         ("event__scope", scope),
         ("event__scope", filters.project),
-        ("event__subject", filters.task),
         ("event__event_type", filters.event),
+        ("event__request_id", filters.request_id),
         # An empty list matches nothing, None any host.
-        ("destination__in", [*places.values_list("pk", flat=True)] if filters.host else None),
+        ("destination__in", destination_ids(filters.host) if filters.host else None),
         # The scope is in both tables; the planner may start from the smaller one.
         ("destination__scope", scope or filters.project),
         ("status", status),
@@ -118,10 +160,32 @@ def messages_of(filters: MessageFilters, scope: str | None = None) -> QuerySet[W
         ("last_error_code", filters.error_code),
         ("created_at__gte", filters.since),
         ("created_at__lt", filters.until),
-        ("id__in", filters.ids),
     ]
     conditions = [Q((lookup, value)) for lookup, value in asked if value not in (None, "", ())]
+    if filters.task:
+        subject = who.read_subject(filters.task)
+        conditions.append(who.subject_condition(subject, "event__subject"))
+    if filters.metadata:
+        conditions.append(
+            who.metadata_condition(WebhookEvent, "metadata", filters.metadata, "event")
+        )
+    if filters.ids or filters.event_ids:
+        conditions.append(Q(id__in=filters.ids) | Q(event__in=_events(filters.event_ids)))
     return WebhookMessage.objects.filter(*conditions)
+
+
+def _events(event_ids: tuple[str, ...]) -> list[int]:
+    if not event_ids:
+        return []
+    named = reduce(or_, (who.event_id_condition(text, "event_id") for text in event_ids))
+    return list(WebhookEvent.objects.filter(named).values_list("pk", flat=True))
+
+
+def destination_ids(host: str) -> list[int]:
+    """Return the destinations of a host, host:port or URL, in every project."""
+    # A query of its own: in a join the planner cannot know how few messages a host has.
+    places = WebhookDestination.objects.filter(who.read_place(host).condition)
+    return list(places.values_list("pk", flat=True))
 
 
 def recent_ends(event_type: str, within: timedelta) -> QuerySet[WebhookEvent]:

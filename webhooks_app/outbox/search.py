@@ -1,67 +1,155 @@
-"""What may be searched for in the outbox, such that an index answers?
+"""What does a search term find in the outbox, such that an index answers?
 
-One search box takes a row's number, a task id, a ``msg_...`` id, a project or the beginning of a
-host name. Text in the middle is not matched: that would read the whole table.
+`who.meanings` says what a term may name. Text in the middle is not matched: that would read the
+whole table.
 """
 
 from __future__ import annotations
 
-import uuid
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import TypeVar
 
 from django.db.models import Model, Q, QuerySet
 
 from webhooks_app.models import WebhookDestination, WebhookEvent, WebhookMessage
-from webhooks_app.notation import BIGGEST_ID, EVENT_ID_PREFIX
+from webhooks_app.outbox import who
+from webhooks_app.outbox.who import Ids, Kind, Meaning, Place
 
 Row = TypeVar("Row", bound=Model)
-# The most destinations that are searched for one host prefix.
+# The most destinations that are searched for one host prefix or project.
 MAX_DESTINATIONS = 500
+# The most events that are searched for one id's beginning, request or piece of metadata.
+MAX_EVENTS = 500
 # The most messages of a host, or events of a type, whose attempts are searched.
 NEWEST_MESSAGES = 300
 
 
-def _destination_ids(term: str) -> list[int]:
-    """Return destinations of the project ``term`` or whose host begins with ``term``."""
-    host = term.lower().split("://")[-1].split("/")[0].split(":")[0]
-    found = WebhookDestination.objects.filter(Q(host__startswith=host) | Q(scope=term))
-    return list(found.values_list("pk", flat=True)[:MAX_DESTINATIONS])
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The rows that a term names: numbers as typed, ids of events and of destinations.
+
+    ``more`` is what else holds of a message, where too many events have it to name them.
+    """
+
+    numbers: list[int]
+    events: list[int]
+    destinations: list[int]
+    more: Q
+
+    @property
+    def of_messages(self) -> Q:
+        """The condition on `WebhookMessage`."""
+        named = Q(event__in=self.events) | Q(destination__in=self.destinations)
+        return named | Q(pk__in=self.numbers) | self.more
 
 
-def _search(queryset: QuerySet[Row], term: str, prefix: str) -> QuerySet[Row] | None:
-    """Filter by a number or an id; None for a term that is neither."""
-    if term.isascii() and term.isdigit() and int(term[:20]) <= BIGGEST_ID:
-        return queryset.filter(pk=int(term[:20]))
-    if term.startswith(EVENT_ID_PREFIX):
-        return queryset.filter(**{f"{prefix}event__event_id": term})
-    try:
-        return queryset.filter(**{f"{prefix}event__subject": str(uuid.UUID(term))})
-    except ValueError:
-        return None
+def find(read: list[Meaning]) -> Found:
+    """Look up what a term's meanings name."""
+    named, more = [], Q()
+    for meaning in read:
+        if meaning.kind == Kind.METADATA:
+            of_event = who.metadata_condition(WebhookEvent, "metadata", meaning.value, "event")
+            more |= of_event
+        elif condition := _event_condition(meaning):
+            named.append(condition)
+    places = [condition for meaning in read if (condition := _place_condition(meaning))]
+    return Found(
+        [meaning.value for meaning in read if meaning.kind == Kind.ROW],
+        _ids(WebhookEvent.objects.all(), named, MAX_EVENTS),
+        _ids(WebhookDestination.objects.all(), places, MAX_DESTINATIONS),
+        more,
+    )
 
 
-def _cleaned(term: str) -> str:
-    return term.strip().replace("\x00", "")
+def _event_condition(meaning: Meaning) -> Q | None:
+    if meaning.kind == Kind.MESSAGE:
+        return who.event_id_condition(meaning.value, "event_id")
+    if meaning.kind == Kind.TASK:
+        return who.subject_condition(meaning.value, "subject")
+    return Q(request_id=meaning.value) if meaning.kind == Kind.REQUEST else None
+
+
+def _place_condition(meaning: Meaning) -> Q | None:
+    if isinstance(meaning.value, Place):
+        return meaning.value.condition
+    return Q(scope=meaning.value) if meaning.kind == Kind.PROJECT else None
+
+
+def _ids(rows: QuerySet[Row], conditions: list[Q], most: int) -> list[int]:
+    """Return the ids; each condition is a query of its own, with an index of its own."""
+    found: set[int] = set()
+    for condition in conditions:
+        found.update(rows.filter(condition).values_list("pk", flat=True)[:most])
+    return sorted(found)
+
+
+def _of_events(found: Found, column: str) -> list[int]:
+    """Return what the newest messages of the found events and numbers have in a column."""
+    rows = WebhookMessage.objects.filter(
+        Q(event__in=found.events) | Q(pk__in=found.numbers) | found.more
+    )
+    values = rows.order_by("-id").values_list(column, flat=True)[:NEWEST_MESSAGES]
+    return [value for value in dict.fromkeys(values) if value is not None]
 
 
 def search_messages(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
-    """Filter messages by what the term names."""
-    if not (term := _cleaned(term)):
-        return queryset
-    found = _search(queryset, term, "")
-    return queryset.filter(destination__in=_destination_ids(term)) if found is None else found
+    """Filter messages by what the term names; these functions raise `InvalidFilter`."""
+    return queryset.filter(find(who.meanings(term)).of_messages)
 
 
 def search_deliveries(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
     """Filter deliveries by what the term names; of a host only those of its newest messages."""
-    if not (term := _cleaned(term)):
-        return queryset
-    found = _search(queryset, term, "message__")
-    if found is not None:
-        return found
-    messages = WebhookMessage.objects.filter(destination__in=_destination_ids(term))
-    newest = messages.order_by("-id").values_list("pk", flat=True)[:NEWEST_MESSAGES]
-    return queryset.filter(message__in=list(newest))
+    found = find(who.meanings(term))
+    messages = WebhookMessage.objects.filter(found.of_messages).order_by("-id")
+    newest = list(messages.values_list("pk", flat=True)[:NEWEST_MESSAGES])
+    return queryset.filter(Q(message__in=newest) | Q(pk__in=found.numbers))
+
+
+def search_destinations(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
+    """Filter destinations by host or project, or by a message, task or request that went there."""
+    found = find(who.meanings(term))
+    return queryset.filter(pk__in=[*found.destinations, *_of_events(found, "destination")])
+
+
+def search_endpoints(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
+    """Filter endpoints by URL, project or id, or by what was sent to them."""
+    read = who.meanings(term)
+    named = [Q(pk__in=_of_events(find(read), "endpoint"))]
+    for meaning in read:
+        if meaning.kind == Kind.PROJECT:
+            named.append(Q(scope=meaning.value))
+        elif isinstance(meaning.value, Ids):
+            named.append(meaning.value.within("pk"))
+        elif isinstance(meaning.value, Place):
+            named += [Q(url__startswith=text) for text in _urls(meaning.value)]
+    return queryset.filter(reduce(or_, named))
+
+
+def _urls(place: Place) -> list[str]:
+    """Return how URLs of a place begin."""
+    schemes = [place.scheme] if place.scheme else ["https", "http"]
+    default = {"https": 443, "http": 80}
+    texts = []
+    for scheme in schemes:
+        name = str(Place(place.host))
+        texts.append(f"{scheme}://{name}" + (f":{place.port}" if place.port else ""))
+        if place.port == default[scheme]:
+            texts += [f"{scheme}://{name}/", f"{scheme}://{name}?"]
+    return texts
+
+
+def search_replays(queryset: QuerySet[Row], term: str) -> QuerySet[Row]:
+    """Filter replays by id or project, or by what they made due last."""
+    read = who.meanings(term)
+    found = find(read)
+    messages = WebhookMessage.objects.filter(found.of_messages, replay__isnull=False)
+    newest = messages.order_by("-id").values_list("replay", flat=True)[:NEWEST_MESSAGES]
+    named = [Q(pk__in=list(dict.fromkeys(newest)))]
+    named += [m.value.within("pk") for m in read if isinstance(m.value, Ids)]
+    named += [Q(scope=m.value) for m in read if m.kind == Kind.PROJECT]
+    return queryset.filter(reduce(or_, named))
 
 
 def deliveries_of_event(queryset: QuerySet[Row], event_type: str) -> QuerySet[Row]:

@@ -12,6 +12,7 @@ from tasks_app.events import EVENT_TYPES
 from tasks_app.failures import ASSET_ERRORS, ERROR_CODES
 from tasks_app.models import SHOWN_STATES, AssetOrigin, Priority, TaskStatus
 from tasks_app.task_types import TASK_TYPES
+from webhooks_app.models import MessageStatus
 from webhooks_app.notation import PROJECT_ID
 from webhooks_app.operators import ping
 
@@ -221,7 +222,7 @@ COMPONENTS: dict[str, Schema] = {
     "WebhookSummary": exactly(
         {
             "state": {
-                "enum": ["none", "pending", "dead", "delivered", "cancelled", "superseded"],
+                "enum": ["none", *MessageStatus.values],
                 "description": "Of several messages the one that most needs attention.",
             },
             "messages": COUNT,
