@@ -45,3 +45,8 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
         return ""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f'{SUGGESTION}"{near[0]}"?' if near else ""
+
+
+def sentence(text: str) -> str:
+    """Return a text that begins with a capital letter and ends with a full stop."""
+    return f"{text[:1].upper()}{text[1:]}".rstrip(".?") + ("?" if text.endswith("?") else ".")

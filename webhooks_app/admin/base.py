@@ -25,6 +25,7 @@ from django.utils.html import format_html
 from webhooks_app.admin.lists import BoundedPaginator, QuietChangeList, SinceFilter, refuse
 from webhooks_app.admin.theme import INPUT_CSS, STYLES, ChangeList, ModelAdmin, display
 from webhooks_app.models import WebhookMessage
+from webhooks_app.notation import sentence
 from webhooks_app.operators import record
 from webhooks_app.outbox import InvalidFilter
 from webhooks_app.shown import safe_url
@@ -148,7 +149,7 @@ class ReadOnlyAdmin(ModelAdmin):
         try:
             return self.search(queryset, search_term), False
         except InvalidFilter as refused:
-            return refuse(request, queryset, refused.message), False
+            return refuse(request, queryset, sentence(str(refused).removeprefix("search: "))), False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -17,6 +17,7 @@ from webhooks_app.admin.theme import number_widget, select_widget, whole_number_
 from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import EgressDenied
 from webhooks_app.models import MessageStatus, ReplayJob, WebhookMessage
+from webhooks_app.notation import sentence
 from webhooks_app.operators import ping, replay
 from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters
 from webhooks_app.retry import ERROR_CODES
@@ -56,8 +57,19 @@ class FilterForm(ReplayForm):
     )
     since = forms.DateTimeField(required=False, label="Written since (UTC)", widget=time_widget())
     until = forms.DateTimeField(required=False, label="Written before (UTC)", widget=time_widget())
-    host = forms.CharField(required=False, max_length=253, widget=text_widget())
+    host = forms.CharField(
+        required=False, max_length=2048, widget=text_widget(), help_text="Or host:port, or a URL."
+    )
     project = forms.CharField(required=False, max_length=100, widget=text_widget())
+    task = forms.CharField(
+        required=False, max_length=64, widget=text_widget(), help_text="Its id or the beginning."
+    )
+    metadata = forms.CharField(
+        required=False, max_length=401, widget=text_widget(), help_text="key=value"
+    )
+    request_id = forms.CharField(
+        required=False, max_length=64, label="Request id", widget=text_widget()
+    )
     event = forms.ChoiceField(
         required=False, choices=_choices("any", EVENT_TYPES), widget=select_widget
     )
@@ -76,12 +88,15 @@ class FilterForm(ReplayForm):
         help_text="Empty: as fast as the receivers take them.",
     )
     field_order = [
-        "status", "event", "since", "until", "host", "project", "error_code", "status_code",
-        "rate", "target_url", "reason",
+        "status", "event", "since", "until", "host", "project", "task", "metadata", "request_id",
+        "error_code", "status_code", "rate", "target_url", "reason",
     ]  # fmt: skip
 
     def filters(self) -> MessageFilters:
-        names = ("status", "since", "until", "host", "project", "event", "error_code")
+        names = (
+            *("status", "since", "until", "host", "project", "event", "error_code"),
+            *("task", "metadata", "request_id"),
+        )
         chosen = {name: self.cleaned_data[name] for name in (*names, "status_code")}
         return MessageFilters.of(chosen)
 
@@ -177,7 +192,9 @@ def replay_with_filter(page: MessageAdmin, request: HttpRequest) -> HttpResponse
             if request.POST.get("confirmed") == filters.describe():
                 return _start(request, filters, form.cleaned_data)
             found = replay.preview(filters)
-        except (EgressDenied, InvalidFilter, ValueError) as error:
+        except InvalidFilter as refused:
+            form.add_error(refused.name, sentence(refused.message))
+        except (EgressDenied, ValueError) as error:
             form.add_error(None, str(error))
     return confirm(
         request,

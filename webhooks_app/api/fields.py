@@ -24,6 +24,7 @@ from webhooks_app.notation import (
     PROJECT_ID,
     PROJECT_ID_SHAPE,
     did_you_mean,
+    sentence,
 )
 from webhooks_app.outbox import InvalidFilter
 from webhooks_app.retry import MAX_WAIT_SECONDS, MAX_WAITS, resolve_policy
@@ -192,11 +193,6 @@ class MessageId(Field):
             return data
         shape = "Use a message's number, or its webhook-id such as msg_2f1c0d3b4a59."
         raise Refused("bad_format" if isinstance(data, int | str) else "bad_type", shape)
-
-
-def sentence(text: str) -> str:
-    """Return a text that begins with a capital letter and ends with a full stop."""
-    return f"{text[:1].upper()}{text[1:]}".rstrip(".?") + ("?" if text.endswith("?") else ".")
 
 
 class CallbackUrl(Field):

@@ -28,6 +28,7 @@ from webhooks_app.api.problems import ApiProblem
 from webhooks_app.api.read import StrictObject, found_row, read_body, read_uuid
 from webhooks_app.api.view import WebhookView, location
 from webhooks_app.models import ReplayJob, ReplayState
+from webhooks_app.notation import sentence
 from webhooks_app.operators import replay
 from webhooks_app.outbox import STATUSES
 
@@ -145,7 +146,7 @@ class MessageReplayView(WebhookView):
                 source="api",
             )
         except replay.ReplayRefused as refused:
-            raise ApiProblem(409, refused.code, _sentence(refused)) from None
+            raise ApiProblem(409, refused.code, sentence(str(refused))) from None
         return _accepted(request, job)
 
 
@@ -216,7 +217,7 @@ def _cancel(request: Request, replay_id: str) -> Response:
     try:
         job = replay.cancel(job, requested_by=actor_of(request))
     except replay.NotRunning as refused:
-        problem = ApiProblem(409, refused.code, _sentence(refused), extra={"state": job.state})
+        problem = ApiProblem(409, refused.code, sentence(str(refused)), extra={"state": job.state})
         raise problem from None
     return Response(ReplaySerializer(job).data)
 
@@ -228,8 +229,3 @@ def _find_replay(request: Request, text: str) -> ReplayJob:
 def _accepted(request: Request, job: ReplayJob) -> Response:
     headers = location(request, "replay", job.pk)
     return Response(ReplaySerializer(job).data, 202, headers=headers)
-
-
-def _sentence(refused: Exception) -> str:
-    text = str(refused)
-    return f"{text[:1].upper()}{text[1:]}."

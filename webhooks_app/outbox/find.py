@@ -62,8 +62,8 @@ class MessageFilters:
             if name in given:
                 read(str(given[name]), name)
         named = [str(value) for value in given.pop("ids", ())]
-        events = [who.read_event_id(text, "id") for text in named if _is_event_id(text)]
-        rows = [who.read_number(text, "id") for text in named if not _is_event_id(text)]
+        events = [who.read_event_id(text, "ids") for text in named if _is_event_id(text)]
+        rows = [who.read_number(text, "ids") for text in named if not _is_event_id(text)]
         return cls(**given, ids=tuple(rows), event_ids=tuple(events))
 
     @classmethod

@@ -9,14 +9,15 @@ from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
-from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import EgressDenied
 from webhooks_app.models import MessageStatus, ReplayJob
-from webhooks_app.operators import ping, replay
+from webhooks_app.operators import replay
 from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, progress
-from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters
+from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters, event_types
 from webhooks_app.shown import safe_url
 
+#: Filter -> its option, where that has another name.
+OPTIONS = {"error_code": "error", "ids": "id", "request_id": "request"}
 NOT_ALL_DELIVERED = 1
 NOTHING_FOUND = 3
 
@@ -48,17 +49,19 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         statuses = [*MessageStatus.values, ANY_STATUS]
-        event_types = ", ".join((*webhook_settings.EVENT_TYPES, ping.PING))
+        known = ", ".join(event_types()) or "any"
         which = parser.add_argument_group("which messages")
         which.add_argument("--status", default="", choices=statuses, help="Default: dead.")
-        which.add_argument("--task", default="", help="Id of the task they are about.")
+        which.add_argument("--task", default="", help="Id of their task, or its beginning.")
         which.add_argument("--project", default="", help="Their project.")
-        which.add_argument("--host", default="", help="Host name of the receiver.")
-        which.add_argument("--event", default="", help=f"Event type: {event_types}.")
+        which.add_argument("--host", default="", help="The receiver: host, host:port or URL.")
+        which.add_argument("--request", default="", help="X-Request-ID that led to them.")
+        which.add_argument("--metadata", default="", metavar="KEY=VALUE", help="Of their task.")
+        which.add_argument("--event", default="", help=f"Event type: {known}.")
         which.add_argument("--error", default="", help="Error code of the last attempt.")
         which.add_argument("--since", help="Written at or after (ISO 8601; UTC without a zone).")
         which.add_argument("--until", help="Written before.")
-        which.add_argument("--id", type=int, action="append", help="Message id; repeatable.")
+        which.add_argument("--id", action="append", help="Number or msg_...; repeatable.")
         how = parser.add_argument_group("how")
         how.add_argument("--to", default="", metavar="URL", help="Send the events there instead.")
         how.add_argument("--rate", type=float, help="At most so many messages a second.")
@@ -147,6 +150,12 @@ def _operator() -> str:
 
 
 def _filters(options: dict[str, Any]) -> MessageFilters:
-    names = ("status", "task", "project", "host", "event", "since", "until")
+    names = ("status", "task", "project", "host", "event", "metadata", "since", "until")
     values = {name: options[name] for name in names}
-    return MessageFilters.of({**values, "error_code": options["error"], "ids": options["id"]})
+    for name, option in OPTIONS.items():
+        values[name] = options[option]
+    try:
+        return MessageFilters.of(values)
+    except InvalidFilter as refused:
+        option = OPTIONS.get(refused.name, refused.name)
+        raise CommandError(f"--{option} {refused.message}", returncode=2) from None
