@@ -1,5 +1,9 @@
 """The built-in renderer makes real, whole media of every kind it promises."""
 
+import os
+import subprocess
+import sys
+
 import av
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from tasks_app.providers.previz.drawing import overlay
 from tasks_app.providers.previz.provider import PrevizProvider
 from tasks_app.providers.previz.script.breakdown import break_down
 from tasks_app.providers.previz.sound import soundfile
+from tests import ROOT
 from tests.support.previz_runs import RecordingContext, job, video
 
 
@@ -55,6 +60,46 @@ def test_same_seed_gives_the_same_bytes(tmp_path):
     again = generate(tmp_path / "b", "video_generation", task_data)
     assert first.seed == 7
     assert first.primary.sha256 == again.primary.sha256
+
+
+#: Two short films, of squares that drift below a changing one; prints the digest of both.
+DRIFT = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+from tasks_app.providers.previz.output.film import write_film
+def drawn(width, height):
+    rng = np.random.default_rng(9)
+    small = rng.integers(0, 255, ((height + 80) // 8 + 1, (width + 80) // 8 + 1, 4), np.uint8)
+    squares = np.kron(small, np.ones((8, 8, 1), np.uint8))
+    for n in range(9):
+        frame = squares[n : n + height, 3 * n : 3 * n + width].copy()
+        left = 7 * n % (width // 2)
+        frame[height // 4 : height // 2, left : left + width // 4] = rng.integers(0, 255)
+        yield frame
+for size in ((64, 64), (320, 180)):
+    path, sound = Path(sys.argv[1]), np.zeros((4800, 2), np.float32)
+    ignore = lambda frame, number: None
+    write_film(path, drawn(*size), ignore, sound, size=size, fps=24, quality="final", tags={})
+    print(hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+
+
+def test_what_memory_held_before_is_not_in_a_film(tmp_path):
+    """Proves that two processes make the same bytes, whatever their memory is filled with."""
+    made = [
+        subprocess.run(
+            [sys.executable, "-c", DRIFT, tmp_path / "film.mp4"],
+            cwd=ROOT,
+            env={**os.environ, "MALLOC_PERTURB_": filling},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for filling in ("85", "170")
+    ]
+    assert len(made[0]) == 2
+    assert made[0] == made[1]
 
 
 def test_dialogue_and_monochrome_style_are_rendered(tmp_path):
