@@ -7,8 +7,10 @@ from webhooks_app.api import deliveries, endpoints, feed, messages, replays, sec
 app_name = "webhooks"
 urlpatterns = [
     path("webhooks/messages", messages.MessageListView.as_view()),
+    path("webhooks/messages/set-aside", messages.SetAsideView.as_view()),
     path("webhooks/messages/<str:message_id>", messages.MessageView.as_view(), name="message"),
     path("webhooks/messages/<str:message_id>/replay", replays.MessageReplayView.as_view()),
+    path("webhooks/messages/<str:message_id>/set-aside", messages.MessageSetAsideView.as_view()),
     path("webhooks/deliveries", deliveries.DeliveryListView.as_view()),
     path("webhooks/replays", replays.ReplayListView.as_view()),
     path("webhooks/replays/<str:replay_id>", replays.ReplayView.as_view(), name="replay"),

@@ -34,7 +34,7 @@ from tasks_app.state.submit import (
     submit,
 )
 from webhooks_app.api.access import check_host
-from webhooks_app.api.messages import MessageDetailSerializer
+from webhooks_app.api.messages import MessageDetailSerializer, for_answers
 from webhooks_app.api.pages import (
     BY_TIME,
     OLDEST_FIRST,
@@ -259,9 +259,9 @@ class TaskWebhooksView(APIView):
         asked = read_query(request, PageQuery)
         return page_response(
             request,
-            WebhookMessage.objects.filter(event__subject=str(task.id))
-            .select_related("event", "destination")
-            .prefetch_related("deliveries"),
+            for_answers(
+                WebhookMessage.objects.filter(event__subject=str(task.id))
+            ).prefetch_related("deliveries"),
             asked,
             MessageDetailSerializer,
             order=OLDEST_FIRST,

@@ -85,11 +85,12 @@ def test_an_onlooker_is_refused_every_operation(onlooker: Client, method: str) -
     assert not ReplayJob.objects.exclude(requested_by="operator").exists()
 
 
-def test_a_forged_selection_replays_nothing(onlooker: Client) -> None:
+@pytest.mark.parametrize("action", ["replay_selected", "set_selected_aside"])
+def test_a_forged_selection_changes_nothing(onlooker: Client, action: str) -> None:
     """Shows that the action is refused, not only hidden in the menu."""
     message = factories.make_message("dead")
     forged = {
-        "action": "replay_selected", "_selected_action": [message.pk],
+        "action": action, "_selected_action": [message.pk],
         "confirmed": "1", "reason": "x",
     }  # fmt: skip
     onlooker.post(reverse(LIST), forged)

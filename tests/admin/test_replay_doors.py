@@ -50,13 +50,12 @@ def through_admin(asked: Asked) -> None:
     """Fill in the form, check what it shows, and confirm; or select rows in the list."""
     client = Client()
     client.force_login(factories.make_staff())
-    if "ids" in asked:
-        ticked = {"action": "replay_selected", "_selected_action": asked["ids"], "confirmed": "1"}
-        address = reverse("admin:webhooks_app_webhookmessage_changelist")
-        assert client.post(address, {**ticked, "reason": REASON}).status_code == 302
-        return
-    names = {"status": "any", "reason": REASON, **asked}
+    names = {"status": "any", "what": "send", "reason": REASON, **asked}
     address = reverse(FILTER_PAGE)
+    if "ids" in asked:
+        ticked = {"action": "replay_selected", "_selected_action": asked["ids"], "confirmed": ""}
+        names = {**ticked, "reason": REASON, **asked}
+        address = reverse("admin:webhooks_app_webhookmessage_changelist")
     shown = client.post(address, names).content.decode()
     confirmed = re.search(r'name="confirmed" value="([^"]*)"', shown)
     assert confirmed, shown
@@ -209,7 +208,7 @@ def test_one_message_is_refused_alike_while_an_attempt_is_under_way(admin_client
         f"/api/v1/webhooks/messages/{leased.pk}/replay", {}, content_type="application/json"
     )
     assert (refused.status_code, refused.json()["code"]) == (409, "in_flight")
-    call_command("replay_webhooks", id=[leased.pk], yes=True)
+    call_command("replay_webhooks", id=[leased.pk], yes=True, reason=REASON)
     while replay.advance_running_jobs():
         pass
     assert ReplayJob.objects.get().skipped_count == 1

@@ -171,18 +171,30 @@ def test_replaying_to_another_url_is_judged_and_keeps_the_original(api):
     message = make_message("dead")
     path = f"messages/{message.pk}/replay"
     for url in ("https://10.0.0.7/", "nonsense", "https://user@a.example.org/"):
-        answer = post(api, path, {"callback_url": url})
+        answer = post(api, path, {"callback_url": url, "reason": "they moved"})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["pointer"] == "/callback_url"
-    assert post(api, path, {"callback_url": "https://backup.example.org/"}).status_code == 202
-    assert WebhookMessage.objects.filter(status="pending").get().url.startswith("https://backup")
+    there = {"callback_url": "https://backup.example.org/"}
+    refused = post(api, path, there)
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/reason")
+    assert post(api, path, {**there, "reason": "they moved"}).status_code == 202
+    copy = WebhookMessage.objects.filter(status="pending").get()
+    assert copy.url.startswith("https://backup")
+    shown = api.get(f"{BASE}/messages/{message.pk}").json()
+    assert (shown["status"], shown["replayed_as"], shown["replay_of"]) == ("replayed", copy.pk, [])
+    assert api.get(f"{BASE}/messages/{copy.pk}").json()["replay_of"] == [message.pk]
+    listed = api.get(f"{BASE}/messages").json()["results"]
+    assert [(row["replayed_as"], row["replay_of"]) for row in listed] == [
+        (None, [message.pk]),
+        (copy.pk, []),
+    ]
 
 
 def test_a_key_with_a_host_list_may_not_replay_elsewhere():
     """Proves that neither replays nor endpoints bypass a key's list of hosts."""
     api = client(callback_hosts=["a.example.org"])
     message = make_message("dead")
-    body = {"callback_url": "https://b.example.org/"}
+    body = {"callback_url": "https://b.example.org/", "reason": "they moved"}
     assert post(api, f"messages/{message.pk}/replay", body).status_code == 422
     assert post(api, "replays", body).status_code == 422
     subscription = {"url": body["callback_url"], "project_id": "p"}

@@ -35,12 +35,6 @@ def text_widget(attrs: dict[str, str] | None = None) -> forms.TextInput:
     return forms.TextInput(attrs={"class": INPUT_CSS, **(attrs or {})})
 
 
-def time_widget() -> forms.DateTimeInput:
-    """Return the browser's own date and time picker; it needs no script."""
-    attrs = {"type": "datetime-local", "step": "1", "class": INPUT_CSS}
-    return forms.DateTimeInput(format="%Y-%m-%dT%H:%M:%S", attrs=attrs)
-
-
 def cell(words: str, shown: Callable[[Any], Any], **options: Any) -> Any:
     """Return a list's column: its heading and what it shows of a row; options as for `display`."""
 
@@ -268,19 +262,22 @@ def confirm(
     lines: Sequence[str],
     form: forms.Form,
     back: str,
+    facts: Sequence[tuple[str, str]] = (),
     hidden: Sequence[tuple[str, str]] = (),
     is_dangerous: bool = False,
     submit: str = "",
 ) -> HttpResponse:
     """Show what will happen, and ask for the reason.
 
-    ``hidden``: names and values to post along.
+    ``facts``: names and texts of what it means, ``lines``: some of the rows, ``hidden``: names and
+    values to post along.
     """
     context = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
         "title": title,
         "explain": explain,
+        "facts": facts,
         "lines": lines,
         "form": form,
         "back": back,

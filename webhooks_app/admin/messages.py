@@ -20,7 +20,7 @@ from webhooks_app.admin.base import Operation, ReadOnlyAdmin, cell, clipped, utc
 from webhooks_app.admin.lists import FAILING_ANSWERS, SEARCHED_BY, WrittenFilter, known_values
 from webhooks_app.admin.theme import action
 from webhooks_app.conf import webhook_settings
-from webhooks_app.models import MessageStatus, WebhookMessage
+from webhooks_app.models import MessageStatus, OperatorAction, WebhookMessage
 from webhooks_app.operators import ping
 from webhooks_app.operators.explain import attempts, body_text, curl, explain, planned, policy_text
 from webhooks_app.outbox import search_messages
@@ -33,9 +33,13 @@ STATUS_TONES = {
     "dead": "danger",
     "superseded": "base",
     "cancelled": "warning",
+    "replayed": "base",
+    "set_aside": "base",
 }
 # Limits the page of a message that was replayed again and again to the newest attempts.
 SHOWN_ATTEMPTS = 100
+SHOWN_COPIES = 20
+SHOWN_ACTIONS = 10
 
 
 def live(row: WebhookMessage) -> dict[str, Any]:
@@ -91,7 +95,7 @@ class MessageAdmin(ReadOnlyAdmin):
             " ".join(str(v) for v in (row.last_status_code, row.last_error_code) if v) or "-"
         ),
     )
-    actions = [replay_forms.replay_selected]
+    actions = [replay_forms.replay_selected, replay_forms.set_selected_aside]
     actions_list = ["replay_with_filter"]
     operations = (
         Operation(
@@ -105,6 +109,27 @@ class MessageAdmin(ReadOnlyAdmin):
             perform=replay_forms.replay_row,
             form=replay_forms.ReplayForm,
             icon="replay",
+        ),
+        Operation(
+            name="set-aside",
+            label="Set aside",
+            permission=replay_forms.PERMISSION,
+            explain=(
+                "It is kept and can be replayed, but it is no dead letter any more: it is in no "
+                "count and no alert, and a replay of dead letters leaves it out."
+            ),
+            perform=replay_forms.set_row_aside,
+            is_offered=lambda row: row.status == MessageStatus.DEAD,
+            icon="archive",
+        ),
+        Operation(
+            name="take-back",
+            label="Take back",
+            permission=replay_forms.PERMISSION,
+            explain="It is a dead letter again.",
+            perform=replay_forms.take_row_back,
+            is_offered=lambda row: row.status == MessageStatus.SET_ASIDE,
+            icon="unarchive",
         ),
     )
 
@@ -141,6 +166,10 @@ class MessageAdmin(ReadOnlyAdmin):
             "curl": curl(row),
             "task_page": self.task_page(row),
             "tone": STATUS_TONES[row.status],
+            "originals": row.replay_of.order_by("pk").values_list("pk", flat=True)[:SHOWN_COPIES],
+            "actions": OperatorAction.objects.filter(
+                target=f"message {row.pk}", action__startswith="message."
+            ).order_by("-at")[:SHOWN_ACTIONS],
         }
 
     def name_of(self, row: WebhookMessage) -> str:

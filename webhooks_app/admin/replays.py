@@ -16,7 +16,7 @@ from webhooks_app.admin.dashboard import cached
 from webhooks_app.admin.lists import SEARCHED_BY, known_values
 from webhooks_app.admin.theme import display
 from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
-from webhooks_app.operators import replay
+from webhooks_app.operators import replay_progress
 from webhooks_app.outbox import search_replays
 from webhooks_app.shown import safe_url, visible
 
@@ -35,7 +35,9 @@ def percent(row: ReplayJob) -> float:
 def progress(row: ReplayJob) -> dict[str, Any]:
     """Return the progress for which the page polls, and whether all is sent."""
     # For a replay of a million the count is cached for ten times as long as it took.
-    seen = cached(f"replay:{row.pk}:{row.state}", lambda: replay.progress(row), seconds=0.5)
+    seen = cached(
+        f"replay:{row.pk}:{row.state}", lambda: replay_progress.progress(row), seconds=0.5
+    )
     left = max(0, row.total - row.started_count - row.skipped_count)
     steps = [f"{row.started_count:,} of {row.total:,} made due", f"{row.skipped_count:,} skipped"]
     if row.state == "running":

@@ -1,30 +1,35 @@
-"""What can a client ask about messages, and how is one shown?"""
+"""What can a client ask about messages, how is one shown, and how is it set aside?"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, QuerySet
 from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from webhooks_app.api.access import scope_of
+from webhooks_app.api.access import actor_of, scope_of
 from webhooks_app.api.deliveries import Conditions, DeliverySerializer
-from webhooks_app.api.fields import Choice
+from webhooks_app.api.fields import Choice, Flag, Items, MessageId, Text
 from webhooks_app.api.openapi import (
     OpenApiResponse,
     OpenApiTypes,
     extend_schema,
     extend_schema_field,
+    inline_serializer,
 )
 from webhooks_app.api.pages import PageQuery, page_of, page_response
 from webhooks_app.api.payload import Payload
 from webhooks_app.api.problems import ApiProblem, not_found
-from webhooks_app.api.read import read_id, read_query
+from webhooks_app.api.read import StrictObject, read_body, read_id, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.models import MessageStatus, WebhookMessage
-from webhooks_app.notation import EVENT_ID_PREFIX
+from webhooks_app.notation import EVENT_ID_PREFIX, sentence
+from webhooks_app.operators import set_aside
 from webhooks_app.outbox import STATUSES, InvalidFilter, MessageFilters, messages_of, who
 from webhooks_app.shown import safe_url
 
@@ -54,6 +59,14 @@ def filters_of(values: dict[str, Any]) -> MessageFilters:
     )
 
 
+def for_answers(found: QuerySet[WebhookMessage]) -> QuerySet[WebhookMessage]:
+    """Return messages with all that an answer shows of each, in one query."""
+    originals = WebhookMessage.objects.filter(replayed_as=OuterRef("pk")).order_by("id")
+    return found.select_related("event", "destination").annotate(
+        copied_from=ArraySubquery(originals.values("id"))
+    )
+
+
 class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
     """One event owed to one URL, and the state of its delivery."""
 
@@ -74,6 +87,10 @@ class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
     policy = serializers.ListField(
         child=serializers.FloatField(), help_text="Waits before the retries, in seconds."
     )
+    replayed_as = serializers.IntegerField(
+        source="replayed_as_id", allow_null=True, help_text="The message it became at another URL."
+    )
+    replay_of = serializers.SerializerMethodField()
 
     class Meta:
         model = WebhookMessage
@@ -97,6 +114,8 @@ class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
             "last_status_code",
             "last_error_code",
             "replay_id",
+            "replayed_as",
+            "replay_of",
             "created_at",
             "delivered_at",
             "finished_at",
@@ -113,6 +132,14 @@ class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
         if message.next_attempt_at is None or self.get_is_in_flight(message):
             return None
         return serializers.DateTimeField().to_representation(message.next_attempt_at)
+
+    @extend_schema_field(serializers.ListField(child=serializers.IntegerField()))
+    def get_replay_of(self, message: WebhookMessage) -> list[int]:
+        """Return the messages that were replayed as this one."""
+        found: list[int] | None = getattr(message, "copied_from", None)
+        if found is None:
+            found = list(message.replay_of.order_by("id").values_list("id", flat=True))
+        return found
 
     def get_is_destination_disabled(self, message: WebhookMessage) -> bool:
         """Say whether an operator disabled the destination."""
@@ -153,7 +180,7 @@ def find_message(request: Request, text: str) -> WebhookMessage:
         found = visible.filter(who.event_id_condition(_event_id(text), "event__event_id"))
     else:
         found = visible.filter(pk=read_id(text))
-    rows = list(found.select_related("event", "destination").order_by("pk")[: MOST_NAMED + 1])
+    rows = list(for_answers(found).order_by("pk")[: MOST_NAMED + 1])
     if not rows:
         raise not_found()
     if len(rows) > 1:
@@ -202,7 +229,7 @@ class MessageListView(WebhookView):
         found = messages_of(filters_of(asked), scope_of(request))
         return page_response(
             request,
-            found.select_related("event", "destination").defer("event__body"),
+            for_answers(found).defer("event__body"),
             asked,
             MessageSerializer,
         )
@@ -217,3 +244,102 @@ class MessageView(WebhookView):
     def get(self, request: Request, message_id: str) -> Response:
         """Show a message with its payload and every attempt; `message_id` may be `msg_...`."""
         return Response(MessageDetailSerializer(find_message(request, message_id)).data)
+
+
+# -- set aside ------------------------------------------------------------------------------------
+
+#: One request takes no more, so that its work is bounded.
+MOST = 1_000
+OTHER_STATE = OpenApiResponse(description="`not_possible`: the message is in another state.")
+DONE = inline_serializer(
+    "SetAside",
+    {
+        "changed": serializers.IntegerField(),
+        "is_complete": serializers.BooleanField(
+            help_text=f"False where more are left; one request takes {MOST} and a few."
+        ),
+    },
+)
+
+
+class WhyRequest(StrictObject):
+    """The body: the reason, which goes on record."""
+
+    reason = Text(max_length=500, min_length=1)
+
+
+class SetAsideFilter(Conditions):
+    """Which dead letters; all conditions must hold."""
+
+    ids = Items(child=MessageId(), required=False, most=1_000)
+
+
+class SetAsideRequest(WhyRequest):
+    """The body: which messages, and why."""
+
+    filter = SetAsideFilter(required=False)
+    undo = Flag(
+        required=False,
+        default=False,
+        help_text="Make dead letters again of those that were set aside.",
+    )
+
+
+class MessageSetAsideView(WebhookView):
+    """A message that was set aside, or is to be."""
+
+    actions = {"POST": "admin", "DELETE": "admin"}
+
+    @extend_schema(
+        operation_id="setMessageAside",
+        request=WhyRequest,
+        responses={200: MessageSerializer, 409: OTHER_STATE},
+    )
+    def post(self, request: Request, message_id: str) -> Response:
+        """Set a dead letter aside: it is kept and can be replayed, but counts no more."""
+        message = find_message(request, message_id)
+        reason = read_body(request, WhyRequest)["reason"]
+        return _changed(request, message, reason, is_undone=False)
+
+    @extend_schema(
+        operation_id="takeMessageBack",
+        request=None,
+        responses={200: MessageSerializer, 409: OTHER_STATE},
+    )
+    def delete(self, request: Request, message_id: str) -> Response:
+        """Make a message that was set aside a dead letter again."""
+        return _changed(request, find_message(request, message_id), "", is_undone=True)
+
+
+class SetAsideView(WebhookView):
+    """Many dead letters at once."""
+
+    actions = {"POST": "admin"}
+
+    @extend_schema(operation_id="setMessagesAside", request=SetAsideRequest, responses=DONE)
+    def post(self, request: Request) -> Response:
+        """Set aside the dead letters that a filter means; again while `is_complete` is false."""
+        asked = read_body(request, SetAsideRequest)
+        filters, scope = filters_of(asked.get("filter", {})), scope_of(request)
+        changed = set_aside.many(
+            filters,
+            scope,
+            actor=actor_of(request),
+            reason=asked["reason"],
+            is_undone=asked["undo"],
+            on_batch=lambda done: done < MOST,
+        )
+        before = MessageStatus.SET_ASIDE if asked["undo"] else MessageStatus.DEAD
+        left = messages_of(replace(filters, status=str(before)), scope)
+        return Response({"changed": changed, "is_complete": not left.exists()})
+
+
+def _changed(
+    request: Request, message: WebhookMessage, reason: str, *, is_undone: bool
+) -> Response:
+    try:
+        set_aside.one(message, actor=actor_of(request), reason=reason, is_undone=is_undone)
+    except set_aside.NotPossible as refused:
+        text = sentence(str(refused))
+        raise ApiProblem(409, "not_possible", text, extra={"state": message.status}) from None
+    return Response(MessageSerializer(find_message(request, str(message.pk))).data)

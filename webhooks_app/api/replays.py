@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,19 +19,19 @@ from webhooks_app.api.fields import (
     Number,
     Text,
 )
-from webhooks_app.api.messages import MessageSerializer, filters_of, find_message
+from webhooks_app.api.messages import MessageSerializer, filters_of, find_message, for_answers
 from webhooks_app.api.openapi import (
     OpenApiResponse,
     extend_schema,
     extend_schema_field,
     inline_serializer,
 )
-from webhooks_app.api.problems import ApiProblem
+from webhooks_app.api.problems import ApiProblem, FieldProblem, invalid
 from webhooks_app.api.read import StrictObject, found_row, read_body, read_uuid
 from webhooks_app.api.view import WebhookView, location
-from webhooks_app.models import ReplayJob, ReplayState
+from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.notation import sentence
-from webhooks_app.operators import replay
+from webhooks_app.operators import replay, replay_preview, replay_progress, replay_refusals
 from webhooks_app.outbox import STATUSES
 
 #: A problem; the project says what one looks like.
@@ -38,12 +40,27 @@ IN_FLIGHT = OpenApiResponse(
     " several; `messages` lists them."
 )
 ENDED = OpenApiResponse(description="`not_running`: the replay has ended.")
+SEVERAL = OpenApiResponse(
+    description="`several_projects`: one URL would receive their events; `all_projects` allows it."
+)
+
+
+def _counts(help_text: str) -> serializers.DictField:
+    return serializers.DictField(child=serializers.IntegerField(), help_text=help_text)
+
+
 PREVIEW = inline_serializer(
     "ReplayPreview",
     {
         "dry_run": serializers.BooleanField(),
         "count": serializers.IntegerField(),
         "is_exact": serializers.BooleanField(help_text="False where counting stopped at `count`."),
+        "projects": _counts("How many messages of each project."),
+        "oldest_at": serializers.DateTimeField(allow_null=True),
+        "newest_at": serializers.DateTimeField(allow_null=True),
+        "error_codes": _counts("How many messages with each `last_error_code`."),
+        "from": _counts("How many messages are owed to each origin now."),
+        "to": serializers.CharField(allow_null=True, help_text="null: each to its own URL again."),
         "sample": MessageSerializer(many=True),
     },
 )
@@ -62,7 +79,12 @@ class ReplayOneRequest(StrictObject):
     """The body of a replay of one message."""
 
     callback_url = CallbackUrl(required=False, help_text="Send the event there instead.")
-    reason = Text(required=False, allow_blank=True, max_length=500)
+    reason = Text(
+        required=False,
+        allow_blank=True,
+        max_length=500,
+        help_text="Goes on record. Required with `callback_url`, and for more than one message.",
+    )
 
 
 class BulkReplayRequest(ReplayOneRequest):
@@ -70,6 +92,11 @@ class BulkReplayRequest(ReplayOneRequest):
 
     filter = ReplayFilter(required=False)
     rate = Number(0.01, replay.MAX_RATE, required=False, help_text="Messages a second, at most.")
+    all_projects = Flag(
+        required=False,
+        default=False,
+        help_text="`callback_url` may receive the events of several projects.",
+    )
     dry_run = Flag(required=False, default=False, help_text="Only count, and show the oldest.")
 
 
@@ -117,7 +144,7 @@ class ReplaySerializer(serializers.ModelSerializer[ReplayJob]):
         {"type": "object", "additionalProperties": {"type": "integer"}, "example": _PROGRESS}
     )
     def get_progress(self, job: ReplayJob) -> dict[str, int]:
-        seen = replay.progress(job)
+        seen = replay_progress.progress(job)
         return {name: getattr(seen, name) for name in _PROGRESS}
 
 
@@ -145,8 +172,8 @@ class MessageReplayView(WebhookView):
                 requested_by=actor_of(request),
                 source="api",
             )
-        except replay.ReplayRefused as refused:
-            raise ApiProblem(409, refused.code, sentence(str(refused))) from None
+        except replay_refusals.ReplayRefused as refused:
+            raise _problem(refused) from None
         return _accepted(request, job)
 
 
@@ -158,7 +185,7 @@ class ReplayListView(WebhookView):
     @extend_schema(
         operation_id="startReplay",
         request=BulkReplayRequest,
-        responses={200: PREVIEW, 202: ReplaySerializer},
+        responses={200: PREVIEW, 202: ReplaySerializer, 409: SEVERAL},
     )
     def post(self, request: Request) -> Response:
         """Replay every message that a filter means; `dry_run` only counts and shows a sample."""
@@ -167,19 +194,20 @@ class ReplayListView(WebhookView):
         if url := asked.get("callback_url", ""):
             check_host(request, url, "/callback_url")
         if asked["dry_run"]:
-            seen = replay.preview(filters, scope)
-            sample = MessageSerializer(seen.sample, many=True).data
-            counted = {"count": seen.count, "is_exact": seen.is_exact, "sample": sample}
-            return Response({"dry_run": True, **counted})
-        job = replay.start(
-            filters,
-            scope=scope,
-            to_url=url,
-            rate=asked.get("rate"),
-            reason=asked.get("reason", ""),
-            requested_by=actor_of(request),
-            source="api",
-        )
+            return Response(_shown(replay_preview.preview(filters, scope, to_url=url)))
+        try:
+            job = replay.start(
+                filters,
+                scope=scope,
+                to_url=url,
+                all_projects=asked["all_projects"],
+                rate=asked.get("rate"),
+                reason=asked.get("reason", ""),
+                requested_by=actor_of(request),
+                source="api",
+            )
+        except replay_refusals.ReplayRefused as refused:
+            raise _problem(refused) from None
         return _accepted(request, job)
 
 
@@ -216,7 +244,7 @@ def _cancel(request: Request, replay_id: str) -> Response:
     job = _find_replay(request, replay_id)
     try:
         job = replay.cancel(job, requested_by=actor_of(request))
-    except replay.NotRunning as refused:
+    except replay_refusals.NotRunning as refused:
         problem = ApiProblem(409, refused.code, sentence(str(refused)), extra={"state": job.state})
         raise problem from None
     return Response(ReplaySerializer(job).data)
@@ -229,3 +257,31 @@ def _find_replay(request: Request, text: str) -> ReplayJob:
 def _accepted(request: Request, job: ReplayJob) -> Response:
     headers = location(request, "replay", job.pk)
     return Response(ReplaySerializer(job).data, 202, headers=headers)
+
+
+def _shown(seen: replay_preview.Preview) -> dict[str, Any]:
+    moment = serializers.DateTimeField().to_representation
+    ids = [message.pk for message in seen.sample]
+    sample = for_answers(WebhookMessage.objects.filter(pk__in=ids)).order_by("id")
+    return {
+        "dry_run": True,
+        "count": seen.count,
+        "is_exact": seen.is_exact,
+        "projects": seen.projects,
+        "oldest_at": seen.oldest_at and moment(seen.oldest_at),
+        "newest_at": seen.newest_at and moment(seen.newest_at),
+        "error_codes": seen.error_codes,
+        "from": seen.origins,
+        "to": seen.to_url or None,
+        "sample": MessageSerializer(sample, many=True).data,
+    }
+
+
+def _problem(refused: replay_refusals.ReplayRefused) -> ApiProblem:
+    if isinstance(refused, replay_refusals.ReasonMissing):
+        problem: FieldProblem = {"pointer": "/reason", "code": "required", "message": ""}
+        return invalid([{**problem, "message": sentence(str(refused))}])
+    if isinstance(refused, replay_refusals.SeveralProjects):
+        text = f'{sentence(str(refused))} Name one in the filter, or say "all_projects": true.'
+        return ApiProblem(409, refused.code, text, extra={"projects": refused.projects[:100]})
+    return ApiProblem(409, refused.code, sentence(str(refused)))

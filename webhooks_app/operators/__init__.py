@@ -6,8 +6,13 @@ __all__ = [
     "destinations",
     "endpoints",
     "explain",
+    "moments",
     "ping",
     "record",
     "replay",
+    "replay_preview",
+    "replay_progress",
+    "replay_refusals",
+    "set_aside",
     "trial",
 ]

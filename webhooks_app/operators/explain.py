@@ -180,11 +180,29 @@ def explain(message: WebhookMessage, now: datetime) -> Explanation:
         )
     if message.status == "dead":
         return _explain_dead(message)
+    if message.status in _OPERATORS_ENDS:
+        return _explain_operators_end(message)
     if message.status == "superseded":
         text = "A newer event of the same task replaced it, so it is not sent."
         return Explanation("Superseded", text, "base")
     text = "The client acknowledged the event through the pull feed, or it was cancelled."
     return Explanation("Cancelled", text, "base")
+
+
+#: What an operator made of a dead letter.
+_OPERATORS_ENDS = {
+    "replayed": ("Replayed elsewhere", "It was sent to another URL"),
+    "set_aside": ("Set aside", "An operator set it aside: it is no dead letter any more"),
+}
+
+
+def _explain_operators_end(message: WebhookMessage) -> Explanation:
+    headline, text = _OPERATORS_ENDS[message.status]
+    if message.replayed_as_id:
+        text += f", as message {message.replayed_as_id}, which is owed instead of it"
+    failure = _meaning(message.last_error_code, message.last_status_code)
+    text += f". The last failure here: {failure}." if message.last_error_code else "."
+    return Explanation(headline, f"{text} It is kept whole and can be replayed.", "base")
 
 
 def _explain_pending(message: WebhookMessage, now: datetime) -> Explanation:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -21,60 +21,31 @@ from django.db.models import Count, Max
 from webhooks_app import outbox
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.egress import check_url
-from webhooks_app.models import MessageStatus, ReplayJob, ReplayState, WebhookMessage
+from webhooks_app.models import ReplayJob, ReplayState, WebhookMessage
 from webhooks_app.operators import record
-from webhooks_app.outbox import MessageFilters, messages_of, replay_messages, replay_messages_to
+from webhooks_app.operators.replay_preview import Preview
+from webhooks_app.operators.replay_progress import Progress, progress
+from webhooks_app.operators.replay_refusals import (
+    DestinationDisabled,
+    InFlight,
+    NotRunning,
+    ReasonMissing,
+    SeveralProjects,
+)
+from webhooks_app.outbox import (
+    ANY_STATUS,
+    MessageFilters,
+    messages_of,
+    replay_messages,
+    replay_messages_to,
+)
 from webhooks_app.shown import safe_url
 
 #: Messages per transaction: row locks for some ten milliseconds.
 BATCH = 500
-#: Counting stops here, so that a preview never reads the whole history.
-COUNT_LIMIT = 10_000
-SAMPLE = 10
 MAX_RATE = 10_000.0
 #: A late job may send as much at once as its rate allows in this time.
 CATCH_UP_SECONDS = 1.0
-
-
-class ReplayRefused(Exception):
-    """A replay is not possible. ``code`` is documented for clients."""
-
-    code = "refused"
-
-
-class InFlight(ReplayRefused):
-    """An attempt of the message is under way."""
-
-    code = "in_flight"
-
-
-class DestinationDisabled(ReplayRefused):
-    """The message's destination is disabled; nothing is sent there until it is enabled."""
-
-    code = "destination_disabled"
-
-
-class NotRunning(ReplayRefused):
-    """The replay has ended already."""
-
-    code = "not_running"
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """Preview of a replay: the number of messages (exact below ``COUNT_LIMIT``) and the first."""
-
-    count: int
-    is_exact: bool
-    sample: list[WebhookMessage]
-
-
-def preview(filters: MessageFilters, scope: str | None = None) -> Preview:
-    """Count what a replay with these filters would send again, and return the oldest few."""
-    found = messages_of(filters.for_replay(), scope)
-    count = found.values("id")[: COUNT_LIMIT + 1].count()
-    sample = found.select_related("event", "destination").order_by("id")[:SAMPLE]
-    return Preview(min(count, COUNT_LIMIT), count <= COUNT_LIMIT, list(sample))
 
 
 def start(
@@ -82,6 +53,8 @@ def start(
     *,
     scope: str | None = None,
     to_url: str = "",
+    all_projects: bool = False,
+    shown: Preview | None = None,
     rate: float | None = None,
     reason: str = "",
     requested_by: str,
@@ -89,44 +62,90 @@ def start(
 ) -> ReplayJob:
     """Start a bulk replay; the engine advances it, or a caller of `advance` does.
 
-    Messages that are written later are not part of it.
+    Messages that are written later are not part of it. ``to_url`` receives only events of the
+    projects found now, also where messages of others come to match while it runs.
 
     Args:
         scope: the only project whose messages may be touched; None for all.
         to_url: another URL to send the events to.
-        rate: at most so many messages a second; None for as fast as they can be made due.
-        source: who asked for it: admin, api or command.
+        all_projects: whether that URL may receive the events of several projects.
+        shown: what somebody said yes to: the URL receives no other project's events.
+        rate: messages a second at most; None for as fast as they can be made due.
 
     Raises:
-        EgressDenied: ``to_url`` may not be called.
-        ValueError: the rate is out of range.
+        EgressDenied, ValueError: ``to_url`` may not be called; the rate is out of range.
+        SeveralProjects: ``to_url`` would receive several projects' events, or unseen ones.
+        ReasonMissing: there is none, and the target changes, or several messages are meant.
     """
+    _check(to_url, rate)
+    filters = filters.for_replay()
+    with transaction.atomic():
+        if to_url:
+            filters, total, highest = _meant_for_one_url(filters, scope, all_projects, shown)
+        else:
+            total, highest = _meant(filters, scope)
+        if not reason.strip() and (to_url or total > 1):
+            raise ReasonMissing("say why: it goes on record")
+        job = ReplayJob(
+            scope=scope or filters.project or None,
+            rate_per_second=rate,
+            source=source,
+            total=total,
+            highest_message_id=highest,
+            next_batch_at=_now(),
+        )
+        what = f"replay {job.id}: {filters.describe()}"
+        _save(job, filters, to_url, what, reason=reason, requested_by=requested_by)
+        outbox.wake()
+    return job
+
+
+def _meant(filters: MessageFilters, scope: str | None) -> tuple[int, int]:
+    """Return the number of messages, and the highest id."""
+    meant = messages_of(filters, scope).aggregate(count=Count("id"), highest=Max("id"))
+    return meant["count"], meant["highest"] or 0
+
+
+def _meant_for_one_url(
+    filters: MessageFilters, scope: str | None, all_projects: bool, shown: Preview | None
+) -> tuple[MessageFilters, int, int]:
+    """Return the filters bound to the projects found, the number of events, and the highest id."""
+    by_project = messages_of(filters, scope).values_list("destination__scope").order_by()
+    rows = list(by_project.annotate(Count("event_id", distinct=True), Max("id")))
+    found = {row[0] for row in rows}
+    if len(found) > 1 and not all_projects:
+        raise SeveralProjects(found)
+    if shown is not None and shown.is_exact and (fresh := found - set(shown.projects)):
+        raise SeveralProjects(found, fresh)
+    if len(found) == 1:
+        filters = replace(filters, project=min(found))
+    elif not filters.project:
+        filters = replace(filters, projects=tuple(sorted(found)))
+    return filters, sum(row[1] for row in rows), max((row[2] for row in rows), default=0)
+
+
+def _save(
+    job: ReplayJob,
+    filters: MessageFilters,
+    to_url: str,
+    what: str,
+    *,
+    reason: str,
+    requested_by: str,
+) -> None:
+    """Store a new job, and what it is in the record."""
+    job.filters, job.target_url = filters.as_json(), to_url
+    job.reason, job.requested_by = reason[:500], requested_by[:150]
+    job.save(force_insert=True)
+    target = f"{what} to {safe_url(to_url)}" if to_url else what
+    record.note(requested_by, "replay.start", target, reason)
+
+
+def _check(to_url: str, rate: float | None) -> None:
     if to_url:
         check_url(to_url)
     if rate is not None and not 0 < rate <= MAX_RATE:
         raise ValueError(f"the rate is more than 0 and at most {MAX_RATE:g} messages a second")
-    filters = filters.for_replay()
-    with transaction.atomic():
-        owed = Count("event_id", distinct=True) if to_url else Count("id")
-        meant = messages_of(filters, scope).aggregate(count=owed, highest=Max("id"))
-        job = ReplayJob.objects.create(
-            scope=scope or filters.project or None,
-            filters=filters.as_json(),
-            target_url=to_url,
-            rate_per_second=rate,
-            reason=reason[:500],
-            requested_by=requested_by[:150],
-            source=source,
-            total=meant["count"],
-            highest_message_id=meant["highest"] or 0,
-            next_batch_at=_now(),
-        )
-        target = f"replay {job.id}: {filters.describe()}" + (
-            f" to {safe_url(to_url)}" if to_url else ""
-        )
-        record.note(requested_by, "replay.start", target, reason)
-        outbox.wake()
-    return job
 
 
 def replay_one(
@@ -140,24 +159,20 @@ def replay_one(
         InFlight: an attempt is under way.
         DestinationDisabled: its destination is disabled.
         EgressDenied: ``to_url`` may not be called.
+        ReasonMissing: it goes to another URL, and nobody said why.
     """
     if to_url:
         check_url(to_url)
+        if not reason.strip():
+            raise ReasonMissing("say why it goes to another URL: that goes on record")
     with transaction.atomic():
         message = _locked(message.pk, to_url)
         filters = MessageFilters(ids=(message.pk,)).for_replay()
-        job = ReplayJob.objects.create(
-            scope=message.event.scope,
-            filters=filters.as_json(),
-            target_url=to_url,
-            reason=reason[:500],
-            requested_by=requested_by[:150],
-            source=source,
-            total=1,
-            highest_message_id=message.pk,
+        job = ReplayJob(
+            scope=message.event.scope, source=source, total=1, highest_message_id=message.pk
         )
-        target = f"message {message.pk}" + (f" to {safe_url(to_url)}" if to_url else "")
-        record.note(requested_by, "replay.start", target, reason)
+        what = f"message {message.pk}"
+        _save(job, filters, to_url, what, reason=reason, requested_by=requested_by)
         _run_batch(job, [message.pk])
         _finish(job, ReplayState.FINISHED)
     return job
@@ -249,7 +264,9 @@ def _run_batch(job: ReplayJob, ids: list[int]) -> int:
         return 0
     if job.target_url:
         # Several messages of one event become one there, so a count of rows does not fit.
-        started = replay_messages_to(job.pk, ids, job.target_url)
+        filters = MessageFilters.stored(job.filters)
+        status = "" if filters.status == ANY_STATUS else filters.status
+        started = replay_messages_to(job.pk, ids, job.target_url, status)
     else:
         started = replay_messages(job.pk, ids)
         job.skipped_count += len(ids) - len(started)
@@ -302,47 +319,3 @@ def _now() -> datetime:
         cursor.execute("SELECT now()")
         now: datetime = cursor.fetchone()[0]
     return now
-
-
-# -- how far is it? Counted from the messages themselves, so that it cannot drift.
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a replay is. ``left`` messages were not looked at yet."""
-
-    total: int
-    started: int
-    skipped: int
-    left: int
-    pending: int
-    delivered: int
-    dead: int
-    ended_otherwise: int
-
-    @property
-    def is_settled(self) -> bool:
-        """Tell whether nothing of it is still to be sent."""
-        return not self.left and not self.pending
-
-    @property
-    def is_all_delivered(self) -> bool:
-        """Tell whether every message that was meant has been delivered, none left out."""
-        return self.is_settled and self.delivered == self.total
-
-
-def progress(job: ReplayJob) -> Progress:
-    """Count how far a replay is, from the messages themselves."""
-    counted = job.messages.values_list("status").annotate(Count("id")).order_by()
-    by_status: dict[str, int] = dict(counted)
-    looked_at = job.started_count + job.skipped_count
-    return Progress(
-        total=job.total,
-        started=job.started_count,
-        skipped=job.skipped_count,
-        left=max(0, job.total - looked_at) if job.state == ReplayState.RUNNING else 0,
-        pending=by_status.pop(MessageStatus.PENDING, 0),
-        delivered=by_status.pop(MessageStatus.DELIVERED, 0),
-        dead=by_status.pop(MessageStatus.DEAD, 0),
-        ended_otherwise=sum(by_status.values()),
-    )

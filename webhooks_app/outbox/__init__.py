@@ -56,7 +56,7 @@ from webhooks_app.outbox.search import (
     search_messages,
     search_replays,
 )
-from webhooks_app.outbox.stop import acknowledge, bury_disabled, call_off
+from webhooks_app.outbox.stop import acknowledge, bury_disabled, call_off, set_aside
 from webhooks_app.outbox.who import InvalidFilter
 
 __all__ = [
@@ -108,6 +108,7 @@ __all__ = [
     "search_replays",
     "seconds_to_next",
     "seconds_unsent",
+    "set_aside",
     "supersede_late",
     "supersede_older",
     "wake",

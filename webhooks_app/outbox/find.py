@@ -32,8 +32,9 @@ class MessageFilters:
 
     ``status`` is a message's status or "any"; empty means dead letters, or any status where
     ``ids`` or ``event_ids`` name the messages. ``task`` is the event's subject or its first digits,
-    ``project`` its scope, ``host`` a host, host:port or URL, ``metadata`` a ``key=value``;
-    ``since`` (inclusive) and ``until`` (exclusive) limit the time at which the message was written.
+    ``project`` its scope, ``projects`` several that it may be, ``host`` a host, host:port or URL,
+    ``metadata`` a ``key=value``; ``since`` (inclusive) and ``until`` (exclusive) limit the time at
+    which the message was written.
     """
 
     status: str = ""
@@ -49,6 +50,7 @@ class MessageFilters:
     until: datetime | None = None
     ids: tuple[int, ...] = ()
     event_ids: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> MessageFilters:
@@ -64,14 +66,16 @@ class MessageFilters:
         named = [str(value) for value in given.pop("ids", ())]
         events = [who.read_event_id(text, "ids") for text in named if _is_event_id(text)]
         rows = [who.read_number(text, "ids") for text in named if not _is_event_id(text)]
-        return cls(**given, ids=tuple(rows), event_ids=tuple(events))
+        projects = tuple(given.pop("projects", ()))
+        return cls(**given, ids=tuple(rows), event_ids=tuple(events), projects=projects)
 
     @classmethod
     def stored(cls, values: Mapping[str, Any]) -> MessageFilters:
         """Build the filters of a stored replay, also those that would be refused by now."""
         given = _given(values)
-        ids, event_ids = (tuple(given.pop(name, ())) for name in ("ids", "event_ids"))
-        return cls(**given, ids=ids, event_ids=event_ids)
+        names = ("ids", "event_ids", "projects")
+        ids, event_ids, projects = (tuple(given.pop(name, ())) for name in names)
+        return cls(**given, ids=ids, event_ids=event_ids, projects=projects)
 
     def as_json(self) -> dict[str, Any]:
         """Return the filters that are set, as JSON values that ``of`` reads."""
@@ -95,6 +99,8 @@ class MessageFilters:
         values = self.as_json()
         if len(self.ids) > 5:
             values["ids"] = f"{len(self.ids)} messages"
+        if len(self.projects) > 5:
+            values["projects"] = f"{len(self.projects)} projects"
         return " ".join(f"{name}={value}" for name, value in values.items()) or "everything"
 
 
@@ -155,6 +161,7 @@ def messages_of(filters: MessageFilters, scope: str | None = None) -> QuerySet[W
         ("destination__in", destination_ids(filters.host) if filters.host else None),
         # The scope is in both tables; the planner may start from the smaller one.
         ("destination__scope", scope or filters.project),
+        ("destination__scope__in", filters.projects),
         ("status", status),
         ("last_status_code", filters.status_code),
         ("last_error_code", filters.error_code),

@@ -33,6 +33,9 @@ ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 """
 
 _DELETE_DELIVERIES = "DELETE FROM webhooks_app_webhookdelivery WHERE message_id = ANY(%s)"
+_UNLINK = (
+    "UPDATE webhooks_app_webhookmessage SET replayed_as_id = NULL WHERE replayed_as_id = ANY(%s)"
+)
 _DELETE_MESSAGES = "DELETE FROM webhooks_app_webhookmessage WHERE id = ANY(%s)"
 
 _DELETE_EVENTS = """
@@ -103,15 +106,16 @@ def count_prunable(days: float | None = None) -> int:
 def _prune_messages(after: datetime | str, before: datetime, pruned: Pruned) -> datetime | None:
     rows, next_place = _pick(_PICK, after, before)
     ids = [row[0] for row in rows]
-    pruned.deliveries += _delete(_DELETE_DELIVERIES, ids)
-    pruned.messages += _delete(_DELETE_MESSAGES, ids)
-    pruned.events += _delete(_DELETE_EVENTS, [row[1] for row in rows])
+    pruned.deliveries += _run(_DELETE_DELIVERIES, ids)
+    _run(_UNLINK, ids)  # originals that outlive their copies
+    pruned.messages += _run(_DELETE_MESSAGES, ids)
+    pruned.events += _run(_DELETE_EVENTS, [row[1] for row in rows])
     return next_place
 
 
 def _prune_events(after: datetime | str, before: datetime, pruned: Pruned) -> datetime | None:
     rows, next_place = _pick(_PICK_EVENTS, after, before)
-    pruned.events += _delete(_DELETE_EVENTS, [row[0] for row in rows])
+    pruned.events += _run(_DELETE_EVENTS, [row[0] for row in rows])
     return next_place
 
 
@@ -134,7 +138,7 @@ def _pick(
     return rows, rows[-1][-1] if len(rows) == BATCH else None
 
 
-def _delete(statement: str, ids: list[int]) -> int:
+def _run(statement: str, ids: list[int]) -> int:
     with connection.cursor() as cursor:
         cursor.execute(statement, [ids])
         return int(cursor.rowcount)

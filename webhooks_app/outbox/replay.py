@@ -3,6 +3,9 @@
 Skipped are messages under a valid lease, messages that are already due, and messages whose
 destination is disabled. Rows are locked in the order of their ids and locked rows are skipped:
 they are in flight.
+
+What goes to another URL is a message of its own there, the copy. The original is linked to it, and
+if it was given up it is `replayed` from then on: the copy is what is owed.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ _TO_GO = """
 
 _RESET = """
   status = 'pending', next_attempt_at = now(), retry_step = 0, interrupted_count = 0,
-  finished_at = NULL, lease_token = NULL, lease_expires_at = NULL
+  finished_at = NULL, lease_token = NULL, lease_expires_at = NULL, after_id = NULL
 """
 
 _LOCK = f"""
@@ -48,6 +51,13 @@ WHERE id = ANY(%(ids)s)
 _INTERRUPT = """
 UPDATE webhooks_app_webhookdelivery SET outcome = 'interrupted'
 WHERE message_id = ANY(%s) AND outcome = 'pending'
+"""
+
+# What has changed its status since it was chosen is not meant any more: another replay took it.
+_LOCK_SOURCES = """
+SELECT id FROM webhooks_app_webhookmessage
+WHERE id = ANY(%(ids)s) AND (%(status)s = '' OR status IS NOT DISTINCT FROM %(status)s)
+ORDER BY id FOR UPDATE SKIP LOCKED
 """
 
 _LOCK_TWINS = """
@@ -78,10 +88,22 @@ JOIN unnest(%(scopes)s::text[], %(destinations)s::bigint[]) AS destination(scope
   ON destination.scope = event.scope
 WHERE source.id = ANY(%(ids)s) AND source.event_id <> ALL(%(busy)s)
 ORDER BY source.event_id, source.id
-ON CONFLICT (event_id, url) DO UPDATE SET {_RESET}, replay_id = excluded.replay_id
+ON CONFLICT (event_id, url) DO UPDATE
+  SET {_RESET}, replay_id = excluded.replay_id, replayed_as_id = NULL
   WHERE message.replay_id IS DISTINCT FROM excluded.replay_id AND {_TO_GO}
 RETURNING id
 """  # noqa: S608
+
+# Several originals of one event have one copy, also where an earlier batch made it.
+_LINK = """
+UPDATE webhooks_app_webhookmessage original SET
+  replayed_as_id = copy.id,
+  status = CASE WHEN original.status IN ('dead', 'set_aside') THEN 'replayed'
+    ELSE original.status END
+FROM webhooks_app_webhookmessage copy
+WHERE original.id = ANY(%(ids)s) AND copy.url = %(url)s AND copy.replay_id = %(job)s
+  AND copy.event_id = original.event_id AND copy.id <> original.id
+"""
 
 
 def replay_messages(job_id: UUID, ids: Sequence[int]) -> list[int]:
@@ -95,18 +117,26 @@ def replay_messages(job_id: UUID, ids: Sequence[int]) -> list[int]:
     return started
 
 
-def replay_messages_to(job_id: UUID, ids: Sequence[int], url: str) -> list[int]:
+def replay_messages_to(job_id: UUID, ids: Sequence[int], url: str, status: str = "") -> list[int]:
     """Owe the events of these messages to another URL; return the ids of the messages there.
 
-    Each event goes there once per replay, however many of its messages were selected.
+    Each event goes there once per replay, however many of its messages were selected. The messages
+    are linked to those there; dead letters among them become ``replayed``.
+
+    Args:
+        status: only messages that still have it; empty: whatever they have.
     """
-    events = dict(WebhookMessage.objects.filter(id__in=ids).values_list("event_id", "event__scope"))
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_SOURCES, {"ids": list(ids), "status": status})
+        held = [row[0] for row in cursor.fetchall()]
+    of_them = WebhookMessage.objects.filter(id__in=held)
+    events = dict(of_them.values_list("event_id", "event__scope"))
     found = [(scope, *destination_of(scope, url)) for scope in sorted(set(events.values()))]
     destinations = {scope: pk for scope, pk, is_disabled in found if not is_disabled}
     with connection.cursor() as cursor:
         parameters: dict[str, Any] = {
             "job": job_id,
-            "ids": list(ids),
+            "ids": held,
             "url": url,
             "origin": origin_text(*origin_of(url)),
             "scopes": list(destinations),
@@ -115,6 +145,7 @@ def replay_messages_to(job_id: UUID, ids: Sequence[int], url: str) -> list[int]:
         }
         cursor.execute(_REPLAY_TO, parameters)
         started = [row[0] for row in cursor.fetchall()]
+        cursor.execute(_LINK, parameters)
         _interrupt(started)
     return started
 

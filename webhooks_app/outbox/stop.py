@@ -1,11 +1,13 @@
 """Which messages end without having been delivered?
 
-Superseded by a newer event, cancelled, acknowledged in the pull feed, or owed to a disabled
-destination. An attempt in flight keeps its lease token: it closes its own row and then finds that
-its message has ended.
+Superseded by a newer event, cancelled, acknowledged in the pull feed, owed to a disabled
+destination, or given up and set aside by an operator. An attempt in flight keeps its lease token:
+it closes its own row and then finds that its message has ended.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from django.db import connection, transaction
 from django.db.models import QuerySet
@@ -35,6 +37,15 @@ WHERE id IN (
   JOIN webhooks_app_webhookmessage message ON message.destination_id = destination.id
   WHERE destination.disabled_at IS NOT NULL AND message.status = 'pending'
   LIMIT %s FOR UPDATE OF message SKIP LOCKED)
+"""
+
+_SET_ASIDE = """
+UPDATE webhooks_app_webhookmessage SET status = %(after)s
+WHERE id IN (
+  SELECT id FROM webhooks_app_webhookmessage
+  WHERE id = ANY(%(ids)s) AND status IS NOT DISTINCT FROM %(before)s
+  ORDER BY id FOR UPDATE SKIP LOCKED)
+RETURNING id
 """
 
 
@@ -78,3 +89,12 @@ def bury_disabled() -> int:
         buried += ended
         if ended < BURY_BATCH:
             return buried
+
+
+def set_aside(ids: Sequence[int], *, is_undone: bool = False) -> list[int]:
+    """Set dead letters aside, or make those set aside dead letters again; return which changed."""
+    states = (MessageStatus.DEAD.value, MessageStatus.SET_ASIDE.value)
+    before, after = reversed(states) if is_undone else states
+    with connection.cursor() as cursor:
+        cursor.execute(_SET_ASIDE, {"ids": list(ids), "before": before, "after": after})
+        return [row[0] for row in cursor.fetchall()]

@@ -6,7 +6,11 @@ from django.conf import settings
 
 from webhooks_app.conf import webhook_settings
 
-_REPLAY = "A replay keeps the message's `webhook-id` and body. Needs the scope `admin`."
+_REPLAY = (
+    "A replay keeps the message's `webhook-id` and body. With `callback_url` it goes there as a "
+    "message of its own; the dead letter is `replayed` then, and `replayed_as` names that message. "
+    "Needs the scope `admin`."
+)
 _CANCEL = (
     "With the answer the task is cancelled; a render under way stops soon after. 409 once the task "
     "has ended."
@@ -56,6 +60,11 @@ DESCRIPTIONS = {
     "getMessage": "404 for a message that is not there or is another project's.",
     "listDeliveries": f"Newest first; all conditions must hold. {_PAGE}",
     "replayMessage": _REPLAY,
+    "setMessageAside": "It is kept and can be replayed by its id. 409 `not_possible` unless it is "
+    "`dead`. Needs the scope `admin`.",
+    "takeMessageBack": "409 `not_possible` unless it was set aside. Needs the scope `admin`.",
+    "setMessagesAside": "See with a `dry_run` of `startReplay` what a filter means. Needs the "
+    "scope `admin`.",
     "startReplay": f"Answers 202 and goes on by itself; ask `getReplay`. {_REPLAY}",
     "getReplay": "`progress` counts the messages: started, skipped, left, and how they ended.",
     "deleteReplay": _STOP,

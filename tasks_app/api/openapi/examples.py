@@ -40,6 +40,11 @@ REQUESTS: dict[str, Any] = {
         "reason": _REASON,
         "dry_run": True,
     },
+    "setMessageAside": {"reason": "the customer has left"},
+    "setMessagesAside": {
+        "filter": {"host": "your-app.com", "error_code": "dns"},
+        "reason": "the customer has left",
+    },
     "rotateSigningSecret": {"project_id": "test_project", "overlap_seconds": 86400},
 }
 

@@ -23,6 +23,7 @@ from webhooks_app.signing import store
 from webhooks_app.signing.scheme import generate_secret, signature_header
 
 pytestmark = pytest.mark.django_db
+WHY = ("--reason", "an outage")
 
 
 def run(capsys, *arguments):
@@ -63,13 +64,14 @@ def test_a_dry_run_counts_shows_and_changes_nothing(capsys):
 
 def test_exit_codes_of_a_replay_are_honest(capsys):
     """Proves 3 for nothing found, 2 for refusals, 1 for not all delivered, 0 for all."""
-    assert run(capsys, "replay_webhooks", "--yes")[0] == 3
+    assert run(capsys, "replay_webhooks", "--yes", *WHY)[0] == 3
     message = make_message("dead")
-    assert run(capsys, "replay_webhooks", "--since", "yesterday")[0] == 2
-    assert run(capsys, "replay_webhooks", "--yes", "--to", "https://10.0.0.1/")[0] == 2
-    assert run(capsys, "replay_webhooks", "--yes", "--rate", "-1")[0] == 2
+    assert run(capsys, "replay_webhooks", "--since", "sometime", *WHY)[0] == 2
+    assert run(capsys, "replay_webhooks", "--yes")[0] == 2
+    assert run(capsys, "replay_webhooks", "--yes", *WHY, "--to", "https://10.0.0.1/")[0] == 2
+    assert run(capsys, "replay_webhooks", "--yes", *WHY, "--rate", "-1")[0] == 2
     assert not ReplayJob.objects.exists()
-    code, text = run(capsys, "replay_webhooks", "--yes", "--wait", "--timeout", "0")
+    code, text = run(capsys, "replay_webhooks", "--yes", *WHY, "--wait", "--timeout", "0")
     assert code == 1
     assert "1 pending" in text
     message.refresh_from_db()
@@ -79,7 +81,7 @@ def test_exit_codes_of_a_replay_are_honest(capsys):
 def test_a_replay_without_a_terminal_must_be_confirmed(capsys):
     """Proves that a script cannot replay by forgetting --yes."""
     make_message("dead")
-    code, text = run(capsys, "replay_webhooks")
+    code, text = run(capsys, "replay_webhooks", *WHY)
     assert code == 2
     assert "--yes" in text
     assert not ReplayJob.objects.exists()
@@ -98,7 +100,7 @@ def test_waiting_ends_with_0_when_all_were_delivered(capsys, monkeypatch):
         return made_due
 
     monkeypatch.setattr(replay, "advance", advance_and_deliver)
-    code, text = run(capsys, "replay_webhooks", "--yes", "--wait")
+    code, text = run(capsys, "replay_webhooks", "--yes", "--wait", *WHY)
     assert code == 0
     assert "1 delivered" in text
 
@@ -123,8 +125,8 @@ def test_a_replay_is_cancelled_by_command_and_outlives_ctrl_c(capsys, monkeypatc
     assert WebhookMessage.objects.filter(status="dead").count() == 2
     line = OperatorAction.objects.get(action="replay.cancel")
     assert (line.actor.split()[0], line.reason) == ("command", "too fast")
-    assert run(capsys, "replay_webhooks", "--cancel", str(job.pk))[0] == 3
-    assert run(capsys, "replay_webhooks", "--cancel", str(uuid.uuid4()))[0] == 3
+    assert run(capsys, "replay_webhooks", "--cancel", str(job.pk), *WHY)[0] == 3
+    assert run(capsys, "replay_webhooks", "--cancel", str(uuid.uuid4()), *WHY)[0] == 3
 
 
 def test_the_same_case_through_the_api_and_the_command_gives_the_same_rows(capsys):

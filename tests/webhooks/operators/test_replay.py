@@ -22,11 +22,13 @@ from tests.support.factories import (
 from webhooks_app.egress import EgressDenied
 from webhooks_app.models import OperatorAction, ReplayJob, WebhookDelivery, WebhookMessage
 from webhooks_app.operators import replay
+from webhooks_app.operators.replay_preview import preview
 from webhooks_app.outbox.find import InvalidFilter, MessageFilters
 
 pytestmark = pytest.mark.django_db
-BY = {"requested_by": "somebody", "source": "command"}
+BY = {"requested_by": "somebody", "source": "command", "reason": "an outage"}
 ALL = MessageFilters(status="any")
+TASK = str(uuid.uuid4())
 OTHER_URL = "https://backup.example.org/hooks"
 
 
@@ -135,7 +137,7 @@ def test_a_disabled_destination_is_passed_over():
 
 
 def test_another_url_is_one_message_more_with_its_own_destination():
-    """Proves that an override leaves the original alone and is done once per event."""
+    """Proves that an override is done once per event, and that the originals are linked to it."""
     event = make_event()
     originals = [
         make_message("dead", event=event),
@@ -147,6 +149,8 @@ def test_another_url_is_one_message_more_with_its_own_destination():
     assert sent.destination.scope == event.scope
     assert is_due(sent)
     assert not any(is_due(message) for message in originals)
+    assert {message.status for message in originals} == {"replayed"}
+    assert {message.replayed_as_id for message in originals} == {sent.pk}
     assert (job.total, job.started_count, job.skipped_count) == (1, 1, 0)
     WebhookMessage.objects.filter(pk=sent.pk).update(
         status="delivered", next_attempt_at=None, finished_at=timezone.now()
@@ -184,7 +188,7 @@ def test_every_filter_narrows():
     wanted = make_message(
         "dead",
         url="https://wanted.example.org/x",
-        event=make_event("task.failed", scope="wanted", subject="task-1"),
+        event=make_event("task.failed", scope="wanted", subject=TASK),
         created_at=now - timedelta(hours=1),
         last_error_code="timeout",
         last_status_code=None,
@@ -193,20 +197,20 @@ def test_every_filter_narrows():
     make_message("delivered")
     for narrowing in (
         {"project": "wanted"},
-        {"task": "task-1"},
+        {"task": TASK},
         {"event": "task.failed"},
         {"host": "WANTED.example.org"},
         {"error_code": "timeout"},
         {"until": now - timedelta(minutes=30)},
         {"ids": (wanted.pk,)},
     ):
-        found = replay.preview(MessageFilters(status="dead", **narrowing))
+        found = preview(MessageFilters(status="dead", **narrowing))
         assert [message.pk for message in found.sample] == [wanted.pk], narrowing
-    assert replay.preview(MessageFilters(since=now - timedelta(minutes=30))).count == 1
-    assert replay.preview(MessageFilters(status_code=503)).count == 1
-    assert replay.preview(ALL, "wanted").count == 1
-    assert replay.preview(MessageFilters(project="other"), "wanted").count == 0
-    assert replay.preview(ALL).count == 3
+    assert preview(MessageFilters(since=now - timedelta(minutes=30))).count == 1
+    assert preview(MessageFilters(status_code=503)).count == 1
+    assert preview(ALL, "wanted").count == 1
+    assert preview(MessageFilters(project="other"), "wanted").count == 0
+    assert preview(ALL).count == 3
 
 
 def test_filters_survive_being_stored():
@@ -294,7 +298,7 @@ def test_who_when_and_why_are_on_record():
     message = make_message("dead")
     job = start(MessageFilters(host="receiver.example.org"), reason="receiver was down")
     replay.cancel(job, requested_by="another", reason="not all of them")
-    replay.replay_one(message, reason="just this", **BY)
+    replay.replay_one(message, **{**BY, "reason": "just this"})
     lines = OperatorAction.objects.order_by("id").values_list("actor", "action", "reason")
     assert list(lines) == [
         ("somebody", "replay.start", "receiver was down"),

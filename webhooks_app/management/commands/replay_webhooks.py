@@ -1,17 +1,19 @@
-"""How does an operator send webhooks again from the command line?"""
+"""How does an operator send webhooks again, or set them aside, from the command line?"""
 
 from __future__ import annotations
 
 import getpass
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
-from webhooks_app.egress import EgressDenied
+from webhooks_app.egress import EgressDenied, check_url
 from webhooks_app.models import MessageStatus, ReplayJob
-from webhooks_app.operators import replay
+from webhooks_app.operators import moments, replay, replay_preview, replay_refusals, set_aside
 from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, progress
 from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters, event_types
 from webhooks_app.shown import safe_url
@@ -26,18 +28,27 @@ class Command(OperatorCommand):
     help = (
         "Send webhook messages again: the same webhook-id, the same bytes, a fresh signature."
         "\n\nWithout --status it means dead letters (with --id, any status). All filters must "
-        "hold. Messages under way are left alone; what is due already is not doubled. The engines "
-        "do the sending, so they must run; without --wait the command only sets it going."
+        "hold. It shows first what that means, and asks. Messages under way are left alone; what "
+        "is due already is not doubled. The engines do the sending, so they must run; without "
+        "--wait the command only sets it going. With --to the events go to that URL instead, as "
+        'messages of their own, and the dead letters become "replayed".'
     )
     examples = (
-        ("--since 2025-01-15T14:00 --dry-run", "what died since 14:00 UTC?"),
-        ('--host hooks.example.org --rate 20 --reason "outage" --yes --wait', "send it, gently"),
-        ("--id 4711 --to https://backup.example.org/in --yes", "one message, to another URL"),
+        ("--since 14:00 --zone Europe/Berlin --dry-run", "what died since 14:00 today?"),
+        ('--host hooks.example.org --rate 20 --reason "outage" --wait', "send it, gently"),
         (
-            "--status delivered --task 7d9f1b0e-6a3c-4a5e-9b70-0f3f6f2f7c11 --yes",
+            '--project film --to https://backup.example.org/in --reason "they moved"',
+            "to another URL",
+        ),
+        (
+            "--status delivered --task 7d9f1b0e-6a3c-4a5e-9b70-0f3f6f2f7c11 --reason lost",
             "the receiver lost it",
         ),
-        ("--cancel 5dd36c6d-24b2-4f6e-8905-9eb7deb53bf9", "no, stop that one"),
+        ('--set-aside --host old.example.org --reason "it is gone"', "nobody will want these"),
+        (
+            '--cancel 5dd36c6d-24b2-4f6e-8905-9eb7deb53bf9 --reason "wrong host"',
+            "no, stop that one",
+        ),
     )
     exit_codes = {
         0: "all done (with --wait: all delivered)",
@@ -59,49 +70,100 @@ class Command(OperatorCommand):
         which.add_argument("--metadata", default="", metavar="KEY=VALUE", help="Of their task.")
         which.add_argument("--event", default="", help=f"Event type: {known}.")
         which.add_argument("--error", default="", help="Error code of the last attempt.")
-        which.add_argument("--since", help="Written at or after (ISO 8601; UTC without a zone).")
-        which.add_argument("--until", help="Written before.")
+        which.add_argument("--since", default="", help=f"Written at or after: {moments.FORMS}.")
+        which.add_argument("--until", default="", help="Written before.")
+        which.add_argument(
+            "--zone", default="", help="Of those times: Europe/Berlin. Default: UTC."
+        )
         which.add_argument("--id", action="append", help="Number or msg_...; repeatable.")
         how = parser.add_argument_group("how")
         how.add_argument("--to", default="", metavar="URL", help="Send the events there instead.")
+        how.add_argument(
+            "--all-projects",
+            action="store_true",
+            help="Yes, --to may receive the events of several projects.",
+        )
         how.add_argument("--rate", type=float, help="At most so many messages a second.")
-        how.add_argument("--reason", default="", help="Why; goes on record.")
-        how.add_argument("--dry-run", action="store_true", help="Only count and show the oldest.")
+        how.add_argument("--reason", default="", help="Why; goes on record, and is required.")
+        how.add_argument("--dry-run", action="store_true", help="Only show what it means.")
         how.add_argument("--yes", action="store_true", help="Do not ask.")
         how.add_argument("--wait", action="store_true", help="Wait until all have an outcome.")
-        how.add_argument("--cancel", type=UUID, metavar="REPLAY", help="End this one instead.")
         how.add_argument("--timeout", type=float, default=3600.0, help="Of --wait, in seconds.")
+        instead = parser.add_argument_group("instead of sending")
+        instead.add_argument(
+            "--set-aside", action="store_true", help="They are no dead letters any more."
+        )
+        instead.add_argument(
+            "--take-back", action="store_true", help="What was set aside is a dead letter again."
+        )
+        instead.add_argument("--cancel", type=UUID, metavar="REPLAY", help="End this replay.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["cancel"]:
-            self._cancel(options["cancel"], options["reason"])
-            return
+        if not options["dry_run"] and not options["reason"].strip():
+            raise CommandError("Say why with --reason: it goes on record.", returncode=2)
         try:
-            filters = _filters(options)
-            seen = replay.preview(filters)
-            self._show(seen)
-            if not seen.count:
-                sys.exit(NOTHING_FOUND)
-            if options["dry_run"]:
-                return
-            self._confirm(options)
-            job = replay.start(
-                filters,
-                to_url=options["to"],
-                rate=options["rate"],
-                reason=options["reason"],
-                requested_by=_operator(),
-                source="command",
-            )
-        except (InvalidFilter, EgressDenied, ValueError) as refused:
+            if options["cancel"]:
+                self._cancel(options["cancel"], options["reason"])
+            elif options["set_aside"] or options["take_back"]:
+                self._set_aside(_filters(options), options)
+            else:
+                self._replay(_filters(options), options)
+        except replay_refusals.SeveralProjects as refused:
+            hint = "Name one with --project, or say --all-projects if that is meant."
+            raise CommandError(f"Refused: {refused}. {hint}", returncode=2) from None
+        except (InvalidFilter, EgressDenied, ValueError, replay_refusals.ReplayRefused) as refused:
             raise CommandError(str(refused), returncode=2) from None
+
+    def _replay(self, filters: MessageFilters, options: dict[str, Any]) -> None:
+        if options["to"]:
+            check_url(options["to"])
+        seen = replay_preview.preview(filters, to_url=options["to"])
+        self._show(seen)
+        if options["dry_run"]:
+            if seen.mixes_projects and not options["all_projects"]:
+                self.stdout.write("One URL would receive several projects' events: see --to.")
+            return
+        if seen.mixes_projects and not options["all_projects"]:
+            raise replay_refusals.SeveralProjects(seen.projects)
+        self._confirm("Send them again?", options["yes"])
+        job = replay.start(
+            filters,
+            to_url=options["to"],
+            all_projects=options["all_projects"],
+            shown=seen,
+            rate=options["rate"],
+            reason=options["reason"],
+            requested_by=_operator(),
+            source="command",
+        )
         self.stdout.write(f"replay {job.id} started: {job.total} messages")
         if options["wait"]:
             sys.exit(self._wait(job, options["timeout"]))
 
-    def _show(self, seen: replay.Preview) -> None:
+    def _set_aside(self, filters: MessageFilters, options: dict[str, Any]) -> None:
+        is_undone = options["take_back"]
+        status = MessageStatus.SET_ASIDE if is_undone else MessageStatus.DEAD
+        if (options["set_aside"] and is_undone) or filters.status not in ("", status):
+            kind = "what was set aside" if is_undone else "dead letters"
+            raise ValueError(f"This is about {kind} only: leave out the other option.")
+        filters = replace(filters, status=str(status))
+        self._show(replay_preview.preview(filters), where_to=False)
+        if options["dry_run"]:
+            return
+        self._confirm("Take them back?" if is_undone else "Set them aside?", options["yes"])
+        done = set_aside.many(
+            filters, actor=_operator(), reason=options["reason"], is_undone=is_undone
+        )
+        self.stdout.write(f"{done} {'are dead letters again' if is_undone else 'set aside'}")
+
+    def _show(self, seen: replay_preview.Preview, *, where_to: bool = True) -> None:
+        """Print what matches; end the program where that is nothing."""
         count = f"{seen.count}" if seen.is_exact else f"more than {seen.count}"
         self.stdout.write(f"{count} messages match")
+        if not seen.count:
+            sys.exit(NOTHING_FOUND)
+        for name, value in seen.lines(where_to=where_to):
+            self.stdout.write(f"  {name:9} {value}")
         for message in seen.sample:
             self.stdout.write(
                 f"  {message.pk}  {message.status:10}  {message.event.event_type:15}"
@@ -110,21 +172,21 @@ class Command(OperatorCommand):
         if seen.count > len(seen.sample):
             self.stdout.write("  ...")
 
-    def _confirm(self, options: dict[str, Any]) -> None:
-        if options["yes"]:
+    def _confirm(self, question: str, is_answered: bool) -> None:
+        if is_answered:
             return
         if not sys.stdin.isatty():
             raise CommandError(
                 "Cannot ask without a terminal: give --yes (or --dry-run).", returncode=2
             )
-        if input("Send them again? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise CommandError("Nothing was sent.", returncode=2)
+        if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+            raise CommandError("Nothing was done.", returncode=2)
 
     def _cancel(self, replay_id: UUID, reason: str) -> None:
         try:
             job = ReplayJob.objects.get(pk=replay_id)
             job = replay.cancel(job, requested_by=_operator(), reason=reason)
-        except (ReplayJob.DoesNotExist, replay.NotRunning) as refused:
+        except (ReplayJob.DoesNotExist, replay_refusals.NotRunning) as refused:
             raise CommandError(f"Nothing to cancel: {refused}", returncode=NOTHING_FOUND) from None
         self.stdout.write(
             f"replay {job.id} cancelled: {job.started_count} of {job.total} messages were made due"
@@ -150,8 +212,10 @@ def _operator() -> str:
 
 
 def _filters(options: dict[str, Any]) -> MessageFilters:
-    names = ("status", "task", "project", "host", "event", "metadata", "since", "until")
-    values = {name: options[name] for name in names}
+    names = ("status", "task", "project", "host", "event", "metadata")
+    zone, now = moments.zone_of(options["zone"]), datetime.now(UTC)
+    since, until = moments.span_of(options["since"] or "", options["until"] or "", now, zone)
+    values = {name: options[name] for name in names} | {"since": since, "until": until}
     for name, option in OPTIONS.items():
         values[name] = options[option]
     try:

@@ -1,0 +1,124 @@
+"""What would a replay send, of whom, from where and to where? Shown before anything is sent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.core.exceptions import EmptyResultSet
+from django.db import connection
+
+from webhooks_app.models import WebhookMessage
+from webhooks_app.notation import origin_text
+from webhooks_app.outbox import MessageFilters, messages_of
+from webhooks_app.shown import safe_url
+
+#: Counting stops here, so that a preview never reads the whole history.
+COUNT_LIMIT = 10_000
+SAMPLE = 10
+#: So many projects, errors and receivers are named to people, the most frequent first.
+SHOWN_NAMES = 10
+
+_GROUPS = """
+WITH meant AS MATERIALIZED ({meant})
+SELECT destination.scope, destination.scheme, destination.host, destination.port,
+  meant.last_error_code, count(*), min(meant.created_at), max(meant.created_at)
+FROM meant JOIN webhooks_app_webhookdestination destination
+  ON destination.id = meant.destination_id
+GROUP BY 1, 2, 3, 4, 5
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a replay means: its messages by project, by error and by where they were owed.
+
+    All is exact up to ``COUNT_LIMIT`` messages; of more, ``projects``, ``error_codes`` and
+    ``origins`` are those of so many. The dicts have a count for each name, the most first.
+    """
+
+    count: int = 0
+    is_exact: bool = True
+    sample: list[WebhookMessage] = field(default_factory=list)
+    projects: dict[str, int] = field(default_factory=dict)
+    #: Of the last attempt of each; messages without an error are in none.
+    error_codes: dict[str, int] = field(default_factory=dict)
+    #: ``scheme://host:port`` of the receivers that the messages are owed to now.
+    origins: dict[str, int] = field(default_factory=dict)
+    oldest_at: datetime | None = None
+    newest_at: datetime | None = None
+    #: Where all of it would go; empty: each message to its own receiver again.
+    to_url: str = ""
+
+    @property
+    def mixes_projects(self) -> bool:
+        """Tell whether one URL would receive the events of several projects."""
+        return bool(self.to_url) and len(self.projects) > 1
+
+    def lines(self, *, where_to: bool = True) -> list[tuple[str, str]]:
+        """Return all of it but the sample for people: the name of each line, and its text.
+
+        Args:
+            where_to: False where nothing is sent.
+        """
+        times = [f"{at:%Y-%m-%d %H:%M:%S}" for at in (self.oldest_at, self.newest_at) if at]
+        to = [safe_url(self.to_url) if self.to_url else "each to its own receiver again"]
+        return [
+            ("projects", _listed(self.projects)),
+            ("written", " to ".join(dict.fromkeys(times)) + " UTC"),
+            ("errors", _listed(self.error_codes) or "none"),
+            ("from", _listed({safe_url(name): count for name, count in self.origins.items()})),
+            *[("to", text) for text in to if where_to],
+        ]
+
+
+def _listed(counts: dict[str, int]) -> str:
+    """Return the counts as text, those of the rest as one."""
+    named = list(counts.items())[:SHOWN_NAMES]
+    left = len(counts) - len(named)
+    rest = [f"{left} more ({sum(counts.values()) - sum(n for _, n in named):,})"] if left else []
+    return ", ".join([*(f"{name} ({count:,})" for name, count in named), *rest])
+
+
+def preview(filters: MessageFilters, scope: str | None = None, *, to_url: str = "") -> Preview:
+    """Return what a replay with these filters would send, and the oldest few messages.
+
+    Args:
+        scope: the only project whose messages may be touched; None for all.
+        to_url: another URL to send the events to.
+    """
+    found = messages_of(filters.for_replay(), scope)
+    columns = found.values("destination_id", "last_error_code", "created_at")
+    try:
+        meant, parameters = columns[: COUNT_LIMIT + 1].query.sql_with_params()
+    except EmptyResultSet:  # a host that nobody has
+        return Preview(to_url=to_url)
+    with connection.cursor() as cursor:
+        cursor.execute(_GROUPS.format(meant=meant), parameters)
+        groups = cursor.fetchall()
+    sample = list(found.select_related("event", "destination").order_by("id")[:SAMPLE])
+    projects, codes, origins = Counter[str](), Counter[str](), Counter[str]()
+    for scope_of_it, scheme, host, port, code, count, *_ in groups:
+        projects[scope_of_it] += count
+        origins[origin_text(scheme, host, port)] += count
+        if code:
+            codes[code] += count
+    count = projects.total()
+    is_exact = count <= COUNT_LIMIT
+    oldest = min((group[6] for group in groups), default=None)
+    newest = max((group[7] for group in groups), default=None)
+    if not is_exact:  # the counted ones are any
+        oldest = sample[0].created_at if sample else oldest
+        newest = found.order_by("-id").values_list("created_at", flat=True).first()
+    return Preview(
+        count=min(count, COUNT_LIMIT),
+        is_exact=is_exact,
+        sample=sample,
+        projects=dict(projects.most_common()),
+        error_codes=dict(codes.most_common()),
+        origins=dict(origins.most_common()),
+        oldest_at=oldest,
+        newest_at=newest,
+        to_url=to_url,
+    )
