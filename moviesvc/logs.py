@@ -249,18 +249,23 @@ def _thread_crashed(hook: threading.ExceptHookArgs) -> None:
 # -- how an id travels ----------------------------------------------------------------------------
 
 
+#: The ids of a request that the worker's lines show, too.
+_CARRIED = ("request_id", "trace_id")
+
+
 class LogContextMiddleware(dramatiq.Middleware):
-    """Carry the request id in the ticket, so that the worker's lines show it."""
+    """Carry the request's ids in the ticket, so that the worker's lines show them."""
 
     def before_enqueue(self, broker: dramatiq.Broker, message: Any, delay: Any) -> None:
-        request_id = structlog.contextvars.get_contextvars().get("request_id")
-        if request_id:
-            message.options.setdefault("request_id", request_id)
+        known = structlog.contextvars.get_contextvars()
+        for name in _CARRIED:
+            if value := known.get(name):
+                message.options.setdefault(name, value)
 
     def before_process_message(self, broker: dramatiq.Broker, message: Any) -> None:
         structlog.contextvars.clear_contextvars()
-        if request_id := message.options.get("request_id"):
-            structlog.contextvars.bind_contextvars(request_id=request_id)
+        known = {name: message.options[name] for name in _CARRIED if name in message.options}
+        structlog.contextvars.bind_contextvars(**known)
 
     def after_process_message(
         self, broker: dramatiq.Broker, message: Any, *, result: Any = None, exception: Any = None

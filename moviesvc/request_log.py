@@ -7,6 +7,7 @@ from django.http import FileResponse, HttpRequest, HttpResponseBase
 from django_structlog.middlewares import RequestMiddleware
 
 from tasks_app.access import throttling
+from webhooks_app import traces
 
 
 class RequestLog(RequestMiddleware):
@@ -22,6 +23,7 @@ class RequestLog(RequestMiddleware):
             request_id=request.META["HTTP_X_REQUEST_ID"],  # ours, or checked by us
             # Not django-structlog's own: that one believes every X-Forwarded-For.
             ip=throttling.client_address(request),
+            **traces.log_fields(traces.read(request.META.get("HTTP_TRACEPARENT", ""))),
         )
 
     def handle_response(self, request: HttpRequest, response: HttpResponseBase) -> None:

@@ -31,7 +31,7 @@ CANCELLED = "task.cancelled"
 _RESULT_KEYS = (
     *("role", "media_url", "payload_media_id", "media_type", "size_bytes", "sha256"),
     *("width", "height", "duration", "fps", "codecs", "files"),
-    *("provider", "model", "fallback_from", "seed", "cost", "provider_metadata"),
+    *("provider", "model", "fallback_from", "seed", "cost", "provider_metadata", "traceparent"),
 )
 
 

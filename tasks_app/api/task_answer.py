@@ -81,6 +81,7 @@ def _members(task: Task) -> dict[str, Any]:
         "timeout_seconds": task.timeout_seconds,
         "callback_url": task.callback_url or None,
         "webhook_events": task.webhook_events,
+        "traceparent": task.traceparent or None,
         "retry_of": str(task.retry_of_id) if task.retry_of_id else None,
     }
     if task.metadata is not None:

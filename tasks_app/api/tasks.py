@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import structlog
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
@@ -15,7 +16,13 @@ from tasks_app.access.authentication import access_of, scoped
 from tasks_app.api import queries, repeats
 from tasks_app.api.assets.views import quota_exceeded
 from tasks_app.api.json_format import JsonObject
-from tasks_app.api.openapi.hooks import IDEMPOTENCY_KEY, SEED_EXAMPLE, SUBMIT_REQUEST, operation
+from tasks_app.api.openapi.hooks import (
+    IDEMPOTENCY_KEY,
+    SEED_EXAMPLE,
+    SUBMIT_REQUEST,
+    TRACEPARENT,
+    operation,
+)
 from tasks_app.api.task_answer import many_tasks, one_task
 from tasks_app.api.task_inputs import as_problems
 from tasks_app.api.task_requests import read_submit
@@ -33,6 +40,7 @@ from tasks_app.state.submit import (
     retry,
     submit,
 )
+from webhooks_app import traces
 from webhooks_app.api.access import check_host
 from webhooks_app.api.messages import MessageDetailSerializer, for_answers
 from webhooks_app.api.pages import (
@@ -56,6 +64,14 @@ def request_id_of(request: Request) -> str:
     return str(getattr(request._request, "request_id", ""))
 
 
+def traceparent_of(request: Request) -> str:
+    """Return the trace that a new task belongs to: the client's, or a new one."""
+    given = request.META.get("HTTP_TRACEPARENT", "")
+    traceparent = traces.read(given) or traces.new()
+    structlog.contextvars.bind_contextvars(**traces.log_fields(traceparent))
+    return traceparent
+
+
 class SubmitView(APIView):
     """Take a task."""
 
@@ -67,7 +83,7 @@ class SubmitView(APIView):
         "Submission",
         status=201,
         request=SUBMIT_REQUEST,
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY, TRACEPARENT],
         examples=[SEED_EXAMPLE],
         may_cost=True,
     )
@@ -91,6 +107,7 @@ class SubmitView(APIView):
                 idempotency_key=key,
                 fingerprint=repeats.fingerprint(request, document) if key else "",
                 request_id=request_id_of(request),
+                traceparent=traceparent_of(request),
             )
         )
         headers = {"Location": f"/api/v1/tasks/{submission.response['task_id']}"}
@@ -215,7 +232,13 @@ class RetryView(APIView):
     """Do a failed or cancelled task again, as a new task."""
 
     @operation(
-        "retryTask", "Do a task again", "Retry", status=201, may_conflict=True, may_cost=True
+        "retryTask",
+        "Do a task again",
+        "Retry",
+        status=201,
+        parameters=[TRACEPARENT],
+        may_conflict=True,
+        may_cost=True,
     )
     def post(self, request: Request, task_id: str) -> Response:
         """Submit the same input once more."""
@@ -223,9 +246,13 @@ class RetryView(APIView):
         if task.callback_url:
             # The first submit may have used another key.
             check_host(request, task.callback_url, "/callback_url")
-        request_id = request_id_of(request)
         try:
-            submission = retry(task, api_key=access_of(request).key, request_id=request_id)
+            submission = retry(
+                task,
+                api_key=access_of(request).key,
+                request_id=request_id_of(request),
+                traceparent=traceparent_of(request),
+            )
         except NotRetryable as refused:
             raise _conflict("not_retryable", str(refused), refused.task) from None
         except QueueFull as full:

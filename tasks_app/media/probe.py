@@ -31,6 +31,7 @@ import structlog
 
 from tasks_app import PROJECT_ROOT
 from tasks_app.providers.base import Cancelled, Context, MediaOutput, ProviderError
+from webhooks_app import traces
 
 logger = structlog.get_logger(__name__)
 
@@ -115,7 +116,8 @@ def probe_all(
         Cancelled: the context asked to stop.
     """
     found = []
-    rows = _rows([path for path, _ in files], context)
+    with traces.span("probe", files=len(files)):
+        rows = _rows([path for path, _ in files], context)
     for (path, expected), row in zip(files, rows, strict=True):
         if "error" in row:
             raise ProviderError("output_invalid", f"{path.name}: {row['error']}")

@@ -50,6 +50,9 @@ class RemoteJob(models.Model):
     `tasks_app.state.remote_jobs` writes these rows.
     """
 
+    #: That of its task, where it was taken by `remote_jobs.take_due`; no column.
+    traceparent = ""
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     task = models.ForeignKey("tasks_app.Task", on_delete=models.CASCADE, related_name="remote_jobs")
     provider = models.CharField(max_length=50)

@@ -14,6 +14,7 @@ from tasks_app.providers.base import ProviderError
 from tasks_app.providers.remote.base import RemoteProvider, Work
 from tasks_app.providers.remote.client import ProviderClient, Unclear, Unreachable
 from tasks_app.state import remote, server_rows
+from webhooks_app import traces
 
 
 class Lines:
@@ -82,6 +83,7 @@ def ids_of(job: RemoteJob) -> dict[str, str]:
         "job_id": str(job.id),
         "provider": job.provider,
         "server": job.server,
+        **traces.log_fields(job.traceparent),
     }
 
 

@@ -27,6 +27,7 @@ from tasks_app.tickets import stopping
 from tasks_app.work.claim_watch import ClaimWatch
 from tasks_app.work.outages import through_outages, without_database
 from tasks_app.work.run import in_use
+from webhooks_app import traces
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import why_unusable
 
@@ -44,7 +45,11 @@ def finish(job: RemoteJob, provider: RemoteProvider, work: Work) -> None:
     """Fetch the results of a job that is ready, and complete its task."""
     try:
         overtaken = suppress(lifecycle.LostClaim, remote_jobs.LostJob)
-        with without_database("the results are left to the job's lease"), overtaken:
+        with (
+            traces.within(job.traceparent),
+            without_database("the results are left to the job's lease"),
+            overtaken,
+        ):
             task = through_outages(partial(remote.take_result, job))
             with ClaimWatch(task) as watch:
                 try:
@@ -69,7 +74,8 @@ def _finish(
 ) -> None:
     work = replace(work, task_data=task.task_data)  # a look does not read it
     context = _Wanted(job, lambda: watch.is_lost or stopping.is_set())
-    result = _fetched(job, provider, work, context)
+    with traces.span("remote fetch", provider=job.provider, server=job.server):
+        result = _fetched(job, provider, work, context)
     faultpoint("run.after_generate")
     files = store.store(task, result)
     faultpoint("run.after_store")
@@ -78,6 +84,7 @@ def _finish(
     except lifecycle.LostClaim:
         _discard_unless_kept(files, task)
         raise
+    remote_jobs.trace_end(job, "completed")
     shutil.rmtree(work.directory, ignore_errors=True)
 
 

@@ -41,6 +41,7 @@ from tasks_app.remote_work import results
 from tasks_app.remote_work.calls import Lines, away, ids_of, is_unclear, work_of
 from tasks_app.state import lifecycle, remote, remote_jobs, server_rows
 from tasks_app.work.run import in_use
+from webhooks_app import traces
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import why_unusable
 
@@ -94,7 +95,8 @@ class Steps:
     async def _guarded(self, job: RemoteJob) -> AsyncIterator[None]:
         """End the attempt where a step fails by a fault in code; a repeated step fails again."""
         try:
-            yield
+            with traces.within(job.traceparent):
+                yield
         except OVERTAKEN:
             pass
         except Exception as error:  # a provider's code may raise anything
@@ -122,7 +124,7 @@ class Steps:
                 await self._store(remote_jobs.asks, job)
                 work.directory.mkdir(parents=True, exist_ok=True)
                 faultpoint("remote.before_submit")
-                with in_use(work.directory):
+                with in_use(work.directory), traces.span("remote submit", **ids_of(job)):
                     answer = await provider.submit(work, line)
                 faultpoint("remote.after_submit")
             except ProviderError as error:

@@ -22,7 +22,7 @@ from tasks_app.models import WAITS_FOR_INPUTS, MediaFile, Task
 from tasks_app.providers.base import Provider, ProviderError
 from tasks_app.state import costs, remote_jobs, statements
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app import outbox
+from webhooks_app import outbox, traces
 from webhooks_app.crash_points import faultpoint
 
 logger = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ def cancel(task_id: uuid.UUID | str) -> Task:
         raise AlreadyEnded(Task.objects.get(pk=task_id))
     metrics.task_ended(task)
     faultpoint("cancel.after_commit")
-    logger.info("Task cancelled", task_id=str(task.id))
+    logger.info("Task cancelled", **_ids(task))
     return task
 
 
@@ -92,7 +92,7 @@ def claim_next(task_type: str, *, is_begun: bool = True) -> Task | None:
         faultpoint("claim.after_commit")
         metrics.task_started(task)
         # The task's own ids: the ticket may belong to another request.
-        ids = {"task_id": str(task.id), "request_id": task.request_id}
+        ids = {**_ids(task), "request_id": task.request_id}
         logger.info("Task started", **ids, task_type=task_type)
     return task
 
@@ -167,6 +167,8 @@ def complete(task: Task, result: dict[str, Any], files: Sequence[MediaFile]) -> 
 
     if task.fallback_from:
         result = {**result, "fallback_from": task.fallback_from}
+    if task.traceparent:
+        result = {**result, "traceparent": task.traceparent}
 
     def store_it(job_id: uuid.UUID | None) -> None:
         MediaFile.objects.bulk_create(files)
@@ -225,7 +227,7 @@ def _finish(
         faultpoint("finish.before_commit")
     faultpoint("finish.after_commit")
     metrics.task_ended(finished)
-    logger.info("Task ended", task_id=str(task.id), status=finished.status)
+    logger.info("Task ended", **_ids(finished), status=finished.status)
     return finished
 
 
@@ -242,7 +244,7 @@ def fail_waiting(task_id: uuid.UUID, error_code: str) -> None:
             _publish(failed, events.FAILED)
     if failed is not None:
         metrics.task_ended(failed)
-        logger.info("Task ended", task_id=str(task_id), status=failed.status)
+        logger.info("Task ended", **_ids(failed), status=failed.status)
 
 
 def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:
@@ -263,7 +265,7 @@ def retry_later(task: Task, error_code: str, wait_seconds: float) -> None:
         raise LostClaim
     faultpoint("retry.after_requeue")
     metrics.attempt_failed(task, error_code)
-    logger.warning("Task attempt failed", task_id=str(task.id), error_code=error_code)
+    logger.warning("Task attempt failed", **_ids(task), error_code=error_code)
 
 
 def end_attempt(task: Task, error: ProviderError) -> None:
@@ -314,9 +316,7 @@ def fall_back(task: Task, left: Sequence[Provider], error_code: str, attempts: i
     ):
         raise LostClaim
     metrics.attempt_failed(task, error_code)
-    logger.warning(
-        "Task goes to the next provider", task_id=str(task.id), to=left[1].name, **failed
-    )
+    logger.warning("Task goes to the next provider", **_ids(task), to=left[1].name, **failed)
 
 
 def hand_back(task: Task) -> None:
@@ -335,7 +335,7 @@ def take_expired_leases() -> int:
     taken = 0
     for task in statements.requeue_expired(settings.TASK_LOST_LIMIT):
         metrics.worker_lost(task)
-        logger.warning("Worker lost", task_id=str(task.id), lost_count=task.lost_count)
+        logger.warning("Worker lost", **_ids(task), lost_count=task.lost_count)
         taken += 1
     for task in statements.expired_for_good(settings.TASK_LOST_LIMIT):
         _fail_unless_lost(task, "worker_lost")
@@ -355,7 +355,12 @@ def _fail_unless_lost(task: Task, error_code: str) -> None:
     try:
         fail(task, error_code)
     except LostClaim:
-        logger.info("Task ended by another hand", task_id=str(task.id))
+        logger.info("Task ended by another hand", **_ids(task))
+
+
+def _ids(task: Task) -> dict[str, str]:
+    """Return what a log line about a task names."""
+    return {"task_id": str(task.id), **traces.log_fields(task.traceparent)}
 
 
 def _is_wanted(task: Task, event_type: str) -> bool:

@@ -22,6 +22,7 @@ from psycopg.types.json import Jsonb
 from tasks_app import metrics
 from tasks_app.instances import columns, fetch
 from tasks_app.models import MediaFile, RemoteJob
+from webhooks_app import traces
 from webhooks_app.shown import printable
 
 #: Longest part of a provider's own words that is kept, in characters.
@@ -85,8 +86,9 @@ def take_due(
                  AND next_look_at <= now() AND NOT id = ANY(%s::uuid[])
                  AND (state <> 'ready' OR %s)
                  ORDER BY next_look_at LIMIT %s FOR UPDATE SKIP LOCKED)
-    RETURNING {_COLUMNS}"""  # noqa: S608 - column names
-    jobs = fetch(RemoteJob, sql, [token, lease_seconds, list(busy), with_ready, most])
+    RETURNING {_COLUMNS}, (SELECT traceparent FROM tasks_app_task WHERE id = task_id)"""  # noqa: S608 - column names
+    given = [token, lease_seconds, list(busy), with_ready, most]
+    jobs = fetch(RemoteJob, sql, given, ["traceparent"])
     for job in jobs:
         taken_at = job.next_look_at - timedelta(seconds=lease_seconds)
         setattr(job, _CLOCK, (taken_at, time.monotonic()))
@@ -220,6 +222,29 @@ def end(job: RemoteJob, outcome: str, note: str = "") -> None:
         [outcome, printable(note, NOTE_LIMIT)],
     )
     _count(job.provider, job.server, outcome)
+    trace_end(job, outcome)
+
+
+def trace_end(job: RemoteJob, outcome: str) -> None:
+    """Record a job that has ended as a span."""
+    if traces.recorder is not None and job.traceparent:
+        traces.recorder(
+            traces.Span(
+                name="remote job",
+                parent=job.traceparent,
+                start=job.created_at.timestamp(),
+                end=now_of(job).timestamp(),
+                attributes={
+                    "task.id": str(job.task_id),
+                    "job.id": str(job.id),
+                    "provider": job.provider,
+                    "server": job.server,
+                    "model": job.model,
+                    "outcome": outcome,
+                },
+                error="" if outcome in ("completed", "stopped", "late") else outcome,
+            )
+        )
 
 
 def stop_later(job: RemoteJob, reason: str) -> None:

@@ -23,6 +23,7 @@ from tasks_app.state import costs, estimates, idempotency, remote_jobs, statemen
 from tasks_app.state.inputs import InputValue, bind, values_of
 from tasks_app.state.quota import Quota
 from tasks_app.task_types import TASK_TYPES
+from webhooks_app import traces
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.notation import rfc3339
 from webhooks_app.outbox import who
@@ -71,6 +72,7 @@ class Submit:
     idempotency_key: str | None = None
     fingerprint: str = ""
     request_id: str = ""
+    traceparent: str = ""
 
     @property
     def scope(self) -> str:
@@ -112,7 +114,8 @@ def submit(request: Submit) -> Submission:
         faultpoint("submit.before_commit")
         response = _answer(task, _insert(task), cost)
     metrics.task_submitted(task)
-    logger.info("Task submitted", task_id=str(task.id), task_type=task.task_type)
+    told = traces.log_fields(task.traceparent)
+    logger.info("Task submitted", task_id=str(task.id), task_type=task.task_type, **told)
     faultpoint("submit.after_commit")
     is_due = task.available_at < WAITS_FOR_INPUTS
     tickets.send_ticket(task.task_type if is_due else tickets.FETCH, str(task.id))
@@ -180,6 +183,7 @@ def _new_task(request: Submit) -> Task:
         api_key=request.api_key,
         retry_of=request.retry_of,
         request_id=request.request_id,
+        traceparent=request.traceparent,
     )
 
 
@@ -223,8 +227,14 @@ def _answer(task: Task, queue_position: int, cost: Money | None) -> dict[str, An
     }
 
 
-def retry(task: Task, *, api_key: ApiKey | None = None, request_id: str = "") -> Submission:
-    """Submit a new task with the same input, linked to the old one.
+def retry(
+    task: Task,
+    *,
+    api_key: ApiKey | None = None,
+    request_id: str = "",
+    traceparent: str = "",
+) -> Submission:
+    """Submit a new task with the same input, linked to the old one, in the trace of its request.
 
     Raises:
         NotRetryable: the task neither failed nor was cancelled.
@@ -247,5 +257,6 @@ def retry(task: Task, *, api_key: ApiKey | None = None, request_id: str = "") ->
             api_key=api_key,
             retry_of=task,
             request_id=request_id,
+            traceparent=traceparent,
         )
     )

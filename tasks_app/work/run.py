@@ -38,6 +38,7 @@ from tasks_app.tickets import stopping
 from tasks_app.work.claim_watch import ClaimWatch
 from tasks_app.work.outages import through_outages, without_database
 from tasks_app.work.seats import Seat, send_tickets, take_seat, types_due
+from webhooks_app import traces
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import why_unusable
 
@@ -81,13 +82,37 @@ def _run_one(task_type: str) -> bool:
         provider = chain[min(len(task.fallback_from), len(chain) - 1)]
         if not provider.is_local:
             seat.free()
-        with structlog.contextvars.bound_contextvars(
-            task_id=str(task.id), request_id=task.request_id
-        ):
+        ids = {"task_id": str(task.id), "request_id": task.request_id}
+        with structlog.contextvars.bound_contextvars(**ids), traces.within(task.traceparent):
+            _trace_wait(task)
             _run(task, provider, seat, is_begun=is_begun)
         return True
     finally:
         seat.free()
+
+
+def _trace_wait(task: Task) -> None:
+    if traces.recorder is not None and task.traceparent and task.started_at:
+        traces.recorder(
+            traces.Span(
+                name="queue wait",
+                parent=task.traceparent,
+                start=task.available_at.timestamp(),
+                end=task.started_at.timestamp(),
+                kind="consumer",
+                attributes=_traced(task),
+            )
+        )
+
+
+def _traced(task: Task) -> dict[str, str | int]:
+    """Return what spans say of a task."""
+    return {
+        "task.id": str(task.id),
+        "task.type": task.task_type,
+        "project.id": task.project_id,
+        "task.attempt": task.attempts + 1,
+    }
 
 
 def _claim(task_type: str, *, is_begun: bool) -> Task | None:
@@ -171,7 +196,8 @@ def _work(
         work_dir=work_dir,
         deadline=deadline,
     )
-    result = provider.generate(job, _RunContext(task, watch, deadline))
+    with traces.span("provider run", provider=provider.name, **_traced(task)):
+        result = provider.generate(job, _RunContext(task, watch, deadline))
     seat.free()
     faultpoint("run.after_generate")
     files = store.store(task, result)

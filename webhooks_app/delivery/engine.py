@@ -24,7 +24,7 @@ from webhooks_app import outbox, signing
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import connect, is_pooled, why_unusable
-from webhooks_app.delivery.attempt_log import log_attempt
+from webhooks_app.delivery.attempt_log import log_attempt, trace_attempt, trace_header
 from webhooks_app.delivery.authorizer import Authorizer, PutOff
 from webhooks_app.delivery.housekeeping import Housekeeping
 from webhooks_app.delivery.paces import DestinationPaces
@@ -267,6 +267,7 @@ class Engine:
         decision: Decision,
     ) -> None:
         log_attempt(message, result, is_last=not isinstance(decision, RetryAt))
+        trace_attempt(message, headers, result)
         self._recorder.put(outbox.outcome_of(message, token, headers, result, decision))
 
     async def _headers(self, message: Claimed) -> dict[str, str]:
@@ -281,6 +282,7 @@ class Engine:
             ),
             "webhook-attempt": str(message.attempt_number),
             "webhook-event": message.event_type,
+            **trace_header(message.traceparent),
         }
 
     def _interrupt(self, message: Claimed, token: uuid.UUID, *, wait_seconds: float = 0.0) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import orjson
 from django.db.models.functions import Now
 
-from webhooks_app import notation, outbox
+from webhooks_app import notation, outbox, traces
 from webhooks_app.models import WebhookEvent, WebhookMessage
 from webhooks_app.notation import rfc3339
 
@@ -48,6 +48,7 @@ def send_ping(scope: str, target: outbox.Target, **facts: str) -> WebhookMessage
         body=orjson.dumps(body(scope, **facts)),
         targets=[target],
         is_for_endpoints=False,
+        traceparent=traces.new(),
     )
     # Acknowledged at once, so that the pull feed does not show it.
     WebhookEvent.objects.filter(pk=event.pk).update(acknowledged_at=Now())

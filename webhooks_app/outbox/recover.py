@@ -101,7 +101,7 @@ RETURNING id
 )
 
 _DEAD_LETTERS = """
-SELECT message.url, event.subject, event.event_id, event.request_id
+SELECT message.url, event.subject, event.event_id, event.request_id, event.traceparent
 FROM webhooks_app_webhookmessage message
 JOIN webhooks_app_webhookevent event ON event.id = message.event_id
 WHERE message.id = ANY(%s) AND message.status = 'dead'
@@ -136,8 +136,8 @@ async def expire_held(connection: Connection, max_wait_seconds: float) -> list[i
 
 async def dead_letters(
     connection: Connection, message_ids: Sequence[int]
-) -> list[tuple[str, str, str, str]]:
-    """Return (url, subject, event id, request id) of those that are dead, for their log lines."""
+) -> list[tuple[str, str, str, str, str]]:
+    """Return (url, subject, event id, request id, trace) of the dead ones, for their log lines."""
     async with connection.cursor() as cursor:
         await cursor.execute(_DEAD_LETTERS, [list(message_ids)])
         return list(await cursor.fetchall())

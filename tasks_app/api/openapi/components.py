@@ -105,6 +105,7 @@ _LISTED_TASK: Schema = {
     "timeout_seconds": COUNT,
     "callback_url": or_null(TEXT),
     "webhook_events": {"type": "array", "items": TEXT},
+    "traceparent": or_null(TEXT | {"description": "The trace it belongs to (W3C Trace Context)."}),
     "retry_of": or_null(ID),
     "webhooks": ref("WebhookSummary"),
     "metadata": ANY_OBJECT | {"description": "Exactly as sent; absent when none was."},
@@ -206,8 +207,9 @@ COMPONENTS: dict[str, Schema] = {
             "seed": or_null({"type": "integer"}),
             "cost": or_null(ref("Money")),
             "provider_metadata": ANY_OBJECT,
+            "traceparent": TEXT,
         },
-        optional=(*_NOT_OF_EVERY_FILE, "inputs", "fallback_from"),
+        optional=(*_NOT_OF_EVERY_FILE, "inputs", "fallback_from", "traceparent"),
         description="The main file, all files, and who made them.",
     ),
     "ResultInput": more_may_come(

@@ -79,6 +79,7 @@ _TASK = {
     "timeout_seconds": 1800,
     "callback_url": "https://your-app.com/api/webhooks/task-complete",
     "webhook_events": ["task.completed", "task.failed", "task.cancelled"],
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "retry_of": None,
     "webhooks": {
         "state": "delivered",

@@ -113,6 +113,13 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     description="The same key with the same body is the same task, for "
     f"{settings.IDEMPOTENCY_HOURS} hours.",
 )
+TRACEPARENT = OpenApiParameter(
+    "traceparent",
+    {"type": "string", "maxLength": 512},
+    OpenApiParameter.HEADER,
+    description="W3C Trace Context: the trace that the task belongs to. Without one, or with a "
+    "malformed one, the task begins a new trace.",
+)
 LAST_EVENT_ID = OpenApiParameter(
     "Last-Event-ID", str, OpenApiParameter.HEADER, description="The id of the last event you got."
 )

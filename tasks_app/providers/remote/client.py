@@ -19,6 +19,7 @@ import aiohttp
 import orjson
 
 from tasks_app.providers.base import ProviderError
+from webhooks_app import traces
 from webhooks_app.conf import Network
 from webhooks_app.egress import EgressDenied, Home, origin_of
 from webhooks_app.retry import parse_retry_after
@@ -154,6 +155,8 @@ class ProviderClient:
             ProviderError: with the code that fits the answer's status.
         """
         sent = {**self._headers, "Accept": "application/json", **(headers or {})}
+        if traceparent := traces.current.get():
+            sent[traces.HEADER] = traceparent
         if body is not None and not isinstance(body, aiohttp.FormData):
             sent["Content-Type"] = "application/json"
             body = orjson.dumps(body)
