@@ -15,9 +15,8 @@ from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
-from redis.connection import parse_url as parse_redis_url
 
-from moviesvc import __version__, database_url
+from moviesvc import __version__, database_url, otel
 from moviesvc.library_settings import (  # noqa: F401 - settings, as Django and others look for them
     AUTH_PASSWORD_VALIDATORS,
     REST_FRAMEWORK,
@@ -30,6 +29,9 @@ from moviesvc.run.lock_file import make_private
 from tasks_app import events, task_types
 
 os.umask(0o077)  # files that our processes create are for their owner alone by default
+# OTEL_EXPORTER_OTLP_ENDPOINT: a collector that gets traces; its SDK reads all other OTEL_ names.
+if not otel.is_wanted(os.environ):
+    otel.leave_out()  # before anything of Redis is loaded
 gc.disable()  # start-up makes no garbage; moviesvc.run.collector enables it again
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -128,8 +130,10 @@ def _redis_url() -> str:
     url = url or "unix:///nonexistent/redis.sock?db=0"
     if "socket_timeout" not in url:
         url += ("&" if "?" in url else "?") + "socket_timeout=0.25&socket_connect_timeout=0.25"
+    from redis.connection import parse_url
+
     try:
-        parse_redis_url(url)  # type: ignore[no-untyped-call]
+        parse_url(url)  # type: ignore[no-untyped-call]
     except ValueError:  # its text may quote a password
         raise ImproperlyConfigured(
             "REDIS_URL cannot be read. It has the form redis://user:password@host:port/db, "
@@ -401,6 +405,8 @@ from moviesvc.metrics.processes import ProcessMetrics  # noqa: E402 - before the
 
 PROCESS_METRICS = ProcessMetrics(Path(METRICS_DIR))
 PROCESS_METRICS.use()
+if otel.use(os.environ):
+    MIDDLEWARE.insert(0, "moviesvc.otel.Requests")
 
 if IS_PRODUCTION and os.environ.get("FAULT_INJECTION"):
     raise ImproperlyConfigured("FAULT_INJECTION is for tests; unset it in production.")
