@@ -113,7 +113,7 @@ def test_a_result_shows_every_member() -> None:
     facts = {"size_bytes": 1, "width": 1, "height": 1, "duration": 1.0, "fps": 1.0}
     file = MediaFile(role="primary", link_token="a", **facts)
     told = store.describe(Result(files=(), provider="p", model="m"), [file])
-    beside = {"inputs", "fallback_from"}  # of tasks that have any
+    beside = {"inputs", "fallback_from", "traceparent"}  # of tasks that have any
     assert set(told) | beside == set(schemas["Result"]["properties"])
     assert set(told["files"][0]) == set(schemas["ResultFile"]["properties"])
     file.width = file.height = file.duration = file.fps = None
