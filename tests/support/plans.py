@@ -33,7 +33,8 @@ def plan_of(function: Function, *values: str) -> str:
 
 def unguided(plan: str) -> list[str]:
     """Return the indexes and tables that the plan may read completely, without a condition."""
-    lines = plan.splitlines()
+    # PostgreSQL 18 says so of the way that it had to take, though the settings are against it.
+    lines = [line for line in plan.splitlines() if line.strip() != "Disabled: true"]
     return [
         found["index"] or found["table"]
         for line, following in zip(lines, [*lines[1:], ""], strict=True)

@@ -283,6 +283,7 @@ class Engine:
             "webhook-attempt": str(message.attempt_number),
             "webhook-event": message.event_type,
             **trace_header(message.traceparent),
+            **({"webhook-skipped": message.skipped} if message.skipped else {}),
         }
 
     def _interrupt(self, message: Claimed, token: uuid.UUID, *, wait_seconds: float = 0.0) -> None:

@@ -45,6 +45,7 @@ class Housekeeping:
         self._pruned = 0
         self._thread = DatabaseThread("replay")
         self._was_interrupted = False
+        self._looked_up_to = 0  # for messages that wait for nothing
 
     async def run(self, connection: outbox.Connection) -> None:
         """Do the work every second until cancelled."""
@@ -58,6 +59,7 @@ class Housekeeping:
             metrics.in_flight().set(self._paces.in_flight)
             await self.recover(connection)
             await self._expire(connection)
+            await self._release(connection)
             await self._exchange(connection)
             await self._work_off()
             await asyncio.sleep(INTERVAL_SECONDS)
@@ -70,16 +72,18 @@ class Housekeeping:
 
     async def recover(self, connection: outbox.Connection) -> int:
         """Recover messages whose lease expired, and return how many there were."""
+        ended: list[int] = []
         async with connection.transaction():
             expired = await outbox.expired_leases(connection)
             rows = [self._recovered(*row) for row in expired]
             if rows:
                 await outbox.recover(connection, rows)
-                await outbox.supersede_late(connection, [int(row["id"]) for row in rows])
+                ended = await outbox.supersede_late(connection, [int(row["id"]) for row in rows])
                 faultpoint("engine.before_recovered")
                 logger.warning("Webhook attempts were interrupted", count=len(rows))
         closed = len(rows) + await outbox.close_ended(connection)
         metrics.attempts.labels("interrupted", "").inc(closed)
+        await outbox.release(connection, ended)
         await self._bury(connection, [int(row["id"]) for row in rows if row["is_dead"]])
         return len(rows)
 
@@ -101,12 +105,18 @@ class Housekeeping:
         await self._bury(connection, expired)
 
     async def _bury(self, connection: outbox.Connection, message_ids: list[int]) -> None:
-        """Count and log dead letters that did not come from a recorded attempt."""
+        """Release, count and log after dead letters that did not come from a recorded attempt."""
         if not message_ids:
             return
+        await outbox.release(connection, message_ids)
         metrics.count_dead(len(message_ids))
         for letter in await outbox.dead_letters(connection, message_ids):
             log_dead_letter(*letter)
+
+    async def _release(self, connection: outbox.Connection) -> None:
+        """Release what waits for a message that ended when an engine, or its database, died."""
+        self._looked_up_to, orphaned = await outbox.orphans(connection, self._looked_up_to)
+        await outbox.release(connection, orphaned)
 
     async def _exchange(self, connection: outbox.Connection) -> None:
         if observed := self._paces.take_observations():

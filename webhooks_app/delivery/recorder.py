@@ -33,7 +33,7 @@ GATHER_SECONDS = 0.02
 class Recorder:
     """Write outcomes in batches; `run` until cancelled, then `flush_all`.
 
-    ``on_retry`` is called when messages became pending again, since one may be due next.
+    ``on_retry`` is called when messages became pending again, or due, since one may be next.
     """
 
     def __init__(self, on_retry: Callable[[], None]) -> None:
@@ -103,7 +103,7 @@ class Recorder:
         moved = await self._record(self._connection, batch)
         metrics.count_attempts(batch, moved)
         faultpoint("engine.after_record")
-        await self._follow_up(batch)
+        await self._follow_up(batch, moved)
         faultpoint("engine.after_follow_up")
 
     async def _record(self, connection: outbox.Connection, batch: list[outbox.Outcome]) -> set[int]:
@@ -125,12 +125,18 @@ class Recorder:
         first = await self._record(connection, batch[:half])
         return first | await self._record(connection, batch[half:])
 
-    async def _follow_up(self, batch: list[outbox.Outcome]) -> None:
+    async def _follow_up(self, batch: list[outbox.Outcome], moved: set[int]) -> None:
         """Do what some outcomes require beyond their own rows."""
         assert self._connection is not None
         put_back = [one.message_id for one in batch if one.status == MessageStatus.PENDING]
+        # What ended, by this outcome or during the attempt; at an ordered endpoint others wait.
+        ended = [
+            one.message_id
+            for one in batch
+            if one.status != MessageStatus.PENDING or one.message_id not in moved
+        ]
         if put_back:
-            await outbox.supersede_late(self._connection, put_back)
+            ended += await outbox.supersede_late(self._connection, put_back)
             self._on_retry()
         newest = [
             one.message_id
@@ -139,7 +145,9 @@ class Recorder:
             if one.status == MessageStatus.DELIVERED and one.sequence > 1
         ]
         if newest:
-            await outbox.supersede_older(self._connection, newest)
+            ended += await outbox.supersede_older(self._connection, newest)
+        if await outbox.release(self._connection, ended, is_over=True):
+            self._on_retry()
         for one in batch:
             # Even if the message had ended before: the endpoint is gone all the same.
             if one.is_endpoint_gone:

@@ -1,6 +1,7 @@
 """What is stored of events, messages, attempts, receivers and operators?"""
 
 from webhooks_app.models.outbox import (
+    WAITS_FOR_PREDECESSOR,
     DeliveryOutcome,
     DeliveryTrigger,
     MessageStatus,
@@ -21,6 +22,7 @@ from webhooks_app.models.receivers import (
 )
 
 __all__ = [
+    "WAITS_FOR_PREDECESSOR",
     "BreakerState",
     "Credential",
     "CredentialKind",

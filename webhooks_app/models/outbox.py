@@ -7,6 +7,7 @@ immutable `WebhookEvent`. The receivers' side is in `receivers.py`.
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
@@ -128,6 +129,10 @@ class MessageStatus(models.TextChoices):
     SET_ASIDE = "set_aside", "set aside"
 
 
+#: The ``next_attempt_at`` of a message that waits for the one before it at an ordered endpoint.
+WAITS_FOR_PREDECESSOR = datetime(9999, 1, 1, tzinfo=UTC)
+
+
 class WebhookMessage(models.Model):
     """One event owed to one URL: the outbox row.
 
@@ -227,6 +232,11 @@ class WebhookMessage(models.Model):
 
     def __str__(self) -> str:
         return f"message {self.pk}"
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for the message ``after_id`` to end."""
+        return self.next_attempt_at is not None and self.next_attempt_at >= WAITS_FOR_PREDECESSOR
 
 
 class DeliveryOutcome(models.TextChoices):

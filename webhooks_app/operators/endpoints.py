@@ -26,7 +26,7 @@ MAX_PER_SCOPE = 50
 _CHANGEABLE = frozenset(
     {
         *("url", "event_types", "description", "retry_policy", "callback_auth"),
-        *("is_enabled", "disabled_reason"),
+        *("filter", "ordered", "is_enabled", "disabled_reason"),
     }
 )
 
@@ -54,14 +54,15 @@ def create(scope: str, url: str, *, actor: str, **fields: Any) -> WebhookEndpoin
 
     Args:
         fields: ``event_types`` (empty: all), ``description``, ``retry_policy``,
-            ``callback_auth`` (a credential's name), ``is_enabled``.
+            ``callback_auth`` (a credential's name), ``filter`` (see `filters`), ``ordered``,
+            ``is_enabled``.
 
     Raises:
         EgressDenied: the URL may not be called.
         EndpointExists: the project has an endpoint with this URL.
         TooManyEndpoints: the project has reached its limit.
         NotBound: the credential is unknown, or bound to other origins.
-        ValueError: the retry policy is invalid.
+        ValueError: the retry policy or the filter is invalid.
     """
     _check(url=url, **fields)
     with transaction.atomic():
@@ -89,6 +90,7 @@ def update(
     _check(**changes)
     with transaction.atomic():
         endpoint = _held(endpoint)
+        was_ordered = endpoint.ordered
         for name, value in changes.items():
             setattr(endpoint, name, value)
         if changes.keys() & {"url", "callback_auth"}:
@@ -96,6 +98,8 @@ def update(
         if endpoint.is_enabled:
             endpoint.disabled_reason = ""
         endpoint = _saved(endpoint, is_new=False)
+        if was_ordered and not endpoint.ordered and outbox.let_go(endpoint):
+            outbox.wake()
         what = ", ".join(sorted(changes))
         record.note(actor, "endpoint.update", f"{_name(endpoint)}: {what}", reason)
     return endpoint
@@ -136,6 +140,9 @@ def _check(url: str | None = None, retry_policy: Any = None, **fields: Any) -> N
         check_url(url)
     if retry_policy is not None:
         resolve_policy(retry_policy)
+    if fields.get("filter") is not None:
+        for fault in outbox.filters.faults(fields["filter"]):
+            raise ValueError(f"the filter is not valid at {fault.pointer or '/'}: {fault.message}")
 
 
 def _check_auth(scope: str, name: str, url: str) -> None:

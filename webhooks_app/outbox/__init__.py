@@ -1,6 +1,6 @@
 """What is owed, to whom, and where does it stand? The only writer of messages and attempts."""
 
-from webhooks_app.outbox import who
+from webhooks_app.outbox import filters, who
 from webhooks_app.outbox.auth import hasten, nearest, seconds_unsent
 from webhooks_app.outbox.claim import (
     Claimed,
@@ -20,12 +20,12 @@ from webhooks_app.outbox.find import (
     read_event_type,
     recent_ends,
 )
+from webhooks_app.outbox.order import let_go, orphans, release
 from webhooks_app.outbox.prune import count_prunable, prune
 from webhooks_app.outbox.publish import (
     CHANNEL,
     Target,
     destination_of,
-    has_subscriber,
     publish,
     wake,
 )
@@ -57,6 +57,7 @@ from webhooks_app.outbox.search import (
     search_replays,
 )
 from webhooks_app.outbox.stop import acknowledge, bury_disabled, call_off, set_aside
+from webhooks_app.outbox.subscribers import has_subscriber, is_type_wanted
 from webhooks_app.outbox.who import InvalidFilter
 
 __all__ = [
@@ -84,14 +85,18 @@ __all__ = [
     "event_types",
     "expire_held",
     "expired_leases",
+    "filters",
     "find",
     "has_subscriber",
     "hasten",
     "interrupted_outcome",
+    "is_type_wanted",
+    "let_go",
     "messages_of",
     "nearest",
     "observe",
     "operator_settings",
+    "orphans",
     "outcome_of",
     "prune",
     "publish",
@@ -99,6 +104,7 @@ __all__ = [
     "recent_ends",
     "record",
     "recover",
+    "release",
     "replay_messages",
     "replay_messages_to",
     "search_deliveries",

@@ -17,10 +17,12 @@ from django.db import connection
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.egress import origin_of
 from webhooks_app.log import get_logger
-from webhooks_app.models import WebhookEndpoint, WebhookEvent
+from webhooks_app.models import WAITS_FOR_PREDECESSOR, WebhookEndpoint, WebhookEvent
 from webhooks_app.notation import EVENT_ID_PREFIX
 from webhooks_app.outbox.auth import nearest
+from webhooks_app.outbox.order import Turn, release_now, turns
 from webhooks_app.outbox.stop import supersede
+from webhooks_app.outbox.subscribers import held_endpoints, subscribers
 from webhooks_app.retry import Policy, resolve_policy
 
 logger = get_logger(__name__)
@@ -71,21 +73,15 @@ RETURNING id, created_at
 _MESSAGE = """
 INSERT INTO webhooks_app_webhookmessage
   (event_id, url, destination_id, endpoint_id, callback_auth, status, policy, jitter, retry_step,
-   interrupted_count, attempt_count, next_attempt_at, last_error_code, created_at, finished_at)
+   interrupted_count, attempt_count, next_attempt_at, last_error_code, created_at, finished_at,
+   after_id, skipped)
 VALUES (%(event)s, %(url)s, %(destination)s, %(endpoint)s, %(callback_auth)s,
   CASE WHEN %(is_disabled)s THEN 'dead' ELSE 'pending' END, %(waits)s, %(jitter)s, 0, 0, 0,
-  CASE WHEN %(is_disabled)s THEN NULL ELSE now() END,
+  CASE WHEN %(is_disabled)s THEN NULL ELSE coalesce(%(due)s, now()) END,
   CASE WHEN %(is_disabled)s THEN 'destination_disabled' ELSE '' END, now(),
-  CASE WHEN %(is_disabled)s THEN now() END)
+  CASE WHEN %(is_disabled)s THEN now() END, %(after_id)s, %(skipped)s)
 ON CONFLICT (event_id, url) DO NOTHING
 """
-
-_ENDPOINTS = """
-SELECT * FROM webhooks_app_webhookendpoint WHERE scope = %s AND is_enabled ORDER BY id
-"""
-# FOR KEY SHARE: a concurrent DELETE of the endpoint waits until this message exists, and we wait
-# for a DELETE that came first; other publishers do not wait, unlike with select_for_update.
-_HOLD = "FOR KEY SHARE"
 
 
 def publish(
@@ -129,12 +125,32 @@ def publish(
         metadata=metadata or None,
     )
     # Lock endpoints before messages, here and where endpoints are deleted, to avoid deadlocks.
-    subscribed = _subscribed(scope, event_type, _HOLD) if is_for_endpoints else []
-    if supersedes:
-        supersede(subject, supersedes)
+    endpoints = held_endpoints(scope) if is_for_endpoints else []
+    subscribed = [_target_of(one) for one in subscribers(endpoints, event_type, body)]
+    # If an endpoint has the callback's URL, the callback wins, since it comes last here.
+    owed = _with_auth(scope, [*subscribed, *reversed(targets)], default_auth)
+    turn_at = _make_way(event, supersedes, owed, endpoints)
     _insert_event(event)
-    _owe(event, _with_auth(scope, [*subscribed, *reversed(targets)], default_auth))
+    _owe(event, owed, turn_at)
     return event
+
+
+def _make_way(
+    event: WebhookEvent,
+    supersedes: str,
+    owed: Mapping[str, Target],
+    endpoints: Sequence[WebhookEndpoint],
+) -> dict[str, Turn]:
+    """End what the event makes obsolete, and return its turn by the URLs of ordered endpoints."""
+    ordered = {one.url: one for one in endpoints if one.ordered}
+    turn_at = turns(event, supersedes, {url: ordered[url] for url in owed if url in ordered})
+    if supersedes and (ended := supersede(event.subject, supersedes)) and ordered:
+        release_now(ended)
+    return turn_at
+
+
+def _target_of(endpoint: WebhookEndpoint) -> Target:
+    return Target(endpoint.url, endpoint.retry_policy, endpoint, endpoint.callback_auth)
 
 
 def _insert_event(event: WebhookEvent) -> None:
@@ -144,13 +160,11 @@ def _insert_event(event: WebhookEvent) -> None:
         event.pk, event.created_at = cursor.fetchone()
 
 
-def _owe(event: WebhookEvent, targets: Sequence[Target]) -> None:
-    """Write a message for each URL; of several targets with one URL the last wins."""
-    # If an endpoint has the callback's URL, the callback wins, since it comes last here.
-    owed = {target.url: target for target in targets}
+def _owe(event: WebhookEvent, owed: Mapping[str, Target], turn_at: Mapping[str, Turn]) -> None:
+    """Write a message for each URL."""
     # Sorted: two transactions that insert the same destinations must lock them in one order.
-    for _, target in sorted(owed.items(), key=itemgetter(0)):
-        add_message(event, target)
+    for url, target in sorted(owed.items(), key=itemgetter(0)):
+        _add_message(event, target, turn_at.get(url, Turn()))
     faultpoint("publish.before_wake")
     if owed:
         wake()
@@ -158,26 +172,29 @@ def _owe(event: WebhookEvent, targets: Sequence[Target]) -> None:
 
 def _with_auth(
     scope: str, targets: list[Target], default_auth: Callable[[], Sequence[str]] | None
-) -> list[Target]:
-    """Give each target the nearest credential: its own, its endpoint's, or a default."""
+) -> dict[str, Target]:
+    """Return the target of each URL, the last if there are several, with its credential.
+
+    That is the nearest: its own, its endpoint's, or a default.
+    """
     if all(target.callback_auth for target in targets):
-        return targets
+        return {target.url: target for target in targets}
     defaults = default_auth() if default_auth else ()
     of_endpoints = {each.url: each.callback_auth for each in targets if each.callback_auth}
     if not defaults and not of_endpoints:
-        return targets
-    return [
-        each
+        return {target.url: target for target in targets}
+    return {
+        each.url: each
         if each.callback_auth
         else replace(
             each,
             callback_auth=of_endpoints.get(each.url) or nearest(scope, defaults, each.url),
         )
         for each in targets
-    ]
+    }
 
 
-def add_message(event: WebhookEvent, target: Target) -> None:
+def _add_message(event: WebhookEvent, target: Target, turn: Turn) -> None:
     """Owe ``event`` to one more URL; does nothing if it already is."""
     destination_id, is_disabled = destination_of(event.scope, target.url)
     policy = _policy_of(target)
@@ -191,6 +208,9 @@ def add_message(event: WebhookEvent, target: Target) -> None:
                 "endpoint": target.endpoint.pk if target.endpoint else None,
                 "callback_auth": target.callback_auth,
                 "is_disabled": is_disabled,
+                "due": WAITS_FOR_PREDECESSOR if turn.after_id else None,
+                "after_id": None if is_disabled else turn.after_id,
+                "skipped": turn.skipped,
                 # psycopg refuses a list that mixes int and float, as JSON lists do.
                 "waits": [float(wait) for wait in policy.waits],
                 "jitter": policy.jitter,
@@ -220,20 +240,6 @@ def destination_of(scope: str, url: str) -> tuple[int, bool]:
             cursor.execute(_DESTINATION, parameters)
             row = cursor.fetchone()
     return int(row[0]), bool(row[1])
-
-
-def _subscribed(scope: str, event_type: str, hold: str = "") -> list[Target]:
-    endpoints = WebhookEndpoint.objects.raw(_ENDPOINTS + hold, [scope])
-    return [
-        Target(endpoint.url, endpoint.retry_policy, endpoint, endpoint.callback_auth)
-        for endpoint in endpoints
-        if not endpoint.event_types or event_type in endpoint.event_types
-    ]
-
-
-def has_subscriber(scope: str, event_type: str) -> bool:
-    """Say whether any endpoint of the scope wants this type of event."""
-    return bool(_subscribed(scope, event_type))
 
 
 def wake() -> None:

@@ -246,14 +246,22 @@ async def record(connection: Connection, outcomes: Sequence[Outcome]) -> set[int
         return {row[0] for row in await cursor.fetchall()}
 
 
-async def supersede_older(connection: Connection, message_ids: Sequence[int]) -> None:
-    """Supersede older events after a newer terminal one was delivered to the same URL."""
-    await connection.execute(_SUPERSEDE_OLDER.call, {"delivered": list(message_ids)})
+async def supersede_older(connection: Connection, message_ids: Sequence[int]) -> list[int]:
+    """Supersede older events after a newer terminal one was delivered to the same URL.
+
+    Returns the ids of the messages that ended so.
+    """
+    ended = await connection.execute(_SUPERSEDE_OLDER.call, {"delivered": list(message_ids)})
+    return [row[0] for row in await ended.fetchall()]
 
 
-async def supersede_late(connection: Connection, message_ids: Sequence[int]) -> None:
-    """Supersede messages that became pending again after a newer terminal event was delivered."""
-    await connection.execute(_SUPERSEDE_LATE.call, {"put_back": list(message_ids)})
+async def supersede_late(connection: Connection, message_ids: Sequence[int]) -> list[int]:
+    """Supersede messages that became pending again after a newer terminal event was delivered.
+
+    Returns the ids of the messages that ended so.
+    """
+    ended = await connection.execute(_SUPERSEDE_LATE.call, {"put_back": list(message_ids)})
+    return [row[0] for row in await ended.fetchall()]
 
 
 async def disable_endpoint(connection: Connection, scope: str, url: str) -> None:

@@ -26,9 +26,10 @@ _TO_GO = """
   AND NOT (message.status = 'pending' AND message.next_attempt_at <= now())
 """
 
+# `after_id` stays: who waits for this one still finds what this one waited for.
 _RESET = """
   status = 'pending', next_attempt_at = now(), retry_step = 0, interrupted_count = 0,
-  finished_at = NULL, lease_token = NULL, lease_expires_at = NULL, after_id = NULL
+  finished_at = NULL, lease_token = NULL, lease_expires_at = NULL
 """
 
 _LOCK = f"""

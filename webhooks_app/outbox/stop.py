@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from webhooks_app.models import MessageStatus, WebhookEvent, WebhookMessage
+from webhooks_app.outbox.order import release_now
 
 BURY_BATCH = 1_000
 
@@ -27,6 +28,7 @@ WITH waiting AS (
 UPDATE webhooks_app_webhookmessage message
 SET status = 'superseded', next_attempt_at = NULL, finished_at = now()
 FROM waiting WHERE message.id = waiting.id AND message.status = 'pending'
+RETURNING message.id
 """
 
 _BURY = """
@@ -37,6 +39,7 @@ WHERE id IN (
   JOIN webhooks_app_webhookmessage message ON message.destination_id = destination.id
   WHERE destination.disabled_at IS NOT NULL AND message.status = 'pending'
   LIMIT %s FOR UPDATE OF message SKIP LOCKED)
+RETURNING id
 """
 
 _SET_ASIDE = """
@@ -49,10 +52,14 @@ RETURNING id
 """
 
 
-def supersede(subject: str, event_type: str) -> None:
-    """End pending messages of one event type about one subject, since a newer event exists."""
+def supersede(subject: str, event_type: str) -> list[int]:
+    """End pending messages of one event type about one subject, since a newer event exists.
+
+    Returns their ids; what waits for them is the caller's to release.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_SUPERSEDE, [subject, event_type])
+        return [row[0] for row in cursor.fetchall()]
 
 
 def call_off(messages: QuerySet[WebhookMessage]) -> int:
@@ -62,9 +69,11 @@ def call_off(messages: QuerySet[WebhookMessage]) -> int:
     """
     waiting = messages.filter(status=MessageStatus.PENDING).order_by("pk")
     ids = list(waiting.select_for_update(of=("self",)).values_list("pk", flat=True))
-    return WebhookMessage.objects.filter(pk__in=ids).update(
+    ended = WebhookMessage.objects.filter(pk__in=ids).update(
         status=MessageStatus.CANCELLED, next_attempt_at=None, finished_at=Now()
     )
+    release_now(ids)
+    return ended
 
 
 def acknowledge(events: QuerySet[WebhookEvent]) -> dict[str, int]:
@@ -85,9 +94,10 @@ def bury_disabled() -> int:
     while True:
         with connection.cursor() as cursor:
             cursor.execute(_BURY, [BURY_BATCH])
-            ended = int(cursor.rowcount)
-        buried += ended
-        if ended < BURY_BATCH:
+            ended = [row[0] for row in cursor.fetchall()]
+        release_now(ended)
+        buried += len(ended)
+        if len(ended) < BURY_BATCH:
             return buried
 
 
