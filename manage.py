@@ -10,6 +10,7 @@ def main() -> None:
     try:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
+        from django.db import Error
 
         from moviesvc.run.daemons import EmbeddedError
     except ImportError:
@@ -20,10 +21,20 @@ def main() -> None:
         lifeline.watch_if_asked()
     try:
         execute_from_command_line(sys.argv)
-    except (ImproperlyConfigured, EmbeddedError) as problem:
-        if "--traceback" in sys.argv:
+    except KeyboardInterrupt:
+        sys.exit(130)  # the shells' code for it
+    except (ImproperlyConfigured, EmbeddedError, OSError, Error) as problem:
+        # Of settings, before a command is found, and of Django's own commands.
+        if "--traceback" in sys.argv or (isinstance(problem, Error) and not _is_away(problem)):
             raise
-        sys.exit(f"{problem}")
+        is_file = isinstance(problem, OSError) and problem.filename
+        sys.exit(f"{problem.filename}: {problem.strerror}." if is_file else f"{problem}".strip())
+
+
+def _is_away(problem: Exception) -> bool:
+    from webhooks_app.database import why_unusable
+
+    return why_unusable(problem) is not None
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from webhooks_app.egress import EgressDenied, origin_of
 from webhooks_app.operators import record
 from webhooks_app.retry import resolve_policy
 
+#: Requests a minute; the most that a key may be given.
+MAX_RATE_LIMIT = 1_000_000
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.widgets import (
@@ -68,6 +70,18 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         if value and not re.fullmatch(PROJECT_ID, value):
             raise forms.ValidationError(PROJECT_ID_SHAPE)
         return value or None
+
+    def clean_expiry_date(self) -> datetime | None:
+        value: datetime | None = self.cleaned_data["expiry_date"]
+        if value and value <= timezone.now():
+            raise forms.ValidationError("That is over already; a key ends in the future.")
+        return value
+
+    def clean_rate_limit_per_minute(self) -> int | None:
+        value: int | None = self.cleaned_data["rate_limit_per_minute"]
+        if value is not None and not 1 <= value <= keys.MAX_RATE_LIMIT:
+            raise forms.ValidationError(f"From 1 to {keys.MAX_RATE_LIMIT:,}, or empty.")
+        return value
 
     def clean_callback_hosts(self) -> list[str]:
         try:

@@ -1,8 +1,8 @@
 """What do operators' commands have in common? The form of their help, their errors and progress.
 
-`--help` says what a command does, shows examples to paste, and explains every exit code. A database
-that cannot be used gives one sentence. A progress bar is drawn on a terminal only; elsewhere a
-plain line is written from time to time.
+`--help` says what a command does, shows examples to paste, and explains every exit code. Whatever
+goes wrong is told in one sentence, never as a traceback, which may quote a row; `--traceback` shows
+it. A progress bar is drawn on a terminal only; elsewhere a plain line is written from time to time.
 """
 
 from __future__ import annotations
@@ -11,31 +11,41 @@ import os
 import sys
 import textwrap
 import time
-from argparse import RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+import traceback
+from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import (
     BaseCommand,
     CommandError,
     CommandParser,
     DjangoHelpFormatter,
 )
-from django.db import Error
+from django.db import DataError, IntegrityError
 from psycopg import errors
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from webhooks_app.database import why_unusable
 
+WRONG_USAGE = 2
 NO_DATABASE = 4
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # the shells' code for Ctrl-C
 CLOSED_PIPE = 141  # the shells' code for SIGPIPE
+#: Characters of one argument: a URL's, the longest that means something.
+LONGEST = 8_192
 _NOT_MIGRATED = (errors.UndefinedTable, errors.UndefinedColumn)
 
 #: Without a terminal, a line is written at most this often.
 PLAIN_SECONDS = 10.0
+
+
+N = TypeVar("N", int, float)
 
 
 class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
@@ -56,27 +66,26 @@ class OperatorCommand(BaseCommand):
     exit_codes: Mapping[int, str] = {}
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run; a missing database and Ctrl-C end in one sentence and an exit code."""
+        """Run; whatever goes wrong, and Ctrl-C, ends in one sentence and an exit code."""
         try:
-            said = super().execute(*args, **options)
-            sys.stdout.flush()  # here, not when Python ends: a closed pipe is then caught
-            return said
+            _let_any_text_out()
+            _require_texts([*args, *options.values()])
+            try:
+                return super().execute(*args, **options)
+            finally:
+                if sys.stdout is not None:  # it was closed (`>&-`)
+                    sys.stdout.flush()  # here, not when Python ends: a closed pipe is then caught
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=INTERRUPTED) from None
         except BrokenPipeError:  # whoever read it has enough, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(CLOSED_PIPE)
-        except Error as error:
-            if reason := why_unusable(error):
-                text = f"{reason} It says: {str(error).strip()}"
-            elif isinstance(error.__cause__, _NOT_MIGRATED):
-                text = (
-                    "The database is not set up, or older than this program: run"
-                    " `manage.py migrate` first (`manage.py run` does it by itself)."
-                )
-            else:
+        except CommandError:
+            raise
+        except Exception as error:
+            if options.get("traceback"):
                 raise
-            raise CommandError(text, returncode=NO_DATABASE) from error
+            raise _refusal(error) from error
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         kwargs.setdefault("formatter_class", _HelpFormatter)
@@ -85,6 +94,16 @@ class OperatorCommand(BaseCommand):
         parser.description = "\n\n".join(
             textwrap.fill(part, 92) for part in str(self.help).split("\n\n")
         )
+        usual = parser.error
+
+        def error(message: str) -> Any:
+            try:
+                usual(message[:500])  # which may repeat the argument
+            except CommandError as refused:  # called by a program, not from a shell
+                refused.returncode = WRONG_USAGE
+                raise
+
+        parser.error = error  # type: ignore[method-assign]
         return parser
 
     def _epilog(self, subcommand: str) -> str:
@@ -92,9 +111,94 @@ class OperatorCommand(BaseCommand):
             f"  # {purpose}\n  python manage.py {subcommand} {arguments}".rstrip()
             for arguments, purpose in self.examples
         ]
-        meanings = {**self.exit_codes, NO_DATABASE: "the database is away, or not set up"}
+        meanings = {
+            **self.exit_codes,
+            NO_DATABASE: "the database is away, or not set up",
+            UNEXPECTED: "a fault of the program; --traceback shows all of it",
+        }
         codes = [f"  {code:<4} {meaning}" for code, meaning in sorted(meanings.items())]
         return "\n".join(["Examples:", *examples, "", "Exit codes:", *codes])
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """Return the type of an argument that is a number from ``least`` to ``most``."""
+    return _within(float, least, most, "a number")
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number from ``least`` to ``most``."""
+    return _within(int, least, most, "a whole number")
+
+
+def _within(kind: Callable[[str], N], least: float, most: float, what: str) -> Callable[[str], N]:
+    def read(text: str) -> N:
+        value: N | None
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:  # not a number (nan) is not within
+            raise ArgumentTypeError(f"must be {what} from {least:.16g} to {most:.16g}")
+        return value
+
+    return read
+
+
+def _let_any_text_out() -> None:
+    """Print what the terminal's encoding lacks as escapes, and bytes that are no text."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # closed, or not a stream of Python's
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _require_texts(values: Iterable[Any]) -> None:
+    """Refuse what no column and no file name takes: NUL, bytes that are not UTF-8, and a book."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            _require_texts(value)
+        elif isinstance(value, (str, Path)):
+            text = str(value)
+            if len(text) > LONGEST:
+                told = f"{text[:30]}... has {len(text):,}"
+                raise CommandError(
+                    f"An argument has at most {LONGEST:,} characters; {told}.",
+                    returncode=WRONG_USAGE,
+                )
+            if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+                shown = ascii(text[:50])
+                raise CommandError(
+                    f"Arguments are text in UTF-8, without NUL; this is not: {shown}",
+                    returncode=WRONG_USAGE,
+                )
+
+
+def _refusal(error: Exception) -> CommandError:
+    """Return what to say of an error, without the row or the secret that its text may quote."""
+    if reason := why_unusable(error):
+        text = f"{reason} It says: {str(error).strip()}"
+        return CommandError(text, returncode=NO_DATABASE)
+    if isinstance(error.__cause__, _NOT_MIGRATED):
+        text = (
+            "The database is not set up, or older than this program: run"
+            " `manage.py migrate` first (`manage.py run` does it by itself)."
+        )
+        return CommandError(text, returncode=NO_DATABASE)
+    if isinstance(error, (IntegrityError, DataError)):
+        # The first line of what PostgreSQL says; the row is in its details.
+        said = getattr(getattr(error.__cause__, "diag", None), "message_primary", None)
+        text = f"The database refuses a value: {said or type(error).__name__}."
+        return CommandError(text, returncode=WRONG_USAGE)
+    if isinstance(error, ImproperlyConfigured):
+        return CommandError(str(error))
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return CommandError(f"{place}{error.strerror or type(error).__name__}.")
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = (
+        f"A fault of the program: {type(error).__name__} in {Path(frame.filename).name}, line"
+        f" {frame.lineno}. Run it once more with --traceback to see all of it."
+    )
+    return CommandError(text, returncode=UNEXPECTED)
 
 
 class Bar:

@@ -30,7 +30,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from moviesvc.run.service import MANAGE, RunFile
 from moviesvc.run.supervisor import die_with
-from webhooks_app.operators.command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand, number
 
 PROJECT = "demo"
 START_TIMEOUT_SECONDS = 120.0
@@ -59,7 +59,9 @@ class Command(OperatorCommand):
     }
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--timeout", type=float, default=300.0, help="seconds for the tasks")
+        parser.add_argument(
+            "--timeout", type=number(1, 86_400), default=300.0, help="seconds for the tasks"
+        )
 
     def handle(self, *args: Any, timeout: float, **options: Any) -> None:
         console = Console(soft_wrap=True, highlight=False)

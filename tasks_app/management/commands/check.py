@@ -12,8 +12,9 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.checks.registry import registry
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import check as django_check
+from django.utils.connection import ConnectionDoesNotExist
 
 from tasks_app import providers
 from tasks_app.providers.base import Provider
@@ -34,7 +35,11 @@ class Command(OperatorCommand, django_check.Command):
         ("--tag comfyui", "only the ComfyUI servers and their templates"),
         ("--deploy --fail-level WARNING", "before a deploy"),
     )
-    exit_codes = {0: "nothing that matters was found", 1: "something was found"}
+    exit_codes = {
+        0: "nothing that matters was found",
+        1: "something was found",
+        2: "there is no such app or database",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare Django's options; each has a word on it."""
@@ -48,6 +53,8 @@ class Command(OperatorCommand, django_check.Command):
             register(check_comfyui, COMFYUI)
         try:
             super().handle(*app_labels, **options)
+        except (LookupError, ConnectionDoesNotExist) as error:
+            raise CommandError(f"There is no such thing to check: {error}", returncode=2) from None
         finally:
             registry.registered_checks.discard(check_comfyui)
 

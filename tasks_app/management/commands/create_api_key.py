@@ -13,7 +13,7 @@ from django.utils import timezone
 from tasks_app.access import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
 from webhooks_app.notation import PROJECT_ID
-from webhooks_app.operators.command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand, number, whole
 
 
 class Command(OperatorCommand):
@@ -42,8 +42,10 @@ class Command(OperatorCommand):
         parser.add_argument("name", nargs="?", default="", help="What the key is for.")
         parser.add_argument("--project", help="The one project the key may touch; default: all.")
         parser.add_argument("--scopes", default=",".join(ALL_SCOPES), help="Comma-separated.")
-        parser.add_argument("--expires-in-days", type=float, help="Default: never.")
-        parser.add_argument("--rate-limit", type=int, help="Requests a minute.")
+        parser.add_argument("--expires-in-days", type=number(0.001, 36_500), help="Default: never.")
+        parser.add_argument(
+            "--rate-limit", type=whole(1, keys.MAX_RATE_LIMIT), help="Requests a minute."
+        )
         parser.add_argument(
             "--callback-hosts", default="", help="The only hosts its callbacks may go to; a,b."
         )

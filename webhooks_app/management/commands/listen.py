@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from typing import Any
 
@@ -14,7 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from webhooks_app.models import SigningSecret
-from webhooks_app.operators.command import OperatorCommand
+from webhooks_app.notation import PROJECT_ID
+from webhooks_app.operators.command import OperatorCommand, number, whole
 from webhooks_app.signing import store
 from webhooks_app.signing.scheme import InvalidSecret, verify
 
@@ -41,25 +43,34 @@ class Command(OperatorCommand):
     }
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=8002, help="Default 8002; 0: any free.")
+        parser.add_argument(
+            "--port", type=whole(0, 65_535), default=8002, help="Default 8002; 0: any free."
+        )
         parser.add_argument("--host", default="127.0.0.1", help="Address to listen on.")
         parser.add_argument("--project", default="", help="Verify with this project's secrets.")
         parser.add_argument("--secret", action="append", default=[], help="whsec_... or whpk_...")
-        parser.add_argument("--answer", type=int, default=204, help="Status to answer with.")
-        parser.add_argument("--delay", type=float, default=0.0, help="Seconds before the answer.")
-        parser.add_argument("--count", type=int, default=0, help="End after so many.")
+        parser.add_argument(
+            "--answer", type=whole(200, 599), default=204, help="Status to answer with."
+        )
+        parser.add_argument(
+            "--delay", type=number(0, 3600), default=0.0, help="Seconds before the answer."
+        )
+        parser.add_argument(
+            "--count", type=whole(0, 1_000_000), default=0, help="End after so many."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not 200 <= options["answer"] <= 599:
-            raise CommandError("--answer is a status from 200 to 599.", returncode=2)
         secrets = list(options["secret"])
         if options["project"]:
+            if not re.fullmatch(PROJECT_ID, options["project"]):
+                raise CommandError(f"A project's id matches {PROJECT_ID}.", returncode=2)
             secrets += store.current_secrets(options["project"])
         listener = Listener(secrets, options, Console(highlight=False, soft_wrap=True))
         try:
             asyncio.run(listener.run())
-        except OSError as error:
-            raise CommandError(f"cannot listen there: {error.strerror}", returncode=2) from None
+        except (OSError, UnicodeError) as error:  # the latter: a name that no host can have
+            reason = getattr(error, "strerror", "") or "there can be no host of that name"
+            raise CommandError(f"Cannot listen there: {reason}.", returncode=2) from None
         if options["count"] and not listener.is_all_verified:
             raise SystemExit(1)
 

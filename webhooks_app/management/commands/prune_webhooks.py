@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from webhooks_app import outbox
 from webhooks_app.conf import webhook_settings
-from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, progress
+from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, number, progress
 
 
 class Command(OperatorCommand):
@@ -31,14 +31,13 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         days = webhook_settings.RETENTION_DAYS
-        parser.add_argument("--days", type=float, help=f"Keep so many days; default {days}.")
+        parser.add_argument(
+            "--days", type=number(0, 36_500), help=f"Keep so many days; default {days}."
+        )
         parser.add_argument("--dry-run", action="store_true", help="Only count.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        days = options["days"]
-        if days is not None and not 0 <= days <= 36_500:
-            raise CommandError("--days is from 0 to 36500.", returncode=2)
-        self.prune_messages(days, options)
+        self.prune_messages(options["days"], options)
 
     def prune_messages(self, days: float | None, options: dict[str, Any]) -> None:
         total = outbox.count_prunable(days)

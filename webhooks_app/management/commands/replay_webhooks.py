@@ -14,7 +14,7 @@ from django.core.management.base import CommandError, CommandParser
 from webhooks_app.egress import EgressDenied, check_url
 from webhooks_app.models import MessageStatus, ReplayJob
 from webhooks_app.operators import moments, replay, replay_preview, replay_refusals, set_aside
-from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, progress
+from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, number, progress
 from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters, event_types
 from webhooks_app.shown import safe_url
 
@@ -83,12 +83,16 @@ class Command(OperatorCommand):
             action="store_true",
             help="Yes, --to may receive the events of several projects.",
         )
-        how.add_argument("--rate", type=float, help="At most so many messages a second.")
+        how.add_argument(
+            "--rate", type=number(0.01, replay.MAX_RATE), help="At most so many messages a second."
+        )
         how.add_argument("--reason", default="", help="Why; goes on record, and is required.")
         how.add_argument("--dry-run", action="store_true", help="Only show what it means.")
         how.add_argument("--yes", action="store_true", help="Do not ask.")
         how.add_argument("--wait", action="store_true", help="Wait until all have an outcome.")
-        how.add_argument("--timeout", type=float, default=3600.0, help="Of --wait, in seconds.")
+        how.add_argument(
+            "--timeout", type=number(0, 604_800), default=3600.0, help="Of --wait, in seconds."
+        )
         instead = parser.add_argument_group("instead of sending")
         instead.add_argument(
             "--set-aside", action="store_true", help="They are no dead letters any more."

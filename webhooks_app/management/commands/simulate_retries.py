@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app.conf import read_policy, webhook_settings
-from webhooks_app.operators.command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand, number, whole
 from webhooks_app.operators.explain import seconds_text
 from webhooks_app.retry import (
     ERROR_CODES,
@@ -45,8 +45,12 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("answers", nargs="*", default=["500"], help="Default: 500 for ever.")
         parser.add_argument("--policy", help="A name, waits such as 1,2,4, or [].")
-        parser.add_argument("--duration", type=float, default=0.0, help="Seconds an answer takes.")
-        parser.add_argument("--seed", type=int, help="For the jitter; the same each time.")
+        parser.add_argument(
+            "--duration", type=number(0, 86_400), default=0.0, help="Seconds an answer takes."
+        )
+        parser.add_argument(
+            "--seed", type=whole(0, 2**63 - 1), help="For the jitter; the same each time."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
