@@ -242,6 +242,10 @@ COMFYUI_LOST_SECONDS = env.float("COMFYUI_LOST_SECONDS", default=60.0)
 # PROVIDER_ALLOW_NETWORKS: private networks that providers' base URLs may be in, http allowed; for
 # one provider as comfyui=192.168.1.0/24.
 PROVIDER_ALLOW_NETWORKS = env.list("PROVIDER_ALLOW_NETWORKS", default=[])
+# PROVIDER_PROXY: forward proxy to providers and their results, as WEBHOOK_PROXY; for one provider
+# as fal=http://proxy:3128, and comfyui=off for none. PROVIDER_PROXY_GUARDS: of all of them.
+PROVIDER_PROXY = env.list("PROVIDER_PROXY", default=[])
+PROVIDER_PROXY_GUARDS = env.bool("PROVIDER_PROXY_GUARDS", default=False)
 # GENERATION_PRICES: JSON object, model -> {"unit": "second", "amount": "0.10", "currency": "USD"}.
 GENERATION_PRICES = env.json("GENERATION_PRICES", default={})
 # QUEUE_LIMIT_PER_PROJECT: queued tasks one project may have; further submits get 429.
@@ -287,6 +291,9 @@ MEDIA_RETENTION_DAYS = env.int("MEDIA_RETENTION_DAYS", default=30)
 ASSET_MAX_BYTES = env.int("ASSET_MAX_BYTES", default=536_870_912)
 ASSET_QUOTA_BYTES = env.int("ASSET_QUOTA_BYTES", default=21_474_836_480)
 ASSET_RETENTION_DAYS = env.int("ASSET_RETENTION_DAYS", default=30)
+# ASSET_PROXY, ASSET_PROXY_GUARDS: forward proxy to what an asset's URL names, as WEBHOOK_PROXY.
+ASSET_PROXY = env.str("ASSET_PROXY", default="")
+ASSET_PROXY_GUARDS = env.bool("ASSET_PROXY_GUARDS", default=False)
 # A web server that sends the files itself (MEDIA_ACCEL_PREFIX) must read them, but not VAR_DIR.
 _is_inside = Path(MEDIA_ROOT).resolve().is_relative_to(VAR_DIR.resolve())
 FILE_UPLOAD_PERMISSIONS = 0o600 if _is_inside else 0o644
@@ -342,6 +349,10 @@ WEBHOOKS: dict[str, Any] = {
     "ALLOW_NETWORKS": env.list("WEBHOOK_ALLOW_NETWORKS", default=_dev_networks),
     "DENY_NETWORKS": env.list("WEBHOOK_DENY_NETWORKS", default=[]),
     "ALLOW_HOSTS": env.list("WEBHOOK_ALLOW_HOSTS", default=_dev_hosts),
+    # WEBHOOK_PROXY: http://[user:password@]host:port or socks5://..., through which webhooks go.
+    # WEBHOOK_PROXY_GUARDS: on sends names to it, which it judges; off sends judged addresses.
+    "PROXY": env.str("WEBHOOK_PROXY", default=""),
+    "PROXY_GUARDS": env.bool("WEBHOOK_PROXY_GUARDS", default=False),
     "RETENTION_DAYS": env.int("WEBHOOK_RETENTION_DAYS", default=30),
     "EVENT_TYPES": list(events.EVENT_TYPES),
     # WEBHOOK_SECRET_KEYS: Fernet keys that encrypt stored secrets, newest first.

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError
 
 from tasks_app import providers
-from tasks_app.providers import networks, prices
+from tasks_app.providers import networks, prices, proxies
+from webhooks_app.egress import read_proxy
 
 
 @register("tasks")
@@ -19,12 +21,24 @@ def check_providers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
     """Report a provider that cannot be loaded or that lacks a setting."""
     known = frozenset({*providers.BUILT_IN, *_names()})
     found: list[CheckMessage] = [Error(text, id="tasks.E002") for text in networks.problems(known)]
+    if wrong := proxies.problems(known):  # no provider can be asked for its own problems then
+        return [*found, *(Error(text, id="tasks.E006") for text in wrong)]
     for task_type in sorted(providers.configured_task_types()):
         found += [
             Error(f"GENERATION_PROVIDERS[{task_type!r}]: {text}", id="tasks.E001")
             for text in _problems(task_type)
         ]
     return found
+
+
+@register("tasks")
+def check_asset_proxy(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a forward proxy for assets that cannot be used."""
+    try:
+        read_proxy(settings.ASSET_PROXY)
+    except ValueError as error:
+        return [Error(f"ASSET_PROXY: {error}.", id="tasks.E006")]
+    return []
 
 
 @register("tasks")

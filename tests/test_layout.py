@@ -37,11 +37,13 @@ CLIENT_FILES = {
 #: Modules that may make a socket: the policy, and those that look at this machine's own ports.
 SOCKET = re.compile(
     r"\bsocket\.(socket|create_connection)\(|\b(open_connection|create_connection|sock_connect)\("
-    r"|\bTCPConnector\(|\b(import|from) (smtplib|ftplib|telnetlib|websockets|paramiko|socks)\b"
+    r"|\bTCPConnector\(|\b(import|from) (smtplib|ftplib|telnetlib|websockets|paramiko)\b"
+    r"|\b(import|from) (python_)?socks\b"
 )
 SOCKET_FILES = {
     "webhooks_app/egress/policy.py": "the policy",
     "webhooks_app/transport/dial.py": "connects the policy's sockets",
+    "webhooks_app/transport/proxy.py": "speaks SOCKS over a socket that dial.py connected",
     "webhooks_app/transport/wire.py": "speaks over a socket that dial.py connected",
     "webhooks_app/transport/download.py": "the transport's downloads, with the policy's sockets",
     "moviesvc/run/service.py": "is the port free?",
@@ -113,6 +115,18 @@ def test_nobody_else_makes_a_socket() -> None:
     """The same for sockets: only the policy makes them, and modules that look at this machine."""
     users = {path for path, text in sources().items() if SOCKET.search(text)}
     assert users == set(SOCKET_FILES)
+
+
+def test_every_transport_is_told_its_proxy() -> None:
+    """No request bypasses a forward proxy because somebody forgot the setting."""
+    made = re.compile(r"\bTransport\([^)]*\)")
+    bare = [
+        f"{path}: {call}"
+        for path, text in sources().items()
+        for call in made.findall(text)
+        if "proxy=" not in call
+    ]
+    assert bare == []
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.utils.module_loading import import_string
 
+from webhooks_app import egress
 from webhooks_app.conf import webhook_settings
 from webhooks_app.signing import jwks, public_key
 
@@ -41,6 +42,7 @@ def check_settings(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         ("E002", "", lambda text: store.encrypt(text, "check"), "whsec_"),
         ("E003", "['ED25519_PRIVATE_KEY']", lambda key: key and public_key(key), private_key),
         ("E007", "['ED25519_PUBLIC_KEYS']", jwks, webhook_settings.ED25519_PUBLIC_KEYS),
+        ("E009", "['PROXY']", egress.read_proxy, webhook_settings.PROXY),
         *(
             ("E008", "['AUTHENTICATION_CLASSES']", import_string, name)
             for name in webhook_settings.AUTHENTICATION_CLASSES

@@ -77,6 +77,12 @@ class WebhookSettings:
     # Host names or IP literals, as written in URLs, exempt from the port, single-label and suffix
     # rules. The address behind a name is still checked.
     ALLOW_HOSTS: frozenset[str] = frozenset()
+    # The forward proxy of all webhooks: http://[user:password@]host:port or socks5://...; empty:
+    # none. Its own address is not judged. The environment's HTTP_PROXY means nothing here.
+    PROXY: str = field(default="", repr=False)
+    # True: the proxy gets host names and judges the addresses behind them. False: names are
+    # resolved and judged here, and the proxy gets the judged address.
+    PROXY_GUARDS: bool = False
     # Days that finished messages and their deliveries are kept.
     RETENTION_DAYS: int = 30
     # Dotted names of DRF authentication classes of the webhook API, which set ``request.auth`` to

@@ -166,7 +166,8 @@ GROUP BY 1
 
 _DESTINATIONS = """
 SELECT breaker_state, count(*), count(*) FILTER (WHERE disabled_at IS NOT NULL),
-  count(*) FILTER (WHERE held_until > now())
+  count(*) FILTER (WHERE held_until > now()),
+  count(*) FILTER (WHERE held_until > now() AND hold_reason = 'proxy')
 FROM webhooks_app_webhookdestination GROUP BY 1
 """
 
@@ -190,7 +191,7 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
         yield _gauge("oldest_due_seconds", text, "held", ages)
         cursor.execute(_DESTINATIONS)
         rows = cursor.fetchall()
-        counts = dict.fromkeys(BreakerState, 0) | {state: count for state, count, _, _ in rows}
+        counts = dict.fromkeys(BreakerState, 0) | {row[0]: row[1] for row in rows}
         text = "Destinations by the state of their breaker."
         yield _gauge("destinations", text, "breaker", counts.items())
         disabled, held = sum(row[2] for row in rows), sum(row[3] for row in rows)
@@ -198,6 +199,9 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
         yield GaugeMetricFamily("webhooks_destinations_disabled", text, value=disabled)
         text = "Destinations behind a pause or an open breaker."
         yield GaugeMetricFamily("webhooks_destinations_held", text, value=held)
+        text = "Destinations that wait because the forward proxy made no connection."
+        behind = sum(row[4] for row in rows)
+        yield GaugeMetricFamily("webhooks_destinations_behind_proxy", text, value=behind)
         cursor.execute(_FAILING, [NAMED_DESTINATIONS])
         text = f"Messages failing in a row, of the {NAMED_DESTINATIONS} worst destinations."
         failing = ((safe_url(origin_text(*origin)), count) for *origin, count in cursor.fetchall())

@@ -29,26 +29,36 @@ INTERRUPTIONS_PER_FAILURE = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 GONE = 410
 _ASKS_FOR_PATIENCE = frozenset({429, 503})
+#: A destination is held this long after a fault of the forward proxy, doubled by each further one.
+PROXY_WAIT_SECONDS, PROXY_WAIT_MAX_SECONDS = 1.0, 60.0
 
 
 class ErrorCode(StrEnum):
     """Why a message was not delivered; the empty code is success. Stored on attempts and messages.
 
     ``meaning``: the end of a sentence. ``is_retried``: False where another attempt is of no use.
-    ``is_sent``: False where the message was given up without an attempt.
+    ``is_sent``: False where the message was given up without an attempt. ``is_charged``: False
+    where it is no failure of the receiver, so that it uses up no retry.
     """
 
     meaning: str
     is_retried: bool
     is_sent: bool
+    is_charged: bool
 
     def __new__(
-        cls, code: str, meaning: str = "", is_retried: bool = True, is_sent: bool = True
+        cls,
+        code: str,
+        meaning: str = "",
+        is_retried: bool = True,
+        is_sent: bool = True,
+        is_charged: bool = True,
     ) -> Self:
         """Make a member that compares and is stored as its code."""
         member = str.__new__(cls, code)
         member._value_ = code
-        member.meaning, member.is_retried, member.is_sent = meaning, is_retried, is_sent
+        member.meaning, member.is_retried = meaning, is_retried
+        member.is_sent, member.is_charged = is_sent, is_charged
         return member
 
     NONE = ""
@@ -68,6 +78,13 @@ class ErrorCode(StrEnum):
         "the egress policy does not let this address be dialled",
         False,
     )
+    PROXY = (
+        "proxy",
+        "the forward proxy made no connection, which is not the receiver's fault",
+        True,
+        True,
+        False,
+    )
     INVALID_URL = "invalid_url", "the URL is not one the egress policy accepts", False
     CREDENTIAL = (
         "credential",
@@ -81,7 +98,7 @@ class ErrorCode(StrEnum):
     )
     EXPIRED = (
         "expired",
-        "it waited behind a pause or an open breaker for longer than is allowed",
+        "it waited behind a pause, an open breaker or a failing proxy for longer than is allowed",
         False,
         False,
     )
@@ -200,12 +217,15 @@ class RetryAt:
     """Try again at ``at`` (``now`` + ``delay``); ``step`` is the message's new retry step.
 
     ``hold_seconds``: hold the whole destination for this long (Retry-After, capped).
+    ``is_held_back``: the message was not sent and waits behind that hold; it stays due since when
+    it was, which ends its waiting after `MESSAGE_MAX_WAIT` as behind a pause.
     """
 
     at: float
     delay: float
     step: int
     hold_seconds: float | None = None
+    is_held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +241,22 @@ Decision = Delivered | RetryAt | Dead
 
 
 def decide(
-    result: AttemptResult, *, policy: Policy, step: int, now: float, rng: random.Random
+    result: AttemptResult,
+    *,
+    policy: Policy,
+    step: int,
+    now: float,
+    rng: random.Random,
+    proxy_faults: int = 1,
 ) -> Decision:
-    """Decide what happens after an attempt: ``step`` retries came before it, ``now`` is its end."""
+    """Decide what happens after an attempt: ``step`` retries came before it, ``now`` is its end.
+
+    ``proxy_faults``: where the forward proxy failed, how often it did so in a row, with this one.
+    """
+    if result.error_code == ErrorCode.PROXY:
+        doubled = PROXY_WAIT_SECONDS * 2 ** min(proxy_faults - 1, 10)
+        wait = min(doubled, PROXY_WAIT_MAX_SECONDS)
+        return RetryAt(now + wait, wait, step, hold_seconds=wait, is_held_back=True)
     verdict = classify(result)
     if verdict is Verdict.DELIVERED:
         return Delivered()

@@ -18,6 +18,7 @@ import structlog
 from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import connection
+from django.utils import timezone
 
 from tasks_app.media import staging, store
 from tasks_app.models import AssetOrigin, MediaFile
@@ -25,6 +26,8 @@ from tasks_app.providers.base import Cancelled
 from tasks_app.state import assets, inputs
 from tasks_app.tickets import stopping
 from webhooks_app.database import why_unusable
+from webhooks_app.egress import read_proxy
+from webhooks_app.retry import PROXY_WAIT_MAX_SECONDS
 from webhooks_app.transport import FetchResult, Transport
 
 logger = structlog.get_logger(__name__)
@@ -40,6 +43,8 @@ LOOK_SECONDS = 0.25
 _TOLD = ("blocked_address", "invalid_url", "too_large")
 #: Assets that one process fetches at once, so that threads are left for tasks.
 FETCHES_AT_ONCE = 4
+#: How old an asset may become that waits for the forward proxy; then it fails.
+PROXY_WAITS_SECONDS = 86_400.0
 _seats = threading.BoundedSemaphore(FETCHES_AT_ONCE)
 
 
@@ -49,6 +54,10 @@ class FetchFailed(Exception):
     def __init__(self, code: str, *, is_passing: bool = False) -> None:
         super().__init__(code)
         self.code, self.is_passing = code, is_passing
+
+
+class HeldBack(Exception):
+    """The forward proxy made no connection: the asset waits, and uses up no attempt."""
 
 
 def fetch_due() -> None:
@@ -78,6 +87,8 @@ def _fetch_one() -> bool:
             _fetch(file, directory / "asset", claim)
         except FetchFailed as failed:
             _failed(file, failed)
+        except HeldBack:
+            _held_back(file)
         except (assets.Overtaken, Cancelled):
             assets.retry_later(file, 0, "")
             logger.info("Asset was not fetched to its end")
@@ -97,6 +108,16 @@ def _failed(file: MediaFile, failed: FetchFailed) -> None:
     else:
         assets.fail(file, failed.code)
     logger.warning("Asset not fetched", error_code=failed.code, attempts=file.attempts)
+
+
+def _held_back(file: MediaFile) -> None:
+    """Let an asset wait for the forward proxy: as long again as it has waited, a minute at most."""
+    age = (timezone.now() - file.created_at).total_seconds()
+    if age < PROXY_WAITS_SECONDS:
+        wait = min(max(age, 1.0), PROXY_WAIT_MAX_SECONDS)
+        assets.retry_later(file, wait, "unreachable", is_free=True)
+    else:
+        assets.fail(file, "unreachable")
 
 
 def _fetch(file: MediaFile, path: Path, claim: _Claim) -> None:
@@ -132,14 +153,18 @@ async def _download(url: str, path: Path, claim: _Claim) -> None:
     """Fetch a URL into a file; redirects are followed, each judged anew.
 
     Raises:
-        FetchFailed, Cancelled
+        FetchFailed, HeldBack, Cancelled
     """
-    async with Transport() as transport:
+    proxy = read_proxy(settings.ASSET_PROXY, is_guard=settings.ASSET_PROXY_GUARDS)
+    async with Transport(proxy=proxy) as transport:
         for _ in range(MAX_REDIRECTS + 1):
             found = await _watched(transport, url, path, claim)
             status = found.status or 0
             if found.error_code in _TOLD:
                 raise FetchFailed(found.error_code)
+            if found.error_code == "proxy":
+                logger.warning("Asset waits for the forward proxy", reason=found.error)
+                raise HeldBack
             if found.error_code:
                 raise FetchFailed("unreachable", is_passing=True)
             if status not in REDIRECTS:

@@ -25,6 +25,7 @@ __all__ = [
     "networks",
     "prices",
     "provider_named",
+    "proxies",
 ]
 
 BUILT_IN = {

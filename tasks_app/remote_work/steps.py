@@ -35,6 +35,7 @@ from tasks_app.providers.remote.base import (
 from tasks_app.providers.remote.client import (
     CALL_SECONDS,
     ProviderClient,
+    ProxyDown,
     Unreachable,
 )
 from tasks_app.remote_work import results
@@ -159,7 +160,7 @@ class Steps:
             return False
         if isinstance(found, WorkFailed):
             await self._store(remote.fail, job, found)
-        elif isinstance(found, ProviderError) and _is_silent(job, provider):
+        elif isinstance(found, ProviderError) and _is_silent(job, provider, found):
             await self._lost(job, found, is_stop_owed=True)
         elif isinstance(found, ProviderError):
             await self._store(remote_jobs.look_in, job, AWAY_SECONDS, found.message)
@@ -176,7 +177,7 @@ class Steps:
     ) -> None:
         logger.warning("Remote work was not started", reason=error.message, **ids_of(job))
         place = (job.provider, job.server)
-        if isinstance(error, Busy) or error.code == "provider_rate_limited":
+        if isinstance(error, Busy | ProxyDown) or error.code == "provider_rate_limited":
             seconds = error.retry_after or BUSY_SECONDS
             await self._store(remote.put_back, job)
             await self._store(
@@ -238,7 +239,7 @@ class Steps:
         elif isinstance(state, WorkFailed):
             logger.warning("Remote work failed", reason=state.message, **ids_of(job))
             await self._store(remote.fail, job, state)
-        elif provider is not None and _is_silent(job, provider):
+        elif provider is not None and _is_silent(job, provider, state):
             await self._lost(job, state, is_stop_owed=True)
         elif state.retry_after:
             await self._store(remote_jobs.look_in, job, state.retry_after, state.message)
@@ -440,7 +441,9 @@ def _is_perhaps_paid(job: RemoteJob, outcome: str) -> bool:
     return outcome != CancelOutcome.CONFIRMED
 
 
-def _is_silent(job: RemoteJob, provider: RemoteProvider) -> bool:
+def _is_silent(job: RemoteJob, provider: RemoteProvider, error: ProviderError) -> bool:
+    if isinstance(error, ProxyDown):  # it hides the server, whatever that does
+        return False
     seen_at = job.seen_at or job.asked_at
     if provider.lost_seconds is None or seen_at is None:
         return False

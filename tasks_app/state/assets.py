@@ -196,10 +196,14 @@ def extend(file: MediaFile, lease_seconds: float) -> bool:
     return bool(_claimed(file).update(due_at=Now() + timedelta(seconds=lease_seconds)))
 
 
-def retry_later(file: MediaFile, wait_seconds: float, error_code: str) -> bool:
-    """Let a claimed asset be fetched again after a while."""
+def retry_later(
+    file: MediaFile, wait_seconds: float, error_code: str, *, is_free: bool = False
+) -> bool:
+    """Let a claimed asset be fetched again after a while; ``is_free``: it was no attempt."""
     later = Now() + timedelta(seconds=wait_seconds)
-    return bool(_claimed(file).update(due_at=later, error_code=error_code))
+    attempts = file.attempts - 1 if is_free else file.attempts
+    again = {"due_at": later, "error_code": error_code, "attempts": attempts}
+    return bool(_claimed(file).update(**again))
 
 
 def fail(file: MediaFile, error_code: str) -> bool:

@@ -142,7 +142,11 @@ _answers = st.lists(
             st.floats(0, 30),
         ),
         st.sampled_from(
-            [AttemptResult(error_code=code) for code in ERROR_CODES.values() if code.is_sent]
+            [
+                AttemptResult(error_code=code)
+                for code in ERROR_CODES.values()
+                if code.is_sent and code.is_charged
+            ]
         ),
     ),
     min_size=1,

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 from django.db import Error
 
-from webhooks_app import outbox, signing
+from webhooks_app import egress, outbox, signing
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.database import connect, is_pooled, why_unusable
@@ -31,7 +31,7 @@ from webhooks_app.delivery.paces import DestinationPaces
 from webhooks_app.delivery.recorder import Recorder
 from webhooks_app.log import get_logger
 from webhooks_app.outbox import CHANNEL, Claimed
-from webhooks_app.retry import AttemptResult, Decision, RetryAt, decide, policy_of
+from webhooks_app.retry import AttemptResult, Decision, ErrorCode, RetryAt, decide, policy_of
 from webhooks_app.signing.store import SecretCache
 from webhooks_app.transport import Transport
 
@@ -55,7 +55,7 @@ class Engine:
     """One delivery engine. `run` returns after `stop`, when it holds no lease any more."""
 
     def __init__(self, transport: Transport | None = None) -> None:
-        self._transport = transport or Transport()
+        self._transport = transport or Transport(proxy=egress.webhook_proxy())
         self._paces = DestinationPaces()
         self._secrets = SecretCache()
         self._authorizer = Authorizer(self._transport)
@@ -250,12 +250,14 @@ class Engine:
         self._record(message, token, kept, result, decision)
 
     def _decide(self, message: Claimed, result: AttemptResult) -> Decision:
+        is_proxy = result.error_code == ErrorCode.PROXY
         return decide(
             result,
             policy=policy_of(tuple(message.waits), message.jitter),
             step=message.retry_step,
             now=time.time(),
             rng=self._random,
+            proxy_faults=self._paces.proxy_faults(message) if is_proxy else 0,
         )
 
     def _record(

@@ -17,6 +17,7 @@ from webhooks_app.retry import AttemptResult, ErrorCode
 
 FAST_MS = 1_000.0
 _OVERLOAD_STATUSES = frozenset({429, 503})
+_NOT_ITS_DOING = frozenset({ErrorCode.BLOCKED_ADDRESS, ErrorCode.INVALID_URL, ErrorCode.PROXY})
 
 
 class ResultKind(StrEnum):
@@ -26,7 +27,7 @@ class ResultKind(StrEnum):
     SLOW = "slow"  # answered, but late: the window stays
     OVERLOADED = "overloaded"  # 429, 503, time-out: the window shrinks
     FAILED = "failed"  # any other failure
-    NEUTRAL = "neutral"  # says nothing about the destination (interrupted, refused by policy)
+    NEUTRAL = "neutral"  # says nothing about the destination (interrupted, policy, proxy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def result_kind(result: AttemptResult) -> ResultKind:
     """Return what an attempt's result says about its destination."""
     if not result.error_code:
         return ResultKind.FAST if result.duration_ms <= FAST_MS else ResultKind.SLOW
-    if result.error_code in (ErrorCode.BLOCKED_ADDRESS, ErrorCode.INVALID_URL):
+    if result.error_code in _NOT_ITS_DOING:
         return ResultKind.NEUTRAL
     if result.error_code == ErrorCode.TIMEOUT or result.status in _OVERLOAD_STATUSES:
         return ResultKind.OVERLOADED
@@ -81,6 +82,7 @@ class Pacer:
         self._cooldown = self._limits.cooldown_seconds
         self._probe: str | None = None
         self._held_until: float | None = None
+        self._proxy_faults = 0
         self._looked_at = 0.0
 
     @property
@@ -101,7 +103,8 @@ class Pacer:
     @property
     def is_idle(self) -> bool:
         """Whether this pacer is in the state of a new one, so that it may be dropped."""
-        return not (self._in_flight or self._failing or self._opened_until or self._held_until)
+        held = self._held_until or self._proxy_faults
+        return not (self._in_flight or self._failing or self._opened_until or held)
 
     def set_limits(self, limits: PacerLimits) -> None:
         """Replace the limits, for example after an operator set ``max_in_flight``."""
@@ -132,7 +135,9 @@ class Pacer:
             return 0
         if self._opened_until is not None:
             return 0 if self._probe is not None else 1
-        return max(0, int(self._window) - len(self._in_flight))
+        # After faults of the forward proxy one request shows whether it works again.
+        window = 1 if self._proxy_faults else int(self._window)
+        return max(0, window - len(self._in_flight))
 
     def started(self, message_id: str) -> None:
         """Count a started request. The caller must have asked ``seats`` before."""
@@ -150,6 +155,7 @@ class Pacer:
             self._probe = None
         if kind is ResultKind.NEUTRAL:
             return
+        self._proxy_faults = 0
         if kind in (ResultKind.FAST, ResultKind.SLOW):
             self._close()
             if kind is ResultKind.FAST:
@@ -170,9 +176,19 @@ class Pacer:
         self._held_until = max(until, self._held_until or until)
         return self._held_until
 
+    def proxy_failed(self, now: float) -> int:
+        """Count a fault of the forward proxy, and return how many came in a row.
+
+        The caller holds the destination after each; those that end during such a hold count as
+        one, since their requests started before it.
+        """
+        if not self._proxy_faults or now >= (self._held_until or now):
+            self._proxy_faults += 1
+        return self._proxy_faults
+
     def resume(self) -> None:
         """End hold and breaker, as an operator asked."""
-        self._held_until = None
+        self._held_until, self._proxy_faults = None, 0
         self._close()
 
     def _close(self) -> None:

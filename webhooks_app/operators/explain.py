@@ -32,6 +32,7 @@ OUTCOME_TONES = {
 WHY_HELD = {
     "paused": "an operator paused it.",
     "retry_after": "the receiver asked for this pause (Retry-After).",
+    "proxy": "the forward proxy makes no connection, as the last attempt tells.",
 }
 
 

@@ -13,7 +13,7 @@ import time
 
 import orjson
 
-from webhooks_app import signing
+from webhooks_app import egress, signing
 from webhooks_app.conf import webhook_settings
 from webhooks_app.credentials import StoredCredential, Unusable, opened, origin_in
 from webhooks_app.models import Credential
@@ -88,7 +88,7 @@ async def _sent(
     from webhooks_app.credentials.use import Additions, settled
     from webhooks_app.transport import Transport
 
-    async with Transport() as transport:
+    async with Transport(proxy=egress.webhook_proxy()) as transport:
         addition = await Additions(transport).of(credential, url)
         sent = {**headers, **addition.headers}
         result = await transport.send(url, sent, body, SECONDS, addition.identity)

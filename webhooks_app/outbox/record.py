@@ -47,8 +47,9 @@ UPDATE webhooks_app_webhookmessage message SET
   status = result.status, retry_step = result.retry_step,
   interrupted_count = CASE WHEN result.outcome = 'interrupted'
     THEN message.interrupted_count ELSE 0 END,
-  next_attempt_at = CASE WHEN result.status = 'pending'
-    THEN now() + make_interval(secs => coalesce(result.wait, 0)) END,
+  next_attempt_at = CASE WHEN result.status = 'pending' THEN
+    CASE WHEN result.wait IS NULL THEN message.next_attempt_at
+      ELSE now() + make_interval(secs => result.wait) END END,
   lease_token = NULL, lease_expires_at = NULL,
   last_status_code = CASE WHEN result.outcome = 'interrupted'
     THEN message.last_status_code ELSE result.response_status END,
@@ -144,7 +145,8 @@ class Outcome:
     error: str = ""
     status: MessageStatus
     retry_step: int
-    wait: float | None  # seconds until the message is due again
+    #: Seconds until the message is due again; None while pending: it stays due since when it was.
+    wait: float | None
     #: Seconds from the event to the first byte sent; None except on a first attempt.
     latency: float | None = None
     is_endpoint_gone: bool = False
@@ -162,6 +164,7 @@ def outcome_of(
 ) -> Outcome:
     """Return the outcome of a finished attempt."""
     is_retried = isinstance(decision, RetryAt)
+    is_held_back = isinstance(decision, RetryAt) and decision.is_held_back
     is_delivered = isinstance(decision, Delivered)
     last = MessageStatus.DELIVERED if is_delivered else MessageStatus.DEAD
     is_repeat = message.attempt_number > 1 or message.replay_id is not None
@@ -183,7 +186,7 @@ def outcome_of(
         error=result.error[:500],
         status=MessageStatus.PENDING if is_retried else last,
         retry_step=decision.step if isinstance(decision, RetryAt) else message.retry_step,
-        wait=decision.delay if isinstance(decision, RetryAt) else None,
+        wait=decision.delay if isinstance(decision, RetryAt) and not is_held_back else None,
         latency=None if is_repeat else first_byte_latency(message.event_created_at, result),
         is_endpoint_gone=isinstance(decision, Dead) and decision.is_endpoint_gone,
         scope=message.scope,

@@ -27,6 +27,7 @@ from webhooks_app.transport.dial import dial
 from webhooks_app.transport.download import FetchResult
 from webhooks_app.transport.failure import Trace, expects_tls, explain
 from webhooks_app.transport.pool import Pool
+from webhooks_app.transport.proxy import dial_through
 from webhooks_app.transport.wire import (
     BadAnswerError,
     ClientIdentity,
@@ -46,6 +47,7 @@ class Transport:
         resolver: used instead of the system's resolver (tests); its answers are checked as well.
         tls: TLS context used instead of the one with the system's certificate store (tests).
         home: dial only this origin, and check its address against the networks it names.
+        proxy: reach everything through this forward proxy.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Transport:
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
         home: egress.Home | None = None,
+        proxy: egress.Proxy | None = None,
     ) -> None:
         self._tls = tls
+        self._proxy = proxy
         self._home = home
         self._allowed = home.admits if home is not None else egress.address_allowed
         self._resolver = egress.GuardResolver(resolver, self._allowed)
@@ -140,12 +144,14 @@ class Transport:
         identity: ClientIdentity | None,
     ) -> Connection:
         async with asyncio.timeout_at(deadline):
-            sock = await dial(origin, self._resolver, self._allowed, trace)
+            how = (origin, self._resolver, self._allowed, trace)
+            sock = await (dial_through(self._proxy, *how) if self._proxy else dial(*how))
             if origin.scheme != "https":
-                return await Connection.over(sock)
+                return await Connection.over(sock, at=trace.remote_address)
             trace.tls_at = time.perf_counter()
             own = identity.tls_context("_" in origin.host) if identity else None
-            return await Connection.over(sock, own or self._tls_for(origin), origin.host)
+            tls = own or self._tls_for(origin)
+            return await Connection.over(sock, tls, origin.host, at=trace.remote_address)
 
     def _tls_for(self, origin: egress.Origin) -> ssl.SSLContext:
         return self._tls or tls_context("_" in origin.host)
@@ -193,6 +199,7 @@ class Transport:
             egress.address_rule(target.origin, self._allowed),
             self._tls_for(target.origin),
             is_kept=is_kept,
+            proxy=self._proxy,
         )
         if is_kept:
             self._home_session = session
@@ -222,6 +229,7 @@ class Transport:
             egress.address_rule(target.origin, self._allowed),
             self._tls_for(target.origin),
             is_kept=False,
+            proxy=self._proxy,
         )
         async with session:
             socket = session.ws_connect(

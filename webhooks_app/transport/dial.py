@@ -6,12 +6,13 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
 
 from webhooks_app import egress
-from webhooks_app.transport.failure import LookupFailedError, Trace
+from webhooks_app.transport.failure import LookupFailedError, ProxyFault, Trace
 
 #: For all addresses of a receiver together.
 CONNECT_SECONDS = 10.0
@@ -19,6 +20,7 @@ CONNECT_SECONDS = 10.0
 NEXT_ADDRESS_SECONDS = 0.25
 
 Address = tuple[Any, ...]  # as getaddrinfo returns it
+Reach = Callable[[Address], Coroutine[Any, Any, socket.socket]]
 
 
 async def dial(
@@ -39,22 +41,24 @@ async def dial(
         LookupFailedError: the name has no address.
         OSError: no address took the connection; a TimeoutError where one said nothing.
     """
-    addresses = await _addresses(origin, resolver, trace)
+    addresses = await addresses_of(origin, resolver, trace)
     permitted = egress.address_rule(origin, allowed)
     trace.dialled_at = time.perf_counter()
     async with asyncio.timeout(CONNECT_SECONDS):
-        if len(addresses) == 1:
-            return await _connect(addresses[0], permitted, trace)
-        return await _race(addresses, permitted, trace)
+        return await first(addresses, partial(connect, permitted=permitted, trace=trace), trace)
 
 
-async def _addresses(
+async def addresses_of(
     origin: egress.Origin, resolver: egress.GuardResolver, trace: Trace
 ) -> list[Address]:
-    """Return the addresses in the order in which they are tried: the resolver's, in turns."""
+    """Return the addresses in the order in which they are tried: the resolver's, in turns.
+
+    Raises:
+        egress.PolicyBlocked, LookupFailedError
+    """
     host, port = origin.host, origin.port
     if origin.is_address:
-        return [_address(host, port)]
+        return [address_of(host, port)]
     trace.dns_at = time.perf_counter()
     try:
         answers = await resolver.resolve(host, port)
@@ -63,22 +67,24 @@ async def _addresses(
     except OSError as error:
         raise LookupFailedError("the host name could not be resolved") from error
     trace.dns_done_at = time.perf_counter()
-    addresses = [_address(answer["host"], port) for answer in answers]
+    addresses = [address_of(answer["host"], port) for answer in answers]
     preferred = [each for each in addresses if each[0] == addresses[0][0]]
     others = [each for each in addresses if each[0] != addresses[0][0]]
     turns = chain.from_iterable(zip_longest(preferred, others))
     return [each for each in turns if each is not None]
 
 
-def _address(ip: str, port: int) -> Address:
+def address_of(ip: str, port: int) -> Address:
+    """Return an address in the form of ``getaddrinfo``."""
     if ":" in ip:
         return socket.AF_INET6, socket.SOCK_STREAM, 0, "", (ip, port, 0, 0)
     return socket.AF_INET, socket.SOCK_STREAM, 0, "", (ip, port)
 
 
-async def _connect(
+async def connect(
     address: Address, permitted: Callable[[str], bool], trace: Trace
 ) -> socket.socket:
+    """Return a socket connected to one address; raises as `dial`."""
     sock = egress.guarded_socket(address, permitted)
     trace.remote_address = address[4][0]
     try:
@@ -90,10 +96,14 @@ async def _connect(
     return sock
 
 
-async def _race(
-    addresses: list[Address], permitted: Callable[[str], bool], trace: Trace
-) -> socket.socket:
-    """Return the first socket that connects; all others are closed."""
+async def first(addresses: list[Address], reach: Reach, trace: Trace) -> socket.socket:
+    """Return the first socket that ``reach`` connects to an address; all others are closed."""
+    if len(addresses) == 1:
+        return await reach(addresses[0])
+    return await _race(addresses, reach, trace)
+
+
+async def _race(addresses: list[Address], reach: Reach, trace: Trace) -> socket.socket:
     waiting = deque(addresses)
     racing: dict[asyncio.Task[socket.socket], Address] = {}
     error: BaseException | None = None
@@ -101,7 +111,7 @@ async def _race(
         while waiting or racing:
             if waiting:
                 address = waiting.popleft()
-                racing[asyncio.create_task(_connect(address, permitted, trace))] = address
+                racing[asyncio.create_task(reach(address))] = address
             done, _ = await asyncio.wait(
                 racing,
                 timeout=NEXT_ADDRESS_SECONDS if waiting else None,
@@ -109,10 +119,13 @@ async def _race(
             )
             for task in done:
                 address = racing.pop(task)
-                error = task.exception()
-                if error is None:
+                failure = task.exception()
+                if failure is None:
                     trace.remote_address = address[4][0]
                     return task.result()
+                # A proxy that failed for one address only is not what is wrong.
+                if error is None or not isinstance(failure, ProxyFault):
+                    error = failure
         assert error is not None, "there is at least one address"
         raise error
     finally:

@@ -7,6 +7,7 @@ guard as a webhook's. What a status means is for the caller to decide.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from webhooks_app import egress
 from webhooks_app.retry import ErrorCode
 from webhooks_app.shown import printable
+from webhooks_app.transport.failure import LookupFailedError, ProxyFault, Trace
+from webhooks_app.transport.proxy import tunnel
 
 CONNECT_SECONDS = 10.0
 MAX_HEADER_BYTES = 65_536
@@ -51,13 +55,15 @@ def open_session(
     tls: ssl.SSLContext,
     *,
     is_kept: bool,
+    proxy: egress.Proxy | None = None,
 ) -> aiohttp.ClientSession:
     """Return a client that dials only addresses that are ``allowed``; the caller closes it.
 
-    ``is_kept``: keep connections for further requests.
+    ``is_kept``: keep connections for further requests. ``proxy``: by way of this one.
     """
-    connector = aiohttp.TCPConnector(
-        resolver=resolver,
+    make = partial(_ProxyConnector, proxy, allowed) if proxy else aiohttp.TCPConnector
+    connector = make(
+        resolver=_NoResolver() if proxy and proxy.is_guard else resolver,
         socket_factory=partial(egress.guarded_socket, allowed=allowed),
         ssl=tls,
         use_dns_cache=False,  # the checked answer must be the one that is dialled
@@ -74,6 +80,54 @@ def open_session(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         skip_auto_headers=("Accept", "Content-Type"),
     )
+
+
+class _NoResolver(AbstractResolver):
+    """Leaves names as they are, for a proxy that judges what they lead to."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [ResolveResult(hostname=host, host=host, port=port, family=family, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        pass
+
+
+class _ProxyConnector(aiohttp.TCPConnector):
+    """Gets its connections as the deliveries do; the rest of aiohttp does not notice."""
+
+    def __init__(self, proxy: egress.Proxy, allowed: Callable[[str], bool], **named: Any) -> None:
+        super().__init__(**named)
+        self._proxy, self._allowed = proxy, allowed
+
+    async def _wrap_create_connection(  # type: ignore[override]
+        self,
+        factory: Any,
+        *,
+        addr_infos: list[Any],
+        req: aiohttp.ClientRequest,
+        timeout: aiohttp.ClientTimeout,
+        client_error: type[aiohttp.ClientConnectorError] = aiohttp.ClientConnectorError,
+        **named: Any,
+    ) -> Any:
+        key = req.connection_key
+        try:
+            sock = await tunnel(self._proxy, list(addr_infos), self._allowed, Trace())
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
+        except OSError as error:
+            raise client_error(key, error) from error
+        finally:
+            addr_infos.clear()  # all were tried: aiohttp would begin again with the next
+        try:
+            return await asyncio.get_running_loop().create_connection(factory, sock=sock, **named)
+        except ssl.SSLCertVerificationError as error:
+            raise aiohttp.ClientConnectorCertificateError(key, error) from error
+        except ssl.SSLError as error:
+            raise aiohttp.ClientConnectorSSLError(key, error) from error
+        except OSError as error:
+            raise client_error(key, error) from error
 
 
 async def keep(
@@ -133,8 +187,12 @@ def _explain(error: BaseException) -> tuple[ErrorCode, str]:
 
     The text is always our own: aiohttp's messages contain receiver bytes, URLs and addresses.
     """
-    if _is_blocked(error):
+    if _below(error, egress.PolicyBlocked):
         return ErrorCode.BLOCKED_ADDRESS, "the address is not allowed"
+    if fault := _below(error, ProxyFault):
+        return ErrorCode.PROXY, str(fault)
+    if _below(error, LookupFailedError):
+        return ErrorCode.DNS, "the host name could not be resolved"
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return ErrorCode.CONNECT, "no connection in time"
     if isinstance(error, TimeoutError):
@@ -152,10 +210,11 @@ def _explain(error: BaseException) -> tuple[ErrorCode, str]:
     return ErrorCode.RESET, "the connection was closed before the answer was complete"
 
 
-def _is_blocked(error: Any) -> bool:
-    """Search aiohttp's error and its causes for the guard's refusal (one cause per address)."""
+def _below(error: Any, kind: type[BaseException]) -> BaseException | None:
+    """Search aiohttp's error and its causes for one of a kind (one cause per address)."""
+    if isinstance(error, kind):
+        return error
     below = [getattr(error, "os_error", None), error.__cause__, error.__context__]
     below += getattr(error, "exceptions", ())
-    return isinstance(error, egress.PolicyBlocked) or any(
-        _is_blocked(each) for each in below if isinstance(each, BaseException)
-    )
+    found = (_below(each, kind) for each in below if isinstance(each, BaseException))
+    return next((each for each in found if each), None)

@@ -18,6 +18,17 @@ class LookupFailedError(OSError):
     """The name has no address."""
 
 
+class ProxyFault(OSError):
+    """The forward proxy, not the receiver, is why there is no connection; the text is our own.
+
+    ``is_down``: it works for no receiver, as far as its answer tells.
+    """
+
+    def __init__(self, text: str, *, is_down: bool = False) -> None:
+        super().__init__(text)
+        self.is_down = is_down
+
+
 class Trace:
     """Times of one request's steps, by ``time.perf_counter``; 0.0: the step has not happened."""
 
@@ -25,6 +36,8 @@ class Trace:
         self.dns_at = self.dns_done_at = self.dialled_at = self.tls_at = 0.0
         self.sent_at = self.first_byte_at = 0.0
         self.remote_address = ""
+        #: Whether the forward proxy itself has not taken the connection yet.
+        self.is_at_proxy = False
 
     def phases(self) -> dict[str, float]:
         """Return the duration of each phase that was reached, in milliseconds.
@@ -42,7 +55,7 @@ class Trace:
         return phases
 
 
-_CONNECT_TEXTS = {
+CONNECT_TEXTS = {
     errno.ECONNREFUSED: "connection refused",
     errno.ECONNRESET: "connection reset while connecting",
     errno.EHOSTUNREACH: "host unreachable",
@@ -65,6 +78,8 @@ def explain(error: BaseException, trace: Trace) -> tuple[ErrorCode, str]:
     """
     if isinstance(error, PolicyBlocked):
         return ErrorCode.BLOCKED_ADDRESS, "the address is not allowed"
+    if isinstance(error, ProxyFault):
+        return ErrorCode.PROXY, str(error)
     if isinstance(error, LookupFailedError):
         return ErrorCode.DNS, "the host name could not be resolved"
     if isinstance(error, TimeoutError):
@@ -75,7 +90,7 @@ def explain(error: BaseException, trace: Trace) -> tuple[ErrorCode, str]:
         return ErrorCode.TLS, _tls_text(error)
     if not trace.sent_at:
         number = getattr(error, "errno", None)
-        return ErrorCode.CONNECT, _CONNECT_TEXTS.get(number or 0, "no connection")
+        return ErrorCode.CONNECT, CONNECT_TEXTS.get(number or 0, "no connection")
     text = "the connection was closed before the answer was complete"
     if not trace.tls_at and not trace.first_byte_at:
         text = "the connection was closed without an answer; does the receiver expect https here?"
@@ -87,6 +102,8 @@ def _explain_timeout(trace: Trace) -> tuple[ErrorCode, str]:
         return ErrorCode.DNS, "the host name was not resolved in time"
     if trace.sent_at:
         return ErrorCode.TIMEOUT, "no answer in time"
+    if trace.is_at_proxy:
+        return ErrorCode.PROXY, "the proxy took no connection in time"
     if trace.tls_at:
         return ErrorCode.TLS, f"the TLS handshake did not end in time; {_ASK_FOR_TLS}"
     return ErrorCode.TIMEOUT, "no connection in time"

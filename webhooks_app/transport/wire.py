@@ -90,7 +90,7 @@ class ClientIdentity:
 class Connection(asyncio.Protocol):
     """One connection to a receiver, from its TLS handshake until it closes."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, at: str = "") -> None:
         self._socket = sock
         self._transport: Any = None
         self._answer: Answer | None = None
@@ -105,19 +105,29 @@ class Connection(asyncio.Protocol):
         self.opened_at = self.idle_since = time.monotonic()
         #: When the first byte of the last answer came (``time.perf_counter``); 0.0: none came.
         self.first_byte_at = 0.0
-        self.remote_address: str = sock.getpeername()[0]
+        # Asked even if not needed: it raises where the receiver has already closed the connection.
+        peer: str = sock.getpeername()[0]
+        self.remote_address = at or peer
 
     @classmethod
     async def over(
-        cls, sock: socket.socket, tls: ssl.SSLContext | None = None, host: str | None = None
+        cls,
+        sock: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        host: str | None = None,
+        *,
+        at: str = "",
     ) -> Connection:
         """Return a connection over a connected socket, after the handshake if ``tls`` is given.
+
+        Args:
+            at: the receiver's address, where it is not the one that the socket is connected to.
 
         Raises:
             OSError: the handshake failed (an ``ssl.SSLError`` is one); the socket is closed.
         """
         try:
-            connection = cls(sock)  # raises where the receiver has already closed the connection
+            connection = cls(sock, at)
             await asyncio.get_running_loop().create_connection(
                 lambda: connection, sock=sock, ssl=tls, server_hostname=host if tls else None
             )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from tasks_app.providers import networks
+from tasks_app.providers import networks, proxies
 from tasks_app.providers.remote.client import Server
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,49}")
@@ -43,7 +43,8 @@ def servers(name: str) -> list[Server]:
         base_url, own = _without_credentials(url, label)
         sent = {**own, **_headers(headers, "*"), **_headers(headers, label)}
         limit = limits.get(label, limits.get("", 1))
-        found[label] = Server(label, base_url, sent, networks.networks_for(name), limit)
+        own_networks, proxy = networks.networks_for(name), proxies.proxy_for(name)
+        found[label] = Server(label, base_url, sent, own_networks, limit, proxy)
     if unknown := sorted({*limits, *headers} - {*found, "", "*"}):
         raise BadPool(f"There is no server {unknown[0]} in COMFYUI_URLS.")
     return list(found.values())

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tasks_app.providers.base import Callback, CancelOutcome, ProviderError
 from tasks_app.providers.networks import networks_for
+from tasks_app.providers.proxies import proxy_for
 from tasks_app.providers.remote.client import ProviderClient, Server, setting
 from tasks_app.providers.remote.inputs import ModelInputs
 from tasks_app.task_types import TASK_TYPES
@@ -177,7 +178,8 @@ class RemoteProvider(ModelInputs, ABC):
         key = setting(self.key_setting) if self.key_setting else ""
         base = setting(self.url_setting)
         headers = self.headers(key) if key else {}
-        return [Server(self.name, base, headers, networks_for(self.name), self._concurrency)]
+        networks, proxy = networks_for(self.name), proxy_for(self.name)
+        return [Server(self.name, base, headers, networks, self._concurrency, proxy)]
 
     async def look(
         self, works: Sequence[Work], line: ProviderClient

@@ -21,7 +21,7 @@ import orjson
 from tasks_app.providers.base import ProviderError
 from webhooks_app import traces
 from webhooks_app.conf import Network
-from webhooks_app.egress import EgressDenied, Home, origin_of
+from webhooks_app.egress import EgressDenied, Home, Proxy, origin_of
 from webhooks_app.retry import parse_retry_after
 from webhooks_app.shown import printable
 from webhooks_app.transport import FetchResult, Transport
@@ -36,6 +36,8 @@ MAX_REDIRECTS = 3
 MAX_WORDS = 500
 #: Longest wait that a provider can ask for: its server gets nothing meanwhile.
 MAX_RETRY_AFTER = 3600.0
+#: Wait after a fault of the forward proxy, in seconds.
+PROXY_AGAIN_SECONDS = 10.0
 #: Shorter parts of a header ("Key", "Bearer") are no secrets.
 SHORTEST_SECRET = 8
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -75,7 +77,7 @@ class Server:
 
     ``label`` names it in receipts, metrics and the admin. ``headers`` are the credentials, for this
     origin only. ``networks``: private networks it may be in, see `Home`. ``limit``: most jobs at
-    once, None for no limit of ours.
+    once, None for no limit of ours. ``proxy``: the forward proxy to it and to its results.
     """
 
     label: str
@@ -83,6 +85,7 @@ class Server:
     headers: Mapping[str, str]
     networks: tuple[Network, ...] = ()
     limit: int | None = None
+    proxy: Proxy | None = None
 
 
 class Unreachable(ProviderError):
@@ -90,6 +93,14 @@ class Unreachable(ProviderError):
 
     def __init__(self, message: str) -> None:
         super().__init__("provider_unavailable", message)
+
+
+class ProxyDown(Unreachable):
+    """Our forward proxy made no connection, which says nothing of the provider."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.retry_after = PROXY_AGAIN_SECONDS
 
 
 class Unclear(ProviderError):
@@ -117,8 +128,8 @@ class ProviderClient:
             raise ProviderError("provider_rejected", f"The base URL: {denied.message}.") from None
         self._headers = dict(server.headers)
         self._secrets = [word for value in self._headers.values() for word in value.split()]
-        self._to_home = Transport(home=self._home)
-        self._to_others = Transport()
+        self._to_home = Transport(home=self._home, proxy=server.proxy)
+        self._to_others = Transport(proxy=server.proxy)
 
     async def __aenter__(self) -> Self:
         return self
@@ -150,7 +161,7 @@ class ProviderClient:
             accepted: statuses besides 2xx whose answers are returned, since they say something.
 
         Raises:
-            Unreachable: it was not received.
+            Unreachable, ProxyDown: it was not received.
             Unclear: it may have been received.
             ProviderError: with the code that fits the answer's status.
         """
@@ -236,6 +247,8 @@ def _judged(found: FetchResult, secrets: Sequence[str]) -> Answer:
     """Return a 2xx answer; raise the error that fits any other."""
     if found.error_code in ("blocked_address", "invalid_url", "too_large"):
         raise ProviderError("provider_rejected", f"The provider: {found.error}.")
+    if found.error_code == "proxy":
+        raise ProxyDown(f"{found.error[:1].upper()}{found.error[1:]}.")
     if found.error_code in NOT_RECEIVED:
         raise Unreachable(f"The provider: {found.error}.")
     if found.error_code or found.status is None:

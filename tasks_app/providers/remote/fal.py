@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tasks_app.providers.base import BadSignature, Callback, CancelOutcome, ProviderError
+from tasks_app.providers.proxies import proxy_for
 from tasks_app.providers.remote.base import (
     JobStatus,
     RemoteProvider,
@@ -130,7 +131,7 @@ def published_keys() -> list[bytes]:
 
 
 async def _fetch(url: str) -> FetchResult:
-    async with Transport() as transport:
+    async with Transport(proxy=proxy_for("fal")) as transport:
         return await transport.fetch(url, max_bytes=MAX_KEYS_BYTES, timeout=KEYS_SECONDS)
 
 

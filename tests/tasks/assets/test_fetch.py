@@ -18,6 +18,8 @@ from tasks_app.state import assets
 from tests.support import answers, factories
 from tests.support.answers import Answer
 from tests.support.factories import PROJECT
+from tests.support.forward_proxy import ForwardProxy
+from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 from tests.support.uploads import ASSETS, png
 
@@ -134,6 +136,32 @@ def test_a_passing_fault_is_tried_again(api: Client) -> None:
     with Receiver([Answer(503), answers.reset(), Answer(body=png())]) as server:
         asset = fetched(api, server.url)
     assert (asset["state"], asset["error_code"]) == ("ready", None)
+
+
+def test_a_proxy_that_is_down_uses_up_no_attempt(api: Client, settings: Any) -> None:
+    """An asset waits for ASSET_PROXY, comes through it later, and fails after a day of waiting."""
+    settings.TASK_RETRY_WAITS = []
+    port = free_port()
+    settings.ASSET_PROXY = f"http://127.0.0.1:{port}"
+    with Receiver([Answer(body=png())]) as server:
+        asset = ask(api, server.url)
+        mine = MediaFile.objects.filter(pk=asset["asset_id"])
+        for _ in range(3):
+            fetch.fetch_due()
+            file = mine.get()
+            assert (file.state, file.attempts, file.error_code) == ("pending", 0, "unreachable")
+            assert file.due_at is not None
+            assert 0 < (file.due_at - timezone.now()).total_seconds() <= 60
+            mine.update(due_at=timezone.now())
+        assert server.connections == 0
+        with ForwardProxy(port=port) as forward:
+            fetch.fetch_due()
+            assert forward.asked == [f"127.0.0.1:{server.port}"]
+        assert mine.get().state == "ready"
+        late = MediaFile.objects.filter(pk=ask(api, server.url + "?late")["asset_id"])
+        late.update(created_at=timezone.now() - timedelta(days=1, seconds=1))
+        fetch.fetch_due()
+        assert (late.get().state, late.get().error_code) == ("failed", "unreachable")
 
 
 def test_the_same_bytes_fetched_twice_are_one_asset(api: Client, settings: Any) -> None:

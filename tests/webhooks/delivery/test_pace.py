@@ -46,6 +46,7 @@ def opened(now=0.0):
         (AttemptResult(302, "redirect_refused"), FAILED),
         (AttemptResult(error_code="connect"), FAILED),
         (AttemptResult(error_code="blocked_address"), NEUTRAL),
+        (AttemptResult(error_code="proxy"), NEUTRAL),
     ],
 )
 def test_result_says_what_it_means_for_the_destination(result, kind):
@@ -227,3 +228,23 @@ def test_any_sequence_keeps_the_limits(steps, kinds):
     for message in flying:
         pacer.finished(message, NEUTRAL, now)
     assert pacer.seats(now + 200) >= 1
+
+
+def test_a_failing_proxy_lets_one_request_look_after_each_hold():
+    """Proves that faults of a burst count once, that one seat is left, and what ends it."""
+    pacer = Pacer(LIMITS)
+    for n in range(4):
+        pacer.started(f"m{n}")
+    for n in range(4):
+        assert pacer.proxy_failed(0.1) == 1
+        pacer.finished(f"m{n}", NEUTRAL, 0.1)
+        pacer.hold(1, 0.1)
+    assert (pacer.seats(0.5), pacer.seats(1.2), pacer.failing) == (0, 1, 0)
+    pacer.started("probe")
+    assert pacer.seats(1.2) == 0
+    assert pacer.proxy_failed(1.3) == 2
+    pacer.finished("probe", NEUTRAL, 1.3)
+    pacer.hold(2, 1.3)
+    assert (pacer.seats(3.0), pacer.seats(3.4)) == (0, 1)
+    run(pacer, "probe", FAILED, 3.5)  # the receiver failed: the proxy works
+    assert (pacer.seats(3.6), pacer.proxy_failed(3.7)) == (4, 1)

@@ -94,7 +94,7 @@ async def _dialled(origin, guard):
     """Follow one origin to the addresses that the client would dial, in their order."""
     permitted = policy.address_rule(origin, policy.address_allowed)
     try:
-        addresses = await dial._addresses(origin, guard, Trace())
+        addresses = await dial.addresses_of(origin, guard, Trace())
     except OSError:
         return []
     reached = []

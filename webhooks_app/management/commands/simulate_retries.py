@@ -73,7 +73,7 @@ def _answer(text: str, duration_seconds: float) -> AttemptResult:
     if retry_after and asked is None:
         raise ValueError(f"{retry_after!r} is no number of seconds to come back after")
     duration_ms = duration_seconds * 1000
-    known = {name for name, error in ERROR_CODES.items() if error.is_sent}
+    known = {name for name, error in ERROR_CODES.items() if error.is_sent and error.is_charged}
     if code in known:
         return AttemptResult(error_code=code, duration_ms=duration_ms, retry_after=asked)
     if not (code.isascii() and code.isdigit() and len(code) == 3):
