@@ -5,6 +5,6 @@ from webhooks_app.functions import create_functions
 
 
 class Migration(migrations.Migration):
-    dependencies = [("webhooks_app", "0012_found_by_request")]
+    dependencies = [("webhooks_app", "0013_delivery_in_order")]
 
     operations = [create_functions(["webhooks_record_852db29c"])]
