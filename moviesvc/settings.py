@@ -355,6 +355,16 @@ WEBHOOKS: dict[str, Any] = {
     "PROXY_GUARDS": env.bool("WEBHOOK_PROXY_GUARDS", default=False),
     "RETENTION_DAYS": env.int("WEBHOOK_RETENTION_DAYS", default=30),
     "EVENT_TYPES": list(events.EVENT_TYPES),
+    "OPERATOR_ACTIONS": [
+        *(
+            f"{kind}.{verb}"
+            for kind in ("user", "group")
+            for verb in ("create", "change", "delete")
+        ),
+        *(f"api_key.{verb}" for verb in ("budget", "create", "revoke")),
+        *("project.change", "remote_server.pause", "remote_server.resume", "sweep"),
+        *("storage.adopt", "storage.look", "storage.seen", "task.cancel", "task.retry"),
+    ],
     # WEBHOOK_SECRET_KEYS: Fernet keys that encrypt stored secrets, newest first.
     "SECRET_KEYS": env.list("WEBHOOK_SECRET_KEYS", default=[]),
     "ED25519_PRIVATE_KEY": env.str("WEBHOOK_ED25519_PRIVATE_KEY", default=""),

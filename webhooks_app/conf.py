@@ -99,6 +99,8 @@ class WebhookSettings:
     RESPONSE_BODY_LIMIT: int = 65_536
     # The event types an endpoint may subscribe to; empty: any dotted name.
     EVENT_TYPES: tuple[str, ...] = ()
+    # Actions that the project itself puts on the operators' record, as dotted words.
+    OPERATOR_ACTIONS: tuple[str, ...] = ()
     # Added to TIMEOUT_SECONDS for the lease of a message, in seconds. Must be more than the 2 that
     # have to be left when a request starts, or no request would ever start.
     LEASE_MARGIN_SECONDS: float = 15.0

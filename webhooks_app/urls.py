@@ -3,6 +3,7 @@
 from django.urls import path
 
 from webhooks_app.api import deliveries, endpoints, feed, messages, replays, secrets
+from webhooks_app.api.operators import record
 
 app_name = "webhooks"
 urlpatterns = [
@@ -20,6 +21,7 @@ urlpatterns = [
     path("webhooks/endpoints/<str:endpoint_id>/ping", endpoints.EndpointPingView.as_view()),
     path("webhooks/signing-secret", secrets.SecretView.as_view()),
     path("webhooks/signing-secret/rotate", secrets.SecretRotateView.as_view()),
+    path("webhooks/operator-actions", record.ActionListView.as_view()),
     path("webhooks/events", feed.EventListView.as_view()),
     path("webhooks/events/ack", feed.AcknowledgeView.as_view()),
 ]

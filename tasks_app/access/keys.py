@@ -53,7 +53,7 @@ def issue(key: ApiKey, *, actor: str, reason: str) -> str:
     """Save a new key and return its clear text, which is not stored."""
     clear = ApiKey.objects.assign_key(key)
     key.save(force_insert=True)
-    record.note(actor, "api_key.create", str(key), reason)
+    record.note(actor, "api_key.create", str(key), reason, scope=key.project_id or "")
     return clear
 
 
@@ -64,5 +64,5 @@ def revoke(prefix: str, *, actor: str, reason: str) -> bool:
     if not ApiKey.objects.filter(prefix=prefix, revoked=False).update(revoked=True):
         return False
     key = ApiKey.objects.get(prefix=prefix)
-    record.note(actor, "api_key.revoke", str(key), reason)
+    record.note(actor, "api_key.revoke", str(key), reason, scope=key.project_id or "")
     return True

@@ -113,7 +113,7 @@ def _cancel(request: HttpRequest, row: Task, cleaned: dict[str, Any]) -> str:
         lifecycle.cancel(row.pk)
     except lifecycle.AlreadyEnded as error:
         raise ValueError(str(error)) from error
-    record_action(request, "task.cancel", str(row.pk), cleaned["reason"])
+    record_action(request, "task.cancel", str(row.pk), cleaned["reason"], row.project_id)
     return "The task is cancelled; its render ends within two seconds."
 
 
@@ -123,7 +123,7 @@ def _retry(request: HttpRequest, row: Task, cleaned: dict[str, Any]) -> str:
     except (BudgetExhausted, NotRetryable, QueueFull) as error:
         raise ValueError(str(error)) from error
     target = f"{row.pk} as {submission.task.pk}"
-    record_action(request, "task.retry", target, cleaned["reason"])
+    record_action(request, "task.retry", target, cleaned["reason"], row.project_id)
     return f"A new task with the same input is queued: {submission.task.pk}."
 
 

@@ -28,7 +28,7 @@ def change(
             },
         )
     text = f"{project_id}: {_text(budget)}, assets {asset_quota_bytes or 'by default'}"
-    record.note(actor, "project.change", text, reason)
+    record.note(actor, "project.change", text, reason, scope=project_id)
 
 
 @transaction.atomic
@@ -38,7 +38,9 @@ def change_key_budget(prefix: str, budget: Money | None, *, actor: str, reason: 
     keys = ApiKey.objects.filter(prefix=prefix, revoked=False)
     if not keys.update(budget_amount=amount, budget_currency=currency):
         return False
-    record.note(actor, "api_key.budget", f"{prefix}: {_text(budget)}", reason)
+    key = ApiKey.objects.get(prefix=prefix)
+    target, scope = f"{key}: {_text(budget)}", key.project_id or ""
+    record.note(actor, "api_key.budget", target, reason, scope=scope)
     return True
 
 

@@ -257,7 +257,7 @@ def test_a_new_key_is_never_stored_and_both_doors_put_it_on_record(
         prefix, _, secret = key.partition(".")
         assert ApiKey.objects.get_from_key(key).prefix == prefix
         assert secret not in str(sessions)
-        call_command("create_api_key", "--revoke", prefix)
+        call_command("create_api_key", "--revoke", prefix, "--reason", "a test")
     lines = OperatorAction.objects.order_by("id").values_list("action", "actor")
     who = f"command {getpass.getuser()}"
     assert list(lines) == [

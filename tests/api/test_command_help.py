@@ -124,7 +124,7 @@ def test_create_api_key_tells_usage_from_absence() -> None:
     with pytest.raises(CommandError) as usage:
         call_command("create_api_key", "x", "--scopes", "write")
     with pytest.raises(CommandError) as absent:
-        call_command("create_api_key", "--revoke", "nonesuch")
+        call_command("create_api_key", "--revoke", "nonesuch", "--reason", "a test")
     assert (usage.value.returncode, absent.value.returncode) == (2, 3)
 
 
@@ -134,15 +134,15 @@ def test_sweep_tasks_repairs_reports_and_yields() -> None:
     task = factories.make_task("processing")
     type(task).objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
     out = StringIO()
-    call_command("sweep_tasks", stdout=out)
+    call_command("sweep_tasks", "--reason", "a test", stdout=out)
     assert out.getvalue().startswith("1 leases had expired, 0 tasks were overdue, 1 tickets")
     ended = factories.make_task("completed", callback_url="https://receiver.example.org/x")
     factories.make_event(subject=str(ended.pk), scope=ended.project_id)
     with pytest.raises(CommandError) as missing:
-        call_command("sweep_tasks")
+        call_command("sweep_tasks", "--reason", "a test")
     assert missing.value.returncode == 1
     with sweep._alone(), pytest.raises(CommandError) as busy:
-        call_command("sweep_tasks")
+        call_command("sweep_tasks", "--reason", "a test")
     assert busy.value.returncode == 3
     assert connection.is_usable()
 

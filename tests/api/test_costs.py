@@ -185,9 +185,10 @@ def test_the_command_sets_and_shows(db):
     call_command("project", "film", budget="2.5 USD", asset_quota="1000", stdout=out, reason="ok")
     assert "0.75 USD  1 jobs  painter m, of it 0.75 unclear" in out.getvalue()
     assert "2.50 USD a month: 0.75 spent, 0.00 reserved, 1.75 left" in out.getvalue()
-    assert OperatorAction.objects.get(action="project.change").reason == "ok"
+    noted = OperatorAction.objects.get(action="project.change")
+    assert (noted.reason, noted.scope) == ("ok", "film")
     assert assets_quota("film") == 1000
-    call_command("project", "film", budget="none", asset_quota="none", stdout=out)
+    call_command("project", "film", budget="none", asset_quota="none", stdout=out, reason="ok")
     assert not Project.objects.exists()
     with pytest.raises(CommandError):
         call_command("project", "film", budget="2.5", stdout=out)

@@ -198,8 +198,9 @@ def test_whatever_fails_is_storage_failed_and_a_line(
     settings.TASK_RETRY_WAITS = []
     task = completed(settings)
     assert (task.status, task.error_code) == ("failed", "storage_failed")
+    asked = ("--only", "media", "--reason", "a test", "--yes")
     with pytest.raises(CommandError, match=r"^Files stay: S3 "):
-        call_command("prune", "--only", "media", stdout=StringIO())
+        call_command("prune", *asked, stdout=StringIO())
     assert MediaFile.objects.filter(pk=kept.pk).exists()
     assert "Traceback" not in capsys.readouterr().err
 

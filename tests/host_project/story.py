@@ -109,7 +109,7 @@ while to_visit:
         to_visit.append(live)
 seen["lists"], seen["admin"] = lists, visited
 
-seen["pruned"] = command("prune_webhooks", "--days", "0")
+seen["pruned"] = command("prune_webhooks", "--days", "0", "--reason", "a test", "--yes")
 seen["left"] = WebhookMessage.objects.count()
 seen["collector"] = [gc.isenabled(), gc.get_freeze_count(), gc.get_threshold()]
 seen["handlers"] = len(logging.getLogger().handlers)

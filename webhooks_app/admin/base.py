@@ -96,8 +96,10 @@ def sent_ping(message: WebhookMessage) -> str:
     return format_html('A ping is on its way: <a href="{}">see what comes back</a>.', page)
 
 
-def record_action(request: HttpRequest, action: str, target: str, reason: str) -> None:
-    record.note(actor(request), action, target, reason)
+def record_action(
+    request: HttpRequest, action: str, target: str, reason: str, scope: str = ""
+) -> None:
+    record.note(actor(request), action, target, reason, scope=scope)
 
 
 class ReadOnlyAdmin(ModelAdmin):

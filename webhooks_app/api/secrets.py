@@ -96,7 +96,7 @@ class SecretRotateView(WebhookView):
         with transaction.atomic():
             store.rotate(scope, asked["overlap_seconds"], endpoint.pk if endpoint else None)
             target = f"endpoint {endpoint.pk} of {scope}" if endpoint else scope
-            record.note(actor_of(request), "secret.rotate", target)
+            record.note(actor_of(request), "secret.rotate", target, scope=scope)
         return _secret(scope, endpoint)
 
 

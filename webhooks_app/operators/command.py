@@ -7,12 +7,13 @@ it. A progress bar is drawn on a terminal only; elsewhere a plain line is writte
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 import textwrap
 import time
 import traceback
-from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -199,6 +200,49 @@ def _refusal(error: Exception) -> CommandError:
         f" {frame.lineno}. Run it once more with --traceback to see all of it."
     )
     return CommandError(text, returncode=UNEXPECTED)
+
+
+def operator() -> str:
+    """Return who runs a command, for the operators' record."""
+    try:
+        return f"command {getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user that no passwd file knows
+        return f"command uid {os.getuid()}"
+
+
+def add_reason(parser: ArgumentParser) -> None:
+    parser.add_argument("--reason", default="", help="Why; needed, and kept on record.")
+
+
+def reason_of(options: Mapping[str, Any]) -> str:
+    """Return the reason that was given.
+
+    Raises:
+        CommandError: exit code 2, without one.
+    """
+    reason = str(options["reason"] or "").strip()
+    if not reason:
+        text = 'Say why, with --reason "...": it goes on the operators\' record, with your login.'
+        raise CommandError(text, returncode=WRONG_USAGE)
+    return reason
+
+
+def confirm(question: str, options: Mapping[str, Any], *, otherwise: str) -> None:
+    """Ask on the terminal, unless ``--yes`` was given.
+
+    Args:
+        otherwise: what to say to a "no", for example "Nothing was removed."
+
+    Raises:
+        CommandError: exit code 2, for a "no", or where nobody can be asked.
+    """
+    if options["yes"]:
+        return
+    if not sys.stdin.isatty():
+        text = "Cannot ask without a terminal: give --yes (or --dry-run)."
+        raise CommandError(text, returncode=2)
+    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise CommandError(otherwise, returncode=2)
 
 
 class Bar:

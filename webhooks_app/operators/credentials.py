@@ -98,7 +98,7 @@ def create(
                 row.save(force_insert=True)
         except IntegrityError:
             raise CredentialExists(f"the project has a credential {name!r} already") from None
-        record.note(actor, "credential.create", _named(row), reason)
+        record.note(actor, "credential.create", _named(row), reason, scope=row.scope)
         _hasten(row)
     return row
 
@@ -139,7 +139,8 @@ def change(
             ]
         )
         what = ", ".join(sorted([*given, *(["origins"] if origins is not None else [])]))
-        record.note(actor, "credential.change", f"{_named(row)}: {what or 'nothing'}", reason)
+        target = f"{_named(row)}: {what or 'nothing'}"
+        record.note(actor, "credential.change", target, reason, scope=row.scope)
         _hasten(row)
     return row
 
@@ -189,7 +190,7 @@ def delete(credential: Credential, *, actor: str, reason: str = "") -> None:
         row = Credential.objects.select_for_update().get(pk=credential.pk)
         if uses := uses_of(row):
             raise CredentialInUse(f"it is used by {', '.join(uses)}")
-        record.note(actor, "credential.delete", _named(row), reason)
+        record.note(actor, "credential.delete", _named(row), reason, scope=row.scope)
         row.delete()
 
 

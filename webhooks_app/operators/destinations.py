@@ -36,14 +36,14 @@ def pause(destination: WebhookDestination, seconds: int, *, actor: str, reason: 
     WebhookDestination.objects.filter(pk=destination.pk).update(
         held_until=Now() + timedelta(seconds=seconds), hold_reason="paused"
     )
-    record.note(actor, "destination.pause", str(destination), reason)
+    record.note(actor, "destination.pause", str(destination), reason, scope=destination.scope)
 
 
 @transaction.atomic
 def resume(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     """End a pause or a hold; an open breaker probes now."""
     WebhookDestination.objects.filter(pk=destination.pk).update(held_until=None, hold_reason="")
-    record.note(actor, "destination.resume", str(destination), reason)
+    record.note(actor, "destination.resume", str(destination), reason, scope=destination.scope)
     outbox.wake()
 
 
@@ -59,7 +59,7 @@ def disable(destination: WebhookDestination, *, actor: str, reason: str) -> int:
     with transaction.atomic():
         # If it was disabled before, the first time and reason are kept.
         rows.filter(disabled_at=None).update(disabled_at=Now(), disabled_reason=reason[:300])
-        record.note(actor, "destination.disable", str(destination), reason)
+        record.note(actor, "destination.disable", str(destination), reason, scope=destination.scope)
     return outbox.bury_disabled()
 
 
@@ -69,7 +69,7 @@ def enable(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     WebhookDestination.objects.filter(pk=destination.pk).update(
         disabled_at=None, disabled_reason="", held_until=None, hold_reason=""
     )
-    record.note(actor, "destination.enable", str(destination), reason)
+    record.note(actor, "destination.enable", str(destination), reason, scope=destination.scope)
     outbox.wake()
 
 
@@ -85,7 +85,13 @@ def limit_in_flight(
     if limit is not None and not 1 <= limit <= MAX_IN_FLIGHT:
         raise ValueError(f"the limit is 1 to {MAX_IN_FLIGHT}, or empty")
     WebhookDestination.objects.filter(pk=destination.pk).update(max_in_flight=limit)
-    record.note(actor, "destination.limit", f"{destination}: {limit or 'adaptive'}", reason)
+    record.note(
+        actor,
+        "destination.limit",
+        f"{destination}: {limit or 'adaptive'}",
+        reason,
+        scope=destination.scope,
+    )
 
 
 @transaction.atomic
@@ -97,7 +103,7 @@ def ping(destination: WebhookDestination, *, actor: str, reason: str) -> Webhook
     """
     target = _latest_target(destination)
     message = send_ping(destination.scope, target)
-    record.note(actor, "destination.ping", str(destination), reason)
+    record.note(actor, "destination.ping", str(destination), reason, scope=destination.scope)
     return message
 
 

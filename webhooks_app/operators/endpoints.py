@@ -72,7 +72,7 @@ def create(scope: str, url: str, *, actor: str, **fields: Any) -> WebhookEndpoin
         _check_auth(scope, fields.get("callback_auth", ""), url)
         endpoint = _saved(WebhookEndpoint(scope=scope, url=url, **fields), is_new=True)
         store.get_or_create(scope, endpoint.pk)
-        record.note(actor, "endpoint.create", _name(endpoint))
+        record.note(actor, "endpoint.create", _name(endpoint), scope=scope)
     return endpoint
 
 
@@ -101,7 +101,9 @@ def update(
         if was_ordered and not endpoint.ordered and outbox.let_go(endpoint):
             outbox.wake()
         what = ", ".join(sorted(changes))
-        record.note(actor, "endpoint.update", f"{_name(endpoint)}: {what}", reason)
+        record.note(
+            actor, "endpoint.update", f"{_name(endpoint)}: {what}", reason, scope=endpoint.scope
+        )
     return endpoint
 
 
@@ -113,7 +115,7 @@ def delete(endpoint: WebhookEndpoint, *, actor: str) -> None:
     with transaction.atomic():
         WebhookEndpoint.objects.select_for_update().get(pk=endpoint.pk)
         outbox.call_off(WebhookMessage.objects.filter(endpoint=endpoint))
-        record.note(actor, "endpoint.delete", _name(endpoint))
+        record.note(actor, "endpoint.delete", _name(endpoint), scope=endpoint.scope)
         endpoint.delete()
 
 
@@ -126,7 +128,7 @@ def ping(endpoint: WebhookEndpoint, *, actor: str, reason: str = "") -> WebhookM
     with transaction.atomic():
         _held(endpoint)
         message = send_ping(endpoint.scope, target, endpoint_id=str(endpoint.pk))
-        record.note(actor, "endpoint.ping", _name(endpoint), reason)
+        record.note(actor, "endpoint.ping", _name(endpoint), reason, scope=endpoint.scope)
     return message
 
 

@@ -138,7 +138,7 @@ def _save(
     job.reason, job.requested_by = reason[:500], requested_by[:150]
     job.save(force_insert=True)
     target = f"{what} to {safe_url(to_url)}" if to_url else what
-    record.note(requested_by, "replay.start", target, reason)
+    record.note(requested_by, "replay.start", target, reason, scope=job.scope or "")
 
 
 def _check(to_url: str, rate: float | None) -> None:
@@ -189,7 +189,8 @@ def cancel(job: ReplayJob, *, requested_by: str, reason: str = "") -> ReplayJob:
         if job.state != ReplayState.RUNNING:
             raise NotRunning(f"this replay is {job.state}")
         _finish(job, ReplayState.CANCELLED)
-        record.note(requested_by, "replay.cancel", f"replay {job.id}", reason)
+        target, project = f"replay {job.id}", job.scope or ""
+        record.note(requested_by, "replay.cancel", target, reason, scope=project)
     return job
 
 

@@ -36,7 +36,8 @@ def one(message: WebhookMessage, *, actor: str, reason: str, is_undone: bool = F
         state = WebhookMessage.objects.values_list("status", flat=True).get(pk=message.pk)
         kind = "set aside" if is_undone else "a dead letter"
         raise NotPossible(f"the message is {state.replace('_', ' ')}, and not {kind}")
-    record.note(actor, _action(is_undone), f"message {message.pk}", reason)
+    target, project = f"message {message.pk}", message.event.scope
+    record.note(actor, _action(is_undone), target, reason, scope=project)
 
 
 def many(
@@ -70,7 +71,8 @@ def many(
             changed = len(outbox.set_aside(chosen, is_undone=is_undone))
             if changed and not done:
                 target = f"messages: {filters.describe()}"
-                record.note(actor, _action(is_undone), target, reason)
+                project = scope or filters.project
+                record.note(actor, _action(is_undone), target, reason, scope=project)
         done, last = done + changed, chosen[-1]
         if not on_batch(done):
             break

@@ -54,7 +54,7 @@ def send_test(credential: Credential, url: str, *, actor: str, reason: str = "")
         _free.release()
     named = f"credential {credential.name} of {credential.scope}"
     came = f"status {result.status}" if result.status else result.error_code
-    record.note(actor, "credential.test", f"{named}: {came}", reason)
+    record.note(actor, "credential.test", f"{named}: {came}", reason, scope=credential.scope)
     return result
 
 

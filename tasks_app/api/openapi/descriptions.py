@@ -57,7 +57,9 @@ DESCRIPTIONS = {
     "told the reasons and figures.",
     "listTaskWebhooks": f"What was sent about a task, and what came back. {_PAGE}",
     "listMessages": f"Newest first; all conditions must hold. {_PAGE}",
-    "getMessage": "404 for a message that is not there or is another project's.",
+    "getMessage": "By its number, or by its `webhook-id` (`msg_...`) or the beginning of that; 409 "
+    "`several_messages` where that means several. 404 for a message that is not there or is "
+    "another project's.",
     "listDeliveries": f"Newest first; all conditions must hold. {_PAGE}",
     "replayMessage": _REPLAY,
     "setMessageAside": "It is kept and can be replayed by its id. 409 `not_possible` unless it is "
@@ -79,6 +81,7 @@ DESCRIPTIONS = {
     "Needs the scope `admin`.",
     "deleteEndpoint": "What was sent stays in the history. Needs the scope `admin`.",
     "pingEndpoint": "To see whether it answers. Needs the scope `admin`.",
+    "listOperatorActions": f"Who did what, when and why. Needs the scope `admin`. {_PAGE}",
     "listEvents": "For those who cannot receive webhooks: fetch, deal with them, acknowledge. "
     f"{_PAGE}",
     "acknowledgeEvents": "They are listed no more.",

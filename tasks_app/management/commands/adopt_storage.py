@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from tasks_app.media import mark
-from webhooks_app.operators.command import OperatorCommand
+from webhooks_app.operators.command import (
+    OperatorCommand,
+    add_reason,
+    confirm,
+    operator,
+    reason_of,
+)
 
 
 class Command(OperatorCommand):
@@ -26,23 +31,25 @@ class Command(OperatorCommand):
     exit_codes = {
         0: "it is ours",
         1: "the storage cannot be asked, or a dry run found that it is not ours",
-        2: "nobody said yes",
+        2: "no reason was given, or nobody said yes",
     }
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--reason", default="", help="Why; it goes on record.")
+        add_reason(parser)
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
         parser.add_argument("--dry-run", action="store_true", help="Only say whose it is.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        reason = "" if options["dry_run"] else reason_of(options)
         try:
             is_ours = self._is_ours()
             if options["dry_run"]:
                 sys.exit(0 if is_ours else 1)
             if is_ours:
                 return
-            self._confirm(options["yes"])
-            mark.adopt(f"command {getpass.getuser()}", options["reason"])
+            self.stdout.write("Files in it that no task of this database owns will be removed.")
+            confirm("Is nobody else using it?", options, otherwise="Nothing was changed.")
+            mark.adopt(operator(), reason)
         except OSError as error:
             raise CommandError(f"The storage cannot be asked: {error}") from None
         self.stdout.write("The media storage is this installation's now.")
@@ -55,14 +62,3 @@ class Command(OperatorCommand):
             return False
         self.stdout.write("The media storage is this installation's.")
         return True
-
-    def _confirm(self, is_yes: bool) -> None:
-        if is_yes:
-            return
-        if not sys.stdin.isatty():
-            raise CommandError(
-                "Cannot ask without a terminal: give --yes (or --dry-run).", returncode=2
-            )
-        self.stdout.write("Files in it that no task of this database owns will be removed.")
-        if input("Is nobody else using it? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise CommandError("Nothing was changed.", returncode=2)

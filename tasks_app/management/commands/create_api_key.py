@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from datetime import timedelta
 from typing import Any
@@ -13,7 +12,7 @@ from django.utils import timezone
 from tasks_app.access import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
 from webhooks_app.notation import PROJECT_ID
-from webhooks_app.operators.command import OperatorCommand, number, whole
+from webhooks_app.operators.command import OperatorCommand, number, operator, reason_of, whole
 
 
 class Command(OperatorCommand):
@@ -30,7 +29,7 @@ class Command(OperatorCommand):
         ),
         ("prometheus --scopes read", "for scraping /metrics"),
         ("--list", "prefix, state, project, scopes, last use, name"),
-        ("--revoke AbCdEfGh", "the key that begins with AbCdEfGh"),
+        ('--revoke AbCdEfGh --reason "it leaked"', "the key that begins with AbCdEfGh"),
     )
     exit_codes = {
         0: "done; a new key stands alone on standard output",
@@ -54,17 +53,22 @@ class Command(OperatorCommand):
         )
         parser.add_argument("--list", action="store_true", help="List all keys.")
         parser.add_argument("--revoke", metavar="PREFIX", help="Revoke the key with this prefix.")
+        parser.add_argument(
+            "--reason", help="Why, for the record: needed to revoke; of a new key, if not its name."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["list"]:
             self._list()
         elif options["revoke"]:
-            self._revoke(options["revoke"])
+            self._revoke(options["revoke"], reason_of(options))
         else:
             self.stdout.write(self._create(options))
 
     def _create(self, options: dict[str, Any]) -> str:
         name = options["name"]
+        # A key's name says what it is for; an empty reason is refused all the same.
+        reason = f"for {name}" if options["reason"] is None else reason_of(options)
         if not 1 <= len(name) <= 50:
             raise _usage("Say what the key is for: a name of 1 to 50 characters.")
         project = options["project"]
@@ -85,7 +89,7 @@ class Command(OperatorCommand):
             retry_policy=policy,
             expiry_date=timezone.now() + timedelta(days=days) if days is not None else None,
         )
-        return keys.issue(key, actor=_actor(), reason="made on the command line")
+        return keys.issue(key, actor=operator(), reason=reason)
 
     def _list(self) -> None:
         for key in ApiKey.objects.order_by("created"):
@@ -97,14 +101,10 @@ class Command(OperatorCommand):
                 f"  used {used}  {key.name}"
             )
 
-    def _revoke(self, prefix: str) -> None:
-        if not keys.revoke(prefix, actor=_actor(), reason="revoked on the command line"):
+    def _revoke(self, prefix: str, reason: str) -> None:
+        if not keys.revoke(prefix, actor=operator(), reason=reason):
             raise CommandError(f"There is no active key with the prefix {prefix}.", returncode=3)
         self.stdout.write(f"Revoked {prefix}.")
-
-
-def _actor() -> str:
-    return f"command {getpass.getuser()}"
 
 
 def _scopes(text: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from typing import Any
 
@@ -12,7 +11,7 @@ from tasks_app.models import Project
 from tasks_app.providers.prices import Money, amount_in, amount_text, currency_in
 from tasks_app.state import costs, projects
 from webhooks_app.notation import PROJECT_ID
-from webhooks_app.operators.command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand, operator, reason_of
 
 
 class Command(OperatorCommand):
@@ -25,11 +24,18 @@ class Command(OperatorCommand):
         ("film", "this month's costs, and the budget"),
         ("film --month 2026-10", "those of October"),
         ('film --budget "250.00 USD" --reason "agreed with production"', "set the budget"),
-        ("film --budget none", "no budget any more"),
-        ("film --asset-quota 50000000000", "50 GB for assets; none: the service's default"),
-        ('--key AbCdEfGh --budget "20 USD"', "the budget of an API key"),
+        ('film --budget none --reason "the pilot is over"', "no budget any more"),
+        (
+            'film --asset-quota 50000000000 --reason "more footage"',
+            "50 GB for assets; none: the service's default",
+        ),
+        ('--key AbCdEfGh --budget "20 USD" --reason "a test"', "the budget of an API key"),
     )
-    exit_codes = {0: "done", 2: "wrong usage; nothing was changed", 3: "there is no such key"}
+    exit_codes = {
+        0: "done",
+        2: "wrong usage, or no reason; nothing was changed",
+        3: "there is no such key",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("project", nargs="?", default="", help="The project's id.")
@@ -37,13 +43,15 @@ class Command(OperatorCommand):
         parser.add_argument("--budget", help='Most per month, such as "250.00 USD", or none.')
         parser.add_argument("--asset-quota", help="Bytes of assets, or none.")
         parser.add_argument("--key", metavar="PREFIX", help="Set the budget of this key instead.")
-        parser.add_argument("--reason", default="", help="Kept in the operators' record.")
+        parser.add_argument(
+            "--reason", default="", help="Why you change something; needed, and kept on record."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        actor, reason = f"command {getpass.getuser()}", options["reason"]
         if options["key"]:
-            budget = _budget(options["budget"] or "")
-            if not projects.change_key_budget(options["key"], budget, actor=actor, reason=reason):
+            budget, reason = _budget(options["budget"] or ""), reason_of(options)
+            key = options["key"]
+            if not projects.change_key_budget(key, budget, actor=operator(), reason=reason):
                 raise CommandError("There is no active key with that prefix.", returncode=3)
             self.stdout.write(f"{options['key']}: {options['budget']}")
             return
@@ -51,10 +59,10 @@ class Command(OperatorCommand):
         if not re.fullmatch(PROJECT_ID, project_id):
             raise _usage(f"Name a project; its id matches {PROJECT_ID}.")
         if options["budget"] is not None or options["asset_quota"] is not None:
-            self._change(project_id, options, actor)
+            self._change(project_id, options)
         self._show(project_id, options["month"])
 
-    def _change(self, project_id: str, options: dict[str, Any], actor: str) -> None:
+    def _change(self, project_id: str, options: dict[str, Any]) -> None:
         budget, quota = projects.settings_of(project_id)
         if options["budget"] is not None:
             budget = _budget(options["budget"])
@@ -64,8 +72,8 @@ class Command(OperatorCommand):
             project_id,
             budget=budget,
             asset_quota_bytes=quota,
-            actor=actor,
-            reason=options["reason"],
+            actor=operator(),
+            reason=reason_of(options),
         )
 
     def _show(self, project_id: str, month: str | None) -> None:

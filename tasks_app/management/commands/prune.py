@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,8 @@ from tasks_app.upkeep import prune
 from tasks_app.upkeep.orphans import remove_orphans
 from webhooks_app.management.commands.prune_webhooks import Command as PruneMessages
 from webhooks_app.operators.command import progress
+
+FILES = "files"
 
 
 class Command(PruneMessages):
@@ -28,25 +31,24 @@ class Command(PruneMessages):
         super().add_arguments(parser)
         parser.add_argument("--only", choices=["messages", "media"], help="Leave the other.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        super().handle(*args, **options)
-        if options["only"] == "messages":
+    def count(self, days: float | None, options: dict[str, Any]) -> dict[str, int]:
+        """Return how many messages and files would go, or only one of the two."""
+        counted = {} if options["only"] == "media" else super().count(days, options)
+        if options["only"] != "messages":
+            counted[FILES] = prune.prunable(days).count()
+        return counted
+
+    def remove(self, days: float | None, counted: Mapping[str, int]) -> None:
+        """Remove messages first, then files."""
+        super().remove(days, counted)
+        if FILES not in counted:
             return
         try:
-            self._prune_media(options["days"], options["dry_run"])
+            self._remove_files(days, counted[FILES])
         except (NotOurs, OSError) as error:
             raise CommandError(f"Files stay: {error or type(error).__name__}") from None
 
-    def prune_messages(self, days: float | None, options: dict[str, Any]) -> None:
-        """Remove or count messages, unless only media were asked for."""
-        if options["only"] != "media":
-            super().prune_messages(days, options)
-
-    def _prune_media(self, days: float | None, is_dry: bool) -> None:
-        total = prune.prunable(days).count()
-        if is_dry:
-            self.stdout.write(f"{total} files would go")
-            return
+    def _remove_files(self, days: float | None, total: int) -> None:
         with progress("removing files", total) as bar:
             seen = prune.prune(days, on_batch=lambda gone: bar.moved(gone.files))
         lost = sum(remove_orphans())

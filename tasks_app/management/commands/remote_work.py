@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from argparse import ArgumentParser
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +13,7 @@ from django.utils import timezone
 from tasks_app import remote_servers
 from tasks_app.models import RemoteJob, RemoteJobState
 from tasks_app.remote_servers import Standing
-from webhooks_app.operators.command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand, operator
 from webhooks_app.operators.explain import seconds_text
 from webhooks_app.shown import visible
 
@@ -73,7 +72,7 @@ class Command(OperatorCommand):
         provider, _, label = name.partition("/")
         reason = reason.encode(errors="replace").decode()  # a shell passes any bytes on
         try:
-            is_new = act(provider, label, actor=f"command {getpass.getuser()}", reason=reason)
+            is_new = act(provider, label, actor=operator(), reason=reason)
         except ValueError as error:
             raise CommandError(f"{error} Give --reason.", returncode=2) from None
         except remote_servers.UnknownServer as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 
 from tasks_app.upkeep.sweep import sweep
-from webhooks_app.operators.command import OperatorCommand
+from webhooks_app.operators import record
+from webhooks_app.operators.command import OperatorCommand, add_reason, operator, reason_of
 
 
 class Command(OperatorCommand):
@@ -17,21 +18,28 @@ class Command(OperatorCommand):
         "few seconds by itself, one at a time; by hand it is of use while no worker runs, and to "
         "see whether something is missing. Safe to run at any time."
     )
-    examples = (("", "repair now, and say what there was"),)
+    examples = (('--reason "no worker runs"', "repair now, and say what there was"),)
     exit_codes = {
         0: "done",
         1: "done, but a task ended without the webhook it owes: report that as a bug",
+        2: "no reason was given; nothing was done",
         3: "a worker is sweeping at this very moment; nothing was done",
     }
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_reason(parser)
+
     def handle(self, *args: Any, **options: Any) -> None:
+        reason = reason_of(options)
         swept = sweep()
         if swept is None:
             raise CommandError("A worker is sweeping just now.", returncode=3)
-        self.stdout.write(
+        told = (
             f"{swept.expired_leases} leases had expired, {swept.overdue_tasks} tasks were overdue, "
             f"{swept.tickets_sent} tickets were sent"
         )
+        record.note(operator(), "sweep", told, reason)
+        self.stdout.write(told)
         if swept.astray_tasks:
             raise CommandError(
                 f"{swept.astray_tasks} tasks do not fit their work at providers.", returncode=1

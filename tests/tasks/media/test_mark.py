@@ -103,6 +103,9 @@ def restored_dump() -> Iterator[Callable[[], Any]]:
     admin(f'DROP DATABASE IF EXISTS "{copy}"')
 
 
+PRUNE_MEDIA = ("--only", "media", "--reason", "a test", "--yes")
+
+
 def delete_by_every_way(monkeypatch: pytest.MonkeyPatch) -> str:
     """Do everything that deletes media, as in a new process; return what prune says."""
     _restart(monkeypatch)
@@ -110,7 +113,7 @@ def delete_by_every_way(monkeypatch: pytest.MonkeyPatch) -> str:
     with pytest.raises(storage_mark.NotOurs):
         list(remove_orphans())
     with pytest.raises(CommandError) as caught:
-        call_command("prune", "--days", "0", "--only", "media", stdout=StringIO())
+        call_command("prune", "--days", "0", *PRUNE_MEDIA, stdout=StringIO())
     return str(caught.value)
 
 
@@ -164,7 +167,7 @@ def test_adopting_makes_the_copy_the_owner_and_the_first_a_stranger(
     with restored_dump():
         delete_by_every_way(monkeypatch)
         with pytest.raises(CommandError, match="--yes"):
-            call_command("adopt_storage", stdout=StringIO())
+            call_command("adopt_storage", "--reason", "restored", stdout=StringIO())
         call_command("adopt_storage", "--yes", "--reason", "restored", stdout=StringIO())
         assert not any("media" in text for text in readiness.look().problems)
         _restart(monkeypatch)
@@ -242,5 +245,5 @@ def test_a_torn_mark_stops_deleting_in_a_line() -> None:
     storage_mark.require_ours()
     Path(settings.MEDIA_ROOT, storage_mark.NAME).write_text('{"data')
     with pytest.raises(CommandError, match=r"Files stay: .* is not readable"):
-        call_command("prune", "--only", "media", stdout=StringIO())
+        call_command("prune", *PRUNE_MEDIA, stdout=StringIO())
     assert len(stored_files()) == 1

@@ -93,7 +93,7 @@ def test_the_command_prunes_messages_and_media() -> None:
 
     def run(*arguments: Any) -> str:
         out = StringIO()
-        call_command("prune", *arguments, stdout=out)
+        call_command("prune", *arguments, "--reason", "a test", "--yes", stdout=out)
         return out.getvalue()
 
     assert run("--dry-run").splitlines() == ["1 messages would go", "1 files would go"]

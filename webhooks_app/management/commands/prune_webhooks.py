@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from webhooks_app import outbox
 from webhooks_app.conf import webhook_settings
-from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, number, progress
+from webhooks_app.operators import record
+from webhooks_app.operators.command import (
+    INTERRUPTED,
+    OperatorCommand,
+    add_reason,
+    confirm,
+    number,
+    operator,
+    progress,
+    reason_of,
+)
+
+MESSAGES = "messages"
 
 
 class Command(OperatorCommand):
@@ -19,13 +32,13 @@ class Command(OperatorCommand):
     )
     examples = (
         ("--dry-run", "how many would go?"),
-        ("", "what the daily sweep would do, now"),
-        ("--days 7", "the disk is full: keep a week only"),
+        ('--reason "before the move"', "what the daily sweep would do, now, after a question"),
+        ('--days 7 --reason "the disk is full" --yes', "keep a week only"),
     )
     exit_codes = {
         0: "done (or counted)",
         1: "the database refused, or the storage of media; it says why",
-        2: "wrong usage",
+        2: "wrong usage, no reason, or nobody said yes; nothing is gone",
         INTERRUPTED: "Ctrl-C; what is gone is gone",
     }
 
@@ -34,15 +47,32 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--days", type=number(0, 36_500), help=f"Keep so many days; default {days}."
         )
+        add_reason(parser)
         parser.add_argument("--dry-run", action="store_true", help="Only count.")
+        parser.add_argument("--yes", action="store_true", help="Do not ask.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.prune_messages(options["days"], options)
-
-    def prune_messages(self, days: float | None, options: dict[str, Any]) -> None:
-        total = outbox.count_prunable(days)
+        days = options["days"]
+        reason = "" if options["dry_run"] else reason_of(options)
+        counted = self.count(days, options)
         if options["dry_run"]:
-            self.stdout.write(f"{total} messages would go")
+            for what, total in counted.items():
+                self.stdout.write(f"{total} {what} would go")
+            return
+        told = " and ".join(f"{total} {what}" for what, total in counted.items())
+        confirm(f"Remove {told} for good?", options, otherwise="Nothing was removed.")
+        kept = "" if days is None else f", older than {days:g} days"
+        # Before anything goes: who stops it half-way did it all the same.
+        record.note(operator(), "prune", f"{told}{kept}", reason)
+        self.remove(days, counted)
+
+    def count(self, days: float | None, options: dict[str, Any]) -> dict[str, int]:
+        """Return what would go, by its name."""
+        return {MESSAGES: outbox.count_prunable(days)}
+
+    def remove(self, days: float | None, counted: Mapping[str, int]) -> None:
+        """Remove what was counted."""
+        if (total := counted.get(MESSAGES)) is None:
             return
         with progress("pruning", total) as bar:
             seen = outbox.prune(days, on_batch=lambda gone: bar.moved(gone.messages))

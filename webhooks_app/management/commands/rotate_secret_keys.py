@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app.models import SigningSecret
 from webhooks_app.operators import record
-from webhooks_app.operators.command import OperatorCommand, progress
+from webhooks_app.operators.command import (
+    OperatorCommand,
+    add_reason,
+    operator,
+    progress,
+    reason_of,
+)
 from webhooks_app.signing import store
 
 
@@ -18,20 +24,27 @@ class Command(OperatorCommand):
         "To change a key: put the new one in front of the old, restart everything, run this, take "
         "the old one away, restart. Receivers notice nothing: the secrets stay the same."
     )
-    examples = (("", "after a new key was put in front of WEBHOOKS['SECRET_KEYS']"),)
+    examples = (
+        ('--reason "yearly"', "after a new key was put in front of WEBHOOKS['SECRET_KEYS']"),
+    )
     exit_codes = {
         0: "every secret is encrypted with the newest key",
+        2: "no reason was given; nothing was changed",
         1: "a secret cannot be read with the keys given; those before it are done",
     }
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_reason(parser)
+
     def handle(self, *args: Any, **options: Any) -> None:
-        done = 0
+        total, done = SigningSecret.objects.count(), 0
+        # Before the first one: a run that ends half-way has changed some.
+        record.note(operator(), "secret.reencrypt", f"{total} secrets", reason_of(options))
         try:
-            with progress("encrypting", SigningSecret.objects.count()) as bar:
+            with progress("encrypting", total) as bar:
                 for count in store.reencrypt_all():
                     done += count
                     bar.moved(done)
         except store.UnreadableSecret as error:
             raise CommandError(f"{error} ({done} secrets were done before.)") from None
-        record.note("command", "secret.reencrypt", f"{done} secrets")
         self.stdout.write(f"{done} secrets are encrypted with the newest key")
