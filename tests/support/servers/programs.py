@@ -22,6 +22,7 @@ PACKAGES = {
     "php": "php-cli",
     "java": "default-jre-headless",
     "go": "golang-go",
+    "danted": "dante-server",
 }
 #: Outside the PATH: where Debian keeps programs that its wrappers call.
 PLACES = "/usr/lib/postgresql/*/bin:/usr/sbin"
