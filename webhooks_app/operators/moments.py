@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo, available_timezones
 #: What a field or an option says of itself.
 FORMS = "14:00, yesterday 18:00, 2h (ago), 2025-01-15T14:00, or with a zone of its own"
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
-_AGO = re.compile(r"(\d{1,6}) ?(s|min|m|h|d)(?: ago)?")
-_OF_A_DAY = re.compile(r"(?:(today|yesterday) ?)?(?:(\d{1,2}):(\d\d)(?::(\d\d))?)?")
+_AGO = re.compile(r"(\d{1,6}) ?(s|min|m|h|d)(?: ago)?", re.ASCII)
+_OF_A_DAY = re.compile(r"(?:(today|yesterday) ?)?(?:(\d{1,2}):(\d\d)(?::(\d\d))?)?", re.ASCII)
 
 
 def zone_of(name: str) -> tzinfo:
