@@ -36,8 +36,7 @@ def through_command(asked: Asked) -> bool:
     try:
         call_command("replay_webhooks", **{"reason": "the outage", "yes": True, **options})
     except CommandError as refused:
-        assert "--all-projects" in str(refused)
-        return False
+        return "--all-projects" not in str(refused)
     return True
 
 
