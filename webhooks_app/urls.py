@@ -19,6 +19,7 @@ urlpatterns = [
     path("webhooks/endpoints", endpoints.EndpointListView.as_view()),
     path("webhooks/endpoints/<str:endpoint_id>", endpoints.EndpointView.as_view(), name="endpoint"),
     path("webhooks/endpoints/<str:endpoint_id>/ping", endpoints.EndpointPingView.as_view()),
+    path("webhooks/endpoints/<str:endpoint_id>/dry-run", endpoints.EndpointDryRunView.as_view()),
     path("webhooks/signing-secret", secrets.SecretView.as_view()),
     path("webhooks/signing-secret/rotate", secrets.SecretRotateView.as_view()),
     path("webhooks/operator-actions", record.ActionListView.as_view()),

@@ -16,7 +16,13 @@ from typing import Any, TypeVar
 from django.db.models import Model, Q, QuerySet
 
 from tasks_app.models import CALLBACK_HOST, Task
-from webhooks_app.models import MessageStatus, WebhookDestination, WebhookEvent, WebhookMessage
+from webhooks_app.models import (
+    WAITS_FOR_PREDECESSOR,
+    MessageStatus,
+    WebhookDestination,
+    WebhookEvent,
+    WebhookMessage,
+)
 from webhooks_app.notation import DEFAULT_PORTS, UUID_TEXT, rfc3339
 from webhooks_app.outbox import who
 from webhooks_app.outbox.who import Ids, Kind, Meaning, Place
@@ -155,7 +161,8 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     states = {row["status"] for row in rows}
     state = next((state for state in _LOUDEST if state in states), "none")
     last: dict[str, Any] = next((row for row in reversed(rows) if row["status"] == state), {})
-    due = [row["next_attempt_at"] for row in rows if row["next_attempt_at"]]
+    times = [row["next_attempt_at"] for row in rows if row["next_attempt_at"]]
+    due = [time for time in times if time < WAITS_FOR_PREDECESSOR]
     delivered = [row["delivered_at"] for row in rows if row["delivered_at"]]
     return {
         "state": str(state),

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from tests.support import factories
 from tests.support.factories import PROJECT, make_event, make_message
+from webhooks_app import outbox
 from webhooks_app.models import OperatorAction, WebhookMessage
 from webhooks_app.signing import scheme, store
 
@@ -181,3 +182,122 @@ def test_public_keys_are_public():
         (published,) = anybody.get(path).json()["keys"]
     assert (published["kty"], published["crv"]) == ("OKP", "Ed25519")
     assert "d" not in published
+
+
+ONLY_MINE = {"all": [{"path": "/metadata/userId", "op": "eq", "value": "user-1"}]}
+
+
+def test_an_endpoint_has_a_filter_and_an_order(mine):
+    """Proves that both are stored, shown, changed, and defaults again after a PUT."""
+    made = create(mine, filter=ONLY_MINE, ordered=True)
+    assert made.status_code == 201, made.content
+    assert (made.json()["filter"], made.json()["ordered"]) == (ONLY_MINE, True)
+    path = made["Location"]
+    changed = mine.patch(path, {"filter": {"not": ONLY_MINE}}, **JSON).json()
+    assert (changed["filter"], changed["ordered"]) == ({"not": ONLY_MINE}, True)
+    assert mine.patch(path, {"filter": None}, **JSON).json()["filter"] is None
+    mine.patch(path, {"filter": ONLY_MINE}, **JSON)
+    replaced = mine.put(path, {"url": URL}, **JSON).json()
+    assert (replaced["filter"], replaced["ordered"]) == (None, False)
+
+
+def test_faults_of_a_filter_are_told_at_their_places(mine):
+    """Proves that every fault has a pointer into the request, and nothing is stored."""
+    conditions = [
+        {"path": "metadata/userId", "op": "eq", "value": 1},
+        {"path": "/a", "op": "equals", "value": 1},
+        {"any": [{"path": "/a", "op": "in", "value": [1, {}]}]},
+        {"path": "/a", "op": "eq", "value": 1, "vlaue": 2},
+        "user-1",
+    ]
+    answer = create(mine, filter={"all": conditions}, ordered="yes")
+    assert answer.status_code == 422
+    assert {error["pointer"]: error["code"] for error in answer.json()["errors"]} == {
+        "/filter/all/0/path": "bad_format",
+        "/filter/all/1/op": "not_allowed",
+        "/filter/all/2/any/0/value/1": "bad_type",
+        "/filter/all/3/vlaue": "unknown_field",
+        "/filter/all/4": "bad_type",
+        "/ordered": "bad_type",
+    }
+    many = create(mine, filter={"all": [conditions[0]] * 21}).json()["errors"]
+    assert [(error["pointer"], error["code"]) for error in many] == [("/filter", "too_long")]
+
+
+def test_a_dry_run_says_what_would_be_sent_and_why(mine):
+    """Proves the verdicts on an event, a task and a body, also by a filter that is not stored."""
+    made = create(mine, filter=ONLY_MINE, event_types=["task.failed"]).json()
+    address = f"{BASE}/endpoints/{made['id']}/dry-run"
+
+    def ask(**body):
+        answer = mine.post(address, body, **JSON)
+        assert answer.status_code == 200, answer.content
+        return answer.json()["results"]
+
+    told = b'{"metadata": {"userId": "user-%d"}}'
+    first = make_event("task.failed", body=told % 1, subject="t")
+    second = make_event("task.completed", body=told % 1, subject="t", is_terminal=False)
+    (result,) = ask(event_id=first.event_id)
+    assert (result["would_send"], result["event_type"]) == (True, "task.failed")
+    assert result["conditions"] == [
+        {
+            "pointer": "/all/0",
+            "path": "/metadata/userId",
+            "op": "eq",
+            "value": "user-1",
+            "seen": "user-1",
+            "seen_type": "string",
+            "holds": True,
+            "decided": True,
+        }
+    ]
+    assert [(r["event_id"], r["would_send"]) for r in ask(task_id="t")] == [
+        (first.event_id, True),
+        (second.event_id, False),
+    ]
+    (result,) = ask(body={"metadata": {"userId": 1}}, event_type="task.failed")
+    assert not result["would_send"]
+    assert result["reason"] == 'Not sent: /metadata/userId is 1 (not eq "user-1").'
+    assert result["conditions"][0]["seen_type"] == "number"
+    not_there = {"path": "/a/0", "op": "exists", "value": False}
+    assert ask(body={"a": []}, filter=not_there)[0]["would_send"]
+    assert ask(event_id=first.event_id, filter=None)[0]["reason"].startswith("Sent")
+    mine.patch(f"{BASE}/endpoints/{made['id']}", {"is_enabled": False}, **JSON)
+    assert not ask(event_id=first.event_id)[0]["would_send"]
+    assert not WebhookMessage.objects.exists()
+
+
+def test_what_a_dry_run_refuses(mine):
+    """Proves that it asks for exactly one thing, and only for what the project has."""
+    made = create(mine).json()
+    address = f"{BASE}/endpoints/{made['id']}/dry-run"
+    other = make_event(scope="another")
+
+    def pointers(**body):
+        answer = mine.post(address, body, **JSON)
+        assert answer.status_code == 422, answer.content
+        return sorted(error["pointer"] for error in answer.json()["errors"])
+
+    assert pointers() == [""]
+    assert pointers(event_id=other.event_id) == ["/event_id"]
+    assert pointers(task_id=other.subject) == ["/task_id"]
+    assert pointers(task_id="t", body={}) == ["/body"]
+    assert pointers(task_id="t", event_type="task.failed") == ["/event_type"]
+    assert pointers(body={}, filter={"all": []}) == ["/filter/all"]
+
+
+def test_a_message_says_what_it_waits_for(mine):
+    """Proves that a message behind another one is not shown as due, in lists and alone."""
+    factories.make_endpoint(URL, ordered=True)
+    events = [
+        outbox.publish(
+            scope=PROJECT, subject="t", sequence=n, event_type="task.started", body=b"{}"
+        )
+        for n in (1, 2)
+    ]
+    WebhookMessage.objects.filter(event=events[0]).update(skipped="msg_0")
+    second, first = mine.get(f"{BASE}/messages").json()["results"]
+    assert (first["waits_for"], first["skipped"]) == (None, "msg_0")
+    assert first["next_attempt_at"]
+    assert (second["waits_for"], second["next_attempt_at"]) == (events[0].event_id, None)
+    assert mine.get(f"{BASE}/messages/{second['id']}").json()["waits_for"] == events[0].event_id

@@ -72,6 +72,7 @@ class Operation:
 
     ``perform(request, row, cleaned)`` does it and returns the sentence to show; it raises
     ValueError with a sentence when it cannot be done. ``permission``: a full permission name.
+    ``initial(row)`` returns what the form's fields show at first.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Operation:
     is_offered: Callable[[Any], bool] = lambda row: True
     icon: str = "play_arrow"
     is_dangerous: bool = False
+    initial: Callable[[Any], dict[str, Any]] = lambda row: {}
 
 
 def actor(request: HttpRequest) -> str:
@@ -218,7 +220,8 @@ class ReadOnlyAdmin(ModelAdmin):
         if not request.user.has_perm(operation.permission):
             raise PermissionDenied
         row = self.find(request, object_id)
-        form = operation.form(request.POST if request.method == "POST" else None)
+        given = request.POST if request.method == "POST" else None
+        form = operation.form(given, initial=operation.initial(row))
         if request.method == "POST" and form.is_valid():
             return self._perform(request, row, operation, form.cleaned_data)
         return confirm(

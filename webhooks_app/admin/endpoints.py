@@ -2,21 +2,141 @@
 
 from __future__ import annotations
 
+import json
 from operator import attrgetter
 from typing import Any
 
+from django import forms
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models.functions import Now
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, cell, clipped, sent_ping, utc
+from webhooks_app.admin.base import (
+    Operation,
+    ReadOnlyAdmin,
+    ReasonForm,
+    actor,
+    cell,
+    clipped,
+    confirm,
+    sent_ping,
+    text_widget,
+    utc,
+)
 from webhooks_app.admin.lists import SEARCHED_BY, known_values
+from webhooks_app.admin.theme import INPUT_CSS
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
+from webhooks_app.notation import EVENT_ID_PREFIX
 from webhooks_app.operators import endpoints
-from webhooks_app.outbox import search_endpoints
-from webhooks_app.shown import safe_url
+from webhooks_app.outbox import filters, search_endpoints
+from webhooks_app.shown import safe_url, visible
 
 CHANGE = "webhooks_app.change_webhookendpoint"
+_EXAMPLE = '{"all": [{"path": "/metadata/userId", "op": "eq", "value": "user-1"}]}'
+_HELP = (
+    f"JSON, such as {_EXAMPLE}: conditions in “all”, “any” or “not”, at most "
+    f"{filters.MAX_CONDITIONS}. A path leads into the event's body; ops are "
+    f"{', '.join(filters.OPS)}. Empty: no filter."
+)
+
+
+class JsonText(forms.CharField):
+    """A text area for JSON; empty means None."""
+
+    def __init__(self, **options: Any) -> None:
+        attrs = {"class": INPUT_CSS, "rows": 8, "spellcheck": "false", "autocomplete": "off"}
+        super().__init__(required=False, widget=forms.Textarea(attrs=attrs), **options)
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        try:
+            return json.loads(text) if text else None
+        except json.JSONDecodeError as error:
+            place = f"line {error.lineno}, column {error.colno}"
+            raise forms.ValidationError(f"This is not JSON: {error.msg} ({place}).") from None
+        except (ValueError, RecursionError) as error:
+            raise forms.ValidationError(f"This is not JSON: {error}.") from None
+
+
+class FilterText(JsonText):
+    """A filter as JSON."""
+
+    def clean(self, value: Any) -> Any:
+        given = super().clean(value)
+        found = [] if given is None else filters.faults(given)
+        if found:
+            raise forms.ValidationError(
+                [f"{fault.pointer}: {fault.message}".removeprefix(": ") for fault in found]
+            )
+        return given
+
+
+class EventFilterForm(ReasonForm):
+    filter = FilterText(label="Filter", help_text=_HELP)
+    field_order = ["filter", "reason"]
+
+
+class DryRunForm(forms.Form):
+    """Asks which events to judge, by which filter; nothing is stored."""
+
+    meant = forms.CharField(
+        required=False,
+        max_length=64,
+        label="Event or task",
+        widget=text_widget(attrs={"autocomplete": "off", "placeholder": "msg_… or a task's id"}),
+        help_text="An event of this project, or a task with all of its events.",
+    )
+    body = JsonText(label="Or a body", help_text="What an event might say, as JSON.")
+    filter = FilterText(label="Filter", help_text="As it is now; what you change is not saved.")
+
+    def verdicts(self, row: WebhookEndpoint) -> list[endpoints.DryRun]:
+        """Judge what is asked for; with an error in the form if there is nothing."""
+        meant, body, given = (self.cleaned_data[name] for name in ("meant", "body", "filter"))
+        if bool(meant) == (body is not None):
+            self.add_error("meant", "Give an event, a task or a body: one of them.")
+            return []
+        if body is not None:
+            return [endpoints.judge(row, given, body=json.dumps(body).encode())]
+        is_event = meant.startswith(EVENT_ID_PREFIX)
+        found = endpoints.events_of(row.scope, **{"event_id" if is_event else "subject": meant})
+        if not found:
+            self.add_error("meant", "This project has no such event.")
+        return [
+            endpoints.judge(
+                row,
+                given,
+                body=bytes(event.body),
+                event_type=event.event_type,
+                event_id=event.event_id,
+            )
+            for event in found
+        ]
+
+
+def _as_text(given: Any) -> str:
+    return "" if given is None else json.dumps(given, indent=2, ensure_ascii=False)
+
+
+def _initial(row: WebhookEndpoint) -> dict[str, Any]:
+    return {"filter": _as_text(row.filter)}
+
+
+def _set_filter(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -> str:
+    changes = {"filter": cleaned["filter"]}
+    endpoints.update(row, changes, actor=actor(request), reason=cleaned["reason"])
+    return "The filter is stored." if cleaned["filter"] else "The endpoint has no filter any more."
+
+
+def _set_order(is_ordered: bool) -> Any:
+    def perform(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -> str:
+        changes = {"ordered": is_ordered}
+        endpoints.update(row, changes, actor=actor(request), reason=cleaned["reason"])
+        how = "one after another from now on" if is_ordered else "without order from now on"
+        return f"The events of a task are sent {how}."
+
+    return perform
 
 
 def _switch(is_enabled: bool) -> Any:
@@ -66,6 +186,36 @@ class EndpointAdmin(ReadOnlyAdmin):
             icon="network_ping",
         ),
         Operation(
+            "filter",
+            "Filter",
+            CHANGE,
+            "From now on only events that pass the filter are sent here. “Try the filter” shows "
+            "what it does before it is stored.",
+            _set_filter,
+            form=EventFilterForm,
+            initial=_initial,
+            icon="filter_alt",
+        ),
+        Operation(
+            "order",
+            "Send in order",
+            CHANGE,
+            "From now on each event of a task waits until the one before it is delivered or given "
+            "up. A receiver that fails then holds up the later events of the same task.",
+            _set_order(True),
+            is_offered=lambda row: not row.ordered,
+            icon="format_list_numbered",
+        ),
+        Operation(
+            "no-order",
+            "Send without order",
+            CHANGE,
+            "Every event is sent as soon as it can be; what waits for another one goes at once.",
+            _set_order(False),
+            is_offered=lambda row: row.ordered,
+            icon="shuffle",
+        ),
+        Operation(
             "disable",
             "Disable",
             CHANGE,
@@ -93,9 +243,35 @@ class EndpointAdmin(ReadOnlyAdmin):
             "title": safe_url(row.url),
             "url": safe_url(row.url),
             "types": ", ".join(row.event_types) or "all",
+            "filter": visible(_as_text(row.filter)),
             "latest": latest.defer("event__body").order_by("-id")[:15],
             "secrets": secrets.exclude(expires_at__lt=Now()).order_by("-created_at")[:5],
         }
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.dry_run)
+        name = "webhooks_app_webhookendpoint_dry_run"
+        return [path("<path:object_id>/dry-run/", view, name=name), *super().get_urls()]
+
+    def dry_run(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Say which events would be sent here, and why; nothing is sent or stored."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        row = self.find(request, object_id)
+        is_asked = request.method == "POST"
+        form = DryRunForm(request.POST if is_asked else None, initial=_initial(row))
+        found = form.verdicts(row) if is_asked and form.is_valid() else []
+        told = [" ".join(filter(None, (v.event_type, v.event_id, v.reason))) for v in found]
+        return confirm(
+            request,
+            self,
+            title="Try the filter",
+            explain="Says which events would be sent here, and why. Nothing is sent or stored.",
+            lines=[visible(line) for line in told] or [self.name_of(row)],
+            form=form,
+            back=self.page_url(row),
+            submit="Try",
+        )
 
     def name_of(self, row: WebhookEndpoint) -> str:
         return f"{safe_url(row.url)} ({row.scope})"

@@ -44,10 +44,10 @@ SHOWN_ACTIONS = 10
 
 def live(row: WebhookMessage) -> dict[str, Any]:
     """Return the state for which a message's page polls; if it changes, the page reloads."""
-    is_leased = row.lease_token is not None
+    stands = f"{row.lease_token is not None:d}{row.is_waiting:d}"
     return {
         "state": row.status,
-        "version": f"{row.attempt_count}.{row.retry_step}.{row.status}.{is_leased:d}",
+        "version": f"{row.attempt_count}.{row.retry_step}.{row.status}.{stands}",
         "is_over": row.status != "pending",
     }
 
@@ -151,9 +151,14 @@ class MessageAdmin(ReadOnlyAdmin):
     def page_context(self, request: HttpRequest, row: WebhookMessage) -> dict[str, Any]:
         newest = list(row.deliveries.order_by("-attempt_number")[:SHOWN_ATTEMPTS])
         body, now = bytes(row.event.body), timezone.now()
+        before = ""
+        if row.is_waiting:
+            ids = WebhookMessage.objects.filter(pk=row.after_id or 0)
+            before = ids.values_list("event__event_id", flat=True).first() or ""
         return {
             "title": f"Message {row.pk}",
-            "explanation": explain(row, now),
+            "explanation": explain(row, now, before),
+            "before": before,
             "planned": planned(row, now),
             "live": live(row),
             "attempts": attempts(newest[::-1]),

@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webhooks_app.api.access import actor_of, check_host, project_of, within
-from webhooks_app.api.fields import CallbackUrl, Flag, Items, ProjectId, Refused, RetryPolicy, Text
+from webhooks_app.api.fields import (
+    CallbackUrl,
+    Field,
+    Flag,
+    FreeObject,
+    Items,
+    ProjectId,
+    Refused,
+    RetryPolicy,
+    Text,
+)
 from webhooks_app.api.messages import MessageSerializer
-from webhooks_app.api.openapi import OpenApiResponse, extend_schema
+from webhooks_app.api.openapi import OpenApiResponse, extend_schema, inline_serializer
 from webhooks_app.api.pages import BY_TIME, PageQuery, TimeCursor, page_of, page_response
-from webhooks_app.api.problems import ApiProblem
-from webhooks_app.api.read import StrictObject, found_row, read_body, read_query, read_uuid
+from webhooks_app.api.problems import ApiProblem, invalid
+from webhooks_app.api.read import (
+    Given,
+    Members,
+    StrictObject,
+    found_row,
+    read_body,
+    read_query,
+    read_uuid,
+)
 from webhooks_app.api.view import WebhookView, location
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
+from webhooks_app.notation import EVENT_ID_PREFIX
 from webhooks_app.operators import endpoints
+from webhooks_app.outbox import filters
 from webhooks_app.signing import store
 
 #: A problem; the project says what one looks like.
 REFUSED = OpenApiResponse(description="`endpoint_exists`, `too_many_endpoints`.")
+_MEANT = ("event_id", "task_id", "body")
 _EVENT_TYPE = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)+")
 
 
@@ -45,6 +69,43 @@ class EventType(Text):
         return text
 
 
+class EventFilter(Field):
+    """Conditions on an event's body; see `filters`. Each fault is told at its own place."""
+
+    def schema(self) -> dict[str, Any]:
+        inner: dict[str, Any] = {"type": "object", "additionalProperties": True}
+        group = {"type": "array", "items": inner, "minItems": 1, "maxItems": filters.MAX_CONDITIONS}
+        return {
+            "type": "object",
+            "description": "One of `all`, `any` and `not`, or a condition: `path`, `op`, `value`. "
+            f"At most {filters.MAX_CONDITIONS} conditions in all.",
+            "properties": {
+                **{"all": group, "any": group, "not": inner},
+                "path": {"type": "string", "description": "A JSON pointer into the body."},
+                "op": {"enum": list(filters.OPS)},
+                "value": {"description": "A text, number, boolean or null; for `in` a list."},
+            },
+            "additionalProperties": False,
+            "minProperties": 1,
+        }
+
+    def to_internal_value(self, data: Any) -> Any:
+        if found := filters.faults(data):
+            raise ValidationError(_by_place(found))
+        return data
+
+
+def _by_place(found: Sequence[filters.Fault]) -> dict[str, Any]:
+    """Return faults as the nested detail of which `field_problems` makes pointers."""
+    root: dict[str, Any] = {}
+    for fault in found:
+        place = root
+        for name in fault.pointer.split("/")[1:]:
+            place = place.setdefault(name.replace("~1", "/").replace("~0", "~"), {})
+        place.setdefault("non_field_errors", []).append(ErrorDetail(fault.message, fault.code))
+    return root
+
+
 class EndpointChange(StrictObject):
     """What can be changed on an endpoint."""
 
@@ -53,6 +114,10 @@ class EndpointChange(StrictObject):
         child=EventType(max_length=60), required=False, most=20, help_text="Empty: all."
     )
     description = Text(required=False, allow_blank=True, max_length=200)
+    filter = EventFilter(required=False, allow_null=True)
+    ordered = Flag(
+        required=False, help_text="Each event of a task waits for the one before; by default not."
+    )
     retry_policy = RetryPolicy(required=False, allow_null=True)
     is_enabled = Flag(required=False)
 
@@ -75,6 +140,7 @@ class EndpointSerializer(serializers.ModelSerializer[WebhookEndpoint]):
 
     project_id = serializers.CharField(source="scope")
     event_types = serializers.ListField(child=serializers.CharField())
+    filter = EventFilter(allow_null=True)
     retry_policy = RetryPolicy(allow_null=True)
 
     class Meta:
@@ -85,6 +151,8 @@ class EndpointSerializer(serializers.ModelSerializer[WebhookEndpoint]):
             "url",
             "event_types",
             "description",
+            "filter",
+            "ordered",
             "retry_policy",
             "is_enabled",
             "disabled_reason",
@@ -184,7 +252,8 @@ class EndpointView(WebhookView):
         asked = read_body(request, EndpointChange, partial=partial)
         if not partial:
             defaults: dict[str, Any] = {"event_types": [], "description": "", "retry_policy": None}
-            asked = {**defaults, "is_enabled": True, **asked}
+            defaults |= {"filter": None, "ordered": False, "is_enabled": True}
+            asked = {**defaults, **asked}
         if "url" in asked:
             check_host(request, asked["url"], "/url")
         try:
@@ -206,3 +275,107 @@ class EndpointPingView(WebhookView):
         message = endpoints.ping(endpoint, actor=actor_of(request))
         headers = location(request, "message", message.pk)
         return Response(MessageSerializer(message).data, 202, headers=headers)
+
+
+class DryRunRequest(StrictObject):
+    """Which events to judge, by which filter."""
+
+    event_id = Text(
+        max_length=64,
+        required=False,
+        pattern=rf"{EVENT_ID_PREFIX}[0-9A-Za-z_-]{{1,60}}",
+        shape="Use the webhook-id of an event, msg_...",
+        help_text="An event of the endpoint's project.",
+    )
+    task_id = Text(max_length=64, required=False, help_text="Every event of this task.")
+    body = FreeObject(required=False, help_text="What an event might say.")
+    event_type = EventType(max_length=60, required=False, help_text="Of `body`.")
+    filter = EventFilter(
+        required=False, allow_null=True, help_text="In place of the endpoint's own; not saved."
+    )
+
+    def check(self, values: Members, data: Given, errors: Members) -> None:
+        """Ask for exactly one of the three, and for a type only beside a body."""
+        given = [name for name in _MEANT if name in data]
+        if not given:
+            message = "Give one of: event_id, task_id, body."
+            errors["non_field_errors"] = [ErrorDetail(message, "required")]
+        for name in given[1:]:
+            errors.setdefault(name, [ErrorDetail("Give only one of the three.", "not_allowed")])
+        if "event_type" in data and "body" not in data:
+            message = "Only a body of your own has no type."
+            errors.setdefault("event_type", [ErrorDetail(message, "not_allowed")])
+
+
+class LookedSerializer(serializers.Serializer[Any]):
+    """One condition, and what it saw."""
+
+    pointer = serializers.CharField(help_text="Where it stands in the filter; empty: it is all.")
+    path = serializers.CharField()
+    op = serializers.CharField()
+    value = serializers.JSONField(allow_null=True)
+    seen = serializers.SerializerMethodField()
+    seen_type = serializers.SerializerMethodField()
+    holds = serializers.BooleanField()
+    decided = serializers.BooleanField(help_text="Whether the result rests on it.")
+
+    def get_seen(self, looked: filters.Looked) -> Any:
+        """Return the value at the path: texts are shortened, objects and lists only named."""
+        return endpoints.shown_value(looked.seen)
+
+    def get_seen_type(self, looked: filters.Looked) -> str:
+        """Return a JSON type, or `missing`."""
+        return filters.kind_of(looked.seen)
+
+
+class DryRunSerializer(serializers.Serializer[Any]):
+    """What would become of one event."""
+
+    event_id = serializers.CharField(allow_null=True)
+    event_type = serializers.CharField(allow_null=True)
+    would_send = serializers.BooleanField()
+    reason = serializers.CharField()
+    conditions = LookedSerializer(many=True)
+
+
+class EndpointDryRunView(WebhookView):
+    """Try a filter out."""
+
+    actions = {"POST": "read"}  # it only reads
+
+    @extend_schema(
+        operation_id="dryRunEndpoint",
+        request=DryRunRequest,
+        responses=inline_serializer("DryRunResults", {"results": DryRunSerializer(many=True)}),
+    )
+    def post(self, request: Request, endpoint_id: str) -> Response:
+        """Say whether events would be sent to this endpoint, and which condition decides."""
+        endpoint = find_endpoint(request, endpoint_id)
+        asked = read_body(request, DryRunRequest)
+        given = asked.get("filter", endpoint.filter)
+        if "body" in asked:
+            body, event_type = orjson.dumps(asked["body"]), asked.get("event_type")
+            judged = [endpoints.judge(endpoint, given, body=body, event_type=event_type)]
+        else:
+            judged = [
+                endpoints.judge(
+                    endpoint,
+                    given,
+                    body=bytes(event.body),
+                    event_type=event.event_type,
+                    event_id=event.event_id,
+                )
+                for event in _events(endpoint.scope, asked)
+            ]
+        return Response({"results": DryRunSerializer(judged, many=True).data})
+
+
+def _events(scope: str, asked: Members) -> Any:
+    found = endpoints.events_of(
+        scope, event_id=asked.get("event_id", ""), subject=asked.get("task_id", "")
+    )
+    if not found:
+        pointer = "/event_id" if "event_id" in asked else "/task_id"
+        message = "The endpoint's project has no such event."
+        raise invalid([{"pointer": pointer, "code": "not_allowed", "message": message}])
+    return found

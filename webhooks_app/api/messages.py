@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -62,8 +62,10 @@ def filters_of(values: dict[str, Any]) -> MessageFilters:
 def for_answers(found: QuerySet[WebhookMessage]) -> QuerySet[WebhookMessage]:
     """Return messages with all that an answer shows of each, in one query."""
     originals = WebhookMessage.objects.filter(replayed_as=OuterRef("pk")).order_by("id")
+    before = WebhookMessage.objects.filter(pk=OuterRef("after_id"))
     return found.select_related("event", "destination").annotate(
-        copied_from=ArraySubquery(originals.values("id"))
+        copied_from=ArraySubquery(originals.values("id")),
+        predecessor=Subquery(before.values("event__event_id")[:1]),
     )
 
 
@@ -84,6 +86,8 @@ class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
         help_text="The destination is held back until then.",
     )
     is_destination_disabled = serializers.SerializerMethodField()
+    waits_for = serializers.SerializerMethodField()
+    skipped = serializers.SerializerMethodField()
     policy = serializers.ListField(
         child=serializers.FloatField(), help_text="Waits before the retries, in seconds."
     )
@@ -111,6 +115,8 @@ class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
             "next_attempt_at",
             "held_until",
             "is_destination_disabled",
+            "waits_for",
+            "skipped",
             "last_status_code",
             "last_error_code",
             "replay_id",
@@ -128,10 +134,11 @@ class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
 
     @extend_schema_field(serializers.DateTimeField(allow_null=True))
     def get_next_attempt_at(self, message: WebhookMessage) -> Any:
-        """Return the due time; None during an attempt, and when the message has ended."""
-        if message.next_attempt_at is None or self.get_is_in_flight(message):
+        """Return the due time; None during an attempt, behind another message, and at the end."""
+        due = None if message.is_waiting else message.next_attempt_at
+        if due is None or self.get_is_in_flight(message):
             return None
-        return serializers.DateTimeField().to_representation(message.next_attempt_at)
+        return serializers.DateTimeField().to_representation(due)
 
     @extend_schema_field(serializers.ListField(child=serializers.IntegerField()))
     def get_replay_of(self, message: WebhookMessage) -> list[int]:
@@ -140,6 +147,20 @@ class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
         if found is None:
             found = list(message.replay_of.order_by("id").values_list("id", flat=True))
         return found
+
+    def get_waits_for(self, message: WebhookMessage) -> str | None:
+        """Return the `webhook-id` of the event before it that an ordered endpoint gets first."""
+        if not message.is_waiting:
+            return None
+        if not hasattr(message, "predecessor"):
+            before = WebhookMessage.objects.filter(pk=message.after_id or 0)
+            return before.values_list("event__event_id", flat=True).first()
+        found: str | None = message.predecessor
+        return found
+
+    def get_skipped(self, message: WebhookMessage) -> str | None:
+        """Return the `webhook-id` of the dead letter that it did not wait for any longer."""
+        return message.skipped or None
 
     def get_is_destination_disabled(self, message: WebhookMessage) -> bool:
         """Say whether an operator disabled the destination."""

@@ -1,4 +1,4 @@
-"""How are subscriptions made, changed, pinged and deleted?
+"""How are subscriptions made, changed, tried, pinged and deleted?
 
 An endpoint gets every event of its project, filtered by type, signed with a secret of its own.
 `outbox.publish` reads the endpoints; this module writes them.
@@ -6,23 +6,29 @@ An endpoint gets every event of its project, filtered by type, signed with a sec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
 from webhooks_app import outbox
 from webhooks_app.egress import check_url
-from webhooks_app.models import WebhookEndpoint, WebhookMessage
+from webhooks_app.models import WebhookEndpoint, WebhookEvent, WebhookMessage
 from webhooks_app.operators import record
 from webhooks_app.operators.credentials import check_usable
 from webhooks_app.operators.ping import send_ping
+from webhooks_app.outbox import filters, is_type_wanted
 from webhooks_app.retry import resolve_policy
 from webhooks_app.shown import safe_url
 from webhooks_app.signing import store
 
 #: A limit, since every event is written once per endpoint.
 MAX_PER_SCOPE = 50
+#: The most events of one subject that are judged: the newest.
+MOST_EVENTS = 50
+LONGEST_SHOWN = 200
 _CHANGEABLE = frozenset(
     {
         *("url", "event_types", "description", "retry_policy", "callback_auth"),
@@ -143,7 +149,7 @@ def _check(url: str | None = None, retry_policy: Any = None, **fields: Any) -> N
     if retry_policy is not None:
         resolve_policy(retry_policy)
     if fields.get("filter") is not None:
-        for fault in outbox.filters.faults(fields["filter"]):
+        for fault in filters.faults(fields["filter"]):
             raise ValueError(f"the filter is not valid at {fault.pointer or '/'}: {fault.message}")
 
 
@@ -170,3 +176,83 @@ def _lock(scope: str) -> None:
 
 def _name(endpoint: WebhookEndpoint) -> str:
     return f"{safe_url(endpoint.url)} of {endpoint.scope}"
+
+
+# -- dry runs -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What would become of one event at an endpoint; ``reason`` is a sentence."""
+
+    event_id: str | None
+    event_type: str | None
+    would_send: bool
+    reason: str
+    conditions: Sequence[filters.Looked] = ()
+
+
+def events_of(scope: str, *, event_id: str = "", subject: str = "") -> list[WebhookEvent]:
+    """Return the events of a project that an id or a subject names, oldest first."""
+    named = {"event_id": event_id} if event_id else {"subject": subject}
+    found = WebhookEvent.objects.filter(scope=scope, **named).order_by("-sequence")
+    return list(found[:MOST_EVENTS])[::-1]
+
+
+def judge(
+    endpoint: WebhookEndpoint,
+    given: Any,
+    *,
+    body: bytes,
+    event_type: str | None = None,
+    event_id: str | None = None,
+) -> DryRun:
+    """Say whether the endpoint would be sent an event, were ``given`` its filter (None: none).
+
+    Nothing is written and nothing sent.
+
+    Args:
+        event_type: None leaves the types open.
+    """
+
+    def verdict(would_send: bool, reason: str, looked: Sequence[filters.Looked] = ()) -> DryRun:
+        return DryRun(event_id, event_type, would_send, reason, looked)
+
+    found = [] if given is None else filters.faults(given)
+    looked = filters.explain(given, filters.read(body)) if given is not None and not found else []
+    if not endpoint.is_enabled:
+        return verdict(False, "Not sent: the endpoint is disabled.", looked)
+    if event_type is not None and not is_type_wanted(endpoint, event_type):
+        wanted = ", ".join(endpoint.event_types)
+        return verdict(False, f"Not sent: the endpoint wants only {wanted}.", looked)
+    if given is None:
+        return verdict(True, "Sent: the endpoint has no filter.")
+    if found:
+        what = f"{found[0].pointer or '/'}: {found[0].message}"
+        return verdict(True, f"Sent, since its filter cannot be used. {what}")
+    is_wanted = filters.matches(given, filters.read(body))
+    told = "; ".join(_told(each) for each in looked if each.decided)
+    return verdict(is_wanted, f"{'Sent' if is_wanted else 'Not sent'}: {told}.", looked)
+
+
+def _told(looked: filters.Looked) -> str:
+    """Return one condition and what it saw, such as ``/a is "x" (not eq "y")``."""
+    seen = shown_value(looked.seen)
+    is_missing = looked.seen is filters.MISSING
+    text = "is missing" if is_missing else f"is {json.dumps(seen, ensure_ascii=False)}"
+    value = json.dumps(looked.value, ensure_ascii=False)
+    value = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}…"
+    asked = f"{looked.op} {value}"
+    return f"{looked.path} {text} ({'' if looked.holds else 'not '}{asked})"
+
+
+def shown_value(seen: Any) -> Any:
+    """Return a value of a body as an answer may hold it: short, and what every reader can read."""
+    if seen is filters.MISSING:
+        return None
+    if isinstance(seen, str):
+        text = seen.encode("utf-8", "replace").decode()
+        return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    if isinstance(seen, int) and abs(seen) > 2**53:
+        return f"{seen}"[:LONGEST_SHOWN]
+    return "{…}" if isinstance(seen, dict) else "[…]" if isinstance(seen, list) else seen

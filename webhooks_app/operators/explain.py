@@ -168,8 +168,14 @@ def _headers(headers: Any) -> list[tuple[str, str]]:
     return [(visible(str(name)), visible(str(value))) for name, value in pairs]
 
 
-def explain(message: WebhookMessage, now: datetime) -> Explanation:
-    """Explain why the message is in its state, and what happens next and when."""
+def explain(message: WebhookMessage, now: datetime, before: str = "") -> Explanation:
+    """Explain why the message is in its state, and what happens next and when.
+
+    Args:
+        before: the event id of the message that it waits for, if it is known.
+    """
+    if message.status == "pending" and message.is_waiting:
+        return _explain_waiting(message, before)
     if message.status == "pending":
         return _explain_pending(message, now)
     if message.status == "delivered":
@@ -204,6 +210,16 @@ def _explain_operators_end(message: WebhookMessage) -> Explanation:
     failure = _meaning(message.last_error_code, message.last_status_code)
     text += f". The last failure here: {failure}." if message.last_error_code else "."
     return Explanation(headline, f"{text} It is kept whole and can be replayed.", "base")
+
+
+def _explain_waiting(message: WebhookMessage, before: str) -> Explanation:
+    name = before or f"message {message.after_id}"
+    text = (
+        f"Its endpoint gets the events of a task in order, and {name} comes first: this one is due "
+        "as soon as that one is delivered, or given up. Waiting costs no retry and nothing of the "
+        f"{longest_wait()} that a message may wait for its destination. A replay sends it at once."
+    )
+    return Explanation(f"Waits for {name}", text, "info")
 
 
 def _explain_pending(message: WebhookMessage, now: datetime) -> Explanation:
@@ -274,6 +290,8 @@ def planned(message: WebhookMessage, now: datetime) -> list[Planned]:
 
 
 def _when(message: WebhookMessage, due: datetime, now: datetime) -> str:
+    if message.is_waiting:
+        return f"when message {message.after_id} has been delivered or given up"
     held = message.destination.held_until
     if held and held > max(due, now):
         return f"when its destination is free again, not before {held:%Y-%m-%d %H:%M:%S} UTC"

@@ -80,6 +80,8 @@ DESCRIPTIONS = {
     "changeEndpoint": "What is not given stays as it is. `is_enabled` turns it off and on again. "
     "Needs the scope `admin`.",
     "deleteEndpoint": "What was sent stays in the history. Needs the scope `admin`.",
+    "dryRunEndpoint": "Of an event, of every event of a task, or of a body: `would_send`, a "
+    "sentence, and what each condition of the filter saw. Nothing is sent or saved.",
     "pingEndpoint": "To see whether it answers. Needs the scope `admin`.",
     "listOperatorActions": f"Who did what, when and why. Needs the scope `admin`. {_PAGE}",
     "listEvents": "For those who cannot receive webhooks: fetch, deal with them, acknowledge. "

@@ -24,6 +24,13 @@ REQUESTS: dict[str, Any] = {
         "url": "https://your-app.com/api/webhooks/everything",
         "event_types": ["task.completed", "task.failed"],
         "description": "the studio's dashboard",
+        "filter": {
+            "all": [
+                {"path": "/metadata/userId", "op": "prefix", "value": "user-"},
+                {"not": {"path": "/task_type", "op": "in", "value": ["audio_generation"]}},
+            ]
+        },
+        "ordered": True,
         "retry_policy": "durable",
     },
     "replaceEndpoint": {
@@ -32,6 +39,11 @@ REQUESTS: dict[str, Any] = {
         "is_enabled": True,
     },
     "changeEndpoint": {"is_enabled": False},
+    "dryRunEndpoint": {
+        "body": {"status": "completed", "metadata": _METADATA},
+        "event_type": "task.completed",
+        "filter": {"path": "/metadata/userId", "op": "eq", "value": "user-124"},
+    },
     "acknowledgeEvents": {"ids": ["msg_2f1c0d3b4a59687786a5b4c3d2e1f001"]},
     "replayMessage": {"reason": _REASON},
     "startReplay": {

@@ -46,7 +46,7 @@ from webhooks_app.api.fields import Choice, RetryPolicy
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, MessageStatus, ReplayState
 from webhooks_app.operators import ping
-from webhooks_app.outbox import ANY_STATUS
+from webhooks_app.outbox import ANY_STATUS, filters
 from webhooks_app.retry import ERROR_CODES
 
 Operation = Callable[[Any], Any]
@@ -282,6 +282,7 @@ def _names() -> dict[str, Any]:
         "DeliveryOutcome": DeliveryOutcome.values,
         "DeliveryTrigger": DeliveryTrigger.values,
         "ReplayState": ReplayState.values,
+        "FilterOp": list(filters.OPS),
         "RetryPolicyName": sorted(webhook_settings.POLICIES),
     }
     wait = RetryPolicy().schema()["anyOf"][1]["items"]
