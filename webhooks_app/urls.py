@@ -3,7 +3,7 @@
 from django.urls import path
 
 from webhooks_app.api import deliveries, endpoints, feed, messages, replays, secrets
-from webhooks_app.api.operators import record
+from webhooks_app.api.operators import destinations, record
 
 app_name = "webhooks"
 urlpatterns = [
@@ -20,6 +20,24 @@ urlpatterns = [
     path("webhooks/endpoints/<str:endpoint_id>", endpoints.EndpointView.as_view(), name="endpoint"),
     path("webhooks/endpoints/<str:endpoint_id>/ping", endpoints.EndpointPingView.as_view()),
     path("webhooks/endpoints/<str:endpoint_id>/dry-run", endpoints.EndpointDryRunView.as_view()),
+    path("webhooks/destinations", destinations.DestinationListView.as_view()),
+    path("webhooks/destinations/<str:destination_id>", destinations.DestinationView.as_view()),
+    path(
+        "webhooks/destinations/<str:destination_id>/pause",
+        destinations.DestinationPauseView.as_view(),
+    ),
+    path(
+        "webhooks/destinations/<str:destination_id>/resume",
+        destinations.DestinationResumeView.as_view(),
+    ),
+    path(
+        "webhooks/destinations/<str:destination_id>/disable",
+        destinations.DestinationDisableView.as_view(),
+    ),
+    path(
+        "webhooks/destinations/<str:destination_id>/enable",
+        destinations.DestinationEnableView.as_view(),
+    ),
     path("webhooks/signing-secret", secrets.SecretView.as_view()),
     path("webhooks/signing-secret/rotate", secrets.SecretRotateView.as_view()),
     path("webhooks/operator-actions", record.ActionListView.as_view()),

@@ -29,10 +29,11 @@ VALUES = [
 BESIDES = {
     "comfyui_template": ["/proc/nowhere/graph.json"],
     "create_api_key": ["a name"],
+    "destination": ["resume", "--all", "--yes"],
     "project": ["film"],
     "prune": ["--dry-run"],
     "prune_webhooks": ["--dry-run"],
-    "replay_webhooks": ["--yes", "--timeout=0", "--reason=a test"],
+    "replay_webhooks": ["--yes", "--timeout=0"],
 }
 #: The codes of those that need no database for what they are asked, or say more themselves.
 WITHOUT = {"adopt_storage": 0, "check": 0, "listen": 2}
@@ -50,12 +51,20 @@ def taken() -> Iterator[str]:
         yield str(other.getsockname()[1])
 
 
+def beside(name: str, parser: argparse.ArgumentParser, taken: str) -> list[str]:
+    """Return what a command needs besides the argument that is tried."""
+    needed = list(BESIDES.get(name, []))
+    if name == "listen":
+        needed += ["--port", taken, "--host", "203.0.113.1"]
+    if "--reason" in parser._option_string_actions:
+        needed.append("--reason=a test")
+    return needed
+
+
 def attempts(name: str, taken: str) -> Iterator[list[str]]:
     """Yield the arguments of each try: one value, bad or odd, for one argument."""
     parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
-    besides = BESIDES.get(name, [])
-    if name == "listen":
-        besides = ["--port", taken, "--host", "203.0.113.1"]
+    besides = beside(name, parser, taken)
     for action in parser._actions:
         if isinstance(action, argparse._HelpAction) or action.help == argparse.SUPPRESS:
             continue
@@ -118,7 +127,8 @@ def test_every_command_tells_in_a_sentence_that_the_database_cannot_be_used(
         connection.close()
         try:
             for name in sorted({*OWN} - {*ENDLESS}):
-                arguments = BESIDES.get(name, ["--port", taken] if name == "listen" else [])
+                parser = load_command_class(get_commands()[name], name).create_parser("", name)
+                arguments = beside(name, parser, taken)
                 if name == "check":
                     arguments = ["--database", "default"]
                 code, words = outcome(name, arguments)

@@ -64,14 +64,22 @@ key = WebhookMessage.objects.get().pk
 endpoint = post("/endpoints", {"url": sys.argv[1] + "sub", "event_types": ["order.paid"]})
 seen["endpoint"] = endpoint[:2]
 seen["unknown type"] = post("/endpoints", {"url": sys.argv[1], "event_types": ["task.done"]})
-seen["replayed"] = command("replay_webhooks", "--status", "delivered", "--yes", "--wait")
+seen["replayed"] = command(
+    "replay_webhooks", "--status", "delivered", "--yes", "--wait", "--reason=a test"
+)
 replay = post(f"/messages/{key}/replay", {"reason": "a try"})
 seen["replay"] = replay[:2]
 seen["locations"] = [books.get(place).status_code for _, place, _ in (endpoint, replay)]
 wait_for("delivered")
 
 # The API: every page, and the same for who may only look, and for a stranger.
-ids = {"message_id": key, "replay_id": replay[2]["id"], "endpoint_id": endpoint[2]["id"]}
+place = books.get("/shop/api/webhooks/destinations").json()["results"][0]["id"]
+ids = {
+    "message_id": key,
+    "replay_id": replay[2]["id"],
+    "endpoint_id": endpoint[2]["id"],
+    "destination_id": place,
+}
 pages = [
     "/shop/api/" + re.sub(r"<str:(\w+)>", lambda name: str(ids[name[1]]), str(pattern.pattern))
     for pattern in urls.urlpatterns

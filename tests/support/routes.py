@@ -19,6 +19,7 @@ from tests.support import factories
 from webhooks_app.models import (
     ReplayJob,
     SigningSecret,
+    WebhookDestination,
     WebhookEndpoint,
     WebhookEvent,
     WebhookMessage,
@@ -73,6 +74,7 @@ class World:
             "event_id": event.event_id,
             "replay_id": str(factories.make_replay(scope=project).pk),
             **CALLBACK,
+            "destination_id": str(message.destination_id),
             "endpoint_id": str(factories.make_endpoint(url, scope=project).pk),
             "asset_id": factories.make_asset(project_id=project).pk,
         }
@@ -87,6 +89,7 @@ class World:
             WebhookMessage.objects.filter(event__scope=project),
             ReplayJob.objects.filter(scope=project),
             WebhookEndpoint.objects.filter(scope=project),
+            WebhookDestination.objects.filter(scope=project),
             SigningSecret.objects.filter(scope=project),
         ]
         return [row for rows in found for row in rows.order_by("pk").values()]
@@ -106,6 +109,7 @@ ABSENT = {
     "event_id": "msg_absent",
     "replay_id": str(uuid.uuid4()),
     "endpoint_id": str(uuid.uuid4()),
+    "destination_id": "999999998",
     "asset_id": "0123456789abcdef",
     **CALLBACK,
 }

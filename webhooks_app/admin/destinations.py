@@ -4,50 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.functional import lazy
 
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, ReasonForm, actor, cell, sent_ping
+from webhooks_app.admin import destination_forms
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, cell, sent_ping
+from webhooks_app.admin.destination_forms import CHANGE
 from webhooks_app.admin.lists import SEARCHED_BY, KnownValuesFilter
-from webhooks_app.admin.theme import display, whole_number_widget
+from webhooks_app.admin.theme import action, display
 from webhooks_app.models import OperatorAction, WebhookDelivery, WebhookDestination, WebhookMessage
 from webhooks_app.operators import destinations
-from webhooks_app.operators.explain import longest_wait, seconds_text, why_held
+from webhooks_app.operators.explain import longest_wait, seconds_text, standing, why_held
 from webhooks_app.outbox import search_destinations
 
-CHANGE = "webhooks_app.change_webhookdestination"
-MAX_PAUSE_MINUTES = destinations.MAX_PAUSE_SECONDS // 60
 # Counting a destination's backlog stops here.
 BACKLOG_LIMIT = 10_000
-
-
-class PauseForm(ReasonForm):
-    minutes = forms.IntegerField(
-        min_value=1,
-        max_value=MAX_PAUSE_MINUTES,
-        initial=30,
-        widget=whole_number_widget(),
-        help_text=f"1 to {MAX_PAUSE_MINUTES}",
-    )
-    field_order = ["minutes", "reason"]
-
-
-class LimitForm(ReasonForm):
-    limit = forms.IntegerField(
-        min_value=1,
-        max_value=destinations.MAX_IN_FLIGHT,
-        required=False,
-        widget=whole_number_widget(),
-        help_text="Requests that one engine may have open there; empty: adaptive.",
-    )
-    field_order = ["limit", "reason"]
 
 
 def _pause(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
@@ -80,18 +60,6 @@ def _ping(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]
     return sent_ping(message)
 
 
-def state(row: WebhookDestination) -> tuple[str, str]:
-    """Return tone and text for a destination's state."""
-    if row.disabled_at:
-        return "danger", "disabled"
-    if row.held_until and row.held_until > timezone.now():
-        is_breaker = row.breaker_state != "closed"
-        return "warning", "breaker open" if is_breaker else row.hold_reason.replace("_", "-")
-    if row.failing_messages:
-        return "warning", "failing"
-    return "success", "healthy"
-
-
 def ago(time: datetime | None) -> str:
     return f"{seconds_text((timezone.now() - time).total_seconds())} ago" if time else "never"
 
@@ -119,13 +87,19 @@ class DestinationAdmin(ReadOnlyAdmin):
     """One row per origin and project."""
 
     page_template = "webhooks_app/destination.html"
+    actions = destination_forms.SELECTED
+    actions_list = ["change_many", "resume_all"]
     list_display = ["origin", "project", "health", "in_a_row", "held", "succeeded", "failed"]
     list_filter = [HealthFilter]
     search_fields = ["host"]
     search = staticmethod(search_destinations)
     search_help_text = SEARCHED_BY
     ordering = ["-id"]
-    health = cell("health", state, label={tone: tone for tone in ("danger", "warning", "success")})
+    health = cell(
+        "health",
+        lambda row: standing(row, timezone.now()),
+        label={tone: tone for tone in ("danger", "warning", "success")},
+    )
     project = cell("project", attrgetter("scope"))
     in_a_row = cell("failing in a row", attrgetter("failing_messages"))
     succeeded = cell("last success", lambda row: ago(row.last_success_at))
@@ -147,7 +121,7 @@ class DestinationAdmin(ReadOnlyAdmin):
             CHANGE,
             lazy(_what_a_pause_does, str)(),
             _pause,
-            PauseForm,
+            destination_forms.PauseForm,
             lambda row: not row.disabled_at,
             "pause",
         ),
@@ -186,7 +160,7 @@ class DestinationAdmin(ReadOnlyAdmin):
             CHANGE,
             "How many requests one engine may have open to this destination.",
             _limit,
-            LimitForm,
+            destination_forms.LimitForm,
             icon="speed",
         ),
     )
@@ -197,12 +171,16 @@ class DestinationAdmin(ReadOnlyAdmin):
         actions = OperatorAction.objects.filter(target__startswith=str(row)[:300])
         # Start from the attempts: few are open, while the backlog may be long.
         open_attempts = WebhookDelivery.objects.filter(outcome="pending", message__destination=row)
-        tone, words = state(row)
+        tone, words = standing(row, timezone.now())
         return {
             "title": row.origin,
             "tone": tone,
             "words": words,
             "held_because": why_held(row),
+            "elsewhere": WebhookDestination.objects.filter(
+                scheme=row.scheme, host=row.host, port=row.port
+            ).count()
+            - 1,
             "under_way": open_attempts.count(),
             "waiting": of_it.filter(status="pending")[: BACKLOG_LIMIT + 1].count(),
             "last_success": ago(row.last_success_at),
@@ -210,6 +188,27 @@ class DestinationAdmin(ReadOnlyAdmin):
             "latest": latest[:15],
             "actions": actions.order_by("-at")[:10],
         }
+
+    def has_change_many_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm(CHANGE))
+
+    def get_urls(self) -> list[URLPattern]:
+        form = partial(destination_forms.change_many, self)
+        view = self.admin_site.admin_view(form)
+        name = "webhooks_app_webhookdestination"
+        return [
+            path("many/", view, name=f"{name}_change_many_form"),
+            path("many/resume/", view, {"initial": "resume"}, name=f"{name}_resume_all_form"),
+            *super().get_urls(),
+        ]
+
+    @action(description="Many at once", permissions=["change_many"], icon="checklist")
+    def change_many(self, request: HttpRequest) -> HttpResponse:
+        return redirect("admin:webhooks_app_webhookdestination_change_many_form")
+
+    @action(description="Resume all", permissions=["change_many"], icon="play_arrow")
+    def resume_all(self, request: HttpRequest) -> HttpResponse:
+        return redirect("admin:webhooks_app_webhookdestination_resume_all_form")
 
     @display(description="held for")
     def held(self, row: WebhookDestination) -> str:

@@ -7,8 +7,10 @@ commands. Each function writes an `OperatorAction` in the same transaction.
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from webhooks_app import outbox
@@ -18,59 +20,142 @@ from webhooks_app.operators.ping import send_ping
 
 MAX_PAUSE_SECONDS = 86_400
 MAX_IN_FLIGHT = 1_000
+#: Destinations per transaction.
+BATCH = 500
 
 
 class NothingToPing(ValueError):
     """No URL of this destination is known, so no test event can be sent."""
 
 
-@transaction.atomic
+class Act(StrEnum):
+    """What can be done to one destination, or to many at once."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    DISABLE = "disable"
+    ENABLE = "enable"
+
+
+#: What each has become, as words for after its name.
+DONE = {
+    Act.PAUSE: "paused",
+    Act.RESUME: "held back no longer",
+    Act.DISABLE: "disabled",
+    Act.ENABLE: "enabled",
+}
+
+
 def pause(destination: WebhookDestination, seconds: int, *, actor: str, reason: str) -> None:
     """Hold the destination's messages; this uses up no retries.
 
     Raises:
         ValueError: not within 1 s to `MAX_PAUSE_SECONDS`.
     """
-    if not 1 <= seconds <= MAX_PAUSE_SECONDS:
-        raise ValueError(f"a pause is 1 to {MAX_PAUSE_SECONDS} seconds")
-    WebhookDestination.objects.filter(pk=destination.pk).update(
-        held_until=Now() + timedelta(seconds=seconds), hold_reason="paused"
-    )
-    record.note(actor, "destination.pause", str(destination), reason, scope=destination.scope)
+    act_on(Act.PAUSE, _alone(destination), seconds=seconds, actor=actor, reason=reason)
 
 
-@transaction.atomic
 def resume(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     """End a pause or a hold; an open breaker probes now."""
-    WebhookDestination.objects.filter(pk=destination.pk).update(held_until=None, hold_reason="")
-    record.note(actor, "destination.resume", str(destination), reason, scope=destination.scope)
-    outbox.wake()
+    act_on(Act.RESUME, _alone(destination), actor=actor, reason=reason)
 
 
 def disable(destination: WebhookDestination, *, actor: str, reason: str) -> int:
     """Send nothing there until it is enabled; what waits for it becomes dead letters.
 
-    The backlog is ended in batches, outside the transaction that disables, so that a million
-    pending messages are not locked for long; after a crash the engines do the rest.
-
     Returns: the messages ended by this call; an engine may have ended others meanwhile.
     """
-    rows = WebhookDestination.objects.filter(pk=destination.pk)
-    with transaction.atomic():
-        # If it was disabled before, the first time and reason are kept.
-        rows.filter(disabled_at=None).update(disabled_at=Now(), disabled_reason=reason[:300])
-        record.note(actor, "destination.disable", str(destination), reason, scope=destination.scope)
+    _each(Act.DISABLE, _alone(destination), actor, reason)
     return outbox.bury_disabled()
 
 
-@transaction.atomic
 def enable(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     """Let messages go there again; dead letters from the time before need a replay."""
-    WebhookDestination.objects.filter(pk=destination.pk).update(
-        disabled_at=None, disabled_reason="", held_until=None, hold_reason=""
-    )
-    record.note(actor, "destination.enable", str(destination), reason, scope=destination.scope)
-    outbox.wake()
+    act_on(Act.ENABLE, _alone(destination), actor=actor, reason=reason)
+
+
+def meant(
+    act: Act, place: outbox.who.Place | None = None, scope: str | None = None
+) -> QuerySet[WebhookDestination]:
+    """Return the destinations that an action would change.
+
+    Args:
+        place: a host, or one origin, in all projects; None for every receiver.
+        scope: only those of this project; None for all.
+    """
+    found = WebhookDestination.objects.filter(_possible(act))
+    if place is not None:
+        found = found.filter(place.condition)
+    return found if scope is None else found.filter(scope=scope)
+
+
+def act_on(
+    act: Act,
+    rows: QuerySet[WebhookDestination],
+    *,
+    actor: str,
+    reason: str,
+    seconds: int = 0,
+) -> int:
+    """Do the same to each destination, one line each in the record; return how many it were.
+
+    A batch is one transaction. The backlog of disabled ones is ended in batches of its own, so that
+    a million pending messages are not locked for long; after a crash the engines do the rest.
+
+    Args:
+        seconds: how long a pause lasts.
+
+    Raises:
+        ValueError: a pause outside 1 to `MAX_PAUSE_SECONDS`.
+    """
+    if act == Act.PAUSE and not 1 <= seconds <= MAX_PAUSE_SECONDS:
+        raise ValueError(f"a pause is 1 to {MAX_PAUSE_SECONDS} seconds")
+    count = _each(act, rows, actor, reason, timedelta(seconds=seconds))
+    if act == Act.DISABLE:
+        outbox.bury_disabled()
+    elif act in (Act.RESUME, Act.ENABLE) and count:
+        outbox.wake()
+    return count
+
+
+def _each(
+    act: Act,
+    rows: QuerySet[WebhookDestination],
+    actor: str,
+    reason: str,
+    length: timedelta = timedelta(0),
+) -> int:
+    ids = list(rows.order_by("pk").values_list("pk", flat=True))
+    for begin in range(0, len(ids), BATCH):
+        with transaction.atomic():
+            batch = WebhookDestination.objects.filter(pk__in=ids[begin : begin + BATCH])
+            _change(act, batch, reason, length)
+            for row in batch.order_by("pk"):
+                record.note(actor, f"destination.{act}", str(row), reason, scope=row.scope)
+    return len(ids)
+
+
+def _change(act: Act, rows: QuerySet[WebhookDestination], reason: str, length: timedelta) -> None:
+    if act == Act.PAUSE:
+        rows.update(held_until=Now() + length, hold_reason="paused")
+    elif act == Act.RESUME:
+        rows.update(held_until=None, hold_reason="")
+    elif act == Act.DISABLE:
+        # If it was disabled before, the first time and reason are kept.
+        disabled = rows.filter(disabled_at=None)
+        disabled.update(disabled_at=Now(), disabled_reason=reason[:300])
+    else:
+        rows.update(disabled_at=None, disabled_reason="", held_until=None, hold_reason="")
+
+
+def _possible(act: Act) -> Q:
+    if act == Act.RESUME:
+        return Q(held_until__gt=Now(), disabled_at=None)
+    return Q(disabled_at__isnull=act != Act.ENABLE)
+
+
+def _alone(destination: WebhookDestination) -> QuerySet[WebhookDestination]:
+    return WebhookDestination.objects.filter(pk=destination.pk)
 
 
 @transaction.atomic

@@ -251,6 +251,16 @@ def why_held(destination: WebhookDestination) -> str:
     return WHY_HELD.get(destination.hold_reason) or f"{visible(destination.hold_reason)}."
 
 
+def standing(row: WebhookDestination, now: datetime) -> tuple[str, str]:
+    """Return tone and words of how a destination stands."""
+    if row.disabled_at:
+        return "danger", "disabled"
+    if row.held_until and row.held_until > now:
+        is_breaker = row.breaker_state != "closed"
+        return "warning", "breaker open" if is_breaker else row.hold_reason.replace("_", "-")
+    return ("warning", "failing") if row.failing_messages else ("success", "healthy")
+
+
 def _explain_due(message: WebhookMessage, now: datetime) -> Explanation:
     number = message.attempt_count + 1
     due = message.next_attempt_at or now

@@ -84,6 +84,17 @@ DESCRIPTIONS = {
     "sentence, and what each condition of the filter saw. Nothing is sent or saved.",
     "pingEndpoint": "To see whether it answers. Needs the scope `admin`.",
     "listOperatorActions": f"Who did what, when and why. Needs the scope `admin`. {_PAGE}",
+    "listDestinations": f"One row for each origin and project. Needs the scope `admin`. {_PAGE}",
+    "changeDestinations": "With a `host` it means that receiver in every project that the key may "
+    "see; a key bound to a project changes that project's alone. Look with `dry_run` first. Needs "
+    "the scope `admin`.",
+    "getDestination": "404 for one that is not there or is another project's. Needs the scope "
+    "`admin`.",
+    "pauseDestination": "What is owed waits and loses no retry. Needs the scope `admin`.",
+    "resumeDestination": "Also where nothing holds it back. Needs the scope `admin`.",
+    "disableDestination": "Dead letters can be replayed once it is enabled. Needs the scope "
+    "`admin`.",
+    "enableDestination": "New messages go there again. Needs the scope `admin`.",
     "listEvents": "For those who cannot receive webhooks: fetch, deal with them, acknowledge. "
     f"{_PAGE}",
     "acknowledgeEvents": "They are listed no more.",

@@ -57,6 +57,17 @@ REQUESTS: dict[str, Any] = {
         "filter": {"host": "your-app.com", "error_code": "dns"},
         "reason": "the customer has left",
     },
+    "changeDestinations": {
+        "action": "pause",
+        "host": "https://your-app.com",
+        "seconds": 1800,
+        "reason": "they deploy",
+        "dry_run": True,
+    },
+    "pauseDestination": {"seconds": 1800, "reason": "they deploy"},
+    "resumeDestination": {"reason": "it is back"},
+    "disableDestination": {"reason": "the customer has left"},
+    "enableDestination": {"reason": "the customer is back"},
     "rotateSigningSecret": {"project_id": "test_project", "overlap_seconds": 86400},
 }
 

@@ -1,0 +1,217 @@
+"""How does an operator pause, resume, disable or enable many destinations at once?
+
+Nothing is done before the page has shown which destinations are meant. `operators.destinations`
+does the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from webhooks_app.admin.base import ReasonForm, actor, confirm, text_widget
+from webhooks_app.admin.theme import select_widget, whole_number_widget
+from webhooks_app.models import WebhookDestination
+from webhooks_app.operators import destinations
+from webhooks_app.operators.destinations import DONE, Act
+from webhooks_app.outbox import InvalidFilter, who
+
+if TYPE_CHECKING:
+    from webhooks_app.admin.destinations import DestinationAdmin
+
+CHANGE = "webhooks_app.change_webhookdestination"
+LIST = "admin:webhooks_app_webhookdestination_changelist"
+MAX_PAUSE_MINUTES = destinations.MAX_PAUSE_SECONDS // 60
+SAMPLE = 20
+EXPLAIN = {
+    Act.PAUSE: "Messages wait and lose no retry.",
+    Act.RESUME: "Pauses end, and open breakers try again at once.",
+    Act.DISABLE: "Nothing is sent there until somebody enables it. Waiting and new messages become "
+    "dead letters, which can be replayed afterwards.",
+    Act.ENABLE: "New messages go there again. Dead letters stay dead until they are replayed.",
+}
+
+
+class PauseForm(ReasonForm):
+    minutes = forms.IntegerField(
+        min_value=1,
+        max_value=MAX_PAUSE_MINUTES,
+        initial=30,
+        widget=whole_number_widget(),
+        help_text=f"1 to {MAX_PAUSE_MINUTES}",
+    )
+    field_order = ["minutes", "reason"]
+
+
+class LimitForm(ReasonForm):
+    limit = forms.IntegerField(
+        min_value=1,
+        max_value=destinations.MAX_IN_FLIGHT,
+        required=False,
+        widget=whole_number_widget(),
+        help_text="Requests that one engine may have open there; empty: adaptive.",
+    )
+    field_order = ["limit", "reason"]
+
+
+class ManyForm(PauseForm):
+    """Asks what is to be done, where, and why."""
+
+    act = forms.ChoiceField(
+        label="What",
+        choices=[(str(act), act.capitalize()) for act in Act],
+        widget=select_widget,
+    )
+    host = forms.CharField(
+        required=False,
+        max_length=2048,
+        label="Receiver",
+        widget=text_widget(),
+        help_text="A host, host:port or origin, in all projects; empty: every receiver.",
+    )
+    project = forms.CharField(
+        required=False,
+        max_length=100,
+        widget=text_widget(),
+        help_text="Only as this project sees it; empty: all projects.",
+    )
+    field_order = ["act", "minutes", "host", "project", "reason"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["minutes"].required = False
+        self.fields["minutes"].help_text = f"Of a pause: 1 to {MAX_PAUSE_MINUTES}"
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if cleaned.get("act") == Act.PAUSE and not cleaned.get("minutes"):
+            self.add_error("minutes", "Say how long the pause lasts.")
+        for name, read in (("host", who.read_place), ("project", who.read_project)):
+            try:
+                if cleaned.get(name):
+                    cleaned[name] = read(cleaned[name], name)
+            except InvalidFilter as refused:
+                self.add_error(name, refused.message)
+        return cleaned
+
+    def described(self) -> str:
+        """Return what was asked for, to see whether it has changed since it was shown."""
+        names = ("act", "minutes", "host", "project")
+        return " ".join(f"{name}={self.cleaned_data.get(name)}" for name in names)
+
+
+def change_many(page: DestinationAdmin, request: HttpRequest, initial: str = "") -> HttpResponse:
+    """Ask what and where, then show which destinations that means, then do it."""
+    if not request.user.has_perm(CHANGE):
+        raise PermissionDenied
+    given = {"act": initial or Act.PAUSE, "host": request.GET.get("host", "")}
+    form = ManyForm(request.POST if request.method == "POST" else None, initial=given)
+    rows: QuerySet[WebhookDestination] | None = None
+    if form.is_bound and form.is_valid():
+        cleaned = form.cleaned_data
+        rows = destinations.meant(Act(cleaned["act"]), cleaned["host"] or None, _scope(cleaned))
+        # Only what was shown is done: what was changed on the page is shown first.
+        if request.POST.get("confirmed") == form.described():
+            return _done(request, Act(cleaned["act"]), rows, cleaned)
+    count = rows.count() if rows is not None else 0
+    act = Act(form.cleaned_data["act"]) if rows is not None else None
+    return confirm(
+        request,
+        page,
+        title="Resume all" if initial == Act.RESUME else "Many destinations at once",
+        explain=_explain(act, count),
+        facts=_facts(rows) if rows is not None and count else [],
+        lines=_lines(rows) if rows is not None else [],
+        form=form,
+        back=reverse(LIST),
+        hidden=[("confirmed", form.described())] if count else [],
+        is_dangerous=act == Act.DISABLE,
+        submit=f"{act.capitalize()} {_counted(count)}" if act and count else "Show which are meant",
+    )
+
+
+def _scope(cleaned: dict[str, Any]) -> str | None:
+    return str(cleaned["project"]) if cleaned["project"] else None
+
+
+def _explain(act: Act | None, count: int) -> str:
+    if act is None:
+        return "Which destinations are meant? Nothing is done before you have seen them."
+    if not count:
+        return f"There is no destination to {act} there."
+    return f"This will {act} {_counted(count)}. {EXPLAIN[act]}"
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} destination{'s' * (count != 1)}"
+
+
+def _facts(rows: QuerySet[WebhookDestination]) -> list[tuple[str, str]]:
+    projects = list(rows.order_by("scope").values_list("scope", flat=True).distinct()[:11])
+    more = " and more" if len(projects) > 10 else ""
+    return [("Projects", ", ".join(projects[:10]) + more)]
+
+
+def _lines(rows: QuerySet[WebhookDestination]) -> list[str]:
+    shown = [str(row) for row in rows.order_by("host", "port", "scope")[: SAMPLE + 1]]
+    return [*shown[:SAMPLE], "…"] if len(shown) > SAMPLE else shown
+
+
+def _done(
+    request: HttpRequest, act: Act, rows: QuerySet[WebhookDestination], cleaned: dict[str, Any]
+) -> HttpResponse:
+    count = destinations.act_on(
+        act,
+        rows,
+        actor=actor(request),
+        reason=cleaned["reason"],
+        seconds=60 * (cleaned.get("minutes") or 0),
+    )
+    verb = "is" if count == 1 else "are"
+    messages.success(request, f"{_counted(count)} {verb} {DONE[act]}.")
+    return HttpResponseRedirect(reverse(LIST))
+
+
+def _selected(act: Act) -> Callable[..., HttpResponse]:
+    """Return the action of the list that asks for a reason, then changes the selected rows."""
+    form_class = PauseForm if act == Act.PAUSE else ReasonForm
+
+    @admin.action(description=f"{act.capitalize()} selected", permissions=["change_many"])
+    def perform(
+        page: DestinationAdmin, request: HttpRequest, queryset: QuerySet[WebhookDestination]
+    ) -> HttpResponse:
+        ids = list(queryset.order_by("pk").values_list("pk", flat=True)[: page.list_per_page])
+        rows = destinations.meant(act).filter(pk__in=ids)
+        form = form_class(request.POST if "confirmed" in request.POST else None)
+        if form.is_bound and form.is_valid():
+            return _done(request, act, rows, form.cleaned_data)
+        count = rows.count()
+        left = len(ids) - count
+        others = f" {left} of those selected cannot be, or are so already." if left else ""
+        hidden = [(ACTION_CHECKBOX_NAME, str(pk)) for pk in ids]
+        hidden += [("action", perform.__name__), ("confirmed", "1")]
+        return confirm(
+            request,
+            page,
+            title=f"{act.capitalize()} {_counted(count)}",
+            explain=EXPLAIN[act] + others,
+            lines=_lines(rows),
+            form=form,
+            back=reverse(LIST),
+            hidden=hidden,
+            is_dangerous=act == Act.DISABLE,
+        )
+
+    perform.__name__ = f"{act}_selected"
+    return perform
+
+
+SELECTED = [_selected(act) for act in Act]

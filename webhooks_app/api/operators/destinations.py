@@ -1,0 +1,265 @@
+"""What can an operator do with receivers: see how they stand, pause, resume, disable, enable?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from webhooks_app.api.access import actor_of, within
+from webhooks_app.api.fields import Choice, Flag, Named, ProjectId, Text, Whole
+from webhooks_app.api.openapi import extend_schema, inline_serializer
+from webhooks_app.api.pages import PageQuery, page_of, page_response
+from webhooks_app.api.problems import FieldProblem, invalid
+from webhooks_app.api.read import StrictObject, found_row, read_body, read_id, read_query
+from webhooks_app.api.view import WebhookView
+from webhooks_app.egress import MAX_URL_LENGTH
+from webhooks_app.models import WebhookDestination
+from webhooks_app.operators import destinations
+from webhooks_app.operators.destinations import MAX_PAUSE_SECONDS, Act
+from webhooks_app.operators.explain import standing
+from webhooks_app.outbox import who
+
+SAMPLE = 25
+_STATES = {
+    "disabled": Q(disabled_at__isnull=False),
+    "held": Q(disabled_at=None, held_until__gt=Now()),
+    "failing": Q(failing_messages__gt=0),
+}
+
+
+class Where(StrictObject):
+    """Which destinations; without a receiver and a project every one that the key may see."""
+
+    host = Named(
+        who.read_place,
+        required=False,
+        max_length=MAX_URL_LENGTH,
+        help_text="The receiver: a host, host:port, origin or URL.",
+    )
+    project_id = ProjectId(required=False)
+
+
+class DestinationQuery(PageQuery, Where):
+    """The query string of the list of destinations."""
+
+    state = Choice(list(_STATES), required=False)
+
+
+class ReasonRequest(StrictObject):
+    """The body of what is done to a destination."""
+
+    reason = Text(required=False, allow_blank=True, max_length=500)
+
+
+class PauseRequest(ReasonRequest):
+    """The body of a pause."""
+
+    seconds = Whole(1, MAX_PAUSE_SECONDS, help_text="It ends by itself.")
+
+
+class DestinationsRequest(ReasonRequest, Where):
+    """The body of what is done to many destinations."""
+
+    action = Choice([str(act) for act in Act])
+    all = Flag(required=False, default=False, help_text="Needed where no `host` is given.")
+    seconds = Whole(1, MAX_PAUSE_SECONDS, required=False, help_text="Of a pause; needed there.")
+    dry_run = Flag(required=False, default=False, help_text="Only count, and show the first.")
+
+
+class DestinationSerializer(serializers.ModelSerializer[WebhookDestination]):
+    """One origin as one project sees it."""
+
+    project_id = serializers.CharField(source="scope")
+    origin = serializers.CharField()
+    state = serializers.SerializerMethodField()
+    held_because = serializers.CharField(source="hold_reason")
+
+    class Meta:
+        model = WebhookDestination
+        fields: tuple[str, ...] = (
+            "id",
+            "project_id",
+            "origin",
+            "state",
+            "held_until",
+            "held_because",
+            "disabled_at",
+            "disabled_reason",
+            "breaker_state",
+            "failing_messages",
+            "max_in_flight",
+            "last_success_at",
+            "last_failure_at",
+        )
+
+    def get_state(self, row: WebhookDestination) -> str:
+        return standing(row, timezone.now())[1]
+
+
+CHANGED = inline_serializer(
+    "DestinationsChanged",
+    {
+        "dry_run": serializers.BooleanField(),
+        "count": serializers.IntegerField(help_text="Those that it changes, or would."),
+        "projects": serializers.IntegerField(help_text="Of so many projects."),
+        "sample": DestinationSerializer(many=True),
+    },
+)
+
+
+class DestinationListView(WebhookView):
+    """Destinations."""
+
+    actions = {"GET": "admin", "POST": "admin"}
+
+    @extend_schema(
+        operation_id="listDestinations",
+        parameters=[DestinationQuery],
+        responses=page_of("DestinationPage", DestinationSerializer),
+    )
+    def get(self, request: Request) -> Response:
+        """List destinations and how they stand."""
+        asked = read_query(request, DestinationQuery)
+        found = within(request, WebhookDestination.objects.all())
+        if "host" in asked:
+            found = found.filter(who.read_place(asked["host"]).condition)
+        if "project_id" in asked:
+            found = found.filter(scope=asked["project_id"])
+        if "state" in asked:
+            found = found.filter(_STATES[asked["state"]])
+        return page_response(request, found, asked, DestinationSerializer)
+
+    @extend_schema(
+        operation_id="changeDestinations", request=DestinationsRequest, responses=CHANGED
+    )
+    def post(self, request: Request) -> Response:
+        """Pause, resume, disable or enable one origin over all projects, or all of them."""
+        asked = read_body(request, DestinationsRequest)
+        act = Act(asked["action"])
+        _check(asked, act)
+        place = who.read_place(asked["host"]) if "host" in asked else None
+        rows = within(request, destinations.meant(act, place, asked.get("project_id")))
+        sample = list(rows.order_by("host", "scope")[:SAMPLE])
+        projects = rows.values("scope").distinct().count()
+        if asked["dry_run"]:
+            count = rows.count()
+        else:
+            count = _do(request, act, rows, asked)
+            pks = [row.pk for row in sample]
+            again = WebhookDestination.objects.filter(pk__in=pks)
+            sample = list(again.order_by("host", "scope"))
+        body = {"dry_run": asked["dry_run"], "count": count, "projects": projects}
+        return Response({**body, "sample": DestinationSerializer(sample, many=True).data})
+
+
+class DestinationView(WebhookView):
+    """One destination."""
+
+    actions = {"GET": "admin"}
+
+    @extend_schema(operation_id="getDestination", responses=DestinationSerializer)
+    def get(self, request: Request, destination_id: str) -> Response:
+        """Show how a destination stands."""
+        return Response(DestinationSerializer(_find(request, destination_id).get()).data)
+
+
+class _ActView(WebhookView):
+    """Does one thing to one destination; also where it is so already."""
+
+    actions = {"POST": "admin"}
+    act: Act
+    form: type[ReasonRequest] = ReasonRequest
+
+    def _answer(self, request: Request, destination_id: str) -> Response:
+        rows = _find(request, destination_id)
+        _do(request, self.act, rows, read_body(request, self.form))
+        return Response(DestinationSerializer(rows.get()).data)
+
+
+class DestinationPauseView(_ActView):
+    """Pause one."""
+
+    act, form = Act.PAUSE, PauseRequest
+
+    @extend_schema(
+        operation_id="pauseDestination", request=PauseRequest, responses=DestinationSerializer
+    )
+    def post(self, request: Request, destination_id: str) -> Response:
+        """Hold back what is owed there for a time; no retry is lost."""
+        return self._answer(request, destination_id)
+
+
+class DestinationResumeView(_ActView):
+    """Resume one."""
+
+    act = Act.RESUME
+
+    @extend_schema(
+        operation_id="resumeDestination", request=ReasonRequest, responses=DestinationSerializer
+    )
+    def post(self, request: Request, destination_id: str) -> Response:
+        """End a pause, or let an open breaker try again at once."""
+        return self._answer(request, destination_id)
+
+
+class DestinationDisableView(_ActView):
+    """Disable one."""
+
+    act = Act.DISABLE
+
+    @extend_schema(
+        operation_id="disableDestination", request=ReasonRequest, responses=DestinationSerializer
+    )
+    def post(self, request: Request, destination_id: str) -> Response:
+        """Send nothing there until it is enabled; what waits there becomes dead letters."""
+        return self._answer(request, destination_id)
+
+
+class DestinationEnableView(_ActView):
+    """Enable one."""
+
+    act = Act.ENABLE
+
+    @extend_schema(
+        operation_id="enableDestination", request=ReasonRequest, responses=DestinationSerializer
+    )
+    def post(self, request: Request, destination_id: str) -> Response:
+        """Send there again; its dead letters wait for a replay."""
+        return self._answer(request, destination_id)
+
+
+def _do(
+    request: Request, act: Act, rows: QuerySet[WebhookDestination], asked: dict[str, Any]
+) -> int:
+    return destinations.act_on(
+        act,
+        rows,
+        actor=actor_of(request),
+        reason=asked.get("reason", ""),
+        seconds=asked.get("seconds", 0),
+    )
+
+
+def _check(asked: dict[str, Any], act: Act) -> None:
+    problems: list[FieldProblem] = []
+    if act == Act.PAUSE and "seconds" not in asked:
+        text = "Say how long the pause lasts."
+        problems.append({"pointer": "/seconds", "code": "required", "message": text})
+    if "host" not in asked and not asked["all"]:
+        text = 'Name a receiver, or say "all": true.'
+        problems.append({"pointer": "/host", "code": "required", "message": text})
+    if problems:
+        raise invalid(problems)
+
+
+def _find(request: Request, text: str) -> QuerySet[WebhookDestination]:
+    """Return one destination, as a query; 404 if it is absent or another project's."""
+    rows = within(request, WebhookDestination.objects.filter(pk=read_id(text)))
+    found_row(rows)
+    return rows
