@@ -7,8 +7,10 @@ an error means that the database cannot be used.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import Any, TypeVar
 
 import psycopg
@@ -16,6 +18,9 @@ from django.db import Error, close_old_connections, connection, connections
 from django.db.backends.signals import connection_created
 
 T = TypeVar("T")
+
+#: A connection that served so short a time ago is good, in seconds.
+CHECKED_SECONDS = 5.0
 
 READ_ONLY = "The database is read-only."
 OUT_OF_REACH = "The database is out of reach."
@@ -122,13 +127,21 @@ class DatabaseThread:
 
     def __init__(self, name: str) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._good_at = -inf
 
     def call(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        """Run ``function`` in the thread, on a connection that was checked first."""
+        """Run ``function`` in the thread, on a connection that was checked first.
+
+        The check is a statement of its own; one that has just served is not checked again.
+        """
 
         def run() -> T:
-            close_old_connections()
-            return function(*arguments)
+            if time.monotonic() - self._good_at > CHECKED_SECONDS:
+                close_old_connections()
+            self._good_at = -inf
+            found = function(*arguments)
+            self._good_at = time.monotonic()
+            return found
 
         return asyncio.get_running_loop().run_in_executor(self._executor, run)
 

@@ -25,8 +25,9 @@ from tasks_app.models import RemoteJob, RemoteJobState
 from tasks_app.providers.base import ProviderError
 from tasks_app.providers.remote.base import RemoteProvider
 from tasks_app.remote_work.calls import Lines
-from tasks_app.remote_work.steps import OVERTAKEN, Steps
+from tasks_app.remote_work.steps import Steps
 from tasks_app.remote_work.watchers import Watchers
+from tasks_app.remote_work.writes import OVERTAKEN
 from tasks_app.state import remote, remote_jobs, server_rows
 from tasks_app.tickets import stopping
 from webhooks_app.database import DatabaseThread, why_unusable
@@ -88,7 +89,7 @@ class RemoteWorkLoop:
         self._database = DatabaseThread("remote-work")
         self._lines = Lines()
         self._steps = Steps(self._store, self._hand_over, self._lines)
-        self._watchers = Watchers(self._steps.told)
+        self._watchers = Watchers(self._steps.writes.told)
         is_told = False
         try:
             while not stopping.is_set():
@@ -111,7 +112,7 @@ class RemoteWorkLoop:
         if not self._has_listed_servers:
             await call(remote_servers.know_all)
             self._has_listed_servers = True
-        await self._steps.flush(self._database.call)
+        await self._steps.writes.flush(self._database.call)
         lease = settings.TASK_LEASE_SECONDS
         if self._open and now - self._extended_at > lease / 3:
             await call(remote_jobs.extend_leases, self._token, list(self._open), lease)
@@ -206,7 +207,7 @@ class RemoteWorkLoop:
         await self._steps.close()
         await self._lines.close()
         try:
-            await self._steps.flush(self._database.call)
+            await self._steps.writes.flush(self._database.call, is_last=True)
             await self._database.call(remote_jobs.let_go, self._token)
         except Error as error:
             logger.warning("Remote work is left to its leases", reason=why_unusable(error))

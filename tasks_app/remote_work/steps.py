@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import structlog
-from django.conf import settings
-from django.db import Error
 
 from tasks_app.failures import own_frames
 from tasks_app.media.inputs import InputFile, inputs_of
@@ -40,7 +35,8 @@ from tasks_app.providers.remote.client import (
 )
 from tasks_app.remote_work import results
 from tasks_app.remote_work.calls import Lines, away, ids_of, is_unclear, work_of
-from tasks_app.state import lifecycle, remote, remote_jobs, server_rows
+from tasks_app.remote_work.writes import OVERTAKEN, Writes
+from tasks_app.state import remote, remote_jobs, server_rows
 from tasks_app.work.run import in_use
 from webhooks_app import traces
 from webhooks_app.crash_points import faultpoint
@@ -59,11 +55,6 @@ LONG_AWAY_SECONDS, NOT_CONFIGURED = 60.0, "Its provider is not configured."
 STOP_FOR, LATE_FOR = timedelta(days=1), timedelta(hours=1)
 #: How long the id of a submit that was open at a cancel is waited for, asked every so often.
 SUBMIT_FOR, SUBMIT_AGAIN_SECONDS = timedelta(seconds=CALL_SECONDS + 30), 5.0
-PROGRESS_SECONDS = 1.0
-#: Jobs whose last progress is remembered.
-MOST_TOLD = 20_000
-
-OVERTAKEN = (remote_jobs.LostJob, lifecycle.LostClaim)
 
 
 class Steps:
@@ -85,8 +76,7 @@ class Steps:
         self._lines = lines
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
         self._fetching = 0
-        self._told: dict[str, tuple[float, float, float]] = {}
-        self._due_again: dict[tuple[Any, float, bool], list[str]] = defaultdict(list)
+        self.writes = Writes(store)
 
     async def close(self) -> None:
         """Wait for the results that are being fetched; `tickets.stopping` ends them soon."""
@@ -232,8 +222,8 @@ class Steps:
         if isinstance(state, JobStatus) and state.is_done:
             self.hand_over(job, self._ready(job, provider, state))
         elif isinstance(state, JobStatus):
-            self._again(job, provider, has_answered=True)
-            await self.progress(str(job.id), 0.05 + 0.85 * state.fraction, state.step)
+            self.writes.again(job, _first(provider), has_answered=True)
+            await self.writes.progress(str(job.id), 0.05 + 0.85 * state.fraction, state.step)
         elif isinstance(state, UnknownJob):
             await self._lost(job, state, is_stop_owed=False)
         elif isinstance(state, WorkFailed):
@@ -244,31 +234,7 @@ class Steps:
         elif state.retry_after:
             await self._store(remote_jobs.look_in, job, state.retry_after, state.message)
         else:
-            self._again(job, provider, has_answered=False)
-
-    def _again(
-        self, job: RemoteJob, provider: RemoteProvider | None, *, has_answered: bool
-    ) -> None:
-        """Let the job become due again, with the next `flush`."""
-        first = provider.poll_seconds if provider else AWAY_SECONDS
-        self._due_again[job.look_token, first, has_answered].append(str(job.id))
-
-    async def flush(self, call: Callable[..., Awaitable[Any]]) -> None:
-        """Store which jobs were looked at, all in one statement for each kind.
-
-        Args:
-            call: runs a function in the database's thread once; what it fails at is kept.
-        """
-        longest = settings.REMOTE_LOOK_SECONDS
-        while self._due_again:
-            kind, ids = self._due_again.popitem()
-            token, first, has_answered = kind
-            how = {"first": first, "longest": longest, "has_answered": has_answered}
-            try:
-                await call(partial(remote_jobs.look_again, token, ids, **how))
-            except Error:
-                self._due_again[kind] += ids
-                raise
+            self.writes.again(job, _first(provider), has_answered=False)
 
     async def _lost(self, job: RemoteJob, error: ProviderError, *, is_stop_owed: bool) -> None:
         logger.warning("Remote work was lost", reason=error.message, **ids_of(job))
@@ -276,26 +242,6 @@ class Steps:
             await self._store(remote.fail, job, error, "lost")
         else:
             await self._store(remote.lose, job, error.message, is_stop_owed=is_stop_owed)
-
-    async def told(self, job_id: str, fraction: float, step: str) -> None:
-        """Take what a server told of a job by itself: its progress, or that it has ended."""
-        if fraction >= 1:
-            await self._store(remote_jobs.has_news, job_id)
-        else:
-            await self.progress(job_id, 0.05 + 0.85 * fraction, step)
-
-    async def progress(self, job_id: str, fraction: float, step: str) -> None:
-        """Store the progress of a job's task, at most once a second and if it has changed."""
-        now = time.monotonic()
-        told_at, told, event_at = self._told.get(job_id, (0.0, 0.0, 0.0))
-        if fraction == told or now - told_at < PROGRESS_SECONDS:
-            return
-        if len(self._told) > MOST_TOLD:
-            self._told.clear()
-        is_event_due = now - event_at >= settings.TASK_PROGRESS_EVENT_SECONDS
-        self._told[job_id] = (now, fraction, now if is_event_due else event_at)
-        with contextlib.suppress(*OVERTAKEN):
-            await self._store(remote.progress, job_id, fraction, step, is_event_due=is_event_due)
 
     # -- fetch -------------------------------------------------------------------------------------
 
@@ -370,7 +316,7 @@ class Steps:
                     await self._store(remote.stopped, job, "unstopped", note, is_unclear=True)
                 else:
                     await self._store(remote_jobs.note, job, note)
-                    self._again(job, provider, has_answered=False)
+                    self.writes.again(job, _first(provider), has_answered=False)
                 return
             if outcome:
                 logger.info("Remote work stopped", outcome=outcome, **ids_of(job))
@@ -396,7 +342,7 @@ class Steps:
         if job.stop_told_at is not None:  # asked before: it only has to end
             if remote_jobs.now_of(job) - job.stop_told_at > LATE_FOR:
                 return CancelOutcome.REQUESTED.value
-            self._again(job, provider, has_answered=True)
+            self.writes.again(job, _first(provider), has_answered=True)
             return ""
         outcome = await provider.stop(work, line)
         if is_late_wanted and outcome in (CancelOutcome.REQUESTED, CancelOutcome.ENDED):
@@ -439,6 +385,10 @@ def _is_perhaps_paid(job: RemoteJob, outcome: str) -> bool:
     if outcome == CancelOutcome.UNKNOWN:
         return bool(job.remote)  # else its submit never arrived
     return outcome != CancelOutcome.CONFIRMED
+
+
+def _first(provider: RemoteProvider | None) -> float:
+    return provider.poll_seconds if provider else AWAY_SECONDS
 
 
 def _is_silent(job: RemoteJob, provider: RemoteProvider, error: ProviderError) -> bool:

@@ -104,6 +104,30 @@ def parse_url(url: str) -> RequestTarget:
     return RequestTarget(sent, origin, path)
 
 
+def parse_within(origin: Origin, url: str) -> RequestTarget | None:
+    """Read a URL that begins with a known origin in its usual form; None for every other.
+
+    What follows the authority cannot change how it is read, so the readings are not compared again:
+    thousands of jobs at a provider have an address each, and no cache would hold them.
+
+    Raises:
+        EgressDenied: as `parse_url`.
+    """
+    prefix = _prefix(origin)
+    rest = url[len(prefix) :]
+    if not (url.startswith(prefix) and rest.startswith("/")) or "#" in rest:
+        return None
+    _check_characters(url)
+    return RequestTarget(URL(url, encoded=True), origin, rest)
+
+
+@lru_cache(maxsize=256)
+def _prefix(origin: Origin) -> str:
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    port = "" if origin.port == DEFAULT_PORTS[origin.scheme] else f":{origin.port}"
+    return f"{origin.scheme}://{host}{port}"
+
+
 def _check_characters(url: str) -> None:
     if not 1 <= len(url) <= MAX_URL_LENGTH:
         raise _invalid(f"a URL has 1 to {MAX_URL_LENGTH} characters")

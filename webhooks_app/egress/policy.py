@@ -19,7 +19,13 @@ from functools import lru_cache, partial
 from typing import Any
 
 from webhooks_app.conf import Network, WebhookSettings, webhook_settings
-from webhooks_app.egress.grammar import EgressDenied, Origin, RequestTarget, parse_url
+from webhooks_app.egress.grammar import (
+    EgressDenied,
+    Origin,
+    RequestTarget,
+    parse_url,
+    parse_within,
+)
 from webhooks_app.egress.resolver import AbstractResolver, ResolveResult, ThreadResolver
 from webhooks_app.log import get_logger
 from webhooks_app.notation import DEFAULT_PORTS
@@ -200,7 +206,7 @@ def target_of(url: str, home: Home | None = None) -> RequestTarget:
     """
     if not isinstance(url, str):
         raise EgressDenied(ErrorCode.INVALID_URL, "a URL is text")
-    target = parse_url(url)
+    target = (parse_within(home.origin, url) if home is not None else None) or parse_url(url)
     refusal = ""
     if home is not None and target.origin != home.origin:
         refusal = "another origin than the configured one"

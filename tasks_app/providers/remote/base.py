@@ -192,6 +192,8 @@ class RemoteProvider(ModelInputs, ABC):
             except ProviderError as error:
                 return error
 
+        if len(works) == 1:  # without a task of its own
+            return {works[0].job_id: await one(works[0])}
         found = await asyncio.gather(*(one(work) for work in works))
         return {work.job_id: state for work, state in zip(works, found, strict=True)}
 

@@ -9,7 +9,7 @@ from django.test import override_settings
 
 from tests.webhooks.egress.test_egress import StubResolver, dialled, oracle_allows
 from webhooks_app.egress import policy
-from webhooks_app.egress.grammar import parse_url
+from webhooks_app.egress.grammar import Origin, parse_url, parse_within
 from webhooks_app.transport import dial
 from webhooks_app.transport.client import Transport
 from webhooks_app.transport.failure import Trace
@@ -113,6 +113,35 @@ def _oracle_allows(ip, origin):
     if ":" in ip and number >> 32 == 0x0064FF9B << 64 and not origin.is_address:
         return oracle_allows(str(ipaddress.IPv4Address(number & 0xFFFFFFFF)))
     return oracle_allows(ip)
+
+
+def _read(parse, *arguments):
+    """Return what a reading of a URL gives: a target, None, or the words of a refusal."""
+    try:
+        return parse(*arguments)
+    except policy.EgressDenied as denied:
+        return denied.message
+
+
+def test_a_url_of_a_known_origin_is_read_as_any_other():
+    """Proves that the short way to read a provider's URL takes only what the long way takes so."""
+    rng = random.Random(SEED)
+    origin = Origin("https", "example.com", 8443)
+    heads = [
+        "https://example.com:8443",
+        "https://example.com",
+        "HTTPS://EXAMPLE.com:8443",
+        "https:",
+    ]
+    short = refused = 0
+    for _ in range(URLS // 4):
+        parts = rng.choices([*_ODD, "/", "a", "v1", "?x=y", "#z", "%41", ":8443", "@"], k=5)
+        url = rng.choice(heads) + rng.choice(["/", "/", ""]) + "".join(parts)
+        found = _read(parse_within, origin, url)
+        if found is not None:
+            assert found == _read(parse_url, url), url
+            short, refused = short + (not isinstance(found, str)), refused + isinstance(found, str)
+    assert min(short, refused) > 50
 
 
 def test_no_generated_url_reaches_a_denied_address():
