@@ -56,7 +56,8 @@ ERROR_CODES: dict[str, ErrorCode] = {
             "probe_timed_out", "what was made could not be checked in the time there is.", False
         ),
         ErrorCode("storage_failed", "the media could not be stored.", True),
-        ErrorCode("input_failed", "one of its inputs could not be fetched.", False),
+        ErrorCode("input_failed", "one of its inputs cannot be used.", False),
+        ErrorCode("unsupported_by_provider", "its provider does not take it.", False),
         ErrorCode("worker_lost", "too many workers were lost under it.", False),
         ErrorCode("internal_error", "", True),
     )

@@ -12,9 +12,8 @@ from rest_framework.exceptions import ErrorDetail
 
 from tasks_app import providers
 from tasks_app.models import AssetState, MediaFile
-from tasks_app.providers.accepts import INPUTS, Limits, listed
+from tasks_app.providers.accepts import Limits, file_fault, limits_of
 from tasks_app.state import inputs
-from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.fields import CallbackUrl, Items, Text
 from webhooks_app.api.problems import FieldProblem
 from webhooks_app.api.read import Given, Members, StrictObject
@@ -117,7 +116,8 @@ def input_problems(
     if not values:
         return []
     found, problems = inputs.look_up(project_id, values)
-    limits = _limits(task_type, task_data)
+    accepts = providers.get_provider(task_type).accepts(task_type, task_data.get("model") or "")
+    limits = limits_of(accepts, task_type)
     problems += [
         problem
         for value in values
@@ -141,27 +141,9 @@ def as_problems(
     ]
 
 
-def _limits(task_type: str, task_data: dict[str, Any]) -> dict[str, Limits]:
-    """Return what each input may be: of its kind, and within what the provider says of it."""
-    kinds = INPUTS[TASK_TYPES[task_type].media]
-    provider = providers.get_provider(task_type)
-    said = provider.accepts(task_type, task_data.get("model") or "").inputs
-    return {name: said.get(name) or Limits(kinds=kind) for name, kind in kinds.items()}
-
-
 def _unfit(pointer: str, file: MediaFile, limits: Limits | None) -> inputs.InputProblem | None:
     """Say what of a file that is ready is not as the input wants it."""
     if limits is None or file.state != AssetState.READY:
         return None
-    if file.media_type.partition("/")[0] not in limits.kinds:
-        message = f"This is {file.media_type}; wanted is {listed(limits.kinds)}."
-        return inputs.InputProblem(pointer, "not_allowed", message)
-    for most, have, unit in (
-        (limits.max_bytes, file.size_bytes, "bytes"),
-        (limits.max_side, max(file.width or 0, file.height or 0), "pixels a side"),
-        (limits.max_seconds, file.duration or 0, "seconds"),
-    ):
-        if most is not None and have > most:
-            message = f"It has {have:g} {unit}; the provider takes {most:g}."
-            return inputs.InputProblem(pointer, "out_of_range", message)
-    return None
+    fault = file_fault(file, limits)
+    return inputs.InputProblem(pointer, *fault) if fault else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd, inf
-from typing import Any
+from typing import Any, Protocol
 
 from tasks_app.providers.base import FieldError
 from tasks_app.task_types import TASK_TYPES
@@ -47,6 +47,21 @@ class Limits:
     max_bytes: int | None = None
     max_side: int | None = None
     max_seconds: float | None = None
+
+
+class Described(Protocol):
+    """A file as its row tells it; None where a medium has no such thing."""
+
+    @property
+    def media_type(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def width(self) -> int | None: ...
+    @property
+    def height(self) -> int | None: ...
+    @property
+    def duration(self) -> float | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +191,26 @@ def _input_fault(who: str, accepts: Accepts, one: Said) -> FieldError | None:
     if count > limits.most:
         text = f"{who} takes {limits.most} of {one.name}, not {count}."
         return FieldError(one.pointer, CODE, text)
+    return None
+
+
+def limits_of(accepts: Accepts, task_type: str) -> dict[str, Limits]:
+    """Return what each input may be: of its kind, and within what the provider says of it."""
+    kinds = INPUTS[TASK_TYPES[task_type].media]
+    return {name: accepts.inputs.get(name) or Limits(kinds=kind) for name, kind in kinds.items()}
+
+
+def file_fault(file: Described, limits: Limits) -> tuple[str, str] | None:
+    """Return a code and a sentence for what of a file is not as an input wants it."""
+    if file.media_type.partition("/")[0] not in limits.kinds:
+        return "not_allowed", f"This is {file.media_type}; wanted is {listed(limits.kinds)}."
+    for most, have, unit in (
+        (limits.max_bytes, file.size_bytes, "bytes"),
+        (limits.max_side, max(file.width or 0, file.height or 0), "pixels a side"),
+        (limits.max_seconds, file.duration or 0, "seconds"),
+    ):
+        if most is not None and have > most:
+            return "out_of_range", f"It has {have:g} {unit}; the provider takes {most:g}."
     return None
 
 

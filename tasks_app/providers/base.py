@@ -30,6 +30,7 @@ class ProviderError(Exception):
         traceback_text: our own frames, project-relative, for operators.
         status: the HTTP status that the far side answered with.
         words: the far side's own words, for operators only.
+        told: what clients are told beside the code's sentence; in our words.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class ProviderError(Exception):
         traceback_text: str = "",
         status: int | None = None,
         words: str = "",
+        told: str = "",
     ) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
@@ -51,6 +53,7 @@ class ProviderError(Exception):
         self.traceback_text = traceback_text
         self.status = status
         self.words = words
+        self.told = told
 
 
 class Cancelled(Exception):

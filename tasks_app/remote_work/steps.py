@@ -37,6 +37,7 @@ from tasks_app.remote_work import results
 from tasks_app.remote_work.calls import Lines, away, ids_of, is_unclear, work_of
 from tasks_app.remote_work.writes import OVERTAKEN, Writes
 from tasks_app.state import remote, remote_jobs, server_rows
+from tasks_app.work import fit
 from tasks_app.work.run import in_use
 from webhooks_app import traces
 from webhooks_app.crash_points import faultpoint
@@ -108,6 +109,8 @@ class Steps:
                 return
             task, files = await self._store(_task_of, job)
             try:
+                if job.asked_at is None:  # else it went out as it was
+                    fit.require(task, provider, files)
                 line = self._lines.to(provider, job.server, job.model)
                 work = work_of(job, task, files)
                 if job.asked_at is not None and await self._was_received(job, provider, work, line):

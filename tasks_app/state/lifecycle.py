@@ -184,8 +184,11 @@ def complete(task: Task, result: dict[str, Any], files: Sequence[MediaFile]) -> 
     )
 
 
-def fail(task: Task, error_code: str, traceback: str = "") -> Task:
+def fail(task: Task, error_code: str, traceback: str = "", told: str = "") -> Task:
     """End a task as failed.
+
+    Args:
+        told: what clients are told beside the code's sentence.
 
     Raises:
         LostClaim: this worker has lost the task; nothing was written.
@@ -193,9 +196,13 @@ def fail(task: Task, error_code: str, traceback: str = "") -> Task:
     return _finish(
         task,
         "status = 'failed', error_code = %s, error = %s, traceback = %s, attempts = attempts + 1",
-        [error_code, failures.error_code(error_code).sentence, traceback[:TRACEBACK_LIMIT]],
+        [error_code, _sentence(error_code, told), traceback[:TRACEBACK_LIMIT]],
         events.FAILED,
     )
+
+
+def _sentence(error_code: str, told: str) -> str:
+    return f"{failures.error_code(error_code).sentence} {told}".rstrip()
 
 
 def _finish(
@@ -286,7 +293,7 @@ def end_attempt(task: Task, error: ProviderError) -> None:
         # The traceback is for receivers; a time-out is not an error in our code.
         is_ours = error.code != "timed_out"
         frames = (error.traceback_text or failures.own_frames(error)) if is_ours else ""
-        fail(task, error.code, frames)
+        fail(task, error.code, frames, error.told)
 
 
 def _providers_left(task: Task, error: ProviderError) -> list[Provider]:

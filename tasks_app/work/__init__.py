@@ -2,4 +2,4 @@
 
 from tasks_app.work.run import run_next
 
-__all__ = ["claim_watch", "outages", "run", "run_next"]
+__all__ = ["claim_watch", "fit", "outages", "run", "run_next"]

@@ -35,6 +35,7 @@ from tasks_app.providers.base import (
 from tasks_app.providers.remote.base import RemoteProvider
 from tasks_app.state import lifecycle, remote, remote_jobs
 from tasks_app.tickets import stopping
+from tasks_app.work import fit
 from tasks_app.work.claim_watch import ClaimWatch
 from tasks_app.work.outages import through_outages, without_database
 from tasks_app.work.seats import Seat, send_tickets, take_seat, types_due
@@ -129,6 +130,7 @@ def _run(task: Task, provider: Provider, seat: Seat, *, is_begun: bool = True) -
             if isinstance(provider, RemoteProvider):
                 return _send_away(task, provider)
             assert isinstance(provider, LocalProvider)
+            fit.require(task, provider)
             task = task if is_begun else lifecycle.begin_here(task)
             work_dir.mkdir(parents=True, exist_ok=True)
             with in_use(work_dir):
@@ -157,6 +159,7 @@ def _send_away(task: Task, provider: RemoteProvider) -> None:
         raise ProviderError("timed_out", "Its time passed while it waited.")
     if late := remote_jobs.late_files(task.retry_of_id):
         return _take_over(task, provider, *late)
+    fit.require(task, provider)
     model = task.task_data.get("model") or provider.model
     remote.begin(task, provider.name, model, provider.servers(model))
 

@@ -26,7 +26,7 @@ def renders() -> list[psutil.Process]:
 @pytest.mark.django_db(transaction=True)
 def test_render_of_a_cancelled_task_is_dead_within_two_seconds() -> None:
     """The cancel of a running film ends the render of the built-in provider in time."""
-    film = {"scene_data": {"prompt": "A lighthouse"}, "video_params": {"duration_s": 30}}
+    film = {"scene_data": {"prompt": "A lighthouse"}, "video_params": {"duration_s": 15}}
     submission = submit(Submit("p", "video_generation", film))
 
     def work() -> None:
