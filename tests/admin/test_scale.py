@@ -18,7 +18,6 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from django.utils import timezone
 
 from tasks_app.models import RemoteJob, RemoteServer
 from tests.support import crowd, factories
@@ -71,13 +70,28 @@ def faults_of(fetch: Callable[[], Any], name: str, most: int = MOST_ROWS) -> lis
     return [f"{name}: {fault}\n  {sql}" for sql in statements for fault in too_much(sql, most)]
 
 
+#: Every kind of word: what is there, what is common, and what is not there at all.
+SEARCHES = [
+    *("29999", "msg_000000029999", "msg_0000000299", "project-7", "host-project-7", "host-pro"),
+    *("nobody.example.org", "host-project-7.example.org:443", "https://nobody.example.org/"),
+    *("00000000-0000-4000-8000-000000029999", "00000000-0000-4000-8000-999999999999"),
+    *("task=00000000-0000-4000-8000-00000002", "request-29999", "request=none"),
+    *("userId=29999", "userId=none", "env=prod", "team=3", "metadata=none=none"),
+]
+#: Lists that are searched in the same words.
+SEARCHED = (
+    "tasks_app_remotejob",
+    "webhooks_app_replayjob",
+    "webhooks_app_webhookdestination",
+    "webhooks_app_operatoraction",
+)
+
+
 def lists() -> Iterator[tuple[str, dict[str, str]]]:
     """Return every list with every filter it offers and every kind of search."""
     message = "webhooks_app_webhookmessage"
-    searches = ["29999", "msg_000000029999", "project-7", "host-project-7", "nobody.example.org"]
-    searches += ["00000000-0000-4000-8000-000000029999", "00000000-0000-4000-8000-999999999999"]
-    for name in (message, "webhooks_app_webhookdelivery", "tasks_app_task"):
-        yield from ((name, {"q": term}) for term in searches)
+    for name in (message, "webhooks_app_webhookdelivery", "tasks_app_task", *SEARCHED):
+        yield from ((name, {"q": term}) for term in SEARCHES)
     for status in ("pending", "delivered", "dead", "superseded"):
         yield message, {"status": status}
     for event_type in ("task.completed", "task.failed", "task.cancelled", "webhook.ping"):
@@ -115,7 +129,6 @@ def lists() -> Iterator[tuple[str, dict[str, str]]]:
     for server in ("comfyui/gpu-1", "fal/fal", "replicate/never-used"):
         yield job, {"server": server}
         yield job, {"server": server, "care": "unclear"}
-    yield from ((job, {"q": term}) for term in searches)
     yield "tasks_app_remoteserver", {}
     for state in ("running", "finished", "cancelled"):
         yield "webhooks_app_replayjob", {"state": state}
@@ -127,8 +140,13 @@ def lists() -> Iterator[tuple[str, dict[str, str]]]:
     yield message, {"status": "dead", "since": "1"}
     yield message, {"event_type": "task.failed", "since": "1"}
     yield from ((f"webhooks_app_{name}", {}) for name in ("operatoraction", "replayjob"))
-    today = f"{timezone.now():%Y-%m-%d} 00:00:00+00:00"
-    yield "webhooks_app_operatoraction", {"at__gte": today}
+    record = "webhooks_app_operatoraction"
+    for query in ({"actor": "mara"}, {"action": "prune"}, {"since": "1"}, {"q": "actor=mara"}):
+        yield record, query
+    for query in ({"q": "mara"}, {"q": "action=prune"}, {"q": "target=message 29999"}):
+        yield record, query
+    for state in ("dead", "pending", "superseded"):
+        yield "tasks_app_task", {"webhook": state}
     for place in ({}, {"health": "held"}, {"q": "host-project-7"}):
         yield "webhooks_app_webhookdestination", place
     yield from ((name, {}) for name in ("webhooks_app_webhookendpoint", "tasks_app_apikey"))
@@ -142,6 +160,10 @@ REPLAY_FILTERS: list[dict[str, str]] = [
     {"status": "any", "host": "nobody.example.org"},
     {"status": "any", "event": "webhook.ping"},
     {"status": "dead", "project": "project-7"},
+    {"status": "any", "metadata": "userId=29999"},
+    {"status": "any", "metadata": "userId=none"},
+    {"status": "any", "request_id": "request-29999"},
+    {"status": "any", "task": "00000000-0000-4000-8000-000000029999"},
     {"status": "dead", "since": "2020-01-01T00:00:00", "until": "2020-02-01T00:00:00"},
 ]
 

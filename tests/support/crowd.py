@@ -21,14 +21,17 @@ BIG = (
 
 _FILL = (
     """
-INSERT INTO tasks_app_task (id, project_id, task_type, task_data, callback_url, webhook_events,
+INSERT INTO tasks_app_task (metadata_values, id, project_id, task_type, task_data, callback_url,
+  webhook_events,
   priority, status, progress, current_step, version, error_code, error, traceback, attempts,
   lost_count, available_at, timeout_seconds, event_sequence, request_id, created_at, started_at,
   finished_at)
-SELECT ('00000000-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid, 'project-' || i % 40,
-  CASE WHEN i % 3 = 0 THEN 'image_generation' ELSE 'video_generation' END, '{}', '', '[]', 2,
+SELECT jsonb_build_object('userId', i::text, 'env', 'prod', 'team', (i % 10)::text),
+  ('00000000-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid, 'project-' || i % 40,
+  CASE WHEN i % 3 = 0 THEN 'image_generation' ELSE 'video_generation' END, '{}',
+  'https://host-project-' || i % 40 || '.example.org/hook', '[]', 2,
   CASE WHEN i % 10 = 0 THEN 'failed' ELSE 'completed' END, 1, '', 1, '', '', '', 0, 0, at, 1800,
-  1, '', at, at, at + interval '5 s'
+  1, 'request-' || i, at, at, at + interval '5 s'
 FROM (SELECT i, now() - (%(count)s - i) * (interval '30 days' / %(count)s) AS at
       FROM generate_series(1, %(count)s) AS i) AS moments
 """,
@@ -51,9 +54,9 @@ ON CONFLICT DO NOTHING
 """,
     """
 INSERT INTO webhooks_app_webhookevent (event_id, scope, subject, event_type, sequence,
-  is_terminal, body, created_at)
+  is_terminal, body, created_at, request_id, metadata)
 SELECT 'msg_' || right(id::text, 12), project_id, id::text, 'task.' || status, 1, true,
-  '{}', finished_at
+  '{}', finished_at, request_id, metadata_values
 FROM tasks_app_task ORDER BY created_at
 """,
     """
@@ -86,14 +89,17 @@ FROM webhooks_app_webhookmessage ORDER BY id
 """,
     """
 INSERT INTO webhooks_app_replayjob (id, filters, target_url, reason, requested_by, source, state,
-  total, started_count, skipped_count, last_message_id, highest_message_id, created_at, finished_at)
+  total, started_count, skipped_count, last_message_id, highest_message_id, created_at, finished_at,
+  scope)
 SELECT gen_random_uuid(), '{}', '', '', 'key abc', 'api', 'finished', 1, 1, 0, 0, 0, created_at,
-  created_at
+  created_at, 'project-' || id %% 40
 FROM webhooks_app_webhookmessage
 """,
     """
-INSERT INTO webhooks_app_operatoraction (at, actor, action, target, reason)
-SELECT created_at, 'key abc', 'replay.start', 'message ' || id, ''
+INSERT INTO webhooks_app_operatoraction (at, actor, action, target, reason, scope)
+SELECT created_at, CASE WHEN id %% 100 = 0 THEN 'mara' ELSE 'key abc' || id %% 7 END,
+  CASE WHEN id %% 300 = 0 THEN 'prune' ELSE 'replay.start' END, 'message ' || id, '',
+  'project-' || id %% 40
 FROM webhooks_app_webhookmessage ORDER BY id
 """,
 )

@@ -6,10 +6,11 @@ whole table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db.models import Model, Q, QuerySet
 
@@ -20,55 +21,57 @@ from webhooks_app.outbox.who import Ids, Kind, Meaning, Place
 Row = TypeVar("Row", bound=Model)
 # The most destinations that are searched for one host prefix or project.
 MAX_DESTINATIONS = 500
-# The most events that are searched for one id's beginning, request or piece of metadata.
-MAX_EVENTS = 500
+# The most events that are searched for one id's beginning, request or piece of metadata: the
+# newest ones, as far as their index is in that order.
+MAX_EVENTS = 1_000
 # The most messages of a host, or events of a type, whose attempts are searched.
 NEWEST_MESSAGES = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The rows that a term names: numbers as typed, ids of events and of destinations.
-
-    ``more`` is what else holds of a message, where too many events have it to name them.
-    """
+    """The rows that a term names: numbers as typed, ids of events and of destinations."""
 
     numbers: list[int]
     events: list[int]
     destinations: list[int]
-    more: Q
 
     @property
     def of_messages(self) -> Q:
         """The condition on `WebhookMessage`."""
         named = Q(event__in=self.events) | Q(destination__in=self.destinations)
-        return named | Q(pk__in=self.numbers) | self.more
+        return named | Q(pk__in=self.numbers)
 
 
 def find(read: list[Meaning]) -> Found:
     """Look up what a term's meanings name."""
-    named, more = [], Q()
-    for meaning in read:
-        if meaning.kind == Kind.METADATA:
-            of_event = who.metadata_condition(WebhookEvent, "metadata", meaning.value, "event")
-            more |= of_event
-        elif condition := _event_condition(meaning):
-            named.append(condition)
-    places = [condition for meaning in read if (condition := _place_condition(meaning))]
+    named = [events[:MAX_EVENTS] for meaning in read if (events := _events(meaning)) is not None]
+    places = [
+        WebhookDestination.objects.filter(condition)[:MAX_DESTINATIONS]
+        for meaning in read
+        if (condition := _place_condition(meaning))
+    ]
     return Found(
         [meaning.value for meaning in read if meaning.kind == Kind.ROW],
-        _ids(WebhookEvent.objects.all(), named, MAX_EVENTS),
-        _ids(WebhookDestination.objects.all(), places, MAX_DESTINATIONS),
-        more,
+        _ids(named),
+        _ids(places),
     )
 
 
-def _event_condition(meaning: Meaning) -> Q | None:
+def _events(meaning: Meaning) -> QuerySet[WebhookEvent] | None:
+    """Return the events that a word names, in the order of the index that finds them."""
+    events = WebhookEvent.objects
     if meaning.kind == Kind.MESSAGE:
-        return who.event_id_condition(meaning.value, "event_id")
+        return events.filter(who.event_id_condition(meaning.value, "event_id"))
     if meaning.kind == Kind.TASK:
-        return who.subject_condition(meaning.value, "subject")
-    return Q(request_id=meaning.value) if meaning.kind == Kind.REQUEST else None
+        named = who.subject_condition(meaning.value, "subject")
+        return events.filter(named).order_by("subject")
+    if meaning.kind == Kind.METADATA:
+        named = who.metadata_condition(WebhookEvent, "metadata", meaning.value)
+        return events.filter(named).order_by("-id")
+    if meaning.kind == Kind.REQUEST:
+        return events.filter(request_id=meaning.value).order_by("-id")
+    return None
 
 
 def _place_condition(meaning: Meaning) -> Q | None:
@@ -77,19 +80,14 @@ def _place_condition(meaning: Meaning) -> Q | None:
     return Q(scope=meaning.value) if meaning.kind == Kind.PROJECT else None
 
 
-def _ids(rows: QuerySet[Row], conditions: list[Q], most: int) -> list[int]:
-    """Return the ids; each condition is a query of its own, with an index of its own."""
-    found: set[int] = set()
-    for condition in conditions:
-        found.update(rows.filter(condition).values_list("pk", flat=True)[:most])
-    return sorted(found)
+def _ids(queries: Sequence[QuerySet[Any]]) -> list[int]:
+    """Return the ids of all; each word has a query of its own, with an index of its own."""
+    return sorted({key for rows in queries for key in rows.values_list("pk", flat=True)})
 
 
 def _of_events(found: Found, column: str) -> list[int]:
     """Return what the newest messages of the found events and numbers have in a column."""
-    rows = WebhookMessage.objects.filter(
-        Q(event__in=found.events) | Q(pk__in=found.numbers) | found.more
-    )
+    rows = WebhookMessage.objects.filter(Q(event__in=found.events) | Q(pk__in=found.numbers))
     values = rows.order_by("-id").values_list(column, flat=True)[:NEWEST_MESSAGES]
     return [value for value in dict.fromkeys(values) if value is not None]
 
