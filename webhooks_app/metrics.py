@@ -173,7 +173,8 @@ FROM webhooks_app_webhookdestination GROUP BY 1
 
 _FAILING = """
 SELECT scheme, host, port, max(failing_messages) FROM webhooks_app_webhookdestination
-WHERE failing_messages > 0 GROUP BY 1, 2, 3 ORDER BY 4 DESC, 2 LIMIT %s
+WHERE failing_messages > 0 AND (muted_until IS NULL OR muted_until <= now())
+GROUP BY 1, 2, 3 ORDER BY 4 DESC, 2 LIMIT %s
 """
 
 _REPLAYS = "SELECT count(*) FROM webhooks_app_replayjob WHERE state = 'running'"
@@ -203,7 +204,7 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
         behind = sum(row[4] for row in rows)
         yield GaugeMetricFamily("webhooks_destinations_behind_proxy", text, value=behind)
         cursor.execute(_FAILING, [NAMED_DESTINATIONS])
-        text = f"Messages failing in a row, of the {NAMED_DESTINATIONS} worst destinations."
+        text = f"Messages failing in a row, of the {NAMED_DESTINATIONS} worst; none of muted ones."
         failing = ((safe_url(origin_text(*origin)), count) for *origin, count in cursor.fetchall())
         yield _gauge("destination_failing_messages", text, "origin", failing)
         cursor.execute(_REPLAYS)

@@ -95,6 +95,7 @@ SELECT destination.id, scheme, host, port, scope, failing_messages, disabled_at 
   JOIN webhooks_app_webhookmessage AS message ON message.id = delivery.message_id
   JOIN webhooks_app_webhookdestination AS destination ON destination.id = message.destination_id
  WHERE delivery.outcome = 'failed' AND delivery.started_at >= %s
+   AND (destination.muted_until IS NULL OR destination.muted_until <= now())
  GROUP BY destination.id
  ORDER BY count(*) DESC
  LIMIT 8"""

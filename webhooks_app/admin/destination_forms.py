@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CHANGE = "webhooks_app.change_webhookdestination"
 LIST = "admin:webhooks_app_webhookdestination_changelist"
+MAX_MUTE_HOURS = destinations.MAX_MUTE_SECONDS // 3600
 MAX_PAUSE_MINUTES = destinations.MAX_PAUSE_SECONDS // 60
 SAMPLE = 20
 EXPLAIN = {
@@ -49,6 +50,17 @@ class PauseForm(ReasonForm):
         help_text=f"1 to {MAX_PAUSE_MINUTES}",
     )
     field_order = ["minutes", "reason"]
+
+
+class MuteForm(ReasonForm):
+    hours = forms.IntegerField(
+        min_value=1,
+        max_value=MAX_MUTE_HOURS,
+        initial=12,
+        widget=whole_number_widget(),
+        help_text=f"1 to {MAX_MUTE_HOURS}",
+    )
+    field_order = ["hours", "reason"]
 
 
 class LimitForm(ReasonForm):

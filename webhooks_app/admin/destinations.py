@@ -12,11 +12,12 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.functional import lazy
+from django.utils.http import urlencode
 
-from webhooks_app.admin import destination_forms
+from webhooks_app.admin import destination_forms, replay_forms
 from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, cell, sent_ping
 from webhooks_app.admin.destination_forms import CHANGE
 from webhooks_app.admin.lists import SEARCHED_BY, KnownValuesFilter
@@ -34,6 +35,12 @@ def _pause(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any
     seconds = 60 * cleaned["minutes"]
     destinations.pause(row, seconds, actor=actor(request), reason=cleaned["reason"])
     return f"{row.origin} is paused for {cleaned['minutes']} minutes."
+
+
+def _mute(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
+    seconds = 3600 * cleaned["hours"]
+    destinations.mute(row, seconds, actor=actor(request), reason=cleaned["reason"])
+    return f"{row.origin} is muted for {cleaned['hours']} hours."
 
 
 def _what_a_pause_does() -> str:
@@ -58,6 +65,10 @@ def _limit(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any
 def _ping(request: HttpRequest, row: WebhookDestination, cleaned: dict[str, Any]) -> str:
     message = destinations.ping(row, actor=actor(request), reason=cleaned["reason"])
     return sent_ping(message)
+
+
+def _is_muted(row: WebhookDestination) -> bool:
+    return bool(row.muted_until and row.muted_until > timezone.now())
 
 
 def ago(time: datetime | None) -> str:
@@ -155,6 +166,26 @@ class DestinationAdmin(ReadOnlyAdmin):
             icon="check",
         ),
         Operation(
+            "mute",
+            "Mute",
+            CHANGE,
+            "Nobody is told that it fails: not the alert on failing receivers, not the dashboard, "
+            "not those who subscribed to endpoint.failing. Messages are sent to it as before.",
+            _mute,
+            destination_forms.MuteForm,
+            is_offered=lambda row: not _is_muted(row),
+            icon="notifications_off",
+        ),
+        Operation(
+            "unmute",
+            "Unmute",
+            CHANGE,
+            "It is told again when it fails.",
+            _perform(destinations.unmute, "is muted no longer."),
+            is_offered=_is_muted,
+            icon="notifications",
+        ),
+        Operation(
             "limit",
             "Limit requests",
             CHANGE,
@@ -172,7 +203,14 @@ class DestinationAdmin(ReadOnlyAdmin):
         # Start from the attempts: few are open, while the backlog may be long.
         open_attempts = WebhookDelivery.objects.filter(outcome="pending", message__destination=row)
         tone, words = standing(row, timezone.now())
+        replay_page = f"{reverse(replay_forms.FILTER_PAGE)}?"
+        meant = {"status": "dead", "host": row.origin, "project": row.scope}
         return {
+            "is_muted": _is_muted(row),
+            "recover": replay_page + urlencode(meant)
+            if request.user.has_perm(replay_forms.PERMISSION)
+            else "",
+            "set_aside": replay_page + urlencode({**meant, "what": replay_forms.SET_ASIDE}),
             "title": row.origin,
             "tone": tone,
             "words": words,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 PERMISSION = "webhooks_app.replay_webhooks"
 EVENT_TYPES = (*webhook_settings.EVENT_TYPES, ping.PING)
 LIST = "admin:webhooks_app_webhookmessage_changelist"
+FILTER_PAGE = "admin:webhooks_app_webhookmessage_replay_with_filter_form"
 #: Messages are set aside for so long in one request; the next one does the rest.
 SECONDS = 5.0
 SEND, SET_ASIDE = "send", "set_aside"

@@ -126,7 +126,7 @@ class MessageStatus(models.TextChoices):
     #: A dead letter that was sent elsewhere: its copy is ``replayed_as``.
     REPLAYED = "replayed"
     #: A dead letter that an operator has dealt with otherwise.
-    SET_ASIDE = "set_aside", "set aside"
+    SET_ASIDE = "set_aside", "Set aside"
 
 
 #: The ``next_attempt_at`` of a message that waits for the one before it at an ordered endpoint.

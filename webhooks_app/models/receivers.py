@@ -35,6 +35,8 @@ class WebhookDestination(models.Model):
     disabled_at = models.DateTimeField(null=True, blank=True)
     disabled_reason = models.CharField(max_length=300, blank=True, default="")
     max_in_flight = models.PositiveIntegerField(null=True, blank=True)
+    # Until then nobody is told that it fails: an operator knows. It changes no delivery.
+    muted_until = models.DateTimeField(null=True, blank=True)
     # What the engines see; it limits nothing. ``window``: how many requests the engine that wrote
     # last allows in flight.
     window = models.PositiveIntegerField(null=True, blank=True)

@@ -19,6 +19,7 @@ from webhooks_app.operators import record
 from webhooks_app.operators.ping import send_ping
 
 MAX_PAUSE_SECONDS = 86_400
+MAX_MUTE_SECONDS = 30 * 86_400
 MAX_IN_FLIGHT = 1_000
 #: Destinations per transaction.
 BATCH = 500
@@ -58,6 +59,28 @@ def pause(destination: WebhookDestination, seconds: int, *, actor: str, reason: 
 def resume(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     """End a pause or a hold; an open breaker probes now."""
     act_on(Act.RESUME, _alone(destination), actor=actor, reason=reason)
+
+
+@transaction.atomic
+def mute(destination: WebhookDestination, seconds: int, *, actor: str, reason: str) -> None:
+    """Tell nobody for a while that it fails; messages are sent to it as before.
+
+    Raises:
+        ValueError: not within 1 s to `MAX_MUTE_SECONDS`.
+    """
+    if not 1 <= seconds <= MAX_MUTE_SECONDS:
+        raise ValueError(f"it is muted for 1 to {MAX_MUTE_SECONDS} seconds")
+    WebhookDestination.objects.filter(pk=destination.pk).update(
+        muted_until=Now() + timedelta(seconds=seconds)
+    )
+    record.note(actor, "destination.mute", str(destination), reason, scope=destination.scope)
+
+
+@transaction.atomic
+def unmute(destination: WebhookDestination, *, actor: str, reason: str) -> None:
+    """Tell again when it fails."""
+    WebhookDestination.objects.filter(pk=destination.pk).update(muted_until=None)
+    record.note(actor, "destination.unmute", str(destination), reason, scope=destination.scope)
 
 
 def disable(destination: WebhookDestination, *, actor: str, reason: str) -> int:

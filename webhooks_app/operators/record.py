@@ -18,10 +18,11 @@ from webhooks_app.outbox.who import Ids, Kind, Place
 
 logger = get_logger(__name__)
 
+_OF_DESTINATIONS = ("disable", "enable", "limit", "mute", "pause", "ping", "resume", "unmute")
 #: What this app puts on record; the project adds its own in WEBHOOKS["OPERATOR_ACTIONS"].
 ACTIONS = (
     *(f"credential.{verb}" for verb in ("change", "create", "delete", "test")),
-    *(f"destination.{verb}" for verb in ("disable", "enable", "limit", "pause", "ping", "resume")),
+    *(f"destination.{verb}" for verb in _OF_DESTINATIONS),
     *(f"endpoint.{verb}" for verb in ("create", "delete", "ping", "update")),
     *(
         "message.set_aside",

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 import uuid
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -76,6 +77,54 @@ def test_exit_codes_of_a_replay_are_honest(capsys):
     assert "1 pending" in text
     message.refresh_from_db()
     assert message.status == "pending"
+
+
+def test_times_are_todays_in_a_named_zone(capsys):
+    """Proves that --since takes a time of day, and --zone says whose day it is."""
+    asked = ("replay_webhooks", "--dry-run", "--zone", "Pacific/Kiritimati")
+    local = timezone.now().astimezone(ZoneInfo("Pacific/Kiritimati"))
+    begin = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    make_message("dead", created_at=begin + timedelta(seconds=1))
+    make_message("dead", created_at=begin - timedelta(seconds=1))
+    assert "1 messages match" in run(capsys, *asked, "--since", "00:00")[1]
+    assert "2 messages match" in run(capsys, *asked, "--since", "yesterday 00:00")[1]
+    assert "1 messages match" in run(capsys, *asked, "--until", "today")[1]
+    code, text = run(capsys, *asked[:-1], "Pacific/Kiritimaty")
+    assert (code, "Pacific/Kiritimati" in text) == (2, True)
+
+
+def test_a_preview_says_whose_from_where_and_where_to(capsys):
+    """Proves what a person reads before saying yes, and that two projects need a second yes."""
+    make_message("dead", event=make_event(scope="film"))
+    make_message("dead", event=make_event(scope="studio"), last_error_code="timeout")
+    there = ("--to", "https://backup.example.org/in?token=hidden")
+    code, text = run(capsys, "replay_webhooks", "--dry-run", *there)
+    for line in (
+        "projects  film (1), studio (1)",
+        "errors    http_status (1), timeout (1)",
+        "from      https://receiver.example.org (2)",
+        "to        https://backup.example.org/in?token=***",
+    ):
+        assert line in text
+    assert (code, "hidden" in text) == (0, False)
+    code, text = run(capsys, "replay_webhooks", "--yes", *there, *WHY)
+    assert (code, "--all-projects" in text, ReplayJob.objects.count()) == (2, True, 0)
+    assert run(capsys, "replay_webhooks", "--yes", "--all-projects", *there, *WHY)[0] == 0
+    assert ReplayJob.objects.get().total == 2
+
+
+def test_dead_letters_are_set_aside_and_taken_back_by_command(capsys):
+    """Proves both options, what they refuse, and that a reason is needed."""
+    make_message("dead"), make_message("delivered")
+    aside = ("replay_webhooks", "--set-aside", "--yes")
+    assert run(capsys, *aside)[0] == 2
+    assert run(capsys, *aside, "--status", "any", *WHY)[0] == 2
+    assert "1 set aside" in run(capsys, *aside, *WHY)[1]
+    assert run(capsys, *aside, *WHY)[0] == 3
+    assert run(capsys, *aside, "--take-back", *WHY)[0] == 2
+    back = run(capsys, "replay_webhooks", "--take-back", "--yes", *WHY)
+    assert "1 are dead letters again" in back[1]
+    assert WebhookMessage.objects.filter(status="dead").count() == 1
 
 
 def test_a_replay_without_a_terminal_must_be_confirmed(capsys):

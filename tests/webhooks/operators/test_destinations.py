@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.cache import cache
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
-from tests.support.factories import make_destination, make_endpoint, make_message
+from tests.support.factories import (
+    make_delivery,
+    make_destination,
+    make_endpoint,
+    make_event,
+    make_message,
+)
+from webhooks_app import metrics
+from webhooks_app.admin.dashboard import RANGES, webhook_charts
 from webhooks_app.models import OperatorAction, WebhookDestination, WebhookMessage
 from webhooks_app.operators import destinations
 from webhooks_app.outbox import stop
@@ -84,6 +97,8 @@ def test_a_ping_needs_a_url() -> None:
         ("enable", {}),
         ("limit_in_flight", {"limit": 3}),
         ("ping", {}),
+        ("mute", {"seconds": 60}),
+        ("unmute", {}),
     ],
 )
 def test_everything_is_on_record(name: str, options: dict[str, Any]) -> None:
@@ -102,6 +117,58 @@ def test_a_pause_out_of_range_is_refused(seconds: int) -> None:
     with pytest.raises(ValueError):
         destinations.pause(make_destination(), seconds, **BY)
     assert not OperatorAction.objects.exists()
+
+
+def test_nobody_is_told_that_a_muted_destination_fails(admin_client: Client) -> None:
+    """Proves it for the figure behind the alert and for the dashboard, until the time is over."""
+    message = make_message("dead")
+    make_delivery(message, "failed")
+    place = message.destination
+    WebhookDestination.objects.update(failing_messages=12)
+
+    def told() -> list[tuple[int, int]]:
+        (gauge,) = (
+            g for g in metrics.database_gauges() if g.name.endswith("destination_failing_messages")
+        )
+        cache.clear()
+        shown = webhook_charts(RANGES["1h"], timezone.now())["failing"]
+        return [(len(gauge.samples), len(shown))]
+
+    assert told() == [(1, 1)]
+    page = reverse("admin:webhooks_app_webhookdestination_change", args=[place.pk])
+    mute = reverse("admin:webhooks_app_webhookdestination_mute", args=[place.pk])
+    admin_client.post(mute, {"hours": 2, "reason": "they know"})
+    assert told() == [(0, 0)]
+    assert 'data-operation="unmute"' in admin_client.get(page).content.decode()
+    WebhookDestination.objects.update(muted_until=timezone.now() - timedelta(seconds=5))
+    assert told() == [(1, 1)]
+    destinations.mute(place, 60, **BY)
+    destinations.unmute(place, **BY)
+    assert told() == [(1, 1)]
+    with pytest.raises(ValueError):
+        destinations.mute(place, destinations.MAX_MUTE_SECONDS + 1, **BY)
+
+
+def test_what_failed_at_a_destination_is_recovered_or_set_aside(admin_client: Client) -> None:
+    """Proves that the buttons lead to a form that means this project's dead letters there."""
+    message = make_message("dead")
+    make_message("dead", url=OTHER)
+    make_message("dead", event=make_event(scope="somebody_else"))
+    page = reverse("admin:webhooks_app_webhookdestination_change", args=[message.destination_id])
+    shown = admin_client.get(page).content.decode()
+    for name, what in (("recover", "send"), ("resolve", "set_aside")):
+        link = re.search(rf'href="([^"]*)" data-operation="{name}"', shown)
+        assert link
+        form = admin_client.get(html.unescape(link[1])).context["form"]
+        names = ("status", "host", "project", "what")
+        asked = {field: form.get_initial_for_field(form.fields[field], field) for field in names}
+        assert asked["what"] == what
+        answer = admin_client.post(link[1].partition("?")[0], {**asked, "reason": "it is back"})
+        facts = dict(answer.context["facts"])
+        assert (facts["projects"], "1 message" in answer.context["submit"]) == (
+            f"{message.destination.scope} (1)",
+            True,
+        )
 
 
 @pytest.mark.parametrize("limit", [0, 1001])
