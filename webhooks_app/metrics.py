@@ -156,12 +156,23 @@ WITH RECURSIVE waiting AS (
     WHERE status = 'pending' AND lease_token IS NULL AND destination_id > waiting.destination_id
     ORDER BY destination_id, next_attempt_at LIMIT 1
   ) following
-), limited AS (SELECT * FROM waiting LIMIT 10000)
-SELECT coalesce(destination.held_until > now(), false),
-  greatest(0, extract(epoch FROM now() - min(limited.next_attempt_at)))::float8
-FROM limited JOIN webhooks_app_webhookdestination destination
-  ON destination.id = limited.destination_id
-GROUP BY 1
+), limited AS (SELECT * FROM waiting LIMIT 10000),
+-- An engine has requests open there, so it sends as fast as the receiver lets it.
+at_work AS MATERIALIZED (
+  SELECT DISTINCT message.destination_id FROM webhooks_app_webhookdelivery attempt
+  JOIN webhooks_app_webhookmessage message ON message.id = attempt.message_id
+  WHERE attempt.outcome = 'pending' AND message.lease_expires_at > now()
+), standing AS (
+  SELECT limited.next_attempt_at, destination.held_until,
+    coalesce(destination.held_until > now(), false)
+      OR destination.id IN (SELECT destination_id FROM at_work) AS is_held
+  FROM limited JOIN webhooks_app_webhookdestination destination
+    ON destination.id = limited.destination_id
+)
+-- Nothing holds a message from the end of a hold on, and not from when it fell due.
+SELECT is_held, greatest(0, max(extract(epoch FROM now() -
+  CASE WHEN is_held THEN next_attempt_at ELSE greatest(next_attempt_at, held_until) END)))::float8
+FROM standing GROUP BY 1
 """
 
 _DESTINATIONS = """
@@ -186,7 +197,10 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
         cursor.execute(_MESSAGES, {"limit": COUNT_LIMIT})
         text = f"Messages by state, each counted up to {COUNT_LIMIT}."
         yield _gauge("messages", text, "status", cursor.fetchall())
-        text = "How long the oldest due message waits; held: behind a pause or an open breaker."
+        text = (
+            "How long the oldest due message waits; held: behind a pause, an open breaker, or"
+            " requests under way to its receiver."
+        )
         waits = oldest_due()
         ages = [("no", waits[False]), ("yes", waits[True])]
         yield _gauge("oldest_due_seconds", text, "held", ages)
@@ -213,7 +227,11 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
 
 
 def oldest_due() -> dict[bool, float]:
-    """Return the age of the oldest due message in seconds, by whether its destination is held."""
+    """Return the age of the oldest due message in seconds, by whether anything holds it.
+
+    What holds it is its destination's pause or breaker, or an engine with requests open there. What
+    nothing holds leaves within milliseconds where an engine works.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_OLDEST_DUE)
         return {False: 0.0, True: 0.0, **dict(cursor.fetchall())}

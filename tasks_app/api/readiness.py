@@ -33,7 +33,8 @@ class Readiness:
     migrations_pending: int
     oldest_due_seconds: float
     oldest_due_webhook_seconds: float
-    is_webhook_late: bool
+    #: Of what no pause, no breaker and no engine with requests open there holds.
+    oldest_free_webhook_seconds: float
     storage_problem: str = ""
 
     @property
@@ -46,8 +47,8 @@ class Readiness:
             found.append("No worker gives a sign of life; accepted tasks wait.")
         if self.redis:
             found.append(f"{self.redis.text}; tasks start up to some seconds late.")
-        if self.is_webhook_late:
-            age = f"{self.oldest_due_webhook_seconds:.0f} s"
+        if self.oldest_free_webhook_seconds > LATE_WEBHOOK_SECONDS:
+            age = f"{self.oldest_free_webhook_seconds:.0f} s"
             found.append(f"A webhook that nothing holds back is {age} late; no engine works.")
         if self.storage_problem:
             found.append(f"No media are deleted: {self.storage_problem}")
@@ -56,7 +57,7 @@ class Readiness:
     def details(self) -> dict[str, Any]:
         """Return the details for a caller with a key."""
         members = asdict(self)
-        del members["is_webhook_late"], members["storage_problem"]
+        del members["storage_problem"]
         members["redis"] = self.redis.code if self.redis else "ok"
         return {"problems": self.problems, "database": "ok", **members}
 
@@ -69,7 +70,7 @@ def look() -> Readiness:
     """
     pending = migrations_pending()
     if pending:  # tables may be missing
-        return Readiness(redis_gate.look(), tickets.workers_alive(), pending, 0.0, 0.0, False)
+        return Readiness(redis_gate.look(), tickets.workers_alive(), pending, 0.0, 0.0, 0.0)
     with connection.cursor() as cursor:
         cursor.execute(WRITE_NOTHING)
     webhooks = webhook_metrics.oldest_due()
@@ -79,7 +80,7 @@ def look() -> Readiness:
         migrations_pending=0,
         oldest_due_seconds=max(metrics.oldest_due().values()),
         oldest_due_webhook_seconds=max(webhooks.values()),
-        is_webhook_late=webhooks[False] > LATE_WEBHOOK_SECONDS,
+        oldest_free_webhook_seconds=webhooks[False],
         storage_problem=mark.problem(),
     )
 

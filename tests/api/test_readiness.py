@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from moviesvc.run import embedded
 from tasks_app import redis_gate, tickets
 from tests.support import factories
 from tests.support.waiting import wait_until
+from webhooks_app.models import WebhookMessage
 
 pytestmark = pytest.mark.django_db
 
@@ -88,9 +90,33 @@ def test_missing_workers_and_engines_are_named(api: Client, own_redis: psutil.Pr
     found = ready(api)
     assert found["problems"] == [], "what is held back on purpose is no fault"
     assert 90 <= found["oldest_due_webhook_seconds"] < 110, "the clock is the transaction's begin"
+    assert found["oldest_free_webhook_seconds"] == 0
     factories.make_message(next_attempt_at=late)
-    (problem,) = ready(api)["problems"]
-    assert "no engine works" in problem
+    found = ready(api)
+    assert "A webhook that nothing holds back is" in found["problems"][0]
+    assert 90 <= found["oldest_free_webhook_seconds"] < 110
+
+
+def test_a_webhook_is_late_from_the_end_of_what_held_it(api: Client) -> None:
+    """A hold that has just ended, and an engine with a request open there, are no fault."""
+    tickets.report_alive()
+    now = timezone.now()
+    hold = {"next_attempt_at": now - timedelta(hours=2), "url": "https://back.example.org/"}
+    back = factories.make_destination(hold["url"], held_until=now - timedelta(seconds=10))
+    factories.make_message(destination=back, **hold)
+    busy = factories.make_message(url="https://busy.example.org/", next_attempt_at=now)
+    factories.make_delivery(busy, outcome="pending")
+    lease = {"lease_token": uuid.uuid4(), "lease_expires_at": now + timedelta(seconds=40)}
+    WebhookMessage.objects.filter(pk=busy.pk).update(**lease)
+    factories.make_message(
+        url="https://busy.example.org/",
+        destination=busy.destination,
+        next_attempt_at=now - timedelta(hours=3),
+    )
+    found = ready(api)
+    assert found["problems"] == []
+    assert 9 <= found["oldest_free_webhook_seconds"] < 30
+    assert 10_799 <= found["oldest_due_webhook_seconds"] < 10_830
 
 
 def test_pending_migrations_make_it_not_ready(api: Client) -> None:

@@ -139,6 +139,7 @@ _READY_DETAILS: Schema = {
     "migrations_pending": COUNT,
     "oldest_due_seconds": NUMBER,
     "oldest_due_webhook_seconds": NUMBER,
+    "oldest_free_webhook_seconds": NUMBER,
 }
 
 _ASSET: Schema = {
