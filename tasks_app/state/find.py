@@ -133,11 +133,13 @@ def _host_condition(place: Place) -> Q:
     found = ~Q(callback_url="") & Q(callback_host__in=names)
     if not place.scheme and not place.port:
         return found
-    ports = [f":{place.port}"] if place.port else []
-    if place.port == DEFAULT_PORTS.get(place.scheme):
-        ports.append("")  # as good as named
-    origin = f"{place.scheme or 'https?'}://{re.escape(names[0])}({'|'.join(ports)})"
-    return found & Q(callback_url__iregex=f"^{origin}([/?]|$)")
+    origins = []
+    for scheme, default in DEFAULT_PORTS.items():
+        if place.scheme in ("", scheme):
+            # The scheme's own port need not be named.
+            port = f"(:{place.port})" + ("?" if place.port == default else "")
+            origins.append(f"{scheme}://{re.escape(names[0])}{port}")
+    return found & Q(callback_url__iregex=f"^({'|'.join(origins)})([/?]|$)")
 
 
 def webhooks_of(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
