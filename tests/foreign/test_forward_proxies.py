@@ -39,6 +39,7 @@ from webhooks_app import egress, retry
 from webhooks_app.models import WebhookDestination, WebhookMessage
 from webhooks_app.retry import AttemptResult
 from webhooks_app.transport import Transport
+from webhooks_app.transport import proxy as forward
 
 HOST, DENIED = certificates.HOST, "127.0.0.9"
 POLICY = {"REQUIRE_HTTPS": False, "ALLOW_NETWORKS": ["127.0.0.0/8"], "ALLOW_HOSTS": ["localhost"]}
@@ -109,6 +110,11 @@ def test_squid_with_users(receivers: tuple[Receiver, Receiver]) -> None:
             assert (result.error_code, "407" in result.error) == ("proxy", True)
         asked = wait_until(lambda: proxy.asked_for()[4:] and proxy.asked_for())
         assert all(place.startswith("127.0.0.") for place in asked), asked
+
+        # What it is asked where a CONNECT gets no answer in time.
+        through = egress.read_proxy(proxy.url(CREDENTIALS))
+        assert through is not None
+        assert uvloop.run(forward._is_alive(through))
 
         guarded = send(proxy.url(CREDENTIALS), places * 2, is_guard=True)
         assert (told(guarded), are_reused(guarded)) == ([(200, "")] * 4, [False] * 2 + [True] * 2)

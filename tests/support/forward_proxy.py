@@ -21,16 +21,23 @@ class ForwardProxy:
         script: the answers to CONNECT, one after the other; an empty one closes the connection.
             Where it is used up, there is a tunnel.
         hosts: the address behind each host that it is asked for; others stand for themselves.
+        waits_for: what begins with this is never answered; anything else but CONNECT gets a 400.
     """
 
     def __init__(
-        self, script: Sequence[bytes] = (), *, port: int = 0, hosts: Mapping[str, str] | None = None
+        self,
+        script: Sequence[bytes] = (),
+        *,
+        port: int = 0,
+        hosts: Mapping[str, str] | None = None,
+        waits_for: str | None = None,
     ) -> None:
         self.asked: list[str] = []
         self.heads: list[str] = []
         self._script, self._hosts = list(script), dict(hosts or {})
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
+        self._waits_for = waits_for
         self._open: list[socket.socket] = []
 
     @property
@@ -63,6 +70,11 @@ class ForwardProxy:
                     return
                 head += data
             self.heads.append(head.decode())
+            if self._waits_for is not None and head.decode().startswith(self._waits_for):
+                return
+            if not head.startswith(b"CONNECT "):
+                client.sendall(b"HTTP/1.1 400 No\r\n\r\n")
+                return
             self.asked.append(head.split()[1].decode())
             if self._script:
                 client.sendall(self._script.pop(0))

@@ -14,7 +14,7 @@ import errno
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,8 @@ logger = get_logger(__name__)
 #: For the proxy's own look-up and connection. Less than `dial.CONNECT_SECONDS`, which ends what the
 #: proxy does for a receiver.
 PROXY_SECONDS = 5.0
+#: For the answer to a question about itself, where it has not answered a CONNECT.
+ALIVE_SECONDS = 3.0
 MAX_HEAD_BYTES = 65_536
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 #: What stands for a receiver's address that only the proxy knows.
@@ -139,14 +141,41 @@ async def tunnel(
     trace.is_at_proxy = True
     reach = partial(_reach, proxy, permitted=permitted, trace=trace)
     try:
-        async with asyncio.timeout(dial.CONNECT_SECONDS):
-            sock = await dial.first(addresses, reach, trace)
+        sock = await _in_time(proxy, dial.first(addresses, reach, trace))
     except ProxyFault as fault:
         if fault.is_down:
             _note(proxy, str(fault))
         raise
     _note(proxy, "")
     return sock
+
+
+async def _in_time(
+    proxy: egress.Proxy, dialling: Coroutine[Any, Any, socket.socket]
+) -> socket.socket:
+    """Wait for a tunnel; where none comes, tell a proxy that hangs from a receiver that does."""
+    try:
+        async with asyncio.timeout(dial.CONNECT_SECONDS) as limit:
+            return await dialling
+    except TimeoutError:
+        is_asked = limit.expired() and proxy.scheme == "http"
+        if not is_asked or await _is_alive(proxy):
+            raise
+    text = "the proxy takes connections, but answers nothing"
+    raise ProxyFault(text, is_down=True)
+
+
+async def _is_alive(proxy: egress.Proxy) -> bool:
+    """Say whether an http proxy answers a question that is for itself."""
+    question = f"OPTIONS * HTTP/1.1\r\nHost: {proxy.host}\r\nConnection: close\r\n\r\n"
+    try:
+        async with asyncio.timeout(ALIVE_SECONDS):
+            sock = await _connect_to(proxy)
+            with sock:
+                head, _ = await _exchange(sock, question.encode())
+    except OSError:  # a TimeoutError is one
+        return False
+    return bool(head)
 
 
 async def _reach(

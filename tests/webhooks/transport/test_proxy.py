@@ -18,9 +18,9 @@ from tests.support.forward_proxy import ESTABLISHED, ForwardProxy
 from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 from tests.webhooks.egress.test_egress import PUBLIC, StubResolver
-from webhooks_app.egress import read_proxy
+from webhooks_app.egress import PolicyBlocked, address_allowed, read_proxy
 from webhooks_app.retry import AttemptResult
-from webhooks_app.transport import Transport, proxy
+from webhooks_app.transport import Transport, dial, proxy
 from webhooks_app.transport.answer import Answer
 from webhooks_app.transport.failure import Trace, explain
 from webhooks_app.transport.wire import tls_context
@@ -216,6 +216,11 @@ def test_the_next_address_is_tried_where_the_first_fails() -> None:
         with ForwardProxy([denied]) as forward:
             (result,) = send(forward.url, place, resolver=resolver)
             assert (outcome(result), result.remote_address) == ((200, ""), "127.0.0.1")
+        refused = b"HTTP/1.1 503 No\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\n\r\n"
+        for script in ([denied, refused], [refused, denied]):  # what is known of the receiver wins
+            with ForwardProxy(script) as forward:
+                (result,) = send(forward.url, place, resolver=resolver)
+                assert (result.error_code, len(forward.asked)) == ("connect", 2)
         with ForwardProxy([denied]) as forward:
             assert fetch(forward.url, place, resolver=resolver)[0] == 200
 
@@ -264,6 +269,40 @@ def test_a_proxy_that_says_nothing_in_time_is_not_the_receiver() -> None:
     trace.is_at_proxy = True
     assert explain(TimeoutError(), trace)[0] == "proxy"
     assert explain(OSError(errno.ETIMEDOUT, ""), Trace())[0] == "timeout"
+
+
+def test_a_proxy_that_hangs_is_told_from_a_receiver_that_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A CONNECT without an answer is the receiver's, unless the proxy answers nothing at all."""
+    monkeypatch.setattr(dial, "CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(proxy, "ALIVE_SECONDS", 0.1)
+    place = f"http://{HOST}:8080/hook"
+    with override_settings(WEBHOOKS=OPEN):
+        with ForwardProxy(waits_for="CONNECT ") as slow:
+            (result,) = send(slow.url, place)
+            assert (result.error_code, result.error) == ("timeout", "no connection in time")
+            assert [head.split()[0] for head in slow.heads] == ["CONNECT", "OPTIONS"]
+        with ForwardProxy(waits_for="") as hung:
+            (result,) = send(hung.url, place)
+            text = "the proxy takes connections, but answers nothing"
+            assert (result.error_code, result.error) == ("proxy", text)
+            assert fetch(hung.url, place)[1:] == ("proxy", text)
+
+
+def test_what_reaches_the_tunnel_is_judged_once_more() -> None:
+    """An address that no resolver gave, as a literal or by another client, is denied here too."""
+
+    async def run() -> None:
+        through = read_proxy(forward.url)
+        assert through is not None
+        for address in (dial.address_of("10.0.0.5", 443), dial.address_of("::1", 443)):
+            with pytest.raises(PolicyBlocked):
+                await proxy.tunnel(through, [address], address_allowed, Trace())
+
+    with ForwardProxy() as forward, override_settings(WEBHOOKS=STRICT):
+        uvloop.run(run())
+        assert forward.asked == []
 
 
 # -- the setting ----------------------------------------------------------------------------------
