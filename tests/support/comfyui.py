@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from tasks_app.providers.remote.client import ProviderClient, Server
 from tests import ROOT
 from tests.support.servers.comfyui import ComfyUI
+from webhooks_app.egress import read_proxy
 
 T = TypeVar("T")
 EXAMPLES = ROOT / "examples/comfyui"
@@ -60,16 +61,23 @@ def write(folder: Path, **documents: Any) -> Path:
     return folder
 
 
-def line_to(stand_in: ComfyUI, **headers: str) -> ProviderClient:
+def line_to(stand_in: ComfyUI, proxy: str = "", **headers: str) -> ProviderClient:
     """Return a line to a stand-in; to be used in one event loop."""
-    return ProviderClient(Server("comfyui-1", stand_in.url, headers, LOOPBACK))
+    through = read_proxy(proxy)
+    return ProviderClient(Server("comfyui-1", stand_in.url, headers, LOOPBACK, proxy=through))
 
 
-def ask(stand_in: ComfyUI, work: Callable[[ProviderClient], Awaitable[T]], **headers: str) -> T:
-    """Run some work over a line of its own."""
+def ask(
+    stand_in: ComfyUI,
+    work: Callable[[ProviderClient], Awaitable[T]],
+    *,
+    proxy: str = "",
+    **headers: str,
+) -> T:
+    """Run some work over a line of its own, through a forward proxy where one is named."""
 
     async def run() -> T:
-        async with line_to(stand_in, **headers) as line:
+        async with line_to(stand_in, proxy, **headers) as line:
             return await work(line)
 
     return asyncio.run(run())

@@ -6,6 +6,7 @@ import uuid
 from tasks_app.providers.comfyui import server, watch
 from tasks_app.providers.comfyui.watch import Progress, Watched
 from tests.support.comfyui import ask, still
+from tests.support.forward_proxy import ForwardProxy
 from tests.support.waiting import wait_until
 
 
@@ -49,7 +50,10 @@ def test_odd_events_are_passed_over():
 
 
 def test_a_job_is_followed_to_its_end(comfy, monkeypatch):
-    """Proves that a submitted job's progress grows and its end is told, over one socket of it."""
+    """Proves that a submitted job's progress grows and its end is told, over one socket of it.
+
+    The socket goes through a forward proxy as the other requests do.
+    """
     monkeypatch.setattr(watch, "IDLE_SECONDS", 0.2)
     comfy.state.seconds = 0.6
     watched, prompt_id, told = Watched(), str(uuid.uuid4()), []
@@ -64,7 +68,9 @@ def test_a_job_is_followed_to_its_end(comfy, monkeypatch):
         await server.submit(line, prompt_id, still(), {})
         await watched.follow("a", line, report)
 
-    ask(comfy, lambda line: asyncio.wait_for(follow(line), 30))
+    with ForwardProxy() as forward:
+        ask(comfy, lambda line: asyncio.wait_for(follow(line), 30), proxy=forward.url)
+        assert len(forward.asked) >= 2, "a tunnel for the submit and one for the socket"
     fractions = [fraction for _, fraction in told]
     assert {job_id for job_id, _ in told} == {prompt_id}
     assert fractions == sorted(fractions)
