@@ -10,3 +10,7 @@ class TasksAppConfig(AppConfig):
 
     def ready(self) -> None:
         from tasks_app import checks  # noqa: F401 - importing registers
+        from tasks_app.state import callback_auth
+        from webhooks_app.operators import credentials
+
+        credentials.register_user(callback_auth.users)

@@ -4,6 +4,8 @@ from django.urls import path
 
 from webhooks_app.api import deliveries, endpoints, feed, messages, replays, secrets
 from webhooks_app.api.operators import destinations, record
+from webhooks_app.api import credentials, deliveries, endpoints, feed, messages, replays, secrets
+from webhooks_app.api.operators import record
 
 app_name = "webhooks"
 urlpatterns = [
@@ -38,6 +40,13 @@ urlpatterns = [
         "webhooks/destinations/<str:destination_id>/enable",
         destinations.DestinationEnableView.as_view(),
     ),
+    path("webhooks/credentials", credentials.CredentialListView.as_view()),
+    path(
+        "webhooks/credentials/<str:credential_id>",
+        credentials.CredentialView.as_view(),
+        name="credential",
+    ),
+    path("webhooks/credentials/<str:credential_id>/test", credentials.CredentialTestView.as_view()),
     path("webhooks/signing-secret", secrets.SecretView.as_view()),
     path("webhooks/signing-secret/rotate", secrets.SecretRotateView.as_view()),
     path("webhooks/operator-actions", record.ActionListView.as_view()),

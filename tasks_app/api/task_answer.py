@@ -80,6 +80,7 @@ def _members(task: Task) -> dict[str, Any]:
         "processing_time": events.processing_time(task) if task.is_terminal else None,
         "timeout_seconds": task.timeout_seconds,
         "callback_url": task.callback_url or None,
+        "callback_auth": task.callback_auth or None,
         "webhook_events": task.webhook_events,
         "traceparent": task.traceparent or None,
         "retry_of": str(task.retry_of_id) if task.retry_of_id else None,

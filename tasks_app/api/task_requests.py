@@ -15,6 +15,7 @@ from tasks_app.api.task_inputs import input_problems, without_alias
 from tasks_app.models import Priority
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.access import host_problems
+from webhooks_app.api.credentials import CredentialName, not_bound
 from webhooks_app.api.fields import (
     CallbackUrl,
     Choice,
@@ -26,6 +27,7 @@ from webhooks_app.api.fields import (
 )
 from webhooks_app.api.problems import FieldProblem, field_problems
 from webhooks_app.api.read import Given, Members, StrictObject
+from webhooks_app.operators.credentials import NotBound, check_usable
 
 MAX_METADATA_BYTES = 16_384
 MAX_TASK_DATA_BYTES = 65_536
@@ -50,6 +52,9 @@ class SubmitRequest(StrictObject):
         child=Choice(list(events.EVENT_TYPES)), most=len(events.EVENT_TYPES), required=False
     )
     retry_policy = RetryPolicy(required=False)
+    callback_auth = CredentialName(
+        required=False, help_text="The project's credential that the callbacks carry, by name."
+    )
 
     def check(self, values: Members, data: Given, errors: Members) -> None:
         """Check the time-out against the type's maximum; remove duplicate events."""
@@ -95,7 +100,23 @@ def read_submit(
     problems += _too_long("/metadata", raw.get("metadata", ""), MAX_METADATA_BYTES)
     if url := values.get("callback_url"):
         problems += host_problems(callback_hosts, url, "/callback_url")
+    if "callback_auth" in values and scope in (None, values.get("project_id")):
+        problems += _of_auth(values)
     return values, problems
+
+
+def _of_auth(values: dict[str, Any]) -> list[FieldProblem]:
+    """Return what is wrong with the credential that a task names."""
+    if "project_id" not in values:  # which is a problem already
+        return []
+    if "callback_url" not in values:
+        message = "It is for the requests to a callback_url; give one that may be called."
+        return [{"pointer": "/callback_auth", "code": "not_allowed", "message": message}]
+    try:
+        check_usable(values["project_id"], values["callback_auth"], values["callback_url"])
+    except NotBound as refused:
+        return [not_bound(refused)]
+    return []
 
 
 def _of_inputs(values: dict[str, Any], task_type: str) -> list[FieldProblem]:

@@ -2,6 +2,7 @@
 
 __all__ = [
     "assets",
+    "callback_auth",
     "costs",
     "estimates",
     "find",

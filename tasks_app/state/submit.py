@@ -66,6 +66,7 @@ class Submit:
     timeout_seconds: int | None = None
     webhook_events: Sequence[str] | None = None
     retry_policy: str | Sequence[float] | None = None
+    callback_auth: str = ""
     api_key: ApiKey | None = None
     retry_of: Task | None = None
     inputs: Sequence[InputValue] = ()
@@ -178,6 +179,7 @@ def _new_task(request: Submit) -> Task:
         callback_url=request.callback_url,
         webhook_events=list(wanted),
         retry_policy=policy,
+        callback_auth=request.callback_auth,
         priority=request.priority,
         timeout_seconds=request.timeout_seconds or task_type.timeout_seconds,
         api_key=request.api_key,
@@ -254,6 +256,7 @@ def retry(
             timeout_seconds=task.timeout_seconds,
             webhook_events=task.webhook_events,
             retry_policy=task.retry_policy,
+            callback_auth=task.callback_auth,
             api_key=api_key,
             retry_of=task,
             request_id=request_id,

@@ -9,13 +9,13 @@ import pytest
 from rest_framework.exceptions import ValidationError
 
 from tasks_app.api import queries, task_requests
-from webhooks_app.api import endpoints, feed, replays, secrets
+from webhooks_app.api import credentials, endpoints, feed, replays, secrets
 from webhooks_app.api.fields import Number, Text, Whole
 from webhooks_app.api.problems import field_problems
 from webhooks_app.api.read import StrictObject
 
 #: So that all forms of requests are loaded, whichever test runs first.
-MODULES = (queries, task_requests, endpoints, feed, replays, secrets)
+MODULES = (queries, task_requests, credentials, endpoints, feed, replays, secrets)
 
 
 def _forms(form: type[StrictObject] = StrictObject) -> Iterator[type[StrictObject]]:

@@ -26,6 +26,7 @@ from tasks_app.models import (
     Task,
 )
 from webhooks_app.models import (
+    Credential,
     OperatorAction,
     ReplayJob,
     WebhookDelivery,
@@ -34,6 +35,7 @@ from webhooks_app.models import (
     WebhookEvent,
     WebhookMessage,
 )
+from webhooks_app.operators import credentials
 
 PROJECT = "test_project"
 URL = "https://receiver.example.org/hooks/done"
@@ -161,6 +163,14 @@ def make_destination(
 def make_endpoint(url: str = URL, *, scope: str = PROJECT, **fields: Any) -> WebhookEndpoint:
     """Make a subscription to every event of a project."""
     return WebhookEndpoint.objects.create(url=url, scope=scope, **fields)
+
+
+def make_credential(name: str = "door", *, scope: str = PROJECT, **fields: Any) -> Credential:
+    """Make a credential, a bearer token for the origin of `URL` unless said otherwise."""
+    kind = fields.pop("kind", "bearer")
+    origins = fields.pop("origins", [URL.removesuffix("/hooks/done")])
+    given = fields or {"token": "s3cr3t-of-the-tests"}
+    return credentials.create(scope, name, kind, origins, given, actor="a test")
 
 
 def make_message(status: str = "pending", *, url: str = URL, **fields: Any) -> WebhookMessage:

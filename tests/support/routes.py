@@ -17,6 +17,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from tasks_app.models import MediaFile, Task
 from tests.support import factories
 from webhooks_app.models import (
+    Credential,
     ReplayJob,
     SigningSecret,
     WebhookDestination,
@@ -76,6 +77,7 @@ class World:
             **CALLBACK,
             "destination_id": str(message.destination_id),
             "endpoint_id": str(factories.make_endpoint(url, scope=project).pk),
+            "credential_id": str(factories.make_credential(f"door-{message.pk}", scope=project).pk),
             "asset_id": factories.make_asset(project_id=project).pk,
         }
 
@@ -91,13 +93,14 @@ class World:
             WebhookEndpoint.objects.filter(scope=project),
             WebhookDestination.objects.filter(scope=project),
             SigningSecret.objects.filter(scope=project),
+            Credential.objects.filter(scope=project),
         ]
         return [row for rows in found for row in rows.order_by("pk").values()]
 
     def needles(self) -> list[str]:
         """What an answer to another project must not contain."""
         names = ("task_id", "project_id", "event_id", "replay_id", "endpoint_id", "asset_id")
-        return [self.ids[name] for name in names]
+        return [self.ids[name] for name in (*names, "credential_id")]
 
 
 #: Ids that do not exist, in the same form as those that do.
@@ -110,6 +113,7 @@ ABSENT = {
     "replay_id": str(uuid.uuid4()),
     "endpoint_id": str(uuid.uuid4()),
     "destination_id": "999999998",
+    "credential_id": str(uuid.uuid4()),
     "asset_id": "0123456789abcdef",
     **CALLBACK,
 }

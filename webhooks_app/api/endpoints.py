@@ -24,6 +24,8 @@ from webhooks_app.api.fields import (
     RetryPolicy,
     Text,
 )
+from webhooks_app.api.credentials import CredentialName, not_bound
+from webhooks_app.api.fields import CallbackUrl, Flag, Items, ProjectId, Refused, RetryPolicy, Text
 from webhooks_app.api.messages import MessageSerializer
 from webhooks_app.api.openapi import OpenApiResponse, extend_schema, inline_serializer
 from webhooks_app.api.pages import BY_TIME, PageQuery, TimeCursor, page_of, page_response
@@ -37,12 +39,14 @@ from webhooks_app.api.read import (
     read_query,
     read_uuid,
 )
+from webhooks_app.api.read import StrictObject, found_row, read_body, read_query, read_uuid
 from webhooks_app.api.view import WebhookView, location
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
 from webhooks_app.notation import EVENT_ID_PREFIX
 from webhooks_app.operators import endpoints
 from webhooks_app.outbox import filters
+from webhooks_app.operators.credentials import NotBound
 from webhooks_app.signing import store
 
 #: A problem; the project says what one looks like.
@@ -119,6 +123,9 @@ class EndpointChange(StrictObject):
         required=False, help_text="Each event of a task waits for the one before; by default not."
     )
     retry_policy = RetryPolicy(required=False, allow_null=True)
+    callback_auth = CredentialName(
+        required=False, allow_blank=True, help_text="A credential's name; empty: none of its own."
+    )
     is_enabled = Flag(required=False)
 
 
@@ -154,6 +161,7 @@ class EndpointSerializer(serializers.ModelSerializer[WebhookEndpoint]):
             "filter",
             "ordered",
             "retry_policy",
+            "callback_auth",
             "is_enabled",
             "disabled_reason",
             "created_at",
@@ -206,6 +214,8 @@ class EndpointListView(WebhookView):
             endpoint = endpoints.create(scope, actor=actor_of(request), **asked)
         except endpoints.EndpointRefused as refused:
             raise ApiProblem(409, refused.code, f"{refused}.") from None
+        except NotBound as refused:
+            raise invalid([not_bound(refused)]) from None
         secret = store.get_or_create(scope, endpoint.pk)
         body = {**EndpointSerializer(endpoint).data, "secret": secret}
         headers = location(request, "endpoint", endpoint.pk)
@@ -254,12 +264,15 @@ class EndpointView(WebhookView):
             defaults: dict[str, Any] = {"event_types": [], "description": "", "retry_policy": None}
             defaults |= {"filter": None, "ordered": False, "is_enabled": True}
             asked = {**defaults, **asked}
+            asked = {**defaults, "callback_auth": "", "is_enabled": True, **asked}
         if "url" in asked:
             check_host(request, asked["url"], "/url")
         try:
             endpoint = endpoints.update(endpoint, asked, actor=actor_of(request))
         except endpoints.EndpointRefused as refused:
             raise ApiProblem(409, refused.code, f"{refused}.") from None
+        except NotBound as refused:
+            raise invalid([not_bound(refused)]) from None
         return Response(EndpointSerializer(endpoint).data)
 
 

@@ -28,7 +28,7 @@ from webhooks_app.api.problems import ApiProblem, not_found
 from webhooks_app.api.read import StrictObject, read_body, read_id, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.models import MessageStatus, WebhookMessage
-from webhooks_app.notation import EVENT_ID_PREFIX, sentence
+from webhooks_app.notation import EVENT_ID_PREFIX, LEFT_OFF, sentence
 from webhooks_app.operators import set_aside
 from webhooks_app.outbox import STATUSES, InvalidFilter, MessageFilters, messages_of, who
 from webhooks_app.shown import safe_url
@@ -78,6 +78,7 @@ class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
     task_id = serializers.CharField(source="event.subject", help_text="What the event is about.")
     sequence = serializers.IntegerField(source="event.sequence")
     status = serializers.ChoiceField(MessageStatus.choices)
+    callback_auth = serializers.SerializerMethodField()
     is_in_flight = serializers.SerializerMethodField()
     next_attempt_at = serializers.SerializerMethodField()
     held_until = serializers.DateTimeField(
@@ -107,6 +108,7 @@ class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
             "sequence",
             "url",
             "endpoint_id",
+            "callback_auth",
             "status",
             "is_in_flight",
             "attempt_count",
@@ -126,6 +128,11 @@ class MessageSerializer(serializers.ModelSerializer[WebhookMessage]):
             "delivered_at",
             "finished_at",
         )
+
+    def get_callback_auth(self, message: WebhookMessage) -> str:
+        """Return the name of the credential that its requests carry; empty: none."""
+        name = message.callback_auth
+        return "" if name.startswith(LEFT_OFF) else name
 
     def get_is_in_flight(self, message: WebhookMessage) -> bool:
         """Say whether an attempt is under way."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,11 +53,14 @@ CLIENT_AUTHS = ("basic", "body")
 
 
 class BadCredential(ValueError):
-    """What was given is no credential; ``problems``: a sentence for each wrong field."""
+    """What was given is no credential; ``problems``: a sentence for each wrong field.
 
-    def __init__(self, problems: Mapping[str, str]) -> None:
-        super().__init__("; ".join(f"{name}: {text}" for name, text in problems.items()))
-        self.problems = dict(problems)
+    ``missing``: those of the fields that were not given at all.
+    """
+
+    def __init__(self, problems: Mapping[str, str], missing: Collection[str] = ()) -> None:
+        super().__init__(" ".join(f"{name}: {text}" for name, text in problems.items()))
+        self.problems, self.missing = dict(problems), frozenset(missing)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def read_parts(kind: str, given: Mapping[str, Any]) -> Parts:
         elif name in values and (fault := _FAULTS[name](values[name])):
             problems[name] = fault
     if problems:
-        raise BadCredential(problems)
+        raise BadCredential(problems, set(problems) - values.keys())
     if kind == CredentialKind.CLIENT_CERTIFICATE:
         return _of_certificate(values)
     details: dict[str, Any] = {name: values[name] for name in known[1:] if name in values}

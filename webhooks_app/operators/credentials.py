@@ -62,7 +62,11 @@ class CredentialInUse(CredentialRefused):
 
 
 class NotBound(ValueError):
-    """A credential is unknown, or may not be used for a URL; the text says which."""
+    """A credential is unknown, or may not be used for a URL; ``code`` and text say which."""
+
+    def __init__(self, text: str, code: str = "not_bound") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def register_user(user: User) -> None:
@@ -229,7 +233,8 @@ def check_usable(scope: str, name: str, url: str = "") -> None:
     if row is None:
         known = Credential.objects.filter(scope=scope).order_by("name")
         names = ", ".join(known.values_list("name", flat=True)[:20]) or "none"
-        raise NotBound(f"The project has no credential of this name; it has: {names}.")
+        text = f"The project has no credential of this name; it has: {names}."
+        raise NotBound(text, "unknown_credential")
     if url and origin_in(url) not in row.origins:
         raise NotBound(
             f"The credential is bound to {', '.join(row.origins)} and goes to no other origin."
@@ -245,7 +250,7 @@ def check_known(scope: str | None, name: str) -> None:
     if scope is not None:
         check_usable(scope, name)
     elif not Credential.objects.filter(name=name).exists():
-        raise NotBound("No project has a credential of this name.")
+        raise NotBound("No project has a credential of this name.", "unknown_credential")
 
 
 def expiring(days: int) -> list[Credential]:

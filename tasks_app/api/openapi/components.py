@@ -104,6 +104,7 @@ _LISTED_TASK: Schema = {
     "processing_time": or_null(COUNT | {"description": "Whole seconds of the last attempt."}),
     "timeout_seconds": COUNT,
     "callback_url": or_null(TEXT),
+    "callback_auth": or_null(TEXT),
     "webhook_events": {"type": "array", "items": TEXT},
     "traceparent": or_null(TEXT | {"description": "The trace it belongs to (W3C Trace Context)."}),
     "retry_of": or_null(ID),

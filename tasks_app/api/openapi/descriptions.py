@@ -95,6 +95,18 @@ DESCRIPTIONS = {
     "disableDestination": "Dead letters can be replayed once it is enabled. Needs the scope "
     "`admin`.",
     "enableDestination": "New messages go there again. Needs the scope `admin`.",
+    "listCredentials": f"Without their secrets. Needs the scope `admin`. {_PAGE}",
+    "createCredential": "`kind` says which parts it has: `headers`; `token` (bearer); `username` "
+    "and `password` (basic); `token_url`, `client_id`, `client_secret` (oauth2); `certificate` and "
+    "`private_key`. Secrets are stored encrypted and never shown again. Needs the scope `admin`.",
+    "getCredential": "By id or name. `details` has what may be shown; the secret is not there. "
+    "Needs the scope `admin`.",
+    "changeCredential": "By id or name. What is not given stays. A new origin or `token_url` is "
+    "taken only together with the secret. Needs the scope `admin`.",
+    "deleteCredential": "By id or name. 409 `in_use` while an endpoint, a key, the project, a task "
+    "under way or a pending message names it. Needs the scope `admin`.",
+    "testCredential": "By id or name. The request goes to `url` at once and is not in the history; "
+    "it is 200 whatever the receiver answered. Needs the scope `admin`.",
     "listEvents": "For those who cannot receive webhooks: fetch, deal with them, acknowledge. "
     f"{_PAGE}",
     "acknowledgeEvents": "They are listed no more.",

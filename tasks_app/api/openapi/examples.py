@@ -44,6 +44,15 @@ REQUESTS: dict[str, Any] = {
         "event_type": "task.completed",
         "filter": {"path": "/metadata/userId", "op": "eq", "value": "user-124"},
     },
+    "createCredential": {
+        "project_id": "test_project",
+        "name": "our-gateway",
+        "kind": "bearer",
+        "origins": ["https://your-app.com"],
+        "token": "zQ7mD1n0wXkS4tYb",
+    },
+    "changeCredential": {"token": "bY4tSkXw0n1DmQ7z"},
+    "testCredential": {"url": "https://your-app.com/api/webhooks/task-complete"},
     "acknowledgeEvents": {"ids": ["msg_2f1c0d3b4a59687786a5b4c3d2e1f001"]},
     "replayMessage": {"reason": _REASON},
     "startReplay": {
@@ -101,6 +110,7 @@ _TASK = {
     "processing_time": 315,
     "timeout_seconds": 1800,
     "callback_url": "https://your-app.com/api/webhooks/task-complete",
+    "callback_auth": "our-gateway",
     "webhook_events": ["task.completed", "task.failed", "task.cancelled"],
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "retry_of": None,
