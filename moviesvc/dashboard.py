@@ -67,6 +67,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Deliveries", "local_shipping", "webhooks_app.webhookdelivery"),
                 _item("Destinations", "dns", "webhooks_app.webhookdestination"),
                 _item("Endpoints", "webhook", "webhooks_app.webhookendpoint"),
+                _item("Credentials", "vpn_key", "webhooks_app.credential"),
                 _item("Replays", "replay", "webhooks_app.replayjob"),
             ],
         },

@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 
 from webhooks_app import egress
 from webhooks_app.conf import webhook_settings
+from webhooks_app.models import Credential
 from webhooks_app.signing import jwks, public_key
 
 Apps = Sequence[AppConfig] | None
@@ -81,17 +82,29 @@ def check_exposure(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 def check_stored_secrets(
     app_configs: Apps, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Report signing secrets that the configured keys cannot read."""
+    """Report stored secrets that the configured keys cannot read, and certificates that end."""
+    from webhooks_app.credentials import store as credentials
     from webhooks_app.signing import store
 
     if not databases or "default" not in databases:
         return []
     try:
-        if "webhooks_app_signingsecret" not in connections["default"].introspection.table_names():
+        tables = connections["default"].introspection.table_names()
+        if "webhooks_app_signingsecret" not in tables:
             return []
         store.require_readable()
+        if "webhooks_app_credential" in tables:
+            credentials.require_readable()
+            return [_ending(row) for row in credentials.expiring()]
     except ImproperlyConfigured as error:
         return [Error(str(error), id="webhooks.E004")]
     except DatabaseError as error:
         return [Error(f"the database cannot be asked: {type(error).__name__}", id="webhooks.E005")]
     return []
+
+
+def _ending(row: Credential) -> CheckMessage:
+    assert row.expires_at is not None
+    text = f"The client certificate of {row} ends at {row.expires_at:%Y-%m-%d %H:%M} UTC."
+    hint = "Its callbacks fail from then on: `manage.py credential change` takes a new one."
+    return Warning(text, hint=hint, id="webhooks.W003")

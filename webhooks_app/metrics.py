@@ -27,6 +27,7 @@ from webhooks_app.shown import safe_url
 COUNT_LIMIT = 100_000
 #: This many failing destinations are named, those with the most failing messages first.
 NAMED_DESTINATIONS = 20
+NAMED_CERTIFICATES = 20
 
 
 class BatchHistogram(Histogram):
@@ -188,6 +189,11 @@ WHERE failing_messages > 0 AND (muted_until IS NULL OR muted_until <= now())
 GROUP BY 1, 2, 3 ORDER BY 4 DESC, 2 LIMIT %s
 """
 
+_CERTIFICATES = """
+SELECT scope, name, extract(epoch FROM expires_at)::float8 FROM webhooks_app_credential
+WHERE expires_at IS NOT NULL ORDER BY expires_at LIMIT %s
+"""
+
 _REPLAYS = "SELECT count(*) FROM webhooks_app_replayjob WHERE state = 'running'"
 
 
@@ -221,6 +227,16 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
         text = f"Messages failing in a row, of the {NAMED_DESTINATIONS} worst; none of muted ones."
         failing = ((safe_url(origin_text(*origin)), count) for *origin, count in cursor.fetchall())
         yield _gauge("destination_failing_messages", text, "origin", failing)
+        cursor.execute(_CERTIFICATES, [NAMED_CERTIFICATES])
+        text = f"When each of the {NAMED_CERTIFICATES} client certificates that end first ends."
+        ends = GaugeMetricFamily(
+            "webhooks_client_certificate_expires_timestamp_seconds",
+            text,
+            labels=["project", "credential"],
+        )
+        for project, name, moment in cursor.fetchall():
+            ends.add_metric([project, name], moment)
+        yield ends
         cursor.execute(_REPLAYS)
         text = "Bulk replays that are not done."
         yield GaugeMetricFamily("webhooks_replays_running", text, value=cursor.fetchone()[0])

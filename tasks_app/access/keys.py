@@ -10,6 +10,7 @@ from tasks_app.models import ApiKey
 from webhooks_app.conf import read_policy
 from webhooks_app.egress import EgressDenied, origin_of
 from webhooks_app.operators import record
+from webhooks_app.operators.credentials import check_known
 from webhooks_app.retry import resolve_policy
 
 #: Requests a minute; the most that a key may be given.
@@ -46,6 +47,18 @@ def policy_in(text: str) -> str | list[float] | None:
     policy = read_policy(text.strip())
     resolve_policy(policy)
     return policy if isinstance(policy, str) else list(policy)
+
+
+def auth_in(text: str, project_id: str | None) -> str:
+    """Return the name of a key's default credential, checked; empty if it is empty.
+
+    Raises:
+        ValueError: its project, or no project at all, has a credential of this name.
+    """
+    name = text.strip()
+    if name:
+        check_known(project_id, name)
+    return name
 
 
 @transaction.atomic

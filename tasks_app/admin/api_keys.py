@@ -46,6 +46,13 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         "retries; empty: the service's default.",
     )
 
+    callback_auth = forms.CharField(
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="The credential that callbacks of its tasks carry, by name; empty: the "
+        "project's. Not used for callbacks to origins it is not bound to.",
+    )
+
     class Meta:
         model = ApiKey
         fields = [
@@ -55,6 +62,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
             "rate_limit_per_minute",
             "callback_hosts",
             "retry_policy",
+            "callback_auth",
             "expiry_date",
         ]
         field_classes = {"expiry_date": forms.SplitDateTimeField}
@@ -94,6 +102,13 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
             return keys.policy_in(self.cleaned_data["retry_policy"])
         except ValueError as error:
             raise forms.ValidationError(f"{error}.") from None
+
+    def clean_callback_auth(self) -> str:
+        try:
+            project = self.cleaned_data.get("project_id")
+            return keys.auth_in(self.cleaned_data["callback_auth"], project)
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
 
 
 def _revoke(request: HttpRequest, row: ApiKey, cleaned: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from tasks_app.state.find import search_costs
 from webhooks_app.admin.base import ReadOnlyAdmin, actor, utc
 from webhooks_app.admin.lists import SEARCHED_BY, KnownValuesFilter
 from webhooks_app.notation import PROJECT_ID, PROJECT_ID_SHAPE
+from webhooks_app.operators.credentials import NotBound, check_known
 
 TONES = {"measured": "success", "estimated": "info", "unclear": "warning"}
 
@@ -60,8 +61,9 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Project
-        fields = ["id", "budget_amount", "budget_currency", "asset_quota_bytes"]
+        fields = ["id", "budget_amount", "budget_currency", "asset_quota_bytes", "callback_auth"]
         widgets = {
+            "callback_auth": UnfoldAdminTextInputWidget,
             "id": UnfoldAdminTextInputWidget,
             "budget_amount": UnfoldAdminTextInputWidget,
             "budget_currency": UnfoldAdminTextInputWidget,
@@ -74,8 +76,13 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg]
         return str(self.cleaned_data["id"])
 
     def clean(self) -> dict[str, Any]:
-        """Read the budget; amount and currency belong together."""
+        """Read the budget; amount and currency belong together. Check the credential's name."""
         given = super().clean() or {}
+        if name := given.get("callback_auth"):
+            try:
+                check_known(given.get("id") or self.instance.pk, name)
+            except NotBound as refused:
+                self.add_error("callback_auth", str(refused))
         amount, currency = given.get("budget_amount"), given.get("budget_currency")
         given["budget"] = None
         if amount is not None or currency:
@@ -116,6 +123,7 @@ class ProjectAdmin(ReadOnlyAdmin):
             obj.pk,
             budget=given["budget"],
             asset_quota_bytes=given["asset_quota_bytes"],
+            callback_auth=given["callback_auth"],
             actor=actor(request),
             reason=given["reason"],
         )

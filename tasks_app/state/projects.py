@@ -9,14 +9,31 @@ from tasks_app.providers.prices import Money
 from tasks_app.state import costs
 from tasks_app.state.costs import Budget
 from webhooks_app.operators import record
+from webhooks_app.operators.credentials import check_known
 
 
 @transaction.atomic
 def change(
-    project_id: str, *, budget: Money | None, asset_quota_bytes: int | None, actor: str, reason: str
+    project_id: str,
+    *,
+    budget: Money | None,
+    asset_quota_bytes: int | None,
+    callback_auth: str | None = None,
+    actor: str,
+    reason: str,
 ) -> None:
-    """Set what a project may spend and store; None for no limit of its own."""
-    if budget is None and asset_quota_bytes is None:
+    """Set what a project may spend and store; None for no limit of its own.
+
+    Args:
+        callback_auth: the credential of its callbacks, by name; empty: none, None: as it is.
+
+    Raises:
+        NotBound: the project has no credential of that name.
+    """
+    auth = auth_of(project_id) if callback_auth is None else callback_auth
+    if auth:
+        check_known(project_id, auth)
+    if budget is None and asset_quota_bytes is None and not auth:
         Project.objects.filter(pk=project_id).delete()
     else:
         Project.objects.update_or_create(
@@ -25,9 +42,12 @@ def change(
                 "budget_amount": budget.amount if budget else None,
                 "budget_currency": budget.currency if budget else "",
                 "asset_quota_bytes": asset_quota_bytes,
+                "callback_auth": auth,
             },
         )
     text = f"{project_id}: {_text(budget)}, assets {asset_quota_bytes or 'by default'}"
+    if callback_auth is not None:
+        text += f", callbacks carry {auth or 'no credential'}"
     record.note(actor, "project.change", text, reason, scope=project_id)
 
 
@@ -59,6 +79,12 @@ def settings_of(project_id: str) -> tuple[Money | None, int | None]:
     if row.budget_amount is None:
         return None, row.asset_quota_bytes
     return Money(row.budget_amount, row.budget_currency), row.asset_quota_bytes
+
+
+def auth_of(project_id: str) -> str:
+    """Return the name of the credential that a project's callbacks carry; empty: none."""
+    names = Project.objects.filter(pk=project_id).values_list("callback_auth", flat=True)
+    return names.first() or ""
 
 
 def budget_of(project_id: str) -> Budget | None:

@@ -31,6 +31,7 @@ LISTS = [
     "webhooks_app_webhookdelivery",
     "webhooks_app_webhookdestination",
     "webhooks_app_webhookendpoint",
+    "webhooks_app_credential",
     "webhooks_app_replayjob",
     "webhooks_app_operatoraction",
     "auth_user",
@@ -54,6 +55,7 @@ def fill(count: int) -> None:
         )
         factories.make_delivery(message, "interrupted")
         factories.make_endpoint(f"https://e{number}.example.org/hook")
+        factories.make_credential(f"door-{number}")
         factories.make_api_key(f"key {number}")
         factories.make_operator_action()
         factories.make_media_file(factories.make_task("completed"))
@@ -113,6 +115,7 @@ def test_list_counts_no_further_than_its_limit(
         (factories.make_message, "webhooks_app_webhookmessage"),
         (factories.make_destination, "webhooks_app_webhookdestination"),
         (factories.make_endpoint, "webhooks_app_webhookendpoint"),
+        (factories.make_credential, "webhooks_app_credential"),
         (factories.make_replay, "webhooks_app_replayjob"),
         (factories.make_operator_action, "webhooks_app_operatoraction"),
     ],

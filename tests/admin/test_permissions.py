@@ -47,6 +47,7 @@ def operations() -> list[tuple[str, Any]]:
         "webhookmessage": lambda: factories.make_message("dead"),
         "webhookdestination": factories.make_destination,
         "webhookendpoint": lambda: factories.make_endpoint(f"https://{uuid.uuid4()}.example.org/"),
+        "credential": lambda: factories.make_credential(f"door-{uuid.uuid4()}"),
         "replayjob": factories.make_replay,
         "task": factories.make_task,
         "remoteserver": factories.make_remote_server,

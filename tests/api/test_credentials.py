@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat as Privat
 from django.db import connection
 from django.test import Client
 
-from tasks_app.models import ApiKey, Project, Task
+from tasks_app.models import ApiKey, Project
 from tasks_app.state import callback_auth, lifecycle
 from tests.support import certificates, factories
 from tests.support.answers import Answer
@@ -183,7 +183,7 @@ def test_what_is_in_use_stays(mine: Client) -> None:
     Project.objects.update(callback_auth="")
     lifecycle.cancel(task.pk)
     assert mine.delete(path).status_code == 409
-    WebhookMessage.objects.update(status="delivered")
+    WebhookMessage.objects.update(callback_auth="")
     assert mine.delete(path).status_code == 204
     assert mine.get(path).status_code == 404
 
@@ -249,6 +249,19 @@ def test_events_of_a_task_take_the_default_of_its_key_and_project() -> None:
     assert used(api_key=key) == "project"
     Project.objects.update(callback_auth="away")
     assert used(api_key=key) == ""
+
+
+def test_a_replay_elsewhere_says_what_it_leaves_off(mine: Client) -> None:
+    """The preview names the credentials that do not go along; to their own origin they do."""
+    make(mine)
+    factories.make_message("dead", callback_auth="door")
+
+    def left_off(url: str) -> Any:
+        asked = {"dry_run": True, "callback_url": url}
+        return post(mine, "/api/v1/webhooks/replays", asked).json()["credentials_left_off"]
+
+    assert left_off("https://other.example.org/hook") == ["door"]
+    assert left_off(f"{ORIGIN}/elsewhere") == []
 
 
 def test_without_credentials_nothing_is_asked(django_assert_num_queries: Any) -> None:

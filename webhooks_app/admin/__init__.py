@@ -1,6 +1,7 @@
 """What does an operator see and do about webhooks? One module per page."""
 
 from webhooks_app.admin import (
+    credentials,
     deliveries,
     destinations,
     endpoints,
@@ -12,6 +13,7 @@ from webhooks_app.admin import (
 __all__ = [
     "bars",
     "base",
+    "credentials",
     "dashboard",
     "deliveries",
     "destinations",

@@ -156,6 +156,25 @@ def _ping(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -
     return sent_ping(message)
 
 
+class AuthForm(ReasonForm):
+    """Asks which credential an endpoint's requests carry."""
+
+    callback_auth = forms.CharField(
+        required=False,
+        label="Credential",
+        widget=text_widget(),
+        help_text="Its name; it must be bound to the endpoint's origin. Empty: the project's.",
+    )
+    field_order = ("callback_auth", "reason")
+
+
+def _set_auth(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -> str:
+    name = cleaned["callback_auth"].strip()
+    how = {"actor": actor(request), "reason": cleaned["reason"]}
+    endpoints.update(row, {"callback_auth": name}, **how)
+    return f"New events carry {f'the credential {name}' if name else 'no credential of its own'}."
+
+
 @admin.register(WebhookEndpoint)
 class EndpointAdmin(ReadOnlyAdmin):
     """Subscriptions. They are made through the API; secrets are never shown here."""
@@ -214,6 +233,13 @@ class EndpointAdmin(ReadOnlyAdmin):
             _set_order(False),
             is_offered=lambda row: row.ordered,
             icon="shuffle",
+            "credential",
+            "Set its credential",
+            CHANGE,
+            "Requests of new events carry it, beside the signature. What waits keeps its own.",
+            _set_auth,
+            form=AuthForm,
+            icon="vpn_key",
         ),
         Operation(
             "disable",

@@ -61,6 +61,10 @@ PREVIEW = inline_serializer(
         "error_codes": _counts("How many messages with each `last_error_code`."),
         "from": _counts("How many messages are owed to each origin now."),
         "to": serializers.CharField(allow_null=True, help_text="null: each to its own URL again."),
+        "credentials_left_off": serializers.ListField(
+            child=serializers.CharField(),
+            help_text="Credentials that do not go along, since they are bound to other origins.",
+        ),
         "sample": MessageSerializer(many=True),
     },
 )
@@ -272,6 +276,7 @@ def _shown(seen: replay_preview.Preview) -> dict[str, Any]:
         "newest_at": seen.newest_at and moment(seen.newest_at),
         "error_codes": seen.error_codes,
         "from": seen.origins,
+        "credentials_left_off": seen.credentials_left_off,
         "to": seen.to_url or None,
         "sample": MessageSerializer(sample, many=True).data,
     }

@@ -11,14 +11,20 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.db import transaction
+from django.utils import timezone
 
 from webhooks_app.credentials.kinds import Parts
 from webhooks_app.database import DatabaseThread
 from webhooks_app.models import Credential
 from webhooks_app.signing.store import FRESH_SECONDS, UnreadableSecret, decrypt, encrypt
+
+#: A warning comes so long before a client certificate ends, for so many of them.
+WARN_DAYS = 30
+MOST_WARNED = 100
 
 
 class Unusable(Exception):
@@ -117,6 +123,12 @@ def require_readable() -> None:
     rows = Credential.objects.order_by("created_at")
     for row in [*rows[:1], *rows.reverse()[:1]]:
         decrypt(row.ciphertext, _owner(row))
+
+
+def expiring(days: int = WARN_DAYS) -> list[Credential]:
+    """Return the credentials whose certificate ends within so many days, or has ended."""
+    rows = Credential.objects.filter(expires_at__lte=timezone.now() + timedelta(days=days))
+    return list(rows.defer("ciphertext").order_by("expires_at")[:MOST_WARNED])
 
 
 class CredentialCache:

@@ -2,7 +2,7 @@
 
 It recovers messages whose engine died, expires those that waited behind a hold for too long,
 exchanges the state of destinations with the database, and advances bulk replays. Once a day it
-removes what was finished more than RETENTION_DAYS ago.
+removes what was finished more than RETENTION_DAYS ago, and warns of certificates that end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from django.db import Error
 from webhooks_app import metrics, outbox
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
+from webhooks_app.credentials import store as credentials
 from webhooks_app.database import WRITE_NOTHING, DatabaseThread, why_unusable
 from webhooks_app.delivery.attempt_log import log_dead_letter
 from webhooks_app.delivery.paces import DestinationPaces
@@ -142,9 +143,20 @@ class Housekeeping:
         self._pruned += gone.messages
         if not gone.is_complete:
             return
+        _warn_of_certificates()
         if self._pruned:
             record.note("engine", "prune", f"removed {self._pruned} messages", "daily")
         self._prune_at, self._pruned = time.monotonic() + DAY_SECONDS, 0
+
+
+def _warn_of_certificates() -> None:
+    for row in credentials.expiring():
+        logger.warning(
+            "Client certificate ends soon",
+            credential=row.name,
+            project=row.scope,
+            ends=row.expires_at.isoformat() if row.expires_at else "",
+        )
 
 
 def _advance_replays() -> None:

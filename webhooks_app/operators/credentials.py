@@ -8,11 +8,9 @@ together with the secret.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.utils import timezone
 
 from webhooks_app import outbox
 from webhooks_app.credentials import (
@@ -251,13 +249,6 @@ def check_known(scope: str | None, name: str) -> None:
         check_usable(scope, name)
     elif not Credential.objects.filter(name=name).exists():
         raise NotBound("No project has a credential of this name.", "unknown_credential")
-
-
-def expiring(days: int) -> list[Credential]:
-    """Return the credentials whose client certificate ends within so many days, or has ended."""
-    until = timezone.now() + timedelta(days=days)
-    rows = Credential.objects.filter(expires_at__lte=until).defer("ciphertext")
-    return list(rows.order_by("expires_at")[:100])
 
 
 def _hasten(row: Credential) -> None:

@@ -11,7 +11,7 @@ from django.db import connection
 
 from webhooks_app.models import WebhookMessage
 from webhooks_app.notation import origin_text
-from webhooks_app.outbox import MessageFilters, messages_of
+from webhooks_app.outbox import MessageFilters, left_off, messages_of
 from webhooks_app.shown import safe_url
 
 #: Counting stops here, so that a preview never reads the whole history.
@@ -48,6 +48,8 @@ class Preview:
     origins: dict[str, int] = field(default_factory=dict)
     oldest_at: datetime | None = None
     newest_at: datetime | None = None
+    #: Names of credentials that do not go along, since they are bound to other origins.
+    credentials_left_off: list[str] = field(default_factory=list)
     #: Where all of it would go; empty: each message to its own receiver again.
     to_url: str = ""
 
@@ -70,7 +72,13 @@ class Preview:
             ("errors", _listed(self.error_codes) or "none"),
             ("from", _listed({safe_url(name): count for name, count in self.origins.items()})),
             *[("to", text) for text in to if where_to],
+            *[("without", _without(self.credentials_left_off))] * bool(self.credentials_left_off),
         ]
+
+
+def _without(names: list[str]) -> str:
+    what = "the credential" if len(names) == 1 else "the credentials"
+    return f"{what} {', '.join(names)}: bound to other origins"
 
 
 def _listed(counts: dict[str, int]) -> str:
@@ -120,5 +128,6 @@ def preview(filters: MessageFilters, scope: str | None = None, *, to_url: str = 
         origins=dict(origins.most_common()),
         oldest_at=oldest,
         newest_at=newest,
+        credentials_left_off=left_off(found, to_url) if to_url else [],
         to_url=to_url,
     )

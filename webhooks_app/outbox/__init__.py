@@ -1,7 +1,7 @@
 """What is owed, to whom, and where does it stand? The only writer of messages and attempts."""
 
 from webhooks_app.outbox import filters, who
-from webhooks_app.outbox.auth import hasten, nearest, seconds_unsent
+from webhooks_app.outbox.auth import hasten, left_off, nearest, seconds_unsent
 from webhooks_app.outbox.claim import (
     Claimed,
     Connection,
@@ -91,6 +91,7 @@ __all__ = [
     "hasten",
     "interrupted_outcome",
     "is_type_wanted",
+    "left_off",
     "let_go",
     "messages_of",
     "nearest",

@@ -7,11 +7,15 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import QuerySet
 
 from webhooks_app.egress import origin_of
-from webhooks_app.models import Credential
-from webhooks_app.notation import origin_text
+from webhooks_app.models import Credential, WebhookMessage
+from webhooks_app.notation import LEFT_OFF, origin_text
 from webhooks_app.retry import ErrorCode
+
+#: So many credentials of the messages of a replay are looked at for its preview.
+MOST_NAMES = 100
 
 _HASTEN = """
 UPDATE webhooks_app_webhookmessage SET next_attempt_at = now()
@@ -44,6 +48,17 @@ def nearest(scope: str, names: Sequence[str], url: str) -> str:
     )
     bound = set(rows.values_list("name", flat=True))
     return next((name for name in names if name in bound), "")
+
+
+def left_off(found: QuerySet[WebhookMessage], url: str) -> list[str]:
+    """Return the names of the credentials that these messages would not take along to a URL."""
+    named = (
+        found.exclude(callback_auth="")
+        .order_by()
+        .values_list("destination__scope", "callback_auth")
+    )
+    pairs = {(scope, name.removeprefix(LEFT_OFF)) for scope, name in named.distinct()[:MOST_NAMES]}
+    return sorted({name for scope, name in pairs if not nearest(scope, [name], url)})
 
 
 def seconds_unsent(message_id: int, replay_id: UUID | None) -> float:

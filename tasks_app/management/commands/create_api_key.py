@@ -51,6 +51,9 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--retry-policy", default="", help="Of its tasks: a name, waits such as 1,2,4, or []."
         )
+        parser.add_argument(
+            "--callback-auth", default="", help="The credential of its tasks' callbacks, by name."
+        )
         parser.add_argument("--list", action="store_true", help="List all keys.")
         parser.add_argument("--revoke", metavar="PREFIX", help="Revoke the key with this prefix.")
         parser.add_argument(
@@ -77,8 +80,9 @@ class Command(OperatorCommand):
         try:
             hosts = keys.hosts_in(options["callback_hosts"])
             policy = keys.policy_in(options["retry_policy"])
+            auth = keys.auth_in(options["callback_auth"], project)
         except ValueError as error:
-            raise _usage(f"{error}.") from None
+            raise _usage(f"{str(error).rstrip('.')}.") from None
         days = options["expires_in_days"]
         key = ApiKey(
             name=name,
@@ -87,6 +91,7 @@ class Command(OperatorCommand):
             rate_limit_per_minute=options["rate_limit"],
             callback_hosts=hosts,
             retry_policy=policy,
+            callback_auth=auth,
             expiry_date=timezone.now() + timedelta(days=days) if days is not None else None,
         )
         return keys.issue(key, actor=operator(), reason=reason)

@@ -12,13 +12,15 @@ from tasks_app.providers.prices import Money, amount_in, amount_text, currency_i
 from tasks_app.state import costs, projects
 from webhooks_app.notation import PROJECT_ID
 from webhooks_app.operators.command import OperatorCommand, operator, reason_of
+from webhooks_app.operators.credentials import NotBound
 
 
 class Command(OperatorCommand):
     help = (
-        "Show what a project cost in a month and what is left of its budget, or set the budget "
-        "and the quota for assets. A budget is for one calendar month in UTC; tasks that it has "
-        "no room for are refused with 402. Every change is on record."
+        "Show what a project cost in a month and what is left of its budget, or set the budget, "
+        "the quota for assets and the credential of its callbacks. A budget is for one calendar "
+        "month in UTC; tasks that it has no room for are refused with 402. Every change is on "
+        "record."
     )
     examples = (
         ("film", "this month's costs, and the budget"),
@@ -28,6 +30,10 @@ class Command(OperatorCommand):
         (
             'film --asset-quota 50000000000 --reason "more footage"',
             "50 GB for assets; none: the service's default",
+        ),
+        (
+            'film --callback-auth our-gateway --reason "behind a gateway now"',
+            "the credential that its callbacks carry",
         ),
         ('--key AbCdEfGh --budget "20 USD" --reason "a test"', "the budget of an API key"),
     )
@@ -42,6 +48,9 @@ class Command(OperatorCommand):
         parser.add_argument("--month", help="Whose costs to show, such as 2026-11.")
         parser.add_argument("--budget", help='Most per month, such as "250.00 USD", or none.')
         parser.add_argument("--asset-quota", help="Bytes of assets, or none.")
+        parser.add_argument(
+            "--callback-auth", metavar="NAME", help="The credential of its callbacks, or none."
+        )
         parser.add_argument("--key", metavar="PREFIX", help="Set the budget of this key instead.")
         parser.add_argument(
             "--reason", default="", help="Why you change something; needed, and kept on record."
@@ -58,7 +67,7 @@ class Command(OperatorCommand):
         project_id = options["project"]
         if not re.fullmatch(PROJECT_ID, project_id):
             raise _usage(f"Name a project; its id matches {PROJECT_ID}.")
-        if options["budget"] is not None or options["asset_quota"] is not None:
+        if any(options[name] is not None for name in ("budget", "asset_quota", "callback_auth")):
             self._change(project_id, options)
         self._show(project_id, options["month"])
 
@@ -68,13 +77,18 @@ class Command(OperatorCommand):
             budget = _budget(options["budget"])
         if options["asset_quota"] is not None:
             quota = _bytes(options["asset_quota"])
-        projects.change(
-            project_id,
-            budget=budget,
-            asset_quota_bytes=quota,
-            actor=operator(),
-            reason=reason_of(options),
-        )
+        auth = options["callback_auth"]
+        try:
+            projects.change(
+                project_id,
+                budget=budget,
+                asset_quota_bytes=quota,
+                callback_auth="" if auth == "none" else auth,
+                actor=operator(),
+                reason=reason_of(options),
+            )
+        except NotBound as refused:
+            raise _usage(str(refused)) from None
 
     def _show(self, project_id: str, month: str | None) -> None:
         if month is not None and not re.fullmatch(costs.MONTH, month):
@@ -97,6 +111,7 @@ class Command(OperatorCommand):
             self.stdout.write("budget  none")
         quota = Project.objects.filter(pk=project_id).values_list("asset_quota_bytes", flat=True)
         self.stdout.write(f"assets  {quota.first() or 'the default quota'}")
+        self.stdout.write(f"callbacks  {projects.auth_of(project_id) or 'no credential'}")
 
 
 def _budget(text: str) -> Money | None:

@@ -285,8 +285,9 @@ def test_a_replay_elsewhere_goes_without_and_says_so(
     wait_until(lambda: is_delivered(event))
     assert receiver.requests[0].headers["authorization"] == f"Bearer {SECRET}"
     filters = MessageFilters.of({"ids": [event.messages.get().pk]})
+    by: Any = {"requested_by": "t", "source": "command", "reason": "a test"}
     with Receiver([200]) as other:
-        replay.start(filters, to_url=other.url, requested_by="t", source="command")
+        replay.start(filters, to_url=other.url, **by)
         wait_until(lambda: event.messages.filter(url=other.url, status="delivered").exists())
         assert "authorization" not in other.requests[0].headers
         copy = event.messages.get(url=other.url)
@@ -294,7 +295,7 @@ def test_a_replay_elsewhere_goes_without_and_says_so(
             "note: without the credential 'door', which is not bound to this origin"
         )
     # To another path of its own origin it goes along.
-    replay.start(filters, to_url=f"{receiver.url}/2", requested_by="t", source="command")
+    replay.start(filters, to_url=f"{receiver.url}/2", **by)
     wait_until(lambda: len(receiver.requests) == 2)
     assert receiver.requests[1].headers["authorization"] == f"Bearer {SECRET}"
 

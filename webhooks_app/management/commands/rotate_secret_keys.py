@@ -1,12 +1,14 @@
-"""How does an operator change the key that encrypts stored signing secrets?"""
+"""How does an operator change the key that encrypts stored signing secrets and credentials?"""
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from webhooks_app.models import SigningSecret
+from webhooks_app.credentials import store as credentials
+from webhooks_app.models import Credential, SigningSecret
 from webhooks_app.operators import record
 from webhooks_app.operators.command import (
     OperatorCommand,
@@ -20,9 +22,10 @@ from webhooks_app.signing import store
 
 class Command(OperatorCommand):
     help = (
-        "Encrypt every stored signing secret anew with the first key of WEBHOOKS['SECRET_KEYS']. "
-        "To change a key: put the new one in front of the old, restart everything, run this, take "
-        "the old one away, restart. Receivers notice nothing: the secrets stay the same."
+        "Encrypt every stored signing secret and credential anew with the first key of "
+        "WEBHOOKS['SECRET_KEYS']. To change a key: put the new one in front of the old, restart "
+        "everything, run this, take the old one away, restart. Receivers notice "
+        "nothing: the secrets stay the same."
     )
     examples = (
         ('--reason "yearly"', "after a new key was put in front of WEBHOOKS['SECRET_KEYS']"),
@@ -37,12 +40,12 @@ class Command(OperatorCommand):
         add_reason(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        total, done = SigningSecret.objects.count(), 0
+        total, done = SigningSecret.objects.count() + Credential.objects.count(), 0
         # Before the first one: a run that ends half-way has changed some.
         record.note(operator(), "secret.reencrypt", f"{total} secrets", reason_of(options))
         try:
             with progress("encrypting", total) as bar:
-                for count in store.reencrypt_all():
+                for count in chain(store.reencrypt_all(), credentials.reencrypt_all()):
                     done += count
                     bar.moved(done)
         except store.UnreadableSecret as error:
