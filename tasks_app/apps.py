@@ -10,7 +10,7 @@ class TasksAppConfig(AppConfig):
 
     def ready(self) -> None:
         from tasks_app import checks  # noqa: F401 - importing registers
-        from tasks_app.state import callback_auth
+        from tasks_app.state import projects
         from webhooks_app.operators import credentials
 
-        credentials.register_user(callback_auth.users)
+        credentials.register_user(projects.auth_users)

@@ -21,8 +21,8 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
-from webhooks_app.api.payload import Payload
 from webhooks_app.api.problems import ApiProblem
+from webhooks_app.notation import Payload
 
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53  # beyond, a reader that keeps numbers as doubles sees another number

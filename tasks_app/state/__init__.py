@@ -2,7 +2,6 @@
 
 __all__ = [
     "assets",
-    "callback_auth",
     "costs",
     "estimates",
     "find",

@@ -20,7 +20,7 @@ from tasks_app import events, failures, metrics, providers
 from tasks_app.failures import TRACEBACK_LIMIT
 from tasks_app.models import WAITS_FOR_INPUTS, MediaFile, Task
 from tasks_app.providers.base import Provider, ProviderError
-from tasks_app.state import callback_auth, costs, remote_jobs, statements
+from tasks_app.state import costs, projects, remote_jobs, statements
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app import outbox, traces
 from webhooks_app.crash_points import faultpoint
@@ -394,7 +394,7 @@ def _publish(task: Task, event_type: str) -> None:
         request_id=task.request_id,
         traceparent=task.traceparent,
         metadata=task.metadata_values,
-        default_auth=lambda: callback_auth.defaults(task),
+        default_auth=lambda: projects.auth_defaults(task),
     )
 
 

@@ -1,15 +1,29 @@
-"""What has an operator set for a project or a key? Budgets and quotas, changed on record."""
+"""What has an operator set for a project or a key? Budgets, quotas and default credentials.
+
+Every change is on record.
+"""
 
 from __future__ import annotations
 
-from django.db import transaction
+import time
+from typing import Any
 
-from tasks_app.models import ApiKey, Project
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from tasks_app.models import ApiKey, Project, Task, TaskStatus
 from tasks_app.providers.prices import Money
 from tasks_app.state import costs
 from tasks_app.state.costs import Budget
 from webhooks_app.operators import record
 from webhooks_app.operators.credentials import check_known
+
+#: The default credentials are remembered for a moment: nearly every event asks for them.
+REMEMBERED_SECONDS = 5.0
+MOST_REMEMBERED = 10_000
+
+#: (project, key) -> until when the answer may be used, and the answer.
+_auth_remembered: dict[tuple[str, Any], tuple[float, tuple[str, ...]]] = {}
 
 
 @transaction.atomic
@@ -91,3 +105,54 @@ def budget_of(project_id: str) -> Budget | None:
     """Return how a project's budget stands, None where it has none."""
     limit, _ = settings_of(project_id)
     return costs.of_project(project_id, limit) if limit else None
+
+
+def auth_defaults(task: Task) -> tuple[str, ...]:
+    """Return the names of a task's default credentials, nearest first; at most seconds old."""
+    which = task.project_id, task.api_key_id
+    until, names = _auth_remembered.get(which, (0.0, ()))
+    now = time.monotonic()
+    if now >= until:
+        names = _read_auth(*which)
+        if len(_auth_remembered) >= MOST_REMEMBERED:
+            _auth_remembered.clear()
+        _auth_remembered[which] = now + REMEMBERED_SECONDS, names
+    return names
+
+
+def _read_auth(project_id: str, key_id: Any) -> tuple[str, ...]:
+    keys = ApiKey.objects.filter(pk=key_id) if key_id is not None else ApiKey.objects.none()
+    projects = Project.objects.filter(pk=project_id)
+    found = [*_auths_of(keys), *_auths_of(projects)]
+    return tuple(found)
+
+
+def _auths_of(rows: QuerySet[Any]) -> list[str]:
+    return list(rows.exclude(callback_auth="").values_list("callback_auth", flat=True))
+
+
+def forget_auth() -> None:
+    """Read the defaults anew at the next event of this process."""
+    _auth_remembered.clear()
+
+
+def auth_users(scope: str, name: str) -> list[str]:
+    """Return in words which keys, projects and tasks under way name a project's credential."""
+    keys = ApiKey.objects.filter(
+        Q(project_id=scope) | Q(project_id=None), callback_auth=name, revoked=False
+    ).count()
+    tasks = Task.objects.filter(
+        project_id=scope,
+        status__in=(TaskStatus.QUEUED, TaskStatus.PROCESSING),
+        callback_auth=name,
+    ).count()
+    found = [_counted(keys, "API key"), _counted(tasks, "task under way", "tasks under way")]
+    if Project.objects.filter(pk=scope, callback_auth=name).exists():
+        found.append("the project's default")
+    return [text for text in found if text]
+
+
+def _counted(number: int, one: str, many: str = "") -> str:
+    if not number:
+        return ""
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -17,7 +17,7 @@ from django.db import connection
 from django.test import Client
 
 from tasks_app.models import ApiKey, Project
-from tasks_app.state import callback_auth, lifecycle
+from tasks_app.state import lifecycle, projects
 from tests.support import certificates, factories
 from tests.support.answers import Answer
 from tests.support.factories import PROJECT
@@ -235,7 +235,7 @@ def test_events_of_a_task_take_the_default_of_its_key_and_project() -> None:
     Project.objects.create(pk=PROJECT, callback_auth="project")
 
     def used(**fields: Any) -> str:
-        callback_auth.forget()
+        projects.forget_auth()
         task = factories.make_task("queued", callback_url=factories.URL, **fields)
         lifecycle.cancel(task.pk)
         message = WebhookMessage.objects.get(event__subject=str(task.pk))
@@ -267,10 +267,10 @@ def test_a_replay_elsewhere_says_what_it_leaves_off(mine: Client) -> None:
 def test_without_credentials_nothing_is_asked(django_assert_num_queries: Any) -> None:
     """A second event of a project asks nothing about credentials."""
     tasks = [factories.make_task("queued", callback_url=factories.URL) for _ in range(2)]
-    callback_auth.forget()
-    assert callback_auth.defaults(tasks[0]) == ()
+    projects.forget_auth()
+    assert projects.auth_defaults(tasks[0]) == ()
     with django_assert_num_queries(0):
-        assert callback_auth.defaults(tasks[1]) == ()
+        assert projects.auth_defaults(tasks[1]) == ()
 
 
 def test_a_test_send_says_what_came_back(mine: Client) -> None:

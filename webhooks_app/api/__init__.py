@@ -1,3 +1,3 @@
 """What can a client ask about webhooks? One file for each resource."""
 
-__all__ = ["access", "fields", "messages", "pages", "payload", "problems", "read"]
+__all__ = ["access", "credentials", "fields", "messages", "pages", "problems", "read"]

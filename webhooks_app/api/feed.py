@@ -18,10 +18,10 @@ from webhooks_app.api.openapi import (
     inline_serializer,
 )
 from webhooks_app.api.pages import OLDEST_FIRST, PageQuery, page_of, page_response
-from webhooks_app.api.payload import Payload
 from webhooks_app.api.read import StrictObject, read_body, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.models import WebhookEvent
+from webhooks_app.notation import Payload
 
 MAX_ACKNOWLEDGED = 1_000
 

@@ -23,12 +23,11 @@ from webhooks_app.api.openapi import (
     inline_serializer,
 )
 from webhooks_app.api.pages import PageQuery, page_of, page_response
-from webhooks_app.api.payload import Payload
 from webhooks_app.api.problems import ApiProblem, not_found
 from webhooks_app.api.read import StrictObject, read_body, read_id, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.models import MessageStatus, WebhookMessage
-from webhooks_app.notation import EVENT_ID_PREFIX, LEFT_OFF, sentence
+from webhooks_app.notation import EVENT_ID_PREFIX, LEFT_OFF, Payload, sentence
 from webhooks_app.operators import set_aside
 from webhooks_app.outbox import STATUSES, InvalidFilter, MessageFilters, messages_of, who
 from webhooks_app.shown import safe_url

@@ -61,7 +61,9 @@ class Command(OperatorCommand):
     }
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("action", choices=["list", "add", "change", "delete", "test"])
+        parser.add_argument(
+            "action", choices=["list", "add", "change", "delete", "test"], help="What to do."
+        )
         parser.add_argument("project", nargs="?", default="", help="Its id; list: all without.")
         parser.add_argument("name", nargs="?", default="", help="The credential's name.")
         parser.add_argument("kind", nargs="?", default="", help=", ".join(CredentialKind.values))
