@@ -147,14 +147,11 @@ def test_a_change_of_keys_covers_credentials() -> None:
         found = checks.run_checks(tags=["database"], databases=["default"])
         assert [error.id for error in found] == ["webhooks.E004"]
     with override_settings(WEBHOOKS={"SECRET_KEYS": [new, old]}):
-        call_command("rotate_secret_keys", *WHY_OF_KEYS, stdout=StringIO())
+        call_command("rotate_secret_keys", *WHY, stdout=StringIO())
     with override_settings(WEBHOOKS={"SECRET_KEYS": [new]}):
         row.refresh_from_db()
         assert unseal(row) == {"token": "s3cr3t-of-the-tests"}
         assert row.version == 1, "its connections and tokens stay good"
-
-
-WHY_OF_KEYS: tuple[str, ...] = ()
 
 
 def test_a_certificate_that_ends_is_told_beforehand(capsys: pytest.CaptureFixture[str]) -> None:

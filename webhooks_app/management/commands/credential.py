@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from webhooks_app.egress import EgressDenied
 from webhooks_app.models import Credential, CredentialKind
 from webhooks_app.notation import PROJECT_ID, PROJECT_ID_SHAPE, rfc3339
 from webhooks_app.operators import credentials, trial
-from webhooks_app.operators.command import OperatorCommand
+from webhooks_app.operators.command import OperatorCommand, add_reason, operator, reason_of
 from webhooks_app.shown import visible
 
 USAGE, ABSENT, NOT_DELIVERED = 2, 3, 1
@@ -83,7 +82,7 @@ class Command(OperatorCommand):
             "--client-auth", choices=CLIENT_AUTHS, help="oauth2: where the client names itself."
         )
         parser.add_argument("--url", help="test: where to send the ping.")
-        parser.add_argument("--reason", default="", help="Kept in the operators' record.")
+        add_reason(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         project = options["project"]
@@ -94,8 +93,8 @@ class Command(OperatorCommand):
             return
         if not project or not options["name"]:
             raise _usage("Name the project and the credential.")
-        if options["action"] != "test" and not options["reason"].strip():
-            raise _usage("Say why, with --reason; it goes on record.")
+        if options["action"] != "test":
+            reason_of(options)
         try:
             getattr(self, f"_{options['action']}")(project, options["name"], options)
         except BadCredential as bad:
@@ -118,27 +117,27 @@ class Command(OperatorCommand):
             raise _usage(f"A kind is one of: {', '.join(PARTS)}.")
         if not re.fullmatch(NAME, name):
             raise _usage(NAME_SHAPE)
-        how = {"actor": _actor(), "reason": options["reason"]}
+        how = {"actor": operator(), "reason": options["reason"]}
         given = _given(kind, options)
         row = credentials.create(project, name, kind, options["origin"] or [], given, **how)
         self.stdout.write(f"added {row.name}: {row.kind} for {' '.join(row.origins)}")
 
     def _change(self, project: str, name: str, options: dict[str, Any]) -> None:
         row = _found(project, name)
-        how = {"actor": _actor(), "reason": options["reason"]}
+        how = {"actor": operator(), "reason": options["reason"]}
         given = _given(row.kind, options)
         row = credentials.change(row, origins=options["origin"], given=given, **how)
         self.stdout.write(f"changed {row.name}: {row.kind} for {' '.join(row.origins)}")
 
     def _delete(self, project: str, name: str, options: dict[str, Any]) -> None:
-        credentials.delete(_found(project, name), actor=_actor(), reason=options["reason"])
+        credentials.delete(_found(project, name), actor=operator(), reason=options["reason"])
         self.stdout.write(f"deleted {name}")
 
     def _test(self, project: str, name: str, options: dict[str, Any]) -> None:
         row = _found(project, name)
         if not options["url"]:
             raise _usage("Name a URL of its origins with --url.")
-        result = trial.send_test(row, options["url"], actor=_actor(), reason=options["reason"])
+        result = trial.send_test(row, options["url"], actor=operator(), reason=options["reason"])
         came = f"status {result.status}" if result.status else "no answer"
         self.stdout.write(f"{came} in {result.duration_ms:.0f} ms {result.error}".rstrip())
         if result.response_body:
@@ -190,10 +189,6 @@ def _option_of(part: str) -> str:
     if part in {parts[0] for parts in PARTS.values()}:
         return "--secret-file"
     return "--origin" if part == "origins" else f"--{part.replace('_', '-')}"
-
-
-def _actor() -> str:
-    return f"command {getpass.getuser()}"
 
 
 def _usage(text: str) -> CommandError:
