@@ -2,10 +2,8 @@
 
 from django.urls import path
 
-from webhooks_app.api import deliveries, endpoints, feed, messages, replays, secrets
-from webhooks_app.api.operators import destinations, record
 from webhooks_app.api import credentials, deliveries, endpoints, feed, messages, replays, secrets
-from webhooks_app.api.operators import record
+from webhooks_app.api.operators import destinations, record
 
 app_name = "webhooks"
 urlpatterns = [

@@ -28,10 +28,8 @@ OWN = sorted(
 def test_every_command_of_the_contract_is_there() -> None:
     """The documented list of commands is complete."""
     assert [
-        *("adopt_storage", "check", "comfyui_template", "create_api_key", "deliver_webhooks"),
-        *("demo", "destination", "listen", "project", "prune"),
         *("adopt_storage", "check", "comfyui_template", "create_api_key", "credential"),
-        *("deliver_webhooks", "demo", "listen", "project", "prune"),
+        *("deliver_webhooks", "demo", "destination", "listen", "project", "prune"),
         "prune_webhooks",
         *("remote_work", "replay_webhooks"),
         *("rotate_secret_keys", "run", "simulate_retries", "sweep_tasks"),

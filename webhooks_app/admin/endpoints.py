@@ -233,12 +233,15 @@ class EndpointAdmin(ReadOnlyAdmin):
             _set_order(False),
             is_offered=lambda row: row.ordered,
             icon="shuffle",
+        ),
+        Operation(
             "credential",
             "Set its credential",
             CHANGE,
             "Requests of new events carry it, beside the signature. What waits keeps its own.",
             _set_auth,
             form=AuthForm,
+            initial=lambda row: {"callback_auth": row.callback_auth},
             icon="vpn_key",
         ),
         Operation(

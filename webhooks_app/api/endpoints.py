@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webhooks_app.api.access import actor_of, check_host, project_of, within
+from webhooks_app.api.credentials import CredentialName, not_bound
 from webhooks_app.api.fields import (
     CallbackUrl,
     Field,
@@ -24,8 +25,6 @@ from webhooks_app.api.fields import (
     RetryPolicy,
     Text,
 )
-from webhooks_app.api.credentials import CredentialName, not_bound
-from webhooks_app.api.fields import CallbackUrl, Flag, Items, ProjectId, Refused, RetryPolicy, Text
 from webhooks_app.api.messages import MessageSerializer
 from webhooks_app.api.openapi import OpenApiResponse, extend_schema, inline_serializer
 from webhooks_app.api.pages import BY_TIME, PageQuery, TimeCursor, page_of, page_response
@@ -39,14 +38,13 @@ from webhooks_app.api.read import (
     read_query,
     read_uuid,
 )
-from webhooks_app.api.read import StrictObject, found_row, read_body, read_query, read_uuid
 from webhooks_app.api.view import WebhookView, location
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
 from webhooks_app.notation import EVENT_ID_PREFIX
 from webhooks_app.operators import endpoints
-from webhooks_app.outbox import filters
 from webhooks_app.operators.credentials import NotBound
+from webhooks_app.outbox import filters
 from webhooks_app.signing import store
 
 #: A problem; the project says what one looks like.
@@ -263,8 +261,7 @@ class EndpointView(WebhookView):
         if not partial:
             defaults: dict[str, Any] = {"event_types": [], "description": "", "retry_policy": None}
             defaults |= {"filter": None, "ordered": False, "is_enabled": True}
-            asked = {**defaults, **asked}
-            asked = {**defaults, "callback_auth": "", "is_enabled": True, **asked}
+            asked = {**defaults, "callback_auth": "", **asked}
         if "url" in asked:
             check_host(request, asked["url"], "/url")
         try:
