@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import time
@@ -14,6 +15,7 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.support import factories
 from tests.support.factories import (
     make_dead_letter,
     make_delivery,
@@ -22,6 +24,7 @@ from tests.support.factories import (
     make_message,
 )
 from tests.support.receiver import Receiver
+from webhooks_app import outbox
 from webhooks_app.operators.explain import attempts, curl, explain, planned
 
 pytestmark = pytest.mark.django_db
@@ -161,3 +164,51 @@ def test_the_curl_of_a_message_sends_its_bytes_and_no_usable_signature() -> None
     assert (request.method, request.message_id) == ("POST", message.event.event_id)
     assert request.headers["webhook-signature"] == "v1,MASKED"
     assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 60
+
+
+def test_a_message_behind_another_one_says_so(admin_client: Client) -> None:
+    """Shows what it waits for, in place of a due time in the year 9999, with a link to it."""
+    factories.make_endpoint(ordered=True)
+    first, second = (
+        outbox.publish(
+            scope=factories.PROJECT, subject="t", sequence=n, event_type="task.started", body=b"{}"
+        )
+        for n in (1, 2)
+    )
+    waiting = second.messages.get()
+    assert planned(waiting, timezone.now())[0].when.startswith("when message ")
+    page = reverse("admin:webhooks_app_webhookmessage_change", args=[waiting.pk])
+    shown = admin_client.get(page).content.decode()
+    assert f"Waits for {first.event_id}" in shown
+    before = reverse("admin:webhooks_app_webhookmessage_change", args=[first.messages.get().pk])
+    assert f'href="{before}"' in shown
+    assert "9999" not in shown
+
+
+def test_a_filter_is_tried_and_stored_in_the_admin(admin_client: Client) -> None:
+    """Shows the verdicts of a dry run, faults with their places, and what was stored."""
+    endpoint = factories.make_endpoint()
+    event = factories.make_event(body=b'{"metadata": {"userId": "<b>7"}}')
+    dry_run = reverse("admin:webhooks_app_webhookendpoint_dry_run", args=[endpoint.pk])
+    own = '{"path": "/metadata/userId", "op": "prefix", "value": "8"}'
+
+    def ask(**given: str) -> str:
+        return admin_client.post(dry_run, given).content.decode()
+
+    assert "Sent: the endpoint has no filter." in ask(meant=event.event_id)
+    told = ask(meant=event.subject, filter=own)
+    assert "Not sent: /metadata/userId is &quot;&lt;b&gt;7&quot; (not prefix &quot;8&quot;)" in told
+    assert "Not sent: /metadata/userId is missing" in ask(body="{}", filter=own)
+    assert "This project has no such event" in ask(meant="msg_0")
+    assert "one of them" in ask()
+    assert "This is not JSON" in ask(body="{", filter=own)
+    store = reverse("admin:webhooks_app_webhookendpoint_filter", args=[endpoint.pk])
+    wrong = {"filter": '{"all": [{"path": "x", "op": "eq", "value": 1}]}', "reason": "x"}
+    assert "/all/0/path: Use a JSON pointer" in admin_client.post(store, wrong).content.decode()
+    assert admin_client.post(store, {"filter": own, "reason": "x"}).status_code == 302
+    order = reverse("admin:webhooks_app_webhookendpoint_order", args=[endpoint.pk])
+    assert admin_client.post(order, {"reason": "x"}).status_code == 302
+    endpoint.refresh_from_db()
+    assert (endpoint.filter, endpoint.ordered) == (json.loads(own), True)
+    page = reverse("admin:webhooks_app_webhookendpoint_change", args=[endpoint.pk])
+    assert "/metadata/userId" in admin_client.get(page).content.decode()

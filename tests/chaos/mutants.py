@@ -114,6 +114,20 @@ MUTANTS = (
         ("tests/chaos/test_chaos.py::test_engine_may_die_at_every_line",),
     ),
     Mutant(
+        "order: what a crash left waiting",
+        "webhooks_app/delivery/housekeeping.py",
+        "        await outbox.release(connection, orphaned)",
+        "        pass",
+        ("tests/chaos/test_chaos.py::test_no_crash_strands_or_reorders_what_is_sent_in_order",),
+    ),
+    Mutant(
+        "order: the lock on what has to be waited for",
+        "webhooks_app/outbox/order.py",
+        "            cursor.execute(_LOCK, [blockers, event.subject, supersedes])",
+        "            pass",
+        ("tests/webhooks/outbox/test_order.py",),
+    ),
+    Mutant(
         "recovery of a dead engine's messages",
         "webhooks_app/delivery/housekeeping.py",
         "            expired = await outbox.expired_leases(connection)",

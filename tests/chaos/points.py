@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.chaos import ledger
 from tests.chaos.report import Figure
@@ -108,17 +109,32 @@ def cases(points: Iterable[str], actions: Sequence[str], hits: Sequence[int]) ->
     return [Case(*each) for each in itertools.product(points, actions, hits)]
 
 
-def play(stage: Stage, receiver: Receiver, case: Case, frozen_seconds: float = 5.0) -> Case:
+def play(
+    stage: Stage,
+    receiver: Receiver,
+    case: Case,
+    frozen_seconds: float = 5.0,
+    *,
+    is_ordered: bool = False,
+) -> Case:
     """Let one task run into its fault, and check the ledger.
 
-    A frozen process continues when all is quiet, at the latest after ``frozen_seconds``.
+    Args:
+        frozen_seconds: a frozen process continues when all is quiet, at the latest after these.
+        is_ordered: an endpoint with the callback's URL asks for the task's events in order.
     """
     scope = f"{case.point.replace('.', '-')}-{secrets.token_hex(4)}"
     slow = 0.3 if case.point == "engine.drain" else 0.0
     receiver.answer(Answer(500, delay=slow), Answer(200))
     faults = case.name
+    fields: dict[str, Any] = {"webhook_events": EVENTS}
+    if is_ordered:
+        # The first event is still being retried when the next ones come, and wait for it.
+        fields["retry_policy"] = [1.5, 0.1, 0.2, 0.2]
+        asked = {"project_id": scope, "url": f"{receiver.url}/{scope}", "ordered": True}
+        assert stage.call("POST", "webhooks/endpoints", asked)["status"] == 201
     at_submit = faults if case.point in SUBMIT else ""
-    task_id = stage.submit(scope, f"{receiver.url}/{scope}", at_submit, webhook_events=EVENTS)
+    task_id = stage.submit(scope, f"{receiver.url}/{scope}", at_submit, **fields)
     victim = stage.fork("worker", faults)
     if case.point in CANCEL:
         _cancel_at_last(stage, task_id, faults)

@@ -6,6 +6,7 @@ few kills of the whole service under load. The long form is ``python -m tests.ch
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -74,6 +75,17 @@ def test_engine_may_die_at_every_line(stage: Stage) -> None:
     assert {case.name: case.violations for case in played if case.violations} == {}
     assert [case.name for case in played if not case.met] == []
     assert any(case.attempts_interrupted for case in played), "no crash came during an attempt"
+
+
+def test_no_crash_strands_or_reorders_what_is_sent_in_order(stage: Stage) -> None:
+    """kill -9 before and after an end is recorded, while others wait for it: all in order."""
+    for point in ("engine.after_send", "engine.after_record"):
+        with Receiver([200]) as receiver:
+            case = points.play(stage, receiver, Case(point, "kill", 2), is_ordered=True)
+            numbers = [json.loads(request.body)["sequence"] for request in receiver.requests]
+        assert (case.met, case.violations) == (True, {}), point
+        assert numbers == sorted(numbers), point
+        assert len(set(numbers)) > 1, point
 
 
 def test_late_commit_of_a_frozen_worker_is_fenced(stage: Stage) -> None:

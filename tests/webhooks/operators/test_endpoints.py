@@ -131,3 +131,53 @@ def test_pausing_resuming_and_limiting_a_destination():
     with pytest.raises(ValueError, match="pause"):
         destinations.pause(destination, 0, **by)
     assert actions() == ["destination.pause", "destination.resume", "destination.limit"]
+
+
+def sent_to(body: bytes, event_type: str = "task.completed") -> set[str]:
+    """Publish one event; return the URLs that it is owed to."""
+    event = outbox.publish(
+        scope=PROJECT, subject=str(uuid.uuid4()), sequence=1, event_type=event_type, body=body
+    )
+    return set(event.messages.values_list("url", flat=True))
+
+
+MINE = {"path": "/metadata/userId", "op": "eq", "value": "user-1"}
+
+
+def test_a_filter_decides_what_an_endpoint_gets(monkeypatch):
+    """Proves that body and type must both fit, and that a body is read once for all filters."""
+    only_mine = endpoints.create(PROJECT, URL, actor="me", filter=MINE)
+    endpoints.create(PROJECT, URL + "2", actor="me", filter={"not": MINE})
+    endpoints.create(PROJECT, URL + "3", actor="me", filter=MINE, event_types=["task.failed"])
+    endpoints.create(PROJECT, URL + "4", actor="me")
+    read, bodies = outbox.filters.read, []
+    monkeypatch.setattr(outbox.filters, "read", lambda body: bodies.append(body) or read(body))
+    assert sent_to(b'{"metadata": {"userId": "user-1"}}') == {URL, URL + "4"}
+    assert len(bodies) == 1
+    assert sent_to(b'{"metadata": {"userId": "user-2"}}') == {URL + "2", URL + "4"}
+    WebhookEndpoint.objects.update(filter=None)
+    bodies.clear()
+    assert len(sent_to(b"{}")) == 3
+    assert bodies == []
+    assert outbox.has_subscriber(PROJECT, "task.progress")
+    endpoints.update(only_mine, {"filter": MINE, "event_types": ["task.progress"]}, actor="me")
+    assert outbox.has_subscriber(PROJECT, "task.progress"), "before there is a body"
+
+
+@pytest.mark.parametrize("body", [b"no JSON", b"[" * 200_000, b'{"a": "%s"}' % (b"x" * 5_000_000)])
+def test_no_body_is_too_odd_to_be_published(body):
+    """Proves that what cannot be read, or is huge, has no such value, and fails nothing."""
+    endpoints.create(PROJECT, URL, actor="me", filter=MINE)
+    endpoints.create(PROJECT, URL + "2", actor="me", filter={"not": MINE})
+    assert sent_to(body) == {URL + "2"}
+
+
+@pytest.mark.parametrize("stored", [[], {}, {"all": [{"path": 1}]}, "x", {"path": "/a", "op": "="}])
+def test_a_stored_filter_that_cannot_be_used_lets_everything_through(stored, capsys):
+    """Proves that a row changed by hand keeps no task from ending, and that the log says so."""
+    endpoint = make_endpoint(URL, filter=stored)
+    assert sent_to(b"{}") == {URL}
+    assert "filter is unusable" in capsys.readouterr().err
+    assert endpoints.judge(endpoint, stored, body=b"{}").would_send
+    with pytest.raises(ValueError, match="filter"):
+        endpoints.update(endpoint, {"filter": stored}, actor="me")
