@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +13,15 @@ from django.core.management.base import CommandError, CommandParser
 from webhooks_app.egress import EgressDenied, check_url
 from webhooks_app.models import MessageStatus, ReplayJob
 from webhooks_app.operators import moments, replay, replay_preview, replay_refusals, set_aside
-from webhooks_app.operators.command import INTERRUPTED, OperatorCommand, number, progress
+from webhooks_app.operators.command import (
+    INTERRUPTED,
+    OperatorCommand,
+    confirm,
+    number,
+    operator,
+    progress,
+    reason_of,
+)
 from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters, event_types
 from webhooks_app.shown import safe_url
 
@@ -103,8 +110,8 @@ class Command(OperatorCommand):
         instead.add_argument("--cancel", type=UUID, metavar="REPLAY", help="End this replay.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not options["dry_run"] and not options["reason"].strip():
-            raise CommandError("Say why with --reason: it goes on record.", returncode=2)
+        if not options["dry_run"]:
+            options["reason"] = reason_of(options)
         try:
             if options["cancel"]:
                 self._cancel(options["cancel"], options["reason"])
@@ -129,7 +136,7 @@ class Command(OperatorCommand):
             return
         if seen.mixes_projects and not options["all_projects"]:
             raise replay_refusals.SeveralProjects(seen.projects)
-        self._confirm("Send them again?", options["yes"])
+        confirm("Send them again?", options, otherwise="Nothing was done.")
         job = replay.start(
             filters,
             to_url=options["to"],
@@ -137,7 +144,7 @@ class Command(OperatorCommand):
             shown=seen,
             rate=options["rate"],
             reason=options["reason"],
-            requested_by=_operator(),
+            requested_by=operator(),
             source="command",
         )
         self.stdout.write(f"replay {job.id} started: {job.total} messages")
@@ -154,9 +161,13 @@ class Command(OperatorCommand):
         self._show(replay_preview.preview(filters), where_to=False)
         if options["dry_run"]:
             return
-        self._confirm("Take them back?" if is_undone else "Set them aside?", options["yes"])
+        confirm(
+            "Take them back?" if is_undone else "Set them aside?",
+            options,
+            otherwise="Nothing was done.",
+        )
         done = set_aside.many(
-            filters, actor=_operator(), reason=options["reason"], is_undone=is_undone
+            filters, actor=operator(), reason=options["reason"], is_undone=is_undone
         )
         self.stdout.write(f"{done} {'are dead letters again' if is_undone else 'set aside'}")
 
@@ -176,20 +187,10 @@ class Command(OperatorCommand):
         if seen.count > len(seen.sample):
             self.stdout.write("  ...")
 
-    def _confirm(self, question: str, is_answered: bool) -> None:
-        if is_answered:
-            return
-        if not sys.stdin.isatty():
-            raise CommandError(
-                "Cannot ask without a terminal: give --yes (or --dry-run).", returncode=2
-            )
-        if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
-            raise CommandError("Nothing was done.", returncode=2)
-
     def _cancel(self, replay_id: UUID, reason: str) -> None:
         try:
             job = ReplayJob.objects.get(pk=replay_id)
-            job = replay.cancel(job, requested_by=_operator(), reason=reason)
+            job = replay.cancel(job, requested_by=operator(), reason=reason)
         except (ReplayJob.DoesNotExist, replay_refusals.NotRunning) as refused:
             raise CommandError(f"Nothing to cancel: {refused}", returncode=NOTHING_FOUND) from None
         self.stdout.write(
@@ -209,10 +210,6 @@ class Command(OperatorCommand):
             f"{last.left} not reached"
         )
         return 0 if last.is_all_delivered else NOT_ALL_DELIVERED
-
-
-def _operator() -> str:
-    return f"command {getpass.getuser()}"
 
 
 def _filters(options: dict[str, Any]) -> MessageFilters:
