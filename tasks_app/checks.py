@@ -10,9 +10,13 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError
+from django.utils.module_loading import import_string
 
 from tasks_app import providers
 from tasks_app.providers import networks, prices, proxies
+from tasks_app.providers.accepts import INPUTS
+from tasks_app.providers.remote.inputs import INPUT, PARTS
+from tasks_app.task_types import TASK_TYPES
 from webhooks_app.egress import read_proxy
 
 
@@ -68,6 +72,22 @@ def check_storage(
     return []
 
 
+@register(Tags.database)
+def check_waiting(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Warn of queued tasks that nobody can begin."""
+    from tasks_app.state import remote
+
+    try:
+        return [
+            Warning(f"Queued tasks that cannot begin, {count}: {text}", id="tasks.W007")
+            for text, count in (remote.stranded() if databases else ())
+        ]
+    except DatabaseError:
+        return []  # no database yet, or no tables: other checks report that
+
+
 def _problems(task_type: str) -> list[str]:
     try:
         chain = providers.get_providers(task_type)
@@ -80,10 +100,35 @@ def _problems(task_type: str) -> list[str]:
     problems: list[str] = []
     for provider in chain:
         problems += getattr(provider, "configuration_problems", list)()
+        unknown = sorted(set(getattr(provider, "named_by_operator", ())) - _names_of_ours())
+        problems += [
+            f"{name} is no parameter or input of any task; fields and values name ours, such as"
+            " duration_s or inputs.first_frame."
+            for name in unknown
+        ]
     names = [provider.name for provider in chain]
     if len(set(names)) < len(names):  # a job at a provider is found again by its name
         problems.append(f"A chain names each provider once, not {', '.join(names)}.")
     return problems
+
+
+def _names_of_ours() -> frozenset[str]:
+    """Return everything that `fields` and `values` may name, of any task type."""
+    found = {*PARTS, "prompt", "seed"}
+    for task_type in TASK_TYPES.values():
+        found |= {INPUT + name for name in INPUTS[task_type.media]}
+        form = import_string(task_type.schema)()
+        for section in task_type.sections:
+            found |= set(_fields_in(form.fields[section], ""))
+    return frozenset(found)
+
+
+def _fields_in(form: Any, prefix: str) -> Iterator[str]:
+    for name, field in form.fields.items():
+        if hasattr(field, "fields"):
+            yield from _fields_in(field, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def _names() -> Iterator[str]:

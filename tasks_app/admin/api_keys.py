@@ -1,4 +1,4 @@
-"""How does an operator make, find and revoke API keys? A key is shown only once."""
+"""How does an operator make, find, limit and revoke API keys? A key is shown only once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from unfold.widgets import (
 
 from tasks_app.access import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, actor, utc
+from tasks_app.providers.prices import Money, amount_text
+from tasks_app.state import costs, projects
+from webhooks_app.admin.base import Operation, ReadOnlyAdmin, ReasonForm, actor, utc
 from webhooks_app.notation import PROJECT_ID, PROJECT_ID_SHAPE
 
 
@@ -111,6 +113,49 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError(str(error)) from None
 
 
+class BudgetForm(ReasonForm):
+    """Asks for what a key may spend in a month."""
+
+    budget = forms.CharField(
+        max_length=40,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="For each month in UTC, such as 250.00 USD; none for no budget of its own.",
+    )
+    field_order = ("budget", "reason")
+
+    def clean_budget(self) -> Money | None:
+        try:
+            return projects.budget_in(self.cleaned_data["budget"])
+        except ValueError as error:
+            raise forms.ValidationError(f"Such as 250.00 USD, or none: {error}") from None
+
+
+def _budget_text(row: ApiKey) -> str:
+    if row.budget_amount is None:
+        return "none"
+    return f"{amount_text(row.budget_amount)} {row.budget_currency}"
+
+
+def _budget_standing(row: ApiKey) -> str:
+    """Return a key's budget and how it stands in this month."""
+    if row.budget_amount is None:
+        return "none"
+    found = costs.of_key(row.prefix, Money(row.budget_amount, row.budget_currency))
+    return (
+        f"{_budget_text(row)} a month: {amount_text(found.spent)} spent,"
+        f" {amount_text(found.reserved)} reserved, {amount_text(found.left.amount)} left"
+    )
+
+
+def _set_budget(request: HttpRequest, row: ApiKey, cleaned: dict[str, Any]) -> str:
+    if not projects.change_key_budget(
+        row.prefix, cleaned["budget"], actor=actor(request), reason=cleaned["reason"]
+    ):
+        raise ValueError(f"{row} is revoked.")
+    row.refresh_from_db()
+    return f"The budget of {row} is {_budget_text(row)}, from the next submit on."
+
+
 def _revoke(request: HttpRequest, row: ApiKey, cleaned: dict[str, Any]) -> str:
     keys.revoke(row.prefix, actor=actor(request), reason=cleaned["reason"])
     return f"{row} is revoked; requests with it are refused from now on."
@@ -118,7 +163,7 @@ def _revoke(request: HttpRequest, row: ApiKey, cleaned: dict[str, Any]) -> str:
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnlyAdmin):
-    """Keys can be made and revoked; nothing else about them can be changed."""
+    """Keys can be made and revoked, and given a budget; nothing else about them can be changed."""
 
     form = KeyForm
     page_template = "tasks_app/api_key.html"
@@ -130,6 +175,17 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     at_used = utc("last_used_at", "last used")
     at_made = utc("created", "made")
     operations = (
+        Operation(
+            "budget",
+            "Set budget",
+            "tasks_app.change_apikey",
+            "What may be spent with this key in a month. Tasks that were accepted go on.",
+            _set_budget,
+            form=BudgetForm,
+            is_offered=lambda row: not row.revoked,
+            icon="payments",
+            initial=lambda row: {"budget": _budget_text(row)},
+        ),
         Operation(
             "revoke",
             "Revoke",
@@ -166,7 +222,8 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
     def page_context(self, request: HttpRequest, row: ApiKey) -> dict[str, Any]:
         tone, words = self.shown_state(row)
-        return {"title": row.name, "tone": tone, "words": words, "may": self.may(row)}
+        facts = {"may": self.may(row), "budget": _budget_standing(row)}
+        return {"title": row.name, "tone": tone, "words": words, **facts}
 
     def log_addition(self, *args: Any, **kwargs: Any) -> Any:
         """Write no LogEntry: `OperatorAction` is the record."""

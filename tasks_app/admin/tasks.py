@@ -20,7 +20,7 @@ from tasks_app import events
 from tasks_app.admin.media import previews
 from tasks_app.admin.remote_jobs import shown_jobs
 from tasks_app.models import Task, TaskStatus
-from tasks_app.state import find, lifecycle
+from tasks_app.state import find, lifecycle, remote
 from tasks_app.state.costs import BudgetExhausted
 from tasks_app.state.submit import NotRetryable, QueueFull, retry
 from tasks_app.task_types import choices
@@ -101,11 +101,20 @@ def live(row: Task) -> dict[str, Any]:
     return {
         "state": row.status,
         "percent": round(100 * row.progress, 1),
-        "text": visible(row.current_step) or row.get_status_display(),
+        "text": _why_queued(row) or visible(row.current_step) or row.get_status_display(),
         "took": took(row),
         "version": row.version,
         "is_over": row.is_terminal,
     }
+
+
+def _why_queued(row: Task) -> str:
+    """Return for what a queued task waits, where that is not just its turn."""
+    if row.status != TaskStatus.QUEUED:
+        return ""
+    if text := remote.why_stranded(row.task_type, row.waits_for):
+        return f"{text} It ends when its time is over."
+    return f"waiting for room at {row.waits_for.partition(':')[0]}" if row.waits_for else ""
 
 
 def _cancel(request: HttpRequest, row: Task, cleaned: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "configured_task_types",
     "get_provider",
     "get_providers",
+    "is_served",
     "networks",
     "prices",
     "provider_named",
@@ -77,6 +78,14 @@ def provider_named(task_type: str, name: str) -> Provider | None:
     except UnknownProvider:
         return None
     return next((provider for provider in chain if provider.name == name), None)
+
+
+def is_served(task_type: str) -> bool:
+    """Say whether a type has a provider that can be loaded and makes it."""
+    try:
+        return bool(get_providers(task_type))
+    except FAULTS:
+        return False
 
 
 def configured_task_types() -> frozenset[str]:

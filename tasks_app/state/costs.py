@@ -19,17 +19,24 @@ from django.db import connection, transaction
 from tasks_app import metrics, providers
 from tasks_app.models import Cost, CostBasis, MediaFile, RemoteJob, Task
 from tasks_app.providers import prices
+from tasks_app.providers.base import Provider
 from tasks_app.providers.prices import Money
 
 #: How a month is written.
 MONTH = r"2[0-9]{3}-(0[1-9]|1[0-2])"
 
 
-def estimate(task_type: str, task_data: Mapping[str, Any]) -> Money | None:
-    """Return what a task is expected to cost at its first provider; None without a price."""
+def estimate(
+    task_type: str, task_data: Mapping[str, Any], provider: Provider | None = None
+) -> Money | None:
+    """Return what a task is expected to cost; None without a price.
+
+    Args:
+        provider: which one makes it; by default the first of its chain.
+    """
     if not settings.GENERATION_PRICES:
         return None
-    provider = providers.get_provider(task_type)
+    provider = provider or providers.get_provider(task_type)
     model = str(task_data.get("model") or getattr(provider, "model", ""))
     return prices.expected(model, task_type, task_data)
 

@@ -240,12 +240,23 @@ def _finish(
 
 def fail_waiting(task_id: uuid.UUID, error_code: str) -> None:
     """End a task that waits for its inputs; does nothing if it does not wait any more."""
+    _fail_queued(task_id, error_code, "", "available_at >= %s", [WAITS_FOR_INPUTS])
+
+
+def fail_stranded(task_id: uuid.UUID, told: str) -> None:
+    """End a queued task that nobody can begin, if its time is over."""
+    _fail_queued(task_id, "provider_unavailable", told, statements.TIME_IS_OVER, [])
+
+
+def _fail_queued(
+    task_id: uuid.UUID, error_code: str, told: str, condition: str, values: list[Any]
+) -> None:
     with transaction.atomic():
         failed = statements.update_returning(
             "status = 'failed', error_code = %s, error = %s, current_step = '',"
             " finished_at = now(), event_sequence = event_sequence + 1, version = version + 1",
-            "id = %s AND status = 'queued' AND available_at >= %s",
-            [error_code, failures.error_code(error_code).sentence, task_id, WAITS_FOR_INPUTS],
+            f"id = %s AND status = 'queued' AND {condition}",
+            [error_code, _sentence(error_code, told), task_id, *values],
         )
         if failed is not None:
             _publish(failed, events.FAILED)
@@ -310,16 +321,21 @@ def _providers_left(task: Task, error: ProviderError) -> list[Provider]:
 def fall_back(task: Task, left: Sequence[Provider], error_code: str, attempts: int) -> None:
     """Give a task to the next provider of its chain, with all attempts; its receipt will say it.
 
+    What is reserved for it from now on is what it is expected to cost there.
+
     Raises:
         LostClaim: this worker has lost the task.
     """
     failed = {"provider": left[0].name, "error_code": error_code, "attempts": attempts}
+    cost = costs.estimate(task.task_type, task.task_data, left[1])
+    reserved = [cost.amount, cost.currency] if cost else [None, ""]
     if not statements.update_fenced(
         task,
         "status = 'queued', run_token = NULL, lease_expires_at = NULL, attempts = attempts + 1,"
         " remote_provider = '', error_code = %s, version = version + 1, progress = 0,"
-        " available_at = now(), fallback_from = fallback_from || %s::jsonb",
-        [error_code, orjson.dumps([failed]).decode()],
+        " available_at = now(), fallback_from = fallback_from || %s::jsonb,"
+        " reserved_amount = %s, reserved_currency = %s",
+        [error_code, orjson.dumps([failed]).decode(), *reserved],
     ):
         raise LostClaim
     metrics.attempt_failed(task, error_code)

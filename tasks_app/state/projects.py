@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from tasks_app.models import ApiKey, Project, Task, TaskStatus
-from tasks_app.providers.prices import Money
+from tasks_app.providers.prices import Money, amount_in, currency_in
 from tasks_app.state import costs
 from tasks_app.state.costs import Budget
 from webhooks_app.operators import record
@@ -76,6 +76,18 @@ def change_key_budget(prefix: str, budget: Money | None, *, actor: str, reason: 
     target, scope = f"{key}: {_text(budget)}", key.project_id or ""
     record.note(actor, "api_key.budget", target, reason, scope=scope)
     return True
+
+
+def budget_in(text: str) -> Money | None:
+    """Return the budget in a text such as "250.00 USD"; None for ``none``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.strip() == "none":
+        return None
+    amount, _, currency = text.strip().partition(" ")
+    return Money(amount_in(amount), currency_in(currency.strip()))
 
 
 def _text(budget: Money | None) -> str:

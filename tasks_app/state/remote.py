@@ -7,16 +7,18 @@ after it. Only fetching the results is done under a run token, by a worker, as f
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
 
+from tasks_app import providers
 from tasks_app.models import CostBasis, MediaFile, RemoteJob, Task
 from tasks_app.providers.base import ProviderError
 from tasks_app.state import costs, lifecycle, remote_jobs, server_rows, statements
 from tasks_app.state.server_rows import ServerRoom
+from tasks_app.task_types import TASK_TYPES
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.shown import printable
 
@@ -251,6 +253,17 @@ def waited_for() -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
+def _waiting_in(waits_for: str) -> int:
+    """Return how many queued tasks wait for a provider's model, counted up to 1,000."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM tasks_app_task WHERE status = 'queued'"
+            " AND waits_for <> '' AND waits_for = %s LIMIT 1000) counted",
+            [waits_for],
+        )
+        return int(cursor.fetchone()[0])
+
+
 _WAKE = """
 WITH RECURSIVE project AS (
   (SELECT project_id FROM tasks_app_task WHERE status = 'queued' AND waits_for <> ''
@@ -300,3 +313,54 @@ def wake(waits_for: str, places: int) -> list[str]:
             {"lane": waits_for, "provider": waits_for.partition(":")[0], "places": places},
         )
         return [row[0] for row in cursor.fetchall()]
+
+
+# -- tasks that nobody can begin -------------------------------------------------------------------
+
+
+def why_stranded(task_type: str, waits_for: str = "") -> str:
+    """Return why a queued task cannot begin whatever comes free, "" if it can.
+
+    Args:
+        waits_for: provider and model, as in `Task.waits_for`; empty where it waits for no room.
+    """
+    if not providers.is_served(task_type):
+        return f"No provider is configured for {task_type}."
+    name, _, model = waits_for.partition(":")
+    provider = providers.provider_named(task_type, name) if name else None
+    if provider is None:  # one that was taken out is followed by the one that is there
+        return ""
+    try:
+        servers = getattr(provider, "servers", lambda model: [None])(model)
+    except ProviderError as error:
+        return f"The servers of {name} are not configured: {error.message}"
+    return "" if servers else f"No server of {name} is configured for {model or 'it'}."
+
+
+def stranded() -> Iterator[tuple[str, int]]:
+    """Yield why queued tasks cannot begin, and how many there are, counted up to 1,000."""
+    for task_type in TASK_TYPES:
+        if text := why_stranded(task_type):
+            count, _ = statements.stranded(task_type)
+            if count:
+                yield text, count
+    for lane in waited_for():
+        name = lane.partition(":")[0]
+        makes = [each for each in TASK_TYPES if providers.is_served(each)]
+        texts = [why_stranded(each, lane) for each in makes if providers.provider_named(each, name)]
+        if texts and all(texts):
+            yield texts[0], _waiting_in(lane)
+
+
+def end_stranded() -> int:
+    """End the tasks of types without a provider whose time is over; return how many.
+
+    Those whose model has no server are claimed at their deadline, and end there.
+    """
+    ended = 0
+    for task_type in TASK_TYPES:
+        if text := why_stranded(task_type):
+            for task_id in statements.stranded(task_type)[1]:
+                lifecycle.fail_stranded(task_id, text)
+                ended += 1
+    return ended

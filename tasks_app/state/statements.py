@@ -263,6 +263,26 @@ def overdue(grace_seconds: float) -> list[Task]:
     return _fetch(sql, [grace_seconds])
 
 
+#: Of a queued task: its clock runs from its first claim, and from its submit if it has had none.
+TIME_IS_OVER = "coalesce(deadline, created_at + make_interval(secs => timeout_seconds)) <= now()"
+
+
+def stranded(task_type: str) -> tuple[int, list[uuid.UUID]]:
+    """Return how many tasks of a type are queued, up to 1,000, and some whose time is over."""
+    queued = "FROM tasks_app_task WHERE status = 'queued' AND task_type = %s"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT count(*) FROM (SELECT 1 {queued} LIMIT 1000) counted",  # noqa: S608 - ours
+            [task_type],
+        )
+        count = int(cursor.fetchone()[0])
+        cursor.execute(
+            f"SELECT id {queued} AND {TIME_IS_OVER} LIMIT 100",
+            [task_type],
+        )
+        return count, [row[0] for row in cursor.fetchall()]
+
+
 # The ORDER BY makes the planner read only the first row of an index, whatever its statistics say.
 _TYPES_DUE = """
 SELECT name FROM unnest(%s::text[]) name CROSS JOIN LATERAL (

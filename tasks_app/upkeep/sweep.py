@@ -63,7 +63,7 @@ def sweep() -> Swept | None:
             return None
         leases = lifecycle.take_expired_leases()
         faultpoint("sweep.after_requeue")
-        overdue = lifecycle.fail_overdue()
+        overdue = lifecycle.fail_overdue() + remote.end_stranded()
         inputs.settle()
         sent = send_tickets()
         faultpoint("sweep.after_tickets")

@@ -155,12 +155,13 @@ def _run(task: Task, provider: Provider, seat: Seat, *, is_begun: bool = True) -
 
 def _send_away(task: Task, provider: RemoteProvider) -> None:
     """Give a task to a provider elsewhere, or let it wait for room there."""
+    model = task.task_data.get("model") or provider.model
     if task.seconds_at_claim <= 0:
-        raise ProviderError("timed_out", "Its time passed while it waited.")
+        told = remote.why_stranded(task.task_type, f"{provider.name}:{model}")
+        raise ProviderError("timed_out", "Its time passed while it waited.", told=told)
     if late := remote_jobs.late_files(task.retry_of_id):
         return _take_over(task, provider, *late)
     fit.require(task, provider)
-    model = task.task_data.get("model") or provider.model
     remote.begin(task, provider.name, model, provider.servers(model))
 
 

@@ -138,3 +138,30 @@ def test_the_list_of_servers_says_how_each_stands(admin_client: Client, settings
     assert cells["stops"].startswith("1 for ")
     assert cells["error"] == "it is full"
     assert "not configured" in text
+
+
+def test_a_keys_budget_is_set_and_shown(admin_client: Client) -> None:
+    """Amount, standing and record; what is no budget is told, and a revoked key has no button."""
+    key = factories.make_api_key()[0]
+    page = reverse("admin:tasks_app_apikey_change", args=[key.pk])
+    address = reverse("admin:tasks_app_apikey_budget", args=[key.pk])
+
+    def act(budget: str, reason: str = "agreed") -> str:
+        form = {"budget": budget, "reason": reason}
+        return admin_client.post(address, form, follow=True).content.decode()
+
+    assert "<dt>Budget</dt><dd>none</dd>" in admin_client.get(page).content.decode()
+    assert "Such as 250.00 USD, or none" in act("20 dollars")
+    act("20 USD", reason=" ")
+    key.refresh_from_db()
+    assert key.budget_amount is None
+    assert "is 20.00 USD, from the next submit on" in act("20 USD")
+    shown = "20.00 USD a month: 0.00 spent, 0.00 reserved, 20.00 left"
+    assert shown in admin_client.get(page).content.decode()
+    (noted,) = OperatorAction.objects.filter(action="api_key.budget")
+    assert (noted.actor, noted.reason) == ("operator", "agreed")
+    act("none")
+    key.refresh_from_db()
+    assert (key.budget_amount, key.budget_currency) == (None, "")
+    type(key).objects.update(revoked=True)
+    assert address not in admin_client.get(page).content.decode()

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from tasks_app.models import Project
-from tasks_app.providers.prices import Money, amount_in, amount_text, currency_in
+from tasks_app.providers.prices import Money, amount_text
 from tasks_app.state import costs, projects
 from webhooks_app.notation import PROJECT_ID
 from webhooks_app.operators.command import OperatorCommand, operator, reason_of
@@ -115,11 +115,8 @@ class Command(OperatorCommand):
 
 
 def _budget(text: str) -> Money | None:
-    if text == "none":
-        return None
-    amount, _, currency = text.partition(" ")
     try:
-        return Money(amount_in(amount), currency_in(currency.strip()))
+        return projects.budget_in(text)
     except ValueError as error:
         raise _usage(f'A budget is written as "250.00 USD", or none: {error}') from None
 

@@ -144,6 +144,12 @@ class ModelInputs:
         }
         self._defaults = defaults or {}
 
+    @property
+    def named_by_operator(self) -> set[str]:
+        """Return our names that the options ``fields`` and ``values`` use."""
+        limited = {INPUT + name for name in self._limits}
+        return {*(self._fields or {}).values(), *self._values, *limited}
+
     def own_fields(self, task_type: str, model: str) -> dict[str, str]:
         """Return the model's name of each input -> ours."""
         return {"prompt": "prompt"} if self._fields is None else self._fields

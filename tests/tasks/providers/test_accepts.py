@@ -250,6 +250,16 @@ def test_values_that_nobody_can_read_are_told_by_check(settings, wrong):
     assert sum("Its options do not fit" in text for text in found) == len(TASK_TYPES)
 
 
+def test_names_that_no_task_has_are_told_by_check(settings):
+    """`manage.py check` names a slip in fields and values, which would map nothing, and only it."""
+    fields = {"prompt": "promt", "image": "inputs.image", "w": "width", "who": "character.name"}
+    options = {"model": MODEL, "fields": fields, "values": {"durations": "any", "fps": [24]}}
+    configure(settings, {"provider": "replicate", "options": options})
+    found = [found.msg for found in run_checks(tags=["tasks"]) if "no parameter" in found.msg]
+    assert len(found) == 2 * len(TASK_TYPES)
+    assert {text.split(": ")[1].split()[0] for text in found} == {"promt", "durations"}
+
+
 # -- previz: what is said changes what is made, or is refused --------------------------------------
 
 

@@ -1,10 +1,13 @@
 """When does the next provider of a chain make a task, and who is told?"""
 
+from decimal import Decimal
+
 import pytest
 from django.core.checks import run_checks
 
-from tasks_app.models import Task
+from tasks_app.models import Cost, Task
 from tasks_app.remote_work.loop import _provider
+from tasks_app.state.submit import Submit, submit
 from tasks_app.tickets import stopping
 from tasks_app.work import run
 from tests.api.test_submit import IMAGE
@@ -26,6 +29,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.django_db(transaction=True)
 
 STILL = "tests.support.providers.StillProvider"
+OTHER = "acme/etcher"
 OPTIONS = {"model": MODEL, "poll_seconds": 0.05}
 
 
@@ -51,6 +55,26 @@ def test_the_next_provider_makes_what_the_first_could_not_begin(chain):
     failed = {"provider": "replicate", "error_code": "provider_unavailable", "attempts": 3}
     assert task.result["fallback_from"] == [failed]
     assert (chain.count(CREATE), chain.count(f"POST /{MODEL}"), task.error_code) == (3, 1, "")
+
+
+def test_a_fallback_is_reserved_and_booked_at_its_own_price(chain, settings):
+    """Proves that the estimate is the first provider's, and from then on that of who serves."""
+    settings.GENERATION_PROVIDERS[TYPE][1]["options"] = {**OPTIONS, "model": OTHER}
+    settings.GENERATION_PRICES = {
+        name: {"unit": "run", "amount": amount, "currency": "USD"}
+        for name, amount in ((MODEL, "0.10"), (OTHER, "0.70"))
+    }
+    chain.script[CREATE] = [Reply(401)]
+    chain.script[f"POST /{OTHER}"] = chain.script[f"POST /{MODEL}"]
+    made = submit(Submit("p", TYPE, TASK))
+    assert made.response["estimated_cost"]["amount"] == "0.10"
+    with remote_work():
+        wait_until(lambda: ended_first(made.task), 30)
+        made.task.refresh_from_db()
+        assert made.task.reserved_amount == Decimal("0.70")
+        task = ended(made.task)
+    assert (task.result["provider"], task.result["cost"]["amount"]) == ("fal", "0.70")
+    assert [cost.amount for cost in Cost.objects.all()] == [Decimal("0.70")]
 
 
 def test_a_chain_may_end_on_this_machine(chain, settings):
