@@ -8,6 +8,7 @@ import subprocess
 import time
 import uuid
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -25,6 +26,7 @@ from tests.support.factories import (
 )
 from tests.support.receiver import Receiver
 from webhooks_app import outbox
+from webhooks_app.admin.endpoints import as_text
 from webhooks_app.operators.explain import attempts, curl, explain, planned
 
 pytestmark = pytest.mark.django_db
@@ -179,10 +181,21 @@ def test_a_message_behind_another_one_says_so(admin_client: Client) -> None:
     assert planned(waiting, timezone.now())[0].when.startswith("when message ")
     page = reverse("admin:webhooks_app_webhookmessage_change", args=[waiting.pk])
     shown = admin_client.get(page).content.decode()
-    assert f"Waits for {first.event_id}" in shown
+    assert f"It waits for {first.event_id}," in shown
     before = reverse("admin:webhooks_app_webhookmessage_change", args=[first.messages.get().pk])
     assert f'href="{before}"' in shown
     assert "9999" not in shown
+
+
+@pytest.mark.parametrize("given", [None, 7, {"a": [1]}, {"all": 3, "x": 1}, {"not": {"any": [{}]}}])
+def test_any_stored_filter_is_written_as_the_json_it_is(given: Any) -> None:
+    """Shows each condition in one line, members in the order of the docs, and what is no filter."""
+    assert json.loads(as_text(given)) == given
+    condition = {"op": "eq", "value": "é", "path": "/a"}
+    line = '{"path": "/a", "op": "eq", "value": "é"}'
+    told = as_text({"all": [condition, {"not": {"any": [condition]}}]})
+    inner = f'{{"not": {{"any": [\n    {line}\n  ]}}}}'
+    assert told == f'{{"all": [\n  {line},\n  {inner}\n]}}'
 
 
 def test_a_filter_is_tried_and_stored_in_the_admin(admin_client: Client) -> None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from tests.support import factories
 from tests.support.factories import PROJECT, make_event, make_message
-from webhooks_app import outbox
+from webhooks_app import metrics, outbox
 from webhooks_app.models import OperatorAction, WebhookMessage
 from webhooks_app.signing import scheme, store
 
@@ -289,9 +289,10 @@ def test_what_a_dry_run_refuses(mine):
 def test_a_message_says_what_it_waits_for(mine):
     """Proves that a message behind another one is not shown as due, in lists and alone."""
     factories.make_endpoint(URL, ordered=True)
+    task = factories.make_task()
     events = [
         outbox.publish(
-            scope=PROJECT, subject="t", sequence=n, event_type="task.started", body=b"{}"
+            scope=PROJECT, subject=str(task.pk), sequence=n, event_type="task.started", body=b"{}"
         )
         for n in (1, 2)
     ]
@@ -301,3 +302,7 @@ def test_a_message_says_what_it_waits_for(mine):
     assert first["next_attempt_at"]
     assert (second["waits_for"], second["next_attempt_at"]) == (events[0].event_id, None)
     assert mine.get(f"{BASE}/messages/{second['id']}").json()["waits_for"] == events[0].event_id
+    WebhookMessage.objects.filter(event=events[0]).delete()
+    summary = mine.get(f"/api/v1/tasks/{task.pk}").json()["webhooks"]
+    assert (summary["state"], summary["next_attempt_at"]) == ("pending", None)
+    assert metrics.oldest_due() == {False: 0.0, True: 0.0}

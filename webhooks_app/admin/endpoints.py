@@ -46,7 +46,7 @@ class JsonText(forms.CharField):
     """A text area for JSON; empty means None."""
 
     def __init__(self, **options: Any) -> None:
-        attrs = {"class": INPUT_CSS, "rows": 8, "spellcheck": "false", "autocomplete": "off"}
+        attrs = {"class": f"{INPUT_CSS} mv-code", "rows": 6, "spellcheck": "false"}
         super().__init__(required=False, widget=forms.Textarea(attrs=attrs), **options)
 
     def clean(self, value: Any) -> Any:
@@ -115,12 +115,23 @@ class DryRunForm(forms.Form):
         ]
 
 
-def _as_text(given: Any) -> str:
-    return "" if given is None else json.dumps(given, indent=2, ensure_ascii=False)
+def as_text(given: Any, indent: str = "") -> str:
+    """Write a filter as JSON, each condition in a line; its members in the order of the docs."""
+    group = next((name for name in filters.GROUPS if isinstance(given, dict) and name in given), "")
+    if not group or len(given) > 1:  # the second is no filter, but a row may hold anything
+        members = ("path", "op", "value")
+        if isinstance(given, dict) and set(given) <= set(members):
+            given = {name: given[name] for name in members if name in given}
+        return json.dumps(given, ensure_ascii=False)
+    inside = given[group]
+    if not isinstance(inside, list):
+        return f'{{"{group}": {as_text(inside, indent)}}}'
+    lines = ",\n".join(f"{indent}  {as_text(item, f'{indent}  ')}" for item in inside)
+    return f'{{"{group}": [\n{lines}\n{indent}]}}'
 
 
 def _initial(row: WebhookEndpoint) -> dict[str, Any]:
-    return {"filter": _as_text(row.filter)}
+    return {"filter": "" if row.filter is None else as_text(row.filter)}
 
 
 def _set_filter(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -> str:
@@ -206,10 +217,10 @@ class EndpointAdmin(ReadOnlyAdmin):
         ),
         Operation(
             "filter",
-            "Filter",
+            "Change the filter",
             CHANGE,
-            "From now on only events that pass the filter are sent here. “Try the filter” shows "
-            "what it does before it is stored.",
+            "From now on only events that pass the filter are sent here. “Try a filter” shows what "
+            "it does before it is stored.",
             _set_filter,
             form=EventFilterForm,
             initial=_initial,
@@ -272,7 +283,7 @@ class EndpointAdmin(ReadOnlyAdmin):
             "title": safe_url(row.url),
             "url": safe_url(row.url),
             "types": ", ".join(row.event_types) or "all",
-            "filter": visible(_as_text(row.filter)),
+            "filter": visible(_initial(row)["filter"]),
             "latest": latest.defer("event__body").order_by("-id")[:15],
             "secrets": secrets.exclude(expires_at__lt=Now()).order_by("-created_at")[:5],
         }
@@ -294,7 +305,7 @@ class EndpointAdmin(ReadOnlyAdmin):
         return confirm(
             request,
             self,
-            title="Try the filter",
+            title="Try a filter",
             explain="Says which events would be sent here, and why. Nothing is sent or stored.",
             lines=[visible(line) for line in told] or [self.name_of(row)],
             form=form,

@@ -215,11 +215,11 @@ def _explain_operators_end(message: WebhookMessage) -> Explanation:
 def _explain_waiting(message: WebhookMessage, before: str) -> Explanation:
     name = before or f"message {message.after_id}"
     text = (
-        f"Its endpoint gets the events of a task in order, and {name} comes first: this one is due "
-        "as soon as that one is delivered, or given up. Waiting costs no retry and nothing of the "
+        f"It waits for {name}, since its endpoint gets the events of a task in order: it is due as "
+        "soon as that one is delivered, or given up. Waiting costs no retry and nothing of the "
         f"{longest_wait()} that a message may wait for its destination. A replay sends it at once."
     )
-    return Explanation(f"Waits for {name}", text, "info")
+    return Explanation("Waits for the event before it", text, "info")
 
 
 def _explain_pending(message: WebhookMessage, now: datetime) -> Explanation:

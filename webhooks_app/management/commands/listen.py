@@ -122,6 +122,8 @@ class Listener:
         verdict, style = self._verdict(request, body, secrets)
         names = ("webhook-event", "webhook-id", "webhook-attempt")
         heads = "  ".join(_plain(request.headers.get(name, "-")) for name in names)
+        if gap := request.headers.get("webhook-skipped"):
+            heads += f"  skipped {_plain(gap)}"
         self._console.print(Text(f"{request.method} {_plain(request.path)}  {heads}"))
         self._console.print(Text(verdict, style=style))
         self._console.print(Text(_pretty(body)))
