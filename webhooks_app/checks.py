@@ -71,6 +71,10 @@ def check_exposure(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     if not webhook_settings.REQUIRE_HTTPS:
         hint = "Signed bodies then cross the network in clear text."
         found.append(Warning("Webhooks may go over http.", hint=hint, id="webhooks.W002"))
+    if webhook_settings.PROXY and webhook_settings.PROXY_GUARDS:
+        hint = "It must refuse your own networks, its own machine and metadata addresses."
+        text = "Where a webhook's host name leads is judged by the forward proxy alone."
+        found.append(Warning(text, hint=hint, id="webhooks.W004"))
     if not webhook_settings.SECRET_KEYS:
         hint = "Set WEBHOOKS['SECRET_KEYS'] to be able to change either without the other."
         text = "Signing secrets are encrypted with a key derived from SECRET_KEY."

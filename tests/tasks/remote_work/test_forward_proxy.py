@@ -112,3 +112,6 @@ def test_check_says_what_to_do_about_a_malformed_proxy(settings):
     ):
         assert [line for line in told if line.startswith(start)], told
     assert "hunter2" not in "".join(told)
+    settings.WEBHOOKS = {**settings.WEBHOOKS, "PROXY": "http://proxy:3128", "PROXY_GUARDS": True}
+    deploy = run_checks(tags=["webhooks"], include_deployment_checks=True)
+    assert "webhooks.W004" in [found.id for found in deploy]
