@@ -38,7 +38,7 @@ NOT_OURS = {
 READERS = ("env", "environ", "_number")
 PROMQL_WORDS = {
     *("sum", "max", "min", "rate", "increase", "absent", "topk", "histogram_quantile"),
-    *("by", "and", "on", "or", "unless", "le"),
+    *("by", "and", "on", "or", "unless", "le", "vector"),
 }
 
 
