@@ -11,7 +11,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -24,7 +23,14 @@ from tasks_app.access import keys
 from tasks_app.models import ALL_SCOPES, ApiKey
 from tasks_app.providers.prices import Money, amount_text
 from tasks_app.state import costs, projects
-from webhooks_app.admin.base import Operation, ReadOnlyAdmin, ReasonForm, actor, utc
+from webhooks_app.admin.base import (
+    Operation,
+    ReadOnlyAdmin,
+    ReasonForm,
+    actor,
+    shown_once,
+    utc,
+)
 from webhooks_app.notation import PROJECT_ID, PROJECT_ID_SHAPE
 
 
@@ -165,6 +171,9 @@ def _revoke(request: HttpRequest, row: ApiKey, cleaned: dict[str, Any]) -> str:
 class ApiKeyAdmin(ReadOnlyAdmin):
     """Keys can be made and revoked, and given a budget; nothing else about them can be changed."""
 
+    class Media:
+        js = ("webhooks_app/live.js",)
+
     form = KeyForm
     page_template = "tasks_app/api_key.html"
     list_display = ["name", "prefix", "project", "may", "shown_state", "at_used", "at_made"]
@@ -211,14 +220,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Make the key and show its clear text, only now."""
         clear = keys.issue(obj, actor=actor(request), reason="made in the admin")
-        messages.warning(
-            request,
-            format_html(
-                "The key of “{}” is shown only now, copy it: <code class=mv-key>{}</code>",
-                obj.name,
-                clear,
-            ),
-        )
+        messages.warning(request, shown_once(f"This is the key of “{obj.name}”.", clear))
 
     def page_context(self, request: HttpRequest, row: ApiKey) -> dict[str, Any]:
         tone, words = self.shown_state(row)

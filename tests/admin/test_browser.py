@@ -250,13 +250,23 @@ def status_with(base: Any, key: str) -> int:
 
 
 def test_a_key_is_made_shown_once_used_and_revoked(page: Page, live_server: Any) -> None:
-    """Shows that the key on the page works, is not shown again, and ends when it is revoked."""
+    """Shows that the key works, is copied by keyboard on a phone, not shown again, and revoked."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.set_viewport_size({"width": 390, "height": 844})
     page.goto(admin_page(live_server, "tasks_app_apikey_add"))
     page.fill("[name=name]", "the night shift")
     page.fill("[name=project_id]", SCOPE)
     page.click("button[name=_continue]")
     key = text_of(page.locator("code.mv-key"))
     assert status_with(live_server, key) == 200
+    copy = page.locator(".mv-copy")
+    box = copy.bounding_box()
+    assert box
+    assert box["x"] + box["width"] <= 390
+    copy.focus()
+    page.keyboard.press("Enter")
+    expect(copy).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == key
     page.reload()
     assert key not in source_of(page)
     assert key.partition(".")[2] not in source_of(page)

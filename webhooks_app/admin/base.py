@@ -98,6 +98,16 @@ def sent_ping(message: WebhookMessage) -> str:
     return format_html('A ping is on its way: <a href="{}">see what comes back</a>.', page)
 
 
+def shown_once(words: str, secret: str) -> str:
+    """Return the sentence that shows a secret, this once, with a button that copies it."""
+    return format_html(
+        "{} It is shown only now, copy it: <code class=mv-key>{}</code> "
+        '<button type="button" class="mv-button mv-copy" data-copy="previous">Copy</button>',
+        words,
+        secret,
+    )
+
+
 def record_action(
     request: HttpRequest, action: str, target: str, reason: str, scope: str = ""
 ) -> None:

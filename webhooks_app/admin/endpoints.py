@@ -7,11 +7,12 @@ from operator import attrgetter
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, path
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
 
 from webhooks_app.admin.base import (
     Operation,
@@ -22,11 +23,12 @@ from webhooks_app.admin.base import (
     clipped,
     confirm,
     sent_ping,
+    shown_once,
     text_widget,
     utc,
 )
 from webhooks_app.admin.lists import SEARCHED_BY, known_values
-from webhooks_app.admin.theme import INPUT_CSS
+from webhooks_app.admin.theme import INPUT_CSS, action, select_widget
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
 from webhooks_app.notation import EVENT_ID_PREFIX
 from webhooks_app.operators import endpoints
@@ -34,6 +36,7 @@ from webhooks_app.outbox import filters, search_endpoints
 from webhooks_app.shown import safe_url, visible
 
 CHANGE = "webhooks_app.change_webhookendpoint"
+ROTATE = "webhooks_app.change_signingsecret"
 _EXAMPLE = '{"all": [{"path": "/metadata/userId", "op": "eq", "value": "user-1"}]}'
 _HELP = (
     f"JSON, such as {_EXAMPLE}: conditions in “all”, “any” or “not”, at most "
@@ -76,6 +79,33 @@ class FilterText(JsonText):
 class EventFilterForm(ReasonForm):
     filter = FilterText(label="Filter", help_text=_HELP)
     field_order = ["filter", "reason"]
+
+
+class RotateForm(ReasonForm):
+    overlap = forms.TypedChoiceField(
+        choices=[
+            (86_400, "24 hours"),
+            (3_600, "1 hour"),
+            (604_800, "7 days"),
+            (0, "not at all: it has leaked"),
+        ],
+        coerce=int,
+        label="The old secret signs on for",
+        widget=select_widget,
+        help_text="Meanwhile each request carries both signatures.",
+    )
+    field_order = ["overlap", "reason"]
+
+
+class RotateProjectForm(RotateForm):
+    project = forms.CharField(max_length=100, widget=text_widget(attrs={"autocomplete": "off"}))
+    field_order = ["project", "overlap", "reason"]
+
+    def clean_project(self) -> str:
+        scope: str = self.cleaned_data["project"]
+        if not endpoints.is_known(scope):
+            raise forms.ValidationError("Nothing was ever sent for such a project.")
+        return scope
 
 
 class DryRunForm(forms.Form):
@@ -162,6 +192,17 @@ def _switch(is_enabled: bool) -> Any:
     return perform
 
 
+def _rotate(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -> str:
+    secret = endpoints.rotate_secret(
+        row.scope,
+        cleaned["overlap"],
+        endpoint=row,
+        actor=actor(request),
+        reason=cleaned["reason"],
+    )
+    return shown_once("This is the endpoint's new signing secret.", secret)
+
+
 def _ping(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any]) -> str:
     message = endpoints.ping(row, actor=actor(request), reason=cleaned["reason"])
     return sent_ping(message)
@@ -188,7 +229,10 @@ def _set_auth(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any
 
 @admin.register(WebhookEndpoint)
 class EndpointAdmin(ReadOnlyAdmin):
-    """Subscriptions. They are made through the API; secrets are never shown here."""
+    """Subscriptions. They are made through the API; a secret is shown once, when it is new."""
+
+    class Media:
+        js = ("webhooks_app/live.js",)
 
     page_template = "webhooks_app/endpoint.html"
     list_display = ["receiver", "project", "types", "shown_state", "at_made"]
@@ -197,6 +241,7 @@ class EndpointAdmin(ReadOnlyAdmin):
     search = staticmethod(search_endpoints)
     search_help_text = SEARCHED_BY
     ordering = ["-created_at"]
+    actions_list = ["rotate_of_project"]
     at_made = utc("created_at", "made")
     project = cell("project", attrgetter("scope"))
     receiver = cell("receiver", lambda row: clipped(row.url))
@@ -256,6 +301,15 @@ class EndpointAdmin(ReadOnlyAdmin):
             icon="vpn_key",
         ),
         Operation(
+            "rotate",
+            "Rotate the secret",
+            ROTATE,
+            "A new secret signs what is sent to this endpoint, and is shown once.",
+            _rotate,
+            form=RotateForm,
+            icon="key",
+        ),
+        Operation(
             "disable",
             "Disable",
             CHANGE,
@@ -289,9 +343,48 @@ class EndpointAdmin(ReadOnlyAdmin):
         }
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.dry_run)
-        name = "webhooks_app_webhookendpoint_dry_run"
-        return [path("<path:object_id>/dry-run/", view, name=name), *super().get_urls()]
+        dry_run, rotate = map(self.admin_site.admin_view, (self.dry_run, self.rotate))
+        name = "webhooks_app_webhookendpoint"
+        return [
+            path("project-secret/", rotate, name=f"{name}_rotate_of_project_form"),
+            path("<path:object_id>/dry-run/", dry_run, name=f"{name}_dry_run"),
+            *super().get_urls(),
+        ]
+
+    def has_rotate_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm(ROTATE))
+
+    @action(description="Rotate a project's secret", permissions=["rotate"], icon="key")
+    def rotate_of_project(self, request: HttpRequest) -> HttpResponse:
+        return redirect("admin:webhooks_app_webhookendpoint_rotate_of_project_form")
+
+    def rotate(self, request: HttpRequest) -> HttpResponse:
+        """Ask which project's secret is to be replaced, and show the new one, once."""
+        if not self.has_rotate_permission(request):
+            raise PermissionDenied
+        form = RotateProjectForm(request.POST if request.method == "POST" else None)
+        back = reverse("admin:webhooks_app_webhookendpoint_changelist")
+        if form.is_bound and form.is_valid():
+            scope = form.cleaned_data["project"]
+            secret = endpoints.rotate_secret(
+                scope,
+                form.cleaned_data["overlap"],
+                actor=actor(request),
+                reason=form.cleaned_data["reason"],
+            )
+            messages.warning(request, shown_once(f"The new signing secret of {scope}.", secret))
+            return redirect(back)
+        return confirm(
+            request,
+            self,
+            title="Rotate a project's secret",
+            explain="A new secret signs the webhooks of a project's tasks, and is shown once. "
+            "Endpoints have secrets of their own.",
+            lines=[],
+            form=form,
+            back=back,
+            submit="Rotate",
+        )
 
     def dry_run(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Say which events would be sent here, and why; nothing is sent or stored."""

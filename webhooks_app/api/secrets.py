@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import transaction
 from rest_framework import serializers
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -18,7 +17,7 @@ from webhooks_app.api.read import Query, StrictObject, found_row, read_body, rea
 from webhooks_app.api.view import WebhookView
 from webhooks_app.conf import webhook_settings
 from webhooks_app.models import WebhookEndpoint
-from webhooks_app.operators import record
+from webhooks_app.operators import endpoints
 from webhooks_app.signing import jwks, public_key, store
 
 WEEK_SECONDS = 7 * 86_400
@@ -93,10 +92,8 @@ class SecretRotateView(WebhookView):
         asked = {**read_query(request, SecretQuery), **read_body(request, RotateRequest)}
         scope = project_of(request, asked.get("project_id"))
         endpoint = _endpoint_of(scope, asked)
-        with transaction.atomic():
-            store.rotate(scope, asked["overlap_seconds"], endpoint.pk if endpoint else None)
-            target = f"endpoint {endpoint.pk} of {scope}" if endpoint else scope
-            record.note(actor_of(request), "secret.rotate", target, scope=scope)
+        overlap = asked["overlap_seconds"]
+        endpoints.rotate_secret(scope, overlap, endpoint=endpoint, actor=actor_of(request))
         return _secret(scope, endpoint)
 
 

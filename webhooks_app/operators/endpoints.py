@@ -15,7 +15,7 @@ from django.db import IntegrityError, connection, transaction
 
 from webhooks_app import outbox
 from webhooks_app.egress import check_url
-from webhooks_app.models import WebhookEndpoint, WebhookEvent, WebhookMessage
+from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookEvent, WebhookMessage
 from webhooks_app.operators import record
 from webhooks_app.operators.credentials import check_usable
 from webhooks_app.operators.ping import send_ping
@@ -233,6 +233,32 @@ def judge(
     is_wanted = filters.matches(given, filters.read(body))
     told = "; ".join(_told(each) for each in looked if each.decided)
     return verdict(is_wanted, f"{'Sent' if is_wanted else 'Not sent'}: {told}.", looked)
+
+
+def is_known(scope: str) -> bool:
+    """Tell whether a project has a secret, an endpoint or an event."""
+    rows = (SigningSecret.objects, WebhookEndpoint.objects, WebhookEvent.objects)
+    return any(found.filter(scope=scope).exists() for found in rows)
+
+
+@transaction.atomic
+def rotate_secret(
+    scope: str,
+    overlap_seconds: float,
+    *,
+    endpoint: WebhookEndpoint | None = None,
+    actor: str,
+    reason: str = "",
+) -> str:
+    """Make and return a new signing secret, of a project or of one endpoint.
+
+    Args:
+        overlap_seconds: how long the one before signs beside it; 0 ends all older ones at once.
+    """
+    secret = store.rotate(scope, overlap_seconds, endpoint.pk if endpoint else None)
+    target = f"endpoint {endpoint.pk} of {scope}" if endpoint else scope
+    record.note(actor, "secret.rotate", target, reason, scope=scope)
+    return secret
 
 
 def _told(looked: filters.Looked) -> str:

@@ -61,12 +61,15 @@
 
   const copy = async (button) => {
     const text = button.previousElementSibling.textContent;
+    let isCopied = true;
     try {
       await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
-    } catch {
+    } catch { // over plain http there is no clipboard: the older way, else it is selected at least
       getSelection().selectAllChildren(button.previousElementSibling);
+      isCopied = document.execCommand("copy");
     }
+    button.setAttribute("aria-live", "polite");
+    button.textContent = isCopied ? "Copied" : "Press Ctrl-C";
   };
 
   document.addEventListener("DOMContentLoaded", () => {
