@@ -79,7 +79,9 @@ def judge(answer: Answer, *, is_name: bool = False) -> OSError | None:
     if squid and (squid[1] == "ERR_DNS_FAIL" or (is_name and squid[1] == "ERR_CANNOT_FORWARD")):
         return LookupFailedError("the host name could not be resolved")
     if squid and squid[1] == "ERR_CONNECT_FAIL":
-        return OSError(int(squid[2] or 0), "the proxy reached no receiver")
+        number = int(squid[2] or 0)
+        if number in (0, *CONNECT_TEXTS):  # not squid's own trouble, such as no port that is free
+            return OSError(number, "the proxy reached no receiver")
     told = _STATUS_ERROR.search(answer.header("proxy-status") or "")
     if told and told[1] in ("dns_error", "dns_timeout"):
         return LookupFailedError("the host name could not be resolved")

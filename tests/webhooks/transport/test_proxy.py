@@ -86,6 +86,7 @@ NO_PROXY = [
     (403, "X-Squid-Error: ERR_ACCESS_DENIED 0", "answered 403 to CONNECT (ERR_ACCESS_DENIED)"),
     (403, "Proxy-Status: edge; error=destination_ip_prohibited", "answered 403 to CONNECT"),
     (500, "X-Squid-Error: ERR_CANNOT_FORWARD 0", "answered 500 to CONNECT"),
+    (503, "X-Squid-Error: ERR_CONNECT_FAIL 99", "answered 503 to CONNECT (ERR_CONNECT_FAIL)"),
     (502, "Via: x", "answered 502 to CONNECT"),
     (503, "Via: x", "answered 503 to CONNECT"),
     (302, "Location: http://portal/", "answered 302 to CONNECT"),
