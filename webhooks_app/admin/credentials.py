@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from webhooks_app.admin.base import (
     Operation,
@@ -50,7 +51,7 @@ _WORDS = {
     "client_secret": ("Client secret", ""),
     "oauth_scope": ("Scopes", "To ask for; may be empty."),
     "audience": ("Audience", "May be empty."),
-    "client_auth": ("The client names itself", "By HTTP Basic, or in the request's body."),
+    "client_auth": ("Client auth", "How it names itself: by HTTP Basic, or in the request's body."),
     "certificate": ("Certificate", "PEM: the client's own first, its chain behind it."),
     "private_key": ("Private key", "PEM, not encrypted with a passphrase."),
 }
@@ -69,7 +70,7 @@ def _field(part: str, *, is_new: bool) -> forms.Field:
         return forms.ChoiceField(
             choices=choices, required=False, label=label, help_text=text, widget=select_widget
         )
-    if not is_new:
+    if not is_new and part in _SECRETS:
         text = f"{text} Empty: as it is.".strip()
     widget: forms.Widget = _area() if part in _LONG else text_widget({"autocomplete": "off"})
     if part in _SECRETS and part not in _LONG:
@@ -84,7 +85,7 @@ def _field(part: str, *, is_new: bool) -> forms.Field:
 def _form(kind: str, *, is_new: bool) -> type[ReasonForm]:
     origins = "https://host or https://host:port, one a line: where it may be sent."
     if not is_new:
-        origins += " Empty: as they are. A new one needs the secret as well."
+        origins += " A new one needs the secret as well."
     fields: dict[str, Any] = {}
     if is_new:
         fields["project"] = forms.RegexField(
@@ -94,8 +95,17 @@ def _form(kind: str, *, is_new: bool) -> type[ReasonForm]:
             f"^{NAME}$", error_messages={"invalid": NAME_SHAPE}, widget=text_widget()
         )
     fields["origins"] = forms.CharField(required=is_new, widget=_area(), help_text=origins)
-    fields |= {part: _field(part, is_new=is_new) for part in reversed(PARTS[kind])}
+    fields |= {part: _field(part, is_new=is_new) for part in _WORDS if part in PARTS[kind]}
     return type(f"{kind.title()}Form", (ReasonForm,), {**fields, "field_order": [*fields]})
+
+
+def _initial(row: Credential) -> dict[str, Any]:
+    """Return what the form of a change shows: all that is no secret."""
+    return {**row.details, "origins": "\n".join(row.origins)}
+
+
+def _origins(row: Credential) -> str:
+    return format_html('<span class="mv-clip">{}</span>', ", ".join(row.origins))
 
 
 def _is_of(kind: str, row: Credential) -> bool:
@@ -112,10 +122,7 @@ def _given(kind: str, cleaned: dict[str, Any]) -> dict[str, Any]:
 
 def _sentence(refused: Exception) -> str:
     if isinstance(refused, BadCredential):
-        return " ".join(
-            f"{_WORDS[part][0] if part in _WORDS else part.capitalize()}: {text}"
-            for part, text in refused.problems.items()
-        )
+        return " ".join(f"{_named(part)}: {text}" for part, text in refused.problems.items())
     text = str(refused).rstrip(".")
     return f"{text[:1].upper()}{text[1:]}."
 
@@ -175,7 +182,7 @@ class CredentialAdmin(ReadOnlyAdmin):
     named = cell("name", attrgetter("name"))
     project = cell("project", attrgetter("scope"))
     shown_kind = cell("kind", lambda row: row.get_kind_display())
-    shown_origins = cell("origins", lambda row: ", ".join(row.origins))
+    shown_origins = cell("origins", _origins)
     ends = cell(
         "certificate",
         lambda row: certificate_state(row),
@@ -199,6 +206,7 @@ class CredentialAdmin(ReadOnlyAdmin):
                 "What stays empty stays as it is. Messages that wait for it are sent at once.",
                 _change,
                 form=_form(kind, is_new=False),
+                initial=_initial,
                 is_offered=partial(_is_of, kind),
                 icon="edit",
             )
@@ -220,7 +228,7 @@ class CredentialAdmin(ReadOnlyAdmin):
         details = row.details.items()
         return {
             "title": row.name,
-            "facts": [(name.replace("_", " "), _shown(value)) for name, value in details],
+            "facts": [(_named(name), _shown(value)) for name, value in details],
             "uses": credentials.uses_of(row),
             "tone": {"ok": "success", "soon": "warning", "over": "danger", "none": ""}[tone],
             "words": words,
@@ -251,6 +259,10 @@ def certificate_state(row: Credential) -> tuple[str, str]:
         return "over", f"ended {row.expires_at:%Y-%m-%d}"
     tone = "soon" if left <= timedelta(days=WARN_DAYS) else "ok"
     return tone, f"ends {row.expires_at:%Y-%m-%d}"
+
+
+def _named(part: str) -> str:
+    return _WORDS[part][0] if part in _WORDS else part.replace("_", " ").capitalize()
 
 
 def _shown(value: Any) -> str:

