@@ -26,7 +26,12 @@ from webhooks_app.api.fields import (
     Text,
 )
 from webhooks_app.api.messages import MessageSerializer
-from webhooks_app.api.openapi import OpenApiResponse, extend_schema, inline_serializer
+from webhooks_app.api.openapi import (
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_field,
+    inline_serializer,
+)
 from webhooks_app.api.pages import BY_TIME, PageQuery, TimeCursor, page_of, page_response
 from webhooks_app.api.problems import ApiProblem, invalid
 from webhooks_app.api.read import (
@@ -317,20 +322,24 @@ class DryRunRequest(StrictObject):
             errors.setdefault("event_type", [ErrorDetail(message, "not_allowed")])
 
 
-class LookedSerializer(serializers.Serializer[Any]):
+class JudgedConditionSerializer(serializers.Serializer[Any]):
     """One condition, and what it saw."""
 
     pointer = serializers.CharField(help_text="Where it stands in the filter; empty: it is all.")
     path = serializers.CharField()
     op = serializers.CharField()
-    value = serializers.JSONField(allow_null=True)
+    value = serializers.SerializerMethodField(method_name="get_asked")
     seen = serializers.SerializerMethodField()
     seen_type = serializers.SerializerMethodField()
     holds = serializers.BooleanField()
     decided = serializers.BooleanField(help_text="Whether the result rests on it.")
 
+    @extend_schema_field({"description": "As in the filter."})
+    def get_asked(self, looked: filters.Looked) -> Any:
+        return looked.value
+
+    @extend_schema_field({"description": "The value there; long texts, objects and lists cut."})
     def get_seen(self, looked: filters.Looked) -> Any:
-        """Return the value at the path: texts are shortened, objects and lists only named."""
         return endpoints.shown_value(looked.seen)
 
     def get_seen_type(self, looked: filters.Looked) -> str:
@@ -345,7 +354,7 @@ class DryRunSerializer(serializers.Serializer[Any]):
     event_type = serializers.CharField(allow_null=True)
     would_send = serializers.BooleanField()
     reason = serializers.CharField()
-    conditions = LookedSerializer(many=True)
+    conditions = JudgedConditionSerializer(many=True)
 
 
 class EndpointDryRunView(WebhookView):
