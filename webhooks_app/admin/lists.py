@@ -14,12 +14,12 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 
 from webhooks_app.admin.theme import ChangeList
-from webhooks_app.notation import did_you_mean
+from webhooks_app.notation import did_you_mean, sentence
 
 # Later pages are reached by a filter or a search: OFFSET reads every row before it.
 COUNT_LIMIT = 1_000
 #: What `outbox.who` reads, for the line below a search box.
-SEARCHED_BY = "Number, task id or its beginning, msg_…, request id, project, host or URL, key=value"
+SEARCHED_BY = "Task id, msg_…, host, project, request id, number, key=value"
 
 
 class BoundedCount(int):
@@ -71,7 +71,7 @@ class KnownValuesFilter(admin.SimpleListFilter):
         if chosen not in known:
             hint = did_you_mean(chosen, known)
             words = f"{self.title}: {chosen[:100]!r} is none of: {', '.join(known)}.{hint}"
-            return refuse(request, queryset, words)
+            return refuse(request, queryset, sentence(words))
         return self.chosen(queryset, chosen)
 
     def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:

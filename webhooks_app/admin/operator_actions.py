@@ -159,10 +159,7 @@ class RecordAdmin(ReadOnlyAdmin):
     list_filter = [ActionFilter, ActorFilter, DoneFilter]
     search_fields = ["target"]
     search = staticmethod(record.search)
-    search_help_text = (
-        "Who, or what it was done to: beginning of the words, number, msg_…, task id, host, "
-        "key=value; or actor=, action=, target=, project="
-    )
+    search_help_text = "Actor or target, task id, msg_…, host, action=, project="
     ordering = ["-id"]
     newest_first = ["-at"]
     at_done = utc("at", "at")
