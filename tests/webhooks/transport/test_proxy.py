@@ -18,7 +18,7 @@ from tests.support.forward_proxy import ESTABLISHED, ForwardProxy
 from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 from tests.webhooks.egress.test_egress import PUBLIC, StubResolver
-from webhooks_app.egress import PolicyBlocked, address_allowed, read_proxy
+from webhooks_app.egress import Home, PolicyBlocked, address_allowed, origin_of, read_proxy
 from webhooks_app.retry import AttemptResult
 from webhooks_app.transport import Transport, dial, proxy
 from webhooks_app.transport.answer import Answer
@@ -42,9 +42,12 @@ def trusting() -> ssl.SSLContext:
     return context
 
 
-def transport(url: str, resolver: Any = None, *, is_guard: bool = False) -> Transport:
+def transport(
+    url: str, resolver: Any = None, *, is_guard: bool = False, home: Home | None = None
+) -> Transport:
+    through = read_proxy(url, is_guard=is_guard)
     resolver = resolver or StubResolver({HOST: ["127.0.0.1"]})
-    return Transport(resolver=resolver, tls=trusting(), proxy=read_proxy(url, is_guard=is_guard))
+    return Transport(resolver=resolver, tls=trusting(), proxy=through, home=home)
 
 
 def send(url: str, *places: str, **how: Any) -> list[AttemptResult]:
@@ -59,7 +62,9 @@ def send(url: str, *places: str, **how: Any) -> list[AttemptResult]:
 
 def fetch(url: str, place: str, **how: Any) -> tuple[int | None, str, str]:
     async def run() -> tuple[int | None, str, str]:
-        async with transport(url, **how) as client:
+        # Of a home, since its connections are at once closed with it: those of others take a moment
+        # after TLS, for which `asyncio.run` does not wait.
+        async with transport(url, home=Home(origin_of(place)), **how) as client:
             found = await client.fetch(place, max_bytes=100, timeout=5)
             return found.status, str(found.error_code), found.error
 
