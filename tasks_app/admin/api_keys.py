@@ -60,6 +60,11 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text="The credential that callbacks of its tasks carry, by name; empty: the "
         "project's. Not used for callbacks to origins it is not bound to.",
     )
+    reason = forms.CharField(
+        max_length=500,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Kept with your name in the operators' record.",
+    )
 
     class Meta:
         model = ApiKey
@@ -215,11 +220,11 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         return bool(request.user.has_perm("tasks_app.add_apikey"))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        return [(None, {"fields": KeyForm.Meta.fields})] if obj is None else []
+        return [(None, {"fields": [*KeyForm.Meta.fields, "reason"]})] if obj is None else []
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Make the key and show its clear text, only now."""
-        clear = keys.issue(obj, actor=actor(request), reason="made in the admin")
+        clear = keys.issue(obj, actor=actor(request), reason=form.cleaned_data["reason"])
         messages.warning(request, shown_once(f"This is the key of “{obj.name}”.", clear))
 
     def page_context(self, request: HttpRequest, row: ApiKey) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from unfold.decorators import display
 
 from tasks_app.admin.media import link
 from tasks_app.models import AssetState, MediaFile
+from tasks_app.state.find import search_assets
 from webhooks_app.admin.base import ReadOnlyAdmin, utc
-from webhooks_app.admin.lists import known_values
+from webhooks_app.admin.lists import SEARCHED_BY, known_values
 from webhooks_app.shown import safe_url
 
 TONES = {"ready": "success", "pending": "info", "failed": "danger", "deleting": "warning"}
@@ -26,8 +27,9 @@ class AssetAdmin(ReadOnlyAdmin):
 
     list_display = ["id", "project_id", "shown_state", "origin", "media_type", "size", "at_end"]
     list_filter = [known_values("state", "state", AssetState.choices)]
-    search_fields = ["id__exact", "project_id__exact"]
-    search_help_text = "Exactly an asset's id, or a project"
+    search_fields = ["id"]
+    search = staticmethod(search_assets)
+    search_help_text = f"{SEARCHED_BY}; or an asset's id"
     ordering = ["-expires_at"]
     at_end = utc("expires_at", "kept until")
     fields = [

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from django.db.models import Model, Q, QuerySet
 
-from tasks_app.models import CALLBACK_HOST, Task
+from tasks_app.models import CALLBACK_HOST, Task, TaskInput
 from webhooks_app.models import (
     WAITS_FOR_PREDECESSOR,
     MessageStatus,
@@ -27,6 +27,7 @@ from webhooks_app.notation import DEFAULT_PORTS, UUID_TEXT, rfc3339
 from webhooks_app.outbox import who
 from webhooks_app.outbox.who import Ids, Kind, Meaning, Place
 
+_ASSET_ID = re.compile("[0-9a-f]{16,32}")
 Row = TypeVar("Row", bound=Model)
 #: The state that represents several messages: pending ones first, then failures.
 _LOUDEST = (
@@ -72,6 +73,20 @@ def search_by_task(rows: QuerySet[Row], term: str, own: str = "") -> QuerySet[Ro
         if isinstance(meaning.value, Ids):
             named |= meaning.value.within(own)
     return rows.filter(named)
+
+
+def search_assets(assets: QuerySet[Any], term: str) -> QuerySet[Any]:
+    """Filter assets by their own id, by project, or by the tasks that are made from them."""
+    if _ASSET_ID.fullmatch(term.strip()):
+        own = assets.filter(pk=term.strip())
+        if own.exists():
+            return own
+    read = who.meanings(term)
+    projects = [meaning.value for meaning in read if meaning.kind == Kind.PROJECT]
+    tasks = search_tasks(Task.objects.all(), term).order_by("-created_at")
+    used = TaskInput.objects.filter(task__in=list(tasks.values_list("pk", flat=True)[:MAX_TASKS]))
+    files = Q(pk__in=list(used.values_list("file", flat=True)))
+    return assets.filter(files | Q(project_id__in=projects))
 
 
 def search_costs(costs: QuerySet[Any], term: str) -> QuerySet[Any]:

@@ -256,6 +256,7 @@ def test_a_key_is_made_shown_once_used_and_revoked(page: Page, live_server: Any)
     page.goto(admin_page(live_server, "tasks_app_apikey_add"))
     page.fill("[name=name]", "the night shift")
     page.fill("[name=project_id]", SCOPE)
+    page.fill("[name=reason]", "the night needs one")
     page.click("button[name=_continue]")
     key = text_of(page.locator("code.mv-key"))
     assert status_with(live_server, key) == 200

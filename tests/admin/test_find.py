@@ -12,10 +12,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from tasks_app.models import TaskInput
 from tests.support import factories
 from tests.support.factories import make_delivery, make_event, make_message, make_task
 from webhooks_app.models import OperatorAction
-from webhooks_app.operators import destinations, record, replay
+from webhooks_app.operators import destinations, record
 
 pytestmark = pytest.mark.django_db
 URL = "https://hooks.example.org:8443/in"
@@ -221,17 +222,24 @@ def test_the_record_offers_what_is_on_it_and_no_more_than_fits(
     assert told(answer)
 
 
-def test_an_operation_without_a_reason_is_refused(admin_client: Client, world: Any) -> None:
-    """Shows that no button acts without a reason, blanks included, and nothing is recorded."""
-    before = OperatorAction.objects.count()
-    place = world["webhooks_app_webhookdestination"]
-    for name, row in world.items():
-        admin = admin_client.get(reverse(f"admin:{name}_changelist")).context["cl"].model_admin
-        for operation in getattr(admin, "operations", ()):
-            address = reverse(f"admin:{name}_{operation.name}", args=[row.pk])
-            answer = admin_client.post(address, {"reason": "  ", "minutes": "5"})
-            assert answer.context["form"].errors["reason"], operation.name
-    assert OperatorAction.objects.count() == before
-    place.refresh_from_db()
-    assert place.held_until is None
-    assert replay.ReplayJob.objects.count() == 2
+def test_assets_are_found_by_the_tasks_made_from_them(admin_client: Client, world: Any) -> None:
+    """Shows that an asset's own id, its project and the words for its tasks find it."""
+    task = world["tasks_app_task"]
+    used, other = factories.make_asset(project_id="shots"), factories.make_asset()
+    TaskInput.objects.create(task=task, name="image", file=used)
+    for word in (used.pk, "project=shots", str(task.pk)[:13], "order-film", "userId=film"):
+        assert found(admin_client, "tasks_app_mediafile", q=word) == [used.pk], word
+    assert found(admin_client, "tasks_app_mediafile", q=other.pk) == [other.pk]
+    assert told(open_list(admin_client, "tasks_app_mediafile", q="foo bar!"))
+    assert found(admin_client, "tasks_app_cost", q="project=shots") == []
+    assert told(open_list(admin_client, "tasks_app_cost", q="foo bar!"))
+
+
+def test_a_new_key_needs_a_reason(admin_client: Client) -> None:
+    """Shows that the form of a new key asks why, and what was said is on record."""
+    form = {"name": "a key", "scopes": ["read"], "callback_hosts": "", "reason": " "}
+    address = reverse("admin:tasks_app_apikey_add")
+    assert admin_client.post(address, form).status_code == 200
+    assert not OperatorAction.objects.exists()
+    admin_client.post(address, {**form, "reason": "the night needs one"})
+    assert OperatorAction.objects.get().reason == "the night needs one"

@@ -246,7 +246,7 @@ def test_a_new_key_is_never_stored_and_both_doors_put_it_on_record(
     admin_client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Shows that the clear text is on one page and in no table, and that makers are recorded."""
-    form = {"name": "from the admin", "scopes": ["read"], "callback_hosts": ""}
+    form = {"name": "from the admin", "scopes": ["read"], "callback_hosts": "", "reason": "a test"}
     shown = admin_client.post(reverse("admin:tasks_app_apikey_add"), form, follow=True)
     found = re.search(r"mv-key[^>]*>([^<]+)<", shown.content.decode())
     assert found

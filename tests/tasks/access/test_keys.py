@@ -30,7 +30,8 @@ REFUSED += [("", "sometimes"), ("", "1,two"), ("", "-1"), ("", "172800")]
 
 def in_admin(client: Client, hosts: str, policy: str) -> Any:
     """Make a key through the admin's form."""
-    form = {"name": "partner", "scopes": ["read"], "callback_hosts": hosts, "retry_policy": policy}
+    form = {"name": "partner", "scopes": ["read"], "reason": "a test"}
+    form |= {"callback_hosts": hosts, "retry_policy": policy}
     return client.post(reverse("admin:tasks_app_apikey_add"), form, follow=True)
 
 

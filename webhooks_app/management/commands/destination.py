@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +11,13 @@ from django.db.models import QuerySet
 
 from webhooks_app.models import WebhookDestination
 from webhooks_app.operators import destinations
-from webhooks_app.operators.command import OperatorCommand, add_reason, confirm, reason_of
+from webhooks_app.operators.command import (
+    OperatorCommand,
+    add_reason,
+    confirm,
+    operator,
+    reason_of,
+)
 from webhooks_app.operators.destinations import DONE, MAX_PAUSE_SECONDS, Act
 from webhooks_app.operators.explain import seconds_text, standing
 from webhooks_app.outbox import InvalidFilter, who
@@ -68,8 +73,7 @@ class Command(OperatorCommand):
         rows = destinations.meant(act, place, scope)
         self._preview(act, rows, place)
         confirm(f"{act.capitalize()} them?", options, otherwise="Nothing was changed.")
-        actor = f"command {getpass.getuser()}"
-        count = destinations.act_on(act, rows, actor=actor, reason=reason, seconds=seconds)
+        count = destinations.act_on(act, rows, actor=operator(), reason=reason, seconds=seconds)
         for_time = f" for {seconds_text(seconds)}" if act == Act.PAUSE else ""
         self.stdout.write(f"{count} destinations are {DONE[act]}{for_time}.")
 
