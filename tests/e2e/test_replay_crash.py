@@ -26,15 +26,25 @@ DEAD = 90
 BATCH = 30
 
 
-def test_a_replay_survives_kill_9_in_the_middle_of_a_batch(tmp_path: Path) -> None:
-    """The batch in progress is rolled back; the next process does it and the rest, once."""
+@pytest.mark.parametrize("place", ["its own receiver", "elsewhere"])
+def test_a_replay_survives_kill_9_in_the_middle_of_a_batch(tmp_path: Path, place: str) -> None:
+    """The batch in progress is rolled back; the next process does it and the rest, once.
+
+    Elsewhere, each original is linked to its one copy, and is no dead letter any more.
+    """
     get_or_create(SCOPE)
     with ExitStack() as stack:
         receiver = stack.enter_context(Receiver())
-        publish_bulk(receiver.url, DEAD)
+        is_elsewhere = place == "elsewhere"
+        publish_bulk(f"{receiver.url}/old" if is_elsewhere else receiver.url, DEAD)
         WebhookMessage.objects.update(status="dead", next_attempt_at=None)
         job = replay.start(
-            MessageFilters(), rate=BATCH, requested_by="op", source="command", reason="outage"
+            MessageFilters(),
+            to_url=receiver.url if is_elsewhere else "",
+            rate=BATCH,
+            requested_by="op",
+            source="command",
+            reason="outage",
         )
 
         fault = {"FAULT_INJECTION": "1", "FAULTS": "replay.before_commit:kill@2"}
@@ -48,6 +58,12 @@ def test_a_replay_survives_kill_9_in_the_middle_of_a_batch(tmp_path: Path) -> No
     job.refresh_from_db()
     assert (job.state, job.total, job.started_count) == (ReplayState.FINISHED, DEAD, DEAD)
     _check_once_each(receiver)
+    replayed = WebhookMessage.objects.filter(status="replayed", replayed_as__status="delivered")
+    copies = {row.replayed_as_id for row in replayed}
+    assert (len(copies), {request.path for request in receiver.requests}) == (
+        DEAD if is_elsewhere else 0,
+        {"/hook"},
+    )
 
 
 def _put_back(job: ReplayJob) -> int:
