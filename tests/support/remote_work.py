@@ -81,11 +81,11 @@ def begin(project: str = "p", **how: Any) -> Task:
     return task
 
 
-def ended(task: Task, timeout: float = 30) -> Task:
+def ended(task: Task, timeout: float = 30, task_type: str = TYPE) -> Task:
     """Wait for a task's end; whatever waits for room or another attempt is run meanwhile."""
 
     def is_over() -> bool:
-        run.run_next(TYPE)
+        run.run_next(task_type)
         task.refresh_from_db()
         return task.is_terminal
 

@@ -7,10 +7,12 @@ server is killed in tests/foreign/test_cog.py, ComfyUI in test_comfyui.py.
 import json
 import re
 
+import numpy as np
 import pytest
 from django.conf import settings
 
 from tasks_app.models import RemoteJob
+from tasks_app.providers.previz.output.film import write_film
 from tasks_app.providers.remote import cog
 from tasks_app.state import remote_jobs
 from tasks_app.state.submit import Submit, submit
@@ -23,6 +25,7 @@ from tests.tasks.remote_work.test_contract import CALLS, run_on
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
+FILM = "video_generation"
 ALL = ["replicate", "fal", "openai", "cog"]
 #: Most submits that reach a provider when a worker dies at a point, where it is not one.
 TWICE = {
@@ -77,6 +80,34 @@ def test_a_worker_that_dies_pays_once_where_it_can(fake, workers, name):
     sent = [seen.body.decode() for seen in fake.calls(CALLS[name][0])]
     paid = {point: sum(point in body for body in sent) for point in POINTS}
     assert paid == {point: 2 if (name, point) in TWICE else 1 for point in POINTS}
+
+
+def test_a_film_of_openai_is_paid_once_but_for_one_point(fake, workers, tmp_path):
+    """Proves the same for OpenAI's films, which are jobs with an id of its choice."""
+    use("openai")
+    film = settings.GENERATION_PROVIDERS[TYPE]
+    settings.GENERATION_PROVIDERS = {FILM: film}
+    frames = (np.full((64, 64, 4), 9 * n, np.uint8) for n in range(9))
+    sound, size = np.zeros((4800, 2), np.float32), (64, 64)
+    path = tmp_path / "film.mp4"
+    how = {"size": size, "fps": 24, "quality": "draft", "tags": {}}
+    write_film(path, frames, lambda frame, number: None, sound, **how)
+    fake.script |= {
+        "POST /v1/videos": [{"id": "v1", "status": "queued"}],
+        "GET /v1/videos/v1": [{"id": "v1", "status": "completed"}],
+        "GET /v1/videos/v1/content": [Reply(body=path.read_bytes())],
+    }
+    tasks = []
+    for point in POINTS:
+        tasks.append(submit(Submit("p", FILM, {"scene_data": {"prompt": point}})).task)
+        workers.killed_at(FILM, point, here())
+    for task in tasks:
+        end_leases(task)
+    with remote_work():
+        assert {ended(task, task_type=FILM).status for task in tasks} == {"completed"}
+    sent = [seen.body.decode() for seen in fake.calls("POST /v1/videos")]
+    paid = {point: sum(point in body for body in sent) for point in POINTS}
+    assert paid == {point: 2 if point == "remote.after_submit" else 1 for point in POINTS}
 
 
 @pytest.mark.parametrize("name", ["replicate", "fal", "cog"])

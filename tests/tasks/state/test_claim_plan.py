@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tasks_app.state import lifecycle, statements
+from tasks_app.state import lifecycle, remote, statements
 from tests.support import factories
 from tests.support.plans import plan_of, unguided
 
@@ -86,3 +86,22 @@ def test_whether_something_is_due_is_one_look_at_the_index() -> None:
     assert "using task_position on tasks_app_task" in plan, plan
     assert "Seq Scan" not in plan
     assert "Sort" not in plan
+
+
+def test_to_wake_tasks_reads_no_queue_from_end_to_end() -> None:
+    """Of 20,000 tasks that wait for room, few rows are read to wake the next ones."""
+    tasks(40_000, "veteran", "completed")
+    _analyze()
+    for project in ("crowded", "other"):
+        tasks(10_000, project, "queued")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE tasks_app_task SET waits_for = 'fal:m', available_at = now() + interval '1 h'"
+            " WHERE status = 'queued'"
+        )
+    names = {"lane": "fal:m", "provider": "fal", "places": 10}
+    plan = explain(remote._WAKE, names)
+    assert "Seq Scan" not in plan, plan
+    read = [int(rows) for rows in re.findall(r"using task_waiting .*?actual.*? rows=(\d+)", plan)]
+    assert read, plan
+    assert max(read) <= 10, plan
