@@ -14,6 +14,8 @@ from tasks_app.state.submit import Submit, submit
 from tasks_app.upkeep.sweep import sweep
 from tasks_app.work import run
 from tests import ROOT
+from tests.support import remote_work
+from tests.support.fake_provider import FakeProvider
 from tests.support.receiver import Receiver
 from tests.support.running import SCOPE, is_all_ended, publish, running_engine
 from tests.support.servers.postgres import Postgres
@@ -86,6 +88,29 @@ def test_a_stranger_in_the_same_pool_finds_nothing_of_ours(
     assert count_logged("A pooler stands before the database") == 1
     strangers = [psycopg.connect(_url()) for _ in range(20)]
     for stranger in strangers:  # each holds a session of the pool, ours among them
+        assert stranger.execute(LEFT).fetchall() == []
+    for stranger in strangers:
+        stranger.close()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("foreign_database", ["pooled"], indirect=True)
+def test_work_at_providers_is_done_through_a_pooler(
+    foreign_database: Postgres, settings: object
+) -> None:
+    """Twenty jobs, each looked at until it has ended, and all sessions are as new afterwards."""
+    with FakeProvider() as fake:
+        settings.REPLICATE_BASE_URL = fake.url  # type: ignore[attr-defined]
+        settings.REPLICATE_API_TOKEN = remote_work.KEY  # type: ignore[attr-defined]
+        settings.PROVIDER_ALLOW_NETWORKS = ["127.0.0.0/8"]  # type: ignore[attr-defined]
+        fake.script = remote_work.good_run(fake.url)
+        remote_work.use()
+        with remote_work.remote_work():
+            tasks = [remote_work.begin(f"p{number}") for number in range(20)]
+            assert {remote_work.ended(task).status for task in tasks} == {"completed"}
+        assert fake.count(remote_work.CREATE) == 20
+    strangers = [psycopg.connect(_url()) for _ in range(20)]
+    for stranger in strangers:
         assert stranger.execute(LEFT).fetchall() == []
     for stranger in strangers:
         stranger.close()
