@@ -6,10 +6,14 @@ import subprocess
 import urllib.request
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 
 from tasks_app.models import RemoteJob
+from tasks_app.state import inputs
 from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
+from tests.support import factories
 from tests.support.fake_provider import png
 from tests.support.ports import free_port
 from tests.support.remote_work import ended, remote_work
@@ -99,7 +103,8 @@ def answers(port: int) -> bool:
 
 def made(task_type, task_data):
     with remote_work():
-        task = submit(Submit("p", task_type, task_data)).task
+        given = inputs.values_of(task_data)
+        task = submit(Submit("p", task_type, task_data, inputs=given)).task
         run.run_next(task_type)
         return ended(task)
 
@@ -111,6 +116,16 @@ def test_pictures_come_in_the_answer(aimock):
     assert task.status == "completed", RemoteJob.objects.get().note
     sizes = [(file["width"], file["height"]) for file in task.result["files"]]
     assert sizes == [(64, 36), (32, 32)]
+
+
+def test_a_picture_is_edited(aimock):
+    """Proves that a request with a picture and its mask is one that the server reads."""
+    asset = factories.make_asset(project_id="p", size_bytes=len(PICTURE))
+    default_storage.save(asset.path, ContentFile(PICTURE))
+    given = {"image": {"asset": asset.pk}, "mask": {"asset": asset.pk}}
+    task = made("image_generation", {"image_data": {"prompt": "two red doors"}, "inputs": given})
+    assert task.status == "completed", RemoteJob.objects.get().note
+    assert [each["name"] for each in task.result["inputs"]] == ["image", "mask"]
 
 
 def test_a_refusal_of_the_content_is_told_apart(aimock):

@@ -28,8 +28,8 @@ from tasks_app.providers.remote.replicate import known
 from tasks_app.task_types import TASK_TYPES
 
 RUNNING = frozenset({"queued", "in_progress"})
-#: The part of a request for a video that holds its first picture.
-REFERENCE = "input_reference"
+#: The parts of a request that hold files: a film's first picture, a picture to be edited.
+PARTS = {"input_reference": "first_frame", "image": "image", "mask": "mask"}
 
 
 class OpenAICompatibleProvider(OpenAIInputs, RemoteProvider):
@@ -60,9 +60,11 @@ class OpenAICompatibleProvider(OpenAIInputs, RemoteProvider):
         return Submitted({"id": safe_id(answer.json().get("id"))})
 
     async def _pictures(self, work: Work, line: ProviderClient) -> Submitted:
-        answer = await line.call(
-            "POST", "v1/images/generations", self.inputs(work), seconds=WORK_SECONDS
-        )
+        body: Any = self.inputs(work)
+        path = "v1/images/generations"
+        if work.inputs:
+            path, body = "v1/images/edits", _as_form(body, work)
+        answer = await line.call("POST", path, body, seconds=WORK_SECONDS)
         rows = answer.json().get("data")
         rows = rows if isinstance(rows, list) else []
         made = [place for index, row in enumerate(rows) if (place := _kept(row, work, index))]
@@ -106,10 +108,11 @@ def _as_form(body: dict[str, Any], work: Work) -> aiohttp.FormData:
     """Return a request with a file, which this protocol takes as multipart only."""
     form = aiohttp.FormData()
     for name, value in body.items():
-        if name != REFERENCE:
+        for file in work.inputs.get(PARTS.get(name, ""), ()):
+            how = {"filename": file.filename, "content_type": file.media_type}
+            form.add_field(name, file.read(), **how)
+        if PARTS.get(name) not in work.inputs:
             form.add_field(name, value if isinstance(value, str) else orjson.dumps(value).decode())
-    (file,) = work.inputs["first_frame"]
-    form.add_field(REFERENCE, file.read(), filename=file.filename, content_type=file.media_type)
     return form
 
 

@@ -6,15 +6,18 @@ The lists are those of OpenAI's API reference. A server of another maker may tak
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from tasks_app.providers.accepts import INPUTS, Accepts, Limits, Values
+from tasks_app.providers.accepts import CODE, INPUTS, ROOT, Accepts, Limits, Values
+from tasks_app.providers.base import FieldError
 from tasks_app.providers.remote.inputs import ModelInputs
 from tasks_app.task_types import TASK_TYPES
 
 #: The protocol's name of an input -> ours.
 FIELDS = {
-    "image": {"prompt": "prompt", "n": "count", "size": "resolution", "output_format": "format"},
+    "image": {"prompt": "prompt", "n": "count", "size": "resolution", "output_format": "format"}
+    | {"image": "inputs.image", "mask": "inputs.mask"},
     "video": {"prompt": "prompt", "seconds": "duration_s", "size": "resolution"}
     | {"input_reference": "inputs.first_frame"},
     "audio": {
@@ -42,6 +45,9 @@ NEWER_VOICES = ("ballad", "cedar", "marin", "verse")
 #: A request for speech must name a voice.
 DEFAULT_VOICE = "alloy"
 LONGEST_TEXT = 4096
+#: The largest picture that is edited, and the largest mask, in bytes, by the start of a model's
+#: name; dall-e-3 edits nothing.
+EDITED_BYTES = {"dall-e-2": (4 << 20, 4 << 20), "dall-e-3": None, "": (50 << 20, 4 << 20)}
 LONGEST_PROMPTS = {"dall-e-2": 1000}
 
 
@@ -79,11 +85,20 @@ class OpenAIInputs(ModelInputs):
         """Return what the model takes; its name is no option."""
         found = super().accepts(task_type, model)
         closed = {**found.closed_options, "model": "name the model in task_data.model."}
-        return Accepts(found.inputs, found.parameters, {}, True, closed)
+        return Accepts(_files_of(task_type, model), found.parameters, {}, True, closed)
 
     def _files(self, media: str, free: list[str]) -> dict[str, Limits]:
-        """Return the one file that the protocol takes, whatever is mapped."""
-        return {"first_frame": Limits(INPUTS[media]["first_frame"])} if media == "video" else {}
+        """Return nothing: what the protocol takes is the same, whatever is mapped."""
+        return {}
+
+    def validate(self, task_type: str, task_data: dict[str, Any]) -> list[FieldError]:
+        """Report everything in a task that the model does not take."""
+        found = super().validate(task_type, task_data)
+        given = task_data.get("inputs") or {}
+        if not found and "mask" in given and "image" not in given:
+            text = f"The provider {self.name} takes mask only beside image."
+            return [FieldError(f"{ROOT}/inputs/mask", CODE, text)]
+        return found
 
     def body(self, task_type: str, task_data: Any, model: str, files: Any = None) -> dict[str, Any]:
         """Return the body of a request: values as the protocol writes them, and the model."""
@@ -96,8 +111,25 @@ class OpenAIInputs(ModelInputs):
         return body
 
 
+def _files_of(task_type: str, model: str) -> dict[str, Limits]:
+    """Return the files that the protocol takes, whatever is mapped."""
+    media = TASK_TYPES[task_type].media
+    if media == "video":
+        return {"first_frame": Limits(INPUTS[media]["first_frame"])}
+    most = EDITED_BYTES[_family(EDITED_BYTES, model)] if media == "image" else None
+    names = ("image", "mask") if most else ()
+    return {
+        name: Limits(INPUTS[media][name], max_bytes=bytes_)
+        for name, bytes_ in zip(names, most or (), strict=True)
+    }
+
+
+def _family(families: Iterable[str], model: str) -> str:
+    return next(name for name in families if model.startswith(name))
+
+
 def _picture(model: str) -> dict[str, Values]:
-    family = next(name for name in PICTURE_SIZES if model.startswith(name))
+    family = _family(PICTURE_SIZES, model)
     found = {"resolution": Values(choices=PICTURE_SIZES[family])}
     if family in LONGEST_PROMPTS:
         found["prompt"] = Values(longest=LONGEST_PROMPTS[family])

@@ -9,6 +9,7 @@ from django.core.files.storage import default_storage
 from django.test import Client
 
 from tasks_app.models import Task
+from tasks_app.providers.remote.openai_compatible import OpenAICompatibleProvider
 from tasks_app.work import run
 from tests.support import factories
 from tests.support.fake_provider import png
@@ -77,3 +78,39 @@ def test_openai_gets_the_first_picture_as_a_part_of_the_request(fake, settings, 
     assert PICTURE in seen.body
     assert b'name="prompt"' in seen.body
     assert b"rain" in seen.body
+
+
+def test_openai_edits_a_picture_where_its_mask_says(fake, settings, asset):
+    """Proves that picture and mask are parts of a request to edit, beside what was asked."""
+    use(settings, "openai")
+    fake.script["POST /v1/images/edits"] = fake.script["POST /v1/images/generations"]
+    both = {"image": {"asset": asset.pk}, "mask": {"asset": asset.pk}}
+    data = {"prompt": "a red door", "inputs": both, "image_params": {"count": 2}}
+    with remote_work():
+        assert ended(submitted(TYPE, data)).status == "completed"
+    (seen,) = fake.calls("POST /v1/images/edits")
+    assert seen.headers["content-type"].startswith("multipart/form-data; boundary=")
+    body = seen.body.decode("latin-1")
+    for name, value in (("prompt", "a red door"), ("n", "2"), ("model", MODEL)):
+        assert f'name="{name}"\r\n\r\n{value}\r\n' in body
+    for name in ("image", "mask"):
+        assert f'name="{name}"; filename="{asset.pk}.png"' in body
+    assert seen.body.count(PICTURE) == 2
+    assert fake.count("POST /v1/images/generations") == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "pointers"),
+    [
+        ("gpt-image-1", ["mask"], ["/task_data/inputs/mask"]),
+        ("dall-e-3", ["image"], ["/task_data/inputs/image"]),
+        ("dall-e-2", ["image", "mask"], []),
+        ("gpt-image-1", ["reference_images"], ["/task_data/inputs/reference_images"]),
+    ],
+)
+def test_what_openai_does_not_edit_is_refused(model, given, pointers):
+    """Proves that a mask alone, or a model that edits nothing, is told with its pointer."""
+    data = {"image_data": {"prompt": "x"}, "inputs": {name: {"asset": "a"} for name in given}}
+    faults = OpenAICompatibleProvider(model=model).validate(TYPE, data)
+    assert [fault.pointer for fault in faults] == pointers
+    assert {fault.code for fault in faults} <= {"unsupported_by_provider"}
