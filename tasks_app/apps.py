@@ -11,6 +11,8 @@ class TasksAppConfig(AppConfig):
     def ready(self) -> None:
         from tasks_app import checks  # noqa: F401 - importing registers
         from tasks_app.state import projects
+        from webhooks_app import outbox
         from webhooks_app.operators import credentials
 
         credentials.register_user(projects.auth_users)
+        outbox.register_defaults(projects.auths_of_tasks)

@@ -5,7 +5,9 @@ Every change is on record.
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
@@ -15,6 +17,7 @@ from tasks_app.models import ApiKey, Project, Task, TaskStatus
 from tasks_app.providers.prices import Money, amount_in, currency_in
 from tasks_app.state import costs
 from tasks_app.state.costs import Budget
+from webhooks_app.notation import UUID_TEXT
 from webhooks_app.operators import record
 from webhooks_app.operators.credentials import check_known
 
@@ -141,6 +144,15 @@ def _read_auth(project_id: str, key_id: Any) -> tuple[str, ...]:
 
 def _auths_of(rows: QuerySet[Any]) -> list[str]:
     return list(rows.exclude(callback_auth="").values_list("callback_auth", flat=True))
+
+
+def auths_of_tasks(project_id: str, task_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each task the names of credentials that it, its key and its project name now."""
+    ids = [text for text in task_ids if re.fullmatch(UUID_TEXT, text)]
+    rows = Task.objects.filter(pk__in=ids, project_id=project_id)
+    found = rows.values_list("pk", "callback_auth", "api_key__callback_auth")
+    last = auth_of(project_id)
+    return {str(pk): [own, of_key or "", last] for pk, own, of_key in found}
 
 
 def forget_auth() -> None:

@@ -24,6 +24,7 @@ from tests.support.factories import PROJECT
 from tests.support.receiver import Receiver
 from tests.support.routes import client_of
 from webhooks_app.models import Credential, OperatorAction, WebhookMessage
+from webhooks_app.operators import replay
 from webhooks_app.signing.store import get_or_create
 
 pytestmark = pytest.mark.django_db
@@ -249,6 +250,24 @@ def test_events_of_a_task_take_the_default_of_its_key_and_project() -> None:
     assert used(api_key=key) == "project"
     Project.objects.update(callback_auth="away")
     assert used(api_key=key) == ""
+
+
+def test_a_replay_takes_the_credential_that_holds_now(mine: Client) -> None:
+    """What died before its gateway's credential was set carries it when it is replayed."""
+    task = factories.make_task("failed", callback_url=factories.URL)
+    event = factories.make_event("task.failed", subject=str(task.pk))
+    message = factories.make_message("dead", event=event)
+    bare = factories.make_message("dead")  # of a task that is gone
+    factories.make_credential()
+    Project.objects.create(pk=PROJECT, callback_auth="door")
+    endpoint = factories.make_endpoint(callback_auth="door")
+    subscribed = factories.make_message("dead", endpoint=endpoint)
+    for row in (message, bare, subscribed):
+        path = f"/api/v1/webhooks/messages/{row.pk}/replay"
+        assert post(mine, path, {"reason": "the gateway"}).status_code == 202
+    replay.advance_running_jobs()
+    auths = WebhookMessage.objects.order_by("id").values_list("status", "callback_auth")
+    assert list(auths) == [("pending", "door"), ("pending", ""), ("pending", "door")]
 
 
 def test_a_replay_elsewhere_says_what_it_leaves_off(mine: Client) -> None:

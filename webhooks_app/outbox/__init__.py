@@ -1,7 +1,13 @@
 """What is owed, to whom, and where does it stand? The only writer of messages and attempts."""
 
 from webhooks_app.outbox import filters, who
-from webhooks_app.outbox.auth import hasten, left_off, nearest, seconds_unsent
+from webhooks_app.outbox.auth import (
+    hasten,
+    left_off,
+    nearest,
+    register_defaults,
+    seconds_unsent,
+)
 from webhooks_app.outbox.claim import (
     Claimed,
     Connection,
@@ -105,6 +111,7 @@ __all__ = [
     "recent_ends",
     "record",
     "recover",
+    "register_defaults",
     "release",
     "replay_messages",
     "replay_messages_to",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -48,6 +48,34 @@ def nearest(scope: str, names: Sequence[str], url: str) -> str:
     )
     bound = set(rows.values_list("name", flat=True))
     return next((name for name in names if name in bound), "")
+
+
+#: Returns the names of default credentials, nearest first, of each subject of a project.
+Defaults = Callable[[str, Sequence[str]], Mapping[str, Sequence[str]]]
+_defaults: list[Defaults] = []
+
+
+def register_defaults(defaults: Defaults) -> None:
+    """Let a project say which credentials its messages carry that name none."""
+    _defaults.append(defaults)
+
+
+def take_defaults(ids: Sequence[int]) -> None:
+    """Give messages without a credential the default that holds now: it may be why they failed."""
+    rows = WebhookMessage.objects.filter(id__in=list(ids), callback_auth="")
+    by_scope: dict[str, list[tuple[int, str, str]]] = {}
+    for pk, url, scope, subject in rows.values_list(
+        "id", "url", "destination__scope", "event__subject"
+    ):
+        by_scope.setdefault(scope, []).append((pk, url, subject))
+    known = Credential.objects.filter(scope__in=list(by_scope)).values_list("scope", flat=True)
+    for scope in set(known) if _defaults else ():
+        meant = by_scope[scope]
+        for defaults in _defaults:
+            names = defaults(scope, [subject for _, _, subject in meant])
+            for pk, url, subject in meant:
+                if name := nearest(scope, names.get(subject, ()), url):
+                    WebhookMessage.objects.filter(pk=pk).update(callback_auth=name)
 
 
 def left_off(found: QuerySet[WebhookMessage], url: str) -> list[str]:

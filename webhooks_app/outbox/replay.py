@@ -19,6 +19,7 @@ from django.db import connection
 from webhooks_app.egress import origin_of
 from webhooks_app.models import WebhookMessage
 from webhooks_app.notation import LEFT_OFF, origin_text
+from webhooks_app.outbox.auth import take_defaults
 from webhooks_app.outbox.publish import destination_of
 
 _TO_GO = """
@@ -115,6 +116,7 @@ def replay_messages(job_id: UUID, ids: Sequence[int]) -> list[int]:
         started = [row[0] for row in locked]
         cursor.execute(_REPLAY, {"job": job_id, "ids": started})
         _interrupt([row[0] for row in locked if row[1]])
+    take_defaults(started)
     return started
 
 
