@@ -225,3 +225,5 @@ def test_a_filter_is_tried_and_stored_in_the_admin(admin_client: Client) -> None
     assert (endpoint.filter, endpoint.ordered) == (json.loads(own), True)
     page = reverse("admin:webhooks_app_webhookendpoint_change", args=[endpoint.pk])
     assert "/metadata/userId" in admin_client.get(page).content.decode()
+    listed = admin_client.get(reverse("admin:webhooks_app_webhookendpoint_changelist"))
+    assert "all · filtered · in order" in listed.content.decode()

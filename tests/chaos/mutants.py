@@ -102,7 +102,8 @@ MUTANTS = (
     Mutant(
         "outbox: the message an end owes",
         "tasks_app/state/lifecycle.py",
-        "        targets.append(outbox.Target(task.callback_url, task.retry_policy))",
+        "        targets.append(\n            outbox.Target(task.callback_url, task.retry_policy,"
+        " callback_auth=task.callback_auth)\n        )",
         "        pass",
         LIFECYCLE,
     ),

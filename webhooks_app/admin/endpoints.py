@@ -160,6 +160,12 @@ def as_text(given: Any, indent: str = "") -> str:
     return f'{{"{group}": [\n{lines}\n{indent}]}}'
 
 
+def _taken(row: WebhookEndpoint) -> tuple[str, ...]:
+    """Return the types that an endpoint takes, whether by a filter, and whether in order."""
+    how = ("" if row.filter is None else "filtered", "in order" if row.ordered else "")
+    return (", ".join(row.event_types) or "all", *how)
+
+
 def _initial(row: WebhookEndpoint) -> dict[str, Any]:
     return {"filter": "" if row.filter is None else as_text(row.filter)}
 
@@ -245,7 +251,7 @@ class EndpointAdmin(ReadOnlyAdmin):
     at_made = utc("created_at", "made")
     project = cell("project", attrgetter("scope"))
     receiver = cell("receiver", lambda row: clipped(row.url))
-    types = cell("events", lambda row: ", ".join(row.event_types) or "all")
+    types = cell("events", lambda row: " · ".join(filter(None, _taken(row))))
     shown_state = cell(
         "state",
         lambda row: (word := "enabled" if row.is_enabled else "disabled", word),
