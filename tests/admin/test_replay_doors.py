@@ -35,7 +35,7 @@ def scene() -> dict[str, WebhookMessage]:
         "dead": factories.make_dead_letter(),
         "delivered": factories.make_message("delivered"),
         "waiting": factories.make_message(next_attempt_at=now + timedelta(hours=2), retry_step=2),
-        "due": factories.make_message(next_attempt_at=now - timedelta(seconds=3)),
+        "due": factories.make_message(next_attempt_at=now - timedelta(minutes=2)),
         "leased": factories.make_message(next_attempt_at=leased["lease_expires_at"], **leased),
         "elsewhere": factories.make_message("dead", url="https://other.example.org/"),
         "stopped": factories.make_message("dead", url="https://stopped.example.org/",
@@ -231,3 +231,28 @@ def test_a_replay_is_cancelled_through_the_admin(admin_client: Client) -> None:
     again = admin_client.post(address, {"reason": "once more"}, follow=True)
     assert b"not possible any more" in again.content
     assert OperatorAction.objects.filter(action="replay.cancel").count() == 1
+
+
+def test_a_selection_goes_elsewhere_only_as_it_was_shown(admin_client: Client) -> None:
+    """Shows that another URL is shown before it is used, and that two projects need a tick."""
+    rows = [
+        factories.make_message("dead", event=factories.make_event(scope=scope))
+        for scope in ("film", "studio")
+    ]
+    address = reverse("admin:webhooks_app_webhookmessage_changelist")
+    ticked = {"action": "replay_selected", "_selected_action": [row.pk for row in rows]}
+
+    def post(**fields: str) -> Any:
+        return admin_client.post(address, {**ticked, "reason": REASON, **fields})
+
+    shown = dict(post().context["hidden"])["confirmed"]
+    asked = {"target_url": BACKUP, "confirmed": shown}
+    answer = post(**asked)  # confirmed without that URL: shown once more
+    facts = dict(answer.context["facts"])
+    assert (facts["projects"], facts["to"]) == ("film (1), studio (1)", BACKUP)
+    asked["confirmed"] = dict(answer.context["hidden"])["confirmed"]
+    assert "2 projects would go to one URL" in post(**asked).content.decode()
+    assert not ReplayJob.objects.exists()
+    assert post(**asked, all_projects="on").status_code == 302
+    assert WebhookMessage.objects.filter(url=BACKUP).count() == 2
+    assert {row.status for row in WebhookMessage.objects.exclude(url=BACKUP)} == {"replayed"}

@@ -48,7 +48,8 @@ class ReplayForm(ReasonForm):
         max_length=2048,
         label="Send to another URL",
         widget=text_widget(attrs={"autocomplete": "off", "placeholder": "https://…"}),
-        help_text="Empty: where it was sent before.",
+        help_text="Empty: where it was sent before. A dead letter that goes elsewhere is replayed "
+        "as a message of its own.",
     )
     field_order = ["reason", "target_url"]
 
