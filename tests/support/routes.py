@@ -67,6 +67,7 @@ class World:
         event = factories.make_event("task.failed", scope=project, subject=str(task.id))
         message = factories.make_message("dead", event=event)
         url = f"https://receiver.example.org/{message.pk}"
+        factories.make_operator_action(target=f"message {message.pk} of {task.id}", scope=project)
         self.ids = {
             "task_id": str(task.id),
             "project_id": project,
