@@ -29,6 +29,7 @@ VALUES = [
 BESIDES = {
     "comfyui_template": ["/proc/nowhere/graph.json"],
     "create_api_key": ["a name"],
+    "credential": ["list", "film"],
     "destination": ["resume", "--all", "--yes"],
     "project": ["film"],
     "prune": ["--dry-run"],
@@ -56,7 +57,7 @@ def beside(name: str, parser: argparse.ArgumentParser, taken: str) -> list[str]:
     needed = list(BESIDES.get(name, []))
     if name == "listen":
         needed += ["--port", taken, "--host", "203.0.113.1"]
-    if "--reason" in parser._option_string_actions:
+    if "--reason" in parser._option_string_actions and name != "remote_work":  # of a pause alone
         needed.append("--reason=a test")
     return needed
 
