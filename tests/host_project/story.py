@@ -68,8 +68,10 @@ seen["replayed"] = command(
     "replay_webhooks", "--status", "delivered", "--yes", "--wait", "--reason=a test"
 )
 replay = post(f"/messages/{key}/replay", {"reason": "a try"})
+door = {"name": "door", "kind": "bearer", "origins": ["https://a.example.org"], "token": "secret"}
+credential = post("/credentials", door)
 seen["replay"] = replay[:2]
-seen["locations"] = [books.get(place).status_code for _, place, _ in (endpoint, replay)]
+seen["locations"] = [books.get(place).status_code for _, place, _ in (endpoint, replay, credential)]
 wait_for("delivered")
 
 # The API: every page, and the same for who may only look, and for a stranger.
@@ -78,6 +80,7 @@ ids = {
     "message_id": key,
     "replay_id": replay[2]["id"],
     "endpoint_id": endpoint[2]["id"],
+    "credential_id": credential[2]["id"],
     "destination_id": place,
 }
 pages = [
