@@ -355,6 +355,7 @@ WEBHOOKS: dict[str, Any] = {
     "PROXY_GUARDS": env.bool("WEBHOOK_PROXY_GUARDS", default=False),
     "RETENTION_DAYS": env.int("WEBHOOK_RETENTION_DAYS", default=30),
     "EVENT_TYPES": list(events.EVENT_TYPES),
+    "DEAD_LETTER_ALERT": env.str("WEBHOOK_DEAD_LETTER_ALERT", default="20/10m"),
     "OPERATOR_ACTIONS": [
         *(
             f"{kind}.{verb}"

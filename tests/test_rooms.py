@@ -25,7 +25,7 @@ FLOORS = {
         apps urls middleware management
         admin api delivery checks
         operators
-        metrics credentials
+        news metrics credentials
         outbox transport
         egress signing
         retry functions

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -34,6 +35,16 @@ STANDARD_POLICIES: Mapping[str, Any] = {
         "jitter": 0.2,
     },
 }
+
+
+class Rate(NamedTuple):
+    """So many in so many seconds."""
+
+    limit: int
+    seconds: float
+
+
+STANDARD_ALERT = Rate(20, 600.0)
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity, so usable as a cache key
@@ -112,6 +123,9 @@ class WebhookSettings:
     HOLD_MAX_SECONDS: float = 60.0
     # The longest a message waits behind an open breaker or a pause, in seconds; then it is dead.
     MESSAGE_MAX_WAIT: float = DAY
+    # So many dead letters in so long (20/10m; s, m, h) and who subscribed to
+    # webhooks.dead_letter_rate is told; None: never.
+    DEAD_LETTER_ALERT: Rate | None = STANDARD_ALERT
     # "whsk_..."; when set, every request also carries a v1a (Ed25519) signature.
     ED25519_PRIVATE_KEY: str = ""
     # "whpk_...": more public keys to publish: the next and the previous one of a rotation.
@@ -205,6 +219,18 @@ def read_policy(value: Any) -> str | tuple[float, ...]:
         raise ValueError(f"a policy is a name or waits such as 1,2,4, not {value!r}") from None
 
 
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _rate(value: Any) -> Rate | None:
+    if value in (None, "", "off"):
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})([smh])", str(value))
+    if match is None:
+        raise ValueError(f"is a count and a time such as 20/10m, or off, not {value!r}")
+    return Rate(int(match[1]), int(match[2]) * _UNITS[match[3]])
+
+
 def _policies(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("must be a dict")
@@ -223,6 +249,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "ALLOW_HOSTS": lambda value: frozenset(text.lower() for text in _texts(value)),
     "RESPONSE_BODY_LIMIT": _number(0, int),
     "LEASE_MARGIN_SECONDS": _number(2.5),
+    "DEAD_LETTER_ALERT": _rate,
     "bool": _flag,
     "float": _number(0),
     "int": _number(1, int),

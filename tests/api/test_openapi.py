@@ -42,7 +42,7 @@ def test_every_example_is_what_its_schema_says() -> None:
     operations = [one for methods in document["paths"].values() for one in methods.values()]
     with_body = {one["operationId"] for one in operations if "requestBody" in one}
     assert with_body | {"Invalid"} <= {where for where, _, _ in found}
-    assert len(document["webhooks"]) == 6
+    assert len(document["webhooks"]) == 10
     for described in document["webhooks"].values():
         assert described["post"]["requestBody"]["content"]["application/json"]["examples"]
 

@@ -306,3 +306,13 @@ def test_a_message_says_what_it_waits_for(mine):
     summary = mine.get(f"/api/v1/tasks/{task.pk}").json()["webhooks"]
     assert (summary["state"], summary["next_attempt_at"]) == ("pending", None)
     assert metrics.oldest_due() == {False: 0.0, True: 0.0}
+
+
+def test_meta_events_are_subscribed_to_by_name(mine):
+    """Proves that a project may name endpoint.*, and not what is the installation's alone."""
+    made = mine.post(f"{BASE}/endpoints", {"url": URL, "event_types": ["endpoint.failing"]}, **JSON)
+    assert (made.status_code, made.json()["event_types"]) == (201, ["endpoint.failing"])
+    other = {"url": f"{URL}/2", "event_types": ["webhooks.dead_letter_rate"]}
+    refused = mine.post(f"{BASE}/endpoints", other, **JSON)
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "not_allowed")
+    assert mine.get(f"{BASE}/messages?event_type=endpoint.failing").status_code == 200

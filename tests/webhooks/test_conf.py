@@ -84,3 +84,19 @@ def test_own_policy_is_added_to_the_built_in_ones():
     conf = load({"POLICIES": {"hourly": [3600]}, "RETRY_POLICY": "hourly"})
     assert conf.POLICIES["hourly"] == [3600]
     assert conf.POLICIES["standard"] == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [("20/10m", (20, 600.0)), ("1/1s", (1, 1.0)), ("5/2h", (5, 7200.0)), ("off", None), ("", None)],
+)
+def test_a_rate_is_a_count_and_a_time(given: str, rate: tuple[int, float] | None) -> None:
+    """The alert on dead letters reads as people write it, and can be switched off."""
+    assert rate == load({"DEAD_LETTER_ALERT": given}).DEAD_LETTER_ALERT
+
+
+@pytest.mark.parametrize("given", ["20", "20/m", "0/10m", "20/10d", "20 / 10m", "-1/1m", 20])
+def test_a_rate_that_is_none_is_refused(given: object) -> None:
+    """The error says what form it has."""
+    with pytest.raises(ImproperlyConfigured, match="such as 20/10m, or off"):
+        load({"DEAD_LETTER_ALERT": given})

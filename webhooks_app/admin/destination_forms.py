@@ -1,7 +1,7 @@
 """How does an operator pause, resume, disable or enable many destinations at once?
 
 Nothing is done before the page has shown which destinations are meant. `operators.destinations`
-does the work.
+does the work. Beside it: the form with which the installation subscribes to what becomes of them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from webhooks_app.admin.base import ReasonForm, actor, confirm, text_widget
-from webhooks_app.admin.theme import select_widget, whole_number_widget
-from webhooks_app.models import WebhookDestination
-from webhooks_app.operators import destinations
+from webhooks_app.admin.theme import choices_widget, select_widget, whole_number_widget
+from webhooks_app.egress import EgressDenied, check_url
+from webhooks_app.models import META_EVENTS, WebhookDestination, WebhookEndpoint
+from webhooks_app.news import INSTALLATION
+from webhooks_app.operators import destinations, endpoints
 from webhooks_app.operators.destinations import DONE, Act
 from webhooks_app.outbox import InvalidFilter, who
 
@@ -227,3 +229,36 @@ def _selected(act: Act) -> Callable[..., HttpResponse]:
 
 
 SELECTED = [_selected(act) for act in Act]
+
+
+class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
+    """An endpoint without a project: it gets meta events of all projects."""
+
+    url = forms.CharField(
+        max_length=2048,
+        widget=text_widget(),
+        help_text="Where they are POSTed to, under the same rules as every webhook.",
+    )
+    event_types = forms.MultipleChoiceField(
+        choices=[(name, f"{name}: {event.summary}") for name, event in META_EVENTS.items()],
+        initial=list(META_EVENTS),
+        widget=choices_widget,
+    )
+    description = forms.CharField(max_length=200, required=False, widget=text_widget())
+
+    class Meta:
+        model = WebhookEndpoint
+        fields = ["url", "event_types", "description"]
+
+    def clean_url(self) -> str:
+        url = str(self.cleaned_data["url"])
+        try:
+            check_url(url)
+        except EgressDenied as denied:
+            raise forms.ValidationError(f"{denied}.") from None
+        ours = WebhookEndpoint.objects.filter(scope=INSTALLATION)
+        if ours.filter(url=url).exists():
+            raise forms.ValidationError("There is an endpoint with that URL already.")
+        if ours.count() >= endpoints.MAX_PER_SCOPE:
+            raise forms.ValidationError(f"There are {endpoints.MAX_PER_SCOPE} already.")
+        return url

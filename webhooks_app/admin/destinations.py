@@ -111,7 +111,7 @@ class DestinationAdmin(ReadOnlyAdmin):
         lambda row: standing(row, timezone.now()),
         label={tone: tone for tone in ("danger", "warning", "success")},
     )
-    project = cell("project", attrgetter("scope"))
+    project = cell("project", lambda row: row.scope or "installation")
     in_a_row = cell("failing in a row", attrgetter("failing_messages"))
     succeeded = cell("last success", lambda row: ago(row.last_success_at))
     failed = cell("last failure", lambda row: ago(row.last_failure_at))

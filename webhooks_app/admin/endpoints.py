@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from operator import attrgetter
 from typing import Any
 
 from django import forms
@@ -27,13 +26,16 @@ from webhooks_app.admin.base import (
     text_widget,
     utc,
 )
+from webhooks_app.admin.destination_forms import EndpointForm
 from webhooks_app.admin.lists import SEARCHED_BY, known_values
 from webhooks_app.admin.theme import INPUT_CSS, action, select_widget
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookMessage
+from webhooks_app.news import INSTALLATION
 from webhooks_app.notation import EVENT_ID_PREFIX
 from webhooks_app.operators import endpoints
 from webhooks_app.outbox import filters, search_endpoints
 from webhooks_app.shown import safe_url, visible
+from webhooks_app.signing import store
 
 CHANGE = "webhooks_app.change_webhookendpoint"
 ROTATE = "webhooks_app.change_signingsecret"
@@ -235,7 +237,12 @@ def _set_auth(request: HttpRequest, row: WebhookEndpoint, cleaned: dict[str, Any
 
 @admin.register(WebhookEndpoint)
 class EndpointAdmin(ReadOnlyAdmin):
-    """Subscriptions. They are made through the API; a secret is shown once, when it is new."""
+    """Subscriptions. Those of projects are made through the API, the installation's own here.
+
+    A secret is shown once, when it is new.
+    """
+
+    form = EndpointForm
 
     class Media:
         js = ("webhooks_app/live.js",)
@@ -249,7 +256,7 @@ class EndpointAdmin(ReadOnlyAdmin):
     ordering = ["-created_at"]
     actions_list = ["rotate_of_project"]
     at_made = utc("created_at", "made")
-    project = cell("project", attrgetter("scope"))
+    project = cell("project", lambda row: row.scope or "installation")
     receiver = cell("receiver", lambda row: clipped(row.url))
     types = cell("events", lambda row: " · ".join(filter(None, _taken(row))))
     shown_state = cell(
@@ -336,6 +343,28 @@ class EndpointAdmin(ReadOnlyAdmin):
         ),
     )
 
+    def __init__(self, model: type[WebhookEndpoint], site: admin.AdminSite) -> None:
+        super().__init__(model, site)
+        self.change_form_template = None  # the form for a new one; existing ones have a page
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("webhooks_app.add_webhookendpoint"))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [(None, {"fields": EndpointForm.Meta.fields})] if obj is None else []
+
+    def save_model(
+        self, request: HttpRequest, obj: WebhookEndpoint, form: Any, change: bool
+    ) -> None:
+        """Make the endpoint and show its secret, only now."""
+        made = endpoints.create(INSTALLATION, actor=actor(request), **form.cleaned_data)
+        obj.pk = made.pk
+        secret = store.get_or_create(INSTALLATION, made.pk)
+        messages.warning(request, shown_once("This is the endpoint's signing secret.", secret))
+
+    def log_addition(self, *args: Any, **kwargs: Any) -> Any:
+        """Write no LogEntry: `OperatorAction` is the record."""
+
     def page_context(self, request: HttpRequest, row: WebhookEndpoint) -> dict[str, Any]:
         latest = WebhookMessage.objects.filter(endpoint=row).select_related("event")
         secrets = SigningSecret.objects.filter(endpoint=row).defer("ciphertext")
@@ -413,4 +442,4 @@ class EndpointAdmin(ReadOnlyAdmin):
         )
 
     def name_of(self, row: WebhookEndpoint) -> str:
-        return f"{safe_url(row.url)} ({row.scope})"
+        return f"{safe_url(row.url)} ({row.scope or 'installation'})"

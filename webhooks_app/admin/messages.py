@@ -84,7 +84,9 @@ class MessageAdmin(ReadOnlyAdmin):
     event_type = cell(
         "event",
         lambda row: format_html(
-            '{}<br><span class="mv-faint">{}</span>', row.event.event_type, row.event.scope
+            '{}<br><span class="mv-faint">{}</span>',
+            row.event.event_type,
+            row.event.scope or "installation",
         ),
     )
     receiver = cell("receiver", lambda row: clipped(row.url))

@@ -23,7 +23,7 @@ from webhooks_app.admin.base import ReasonForm, actor, confirm, text_widget
 from webhooks_app.admin.theme import number_widget, select_widget, whole_number_widget
 from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import EgressDenied, check_url
-from webhooks_app.models import MessageStatus, ReplayJob, WebhookMessage
+from webhooks_app.models import META_EVENTS, MessageStatus, ReplayJob, WebhookMessage
 from webhooks_app.notation import sentence
 from webhooks_app.operators import moments, ping, replay, replay_preview, replay_refusals, set_aside
 from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from webhooks_app.admin.messages import MessageAdmin
 
 PERMISSION = "webhooks_app.replay_webhooks"
-EVENT_TYPES = (*webhook_settings.EVENT_TYPES, ping.PING)
+EVENT_TYPES = (*webhook_settings.EVENT_TYPES, *META_EVENTS, ping.PING)
 LIST = "admin:webhooks_app_webhookmessage_changelist"
 FILTER_PAGE = "admin:webhooks_app_webhookmessage_replay_with_filter_form"
 #: Messages are set aside for so long in one request; the next one does the rest.

@@ -21,6 +21,7 @@ if TYPE_CHECKING or apps.is_installed("unfold"):
     from unfold.views import ChangeList
     from unfold.widgets import (
         INPUT_CLASSES,
+        UnfoldAdminCheckboxSelectMultipleWidget,
         UnfoldAdminDecimalFieldWidget,
         UnfoldAdminIntegerFieldWidget,
         UnfoldAdminSelectWidget,
@@ -29,6 +30,7 @@ if TYPE_CHECKING or apps.is_installed("unfold"):
     whole_number_widget = UnfoldAdminIntegerFieldWidget
     number_widget = UnfoldAdminDecimalFieldWidget
     select_widget = UnfoldAdminSelectWidget
+    choices_widget = UnfoldAdminCheckboxSelectMultipleWidget
     # The theme's classes, without its own maximum width, which our stylesheet could not override.
     INPUT_CSS = " ".join(name for name in INPUT_CLASSES if not name.startswith("max-w"))
     #: Our stylesheets for pages; the theme gets them from its own settings instead.
@@ -46,6 +48,7 @@ else:
     whole_number_widget = widgets.AdminIntegerFieldWidget
     number_widget = forms.NumberInput
     select_widget = forms.Select
+    choices_widget = forms.CheckboxSelectMultiple
 
     class ModelAdmin(admin.ModelAdmin):
         """Django's admin, with the stylesheets of our badges and bars."""
@@ -100,6 +103,7 @@ __all__ = [
     "ChangeList",
     "ModelAdmin",
     "action",
+    "choices_widget",
     "display",
     "number_widget",
     "select_widget",

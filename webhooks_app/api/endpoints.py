@@ -45,7 +45,7 @@ from webhooks_app.api.read import (
 )
 from webhooks_app.api.view import WebhookView, location
 from webhooks_app.conf import webhook_settings
-from webhooks_app.models import WebhookEndpoint
+from webhooks_app.models import OF_PROJECTS, WebhookEndpoint
 from webhooks_app.notation import EVENT_ID_PREFIX
 from webhooks_app.operators import endpoints
 from webhooks_app.operators.credentials import NotBound
@@ -55,20 +55,27 @@ from webhooks_app.signing import store
 #: A problem; the project says what one looks like.
 REFUSED = OpenApiResponse(description="`endpoint_exists`, `too_many_endpoints`.")
 _MEANT = ("event_id", "task_id", "body")
+EMPTY = "Empty: every event of the project, but none of `endpoint.*`; those are to be named."
 _EVENT_TYPE = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)+")
+
+
+def known_types() -> tuple[str, ...]:
+    """Return what an endpoint of a project may name; empty where the project lets any type be."""
+    known = webhook_settings.EVENT_TYPES
+    return (*known, *OF_PROJECTS) if known else ()
 
 
 class EventType(Text):
     """A dotted event type that this service sends."""
 
     def schema(self) -> dict[str, Any]:
-        known = webhook_settings.EVENT_TYPES
+        known = known_types()
         form = {"type": "string", "pattern": f"^{_EVENT_TYPE.pattern}$", "maxLength": 60}
         return {"enum": list(known)} if known else form
 
     def to_internal_value(self, data: Any) -> str:
         text = super().to_internal_value(data)
-        known = webhook_settings.EVENT_TYPES
+        known = known_types()
         if known and text not in known:
             raise Refused("not_allowed", f"Must be one of: {', '.join(known)}.")
         if not _EVENT_TYPE.fullmatch(text):
@@ -117,9 +124,7 @@ class EndpointChange(StrictObject):
     """What can be changed on an endpoint."""
 
     url = CallbackUrl()
-    event_types = Items(
-        child=EventType(max_length=60), required=False, most=20, help_text="Empty: all."
-    )
+    event_types = Items(child=EventType(max_length=60), required=False, most=20, help_text=EMPTY)
     description = Text(required=False, allow_blank=True, max_length=200)
     filter = EventFilter(required=False, allow_null=True)
     ordered = Flag(

@@ -31,7 +31,7 @@ from webhooks_app.delivery.paces import DestinationPaces
 from webhooks_app.delivery.recorder import Recorder
 from webhooks_app.log import get_logger
 from webhooks_app.outbox import CHANNEL, Claimed
-from webhooks_app.retry import AttemptResult, Decision, ErrorCode, RetryAt, decide, policy_of
+from webhooks_app.retry import AttemptResult, Dead, Decision, ErrorCode, RetryAt, decide, policy_of
 from webhooks_app.signing.store import SecretCache
 from webhooks_app.transport import Transport
 
@@ -246,7 +246,9 @@ class Engine:
             self._paces.interrupted(message)
         else:
             decision = self._decide(message, result)
-            self._paces.finished(message, result, getattr(decision, "hold_seconds", None))
+            hold = getattr(decision, "hold_seconds", None)
+            is_dead = isinstance(decision, Dead)
+            self._paces.finished(message, result, hold, is_dead=is_dead)
         self._record(message, token, kept, result, decision)
 
     def _decide(self, message: Claimed, result: AttemptResult) -> Decision:

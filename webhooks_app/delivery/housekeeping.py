@@ -13,7 +13,7 @@ import time
 
 from django.db import Error
 
-from webhooks_app import metrics, outbox
+from webhooks_app import metrics, news, outbox
 from webhooks_app.conf import webhook_settings
 from webhooks_app.crash_points import faultpoint
 from webhooks_app.credentials import store as credentials
@@ -21,6 +21,7 @@ from webhooks_app.database import WRITE_NOTHING, DatabaseThread, why_unusable
 from webhooks_app.delivery.attempt_log import log_dead_letter
 from webhooks_app.delivery.paces import DestinationPaces
 from webhooks_app.log import get_logger
+from webhooks_app.models import RECOVERED
 from webhooks_app.retry import Dead, Policy, decide_interrupted
 
 logger = get_logger(__name__)
@@ -31,6 +32,8 @@ RECORDERS_FIRST_SECONDS = 2.0
 #: An engine prunes at a random time between these after its start, then once a day.
 PRUNE_AFTER_SECONDS = (60.0, 600.0)
 DAY_SECONDS = 86_400.0
+#: How often the rate of dead letters is looked at.
+WATCH_SECONDS = 5.0
 #: One step of a prune, in seconds; replays wait for it.
 PRUNE_STEP_SECONDS = 0.3
 
@@ -46,6 +49,9 @@ class Housekeeping:
         self._pruned = 0
         self._thread = DatabaseThread("replay")
         self._was_interrupted = False
+        #: Destination -> (meta event, reason) that its subscribers are to be told.
+        self._news: dict[int, tuple[str, str]] = {}
+        self._watched_at = 0.0
         self._looked_up_to = 0  # for messages that wait for nothing
 
     async def run(self, connection: outbox.Connection) -> None:
@@ -121,19 +127,40 @@ class Housekeeping:
 
     async def _exchange(self, connection: outbox.Connection) -> None:
         if observed := self._paces.take_observations():
+            # Kept until it is told: an outage must not lose it.
+            self._news |= {row["id"]: found for row in observed if (found := row.pop("news", None))}
             await outbox.observe(connection, observed)
         if known := self._paces.known():
-            self._paces.heed_operator(await outbox.operator_settings(connection, known))
+            settings = await outbox.operator_settings(connection, known)
+            self._paces.heed_operator(settings)
+            told = {row[0]: row[3] for row in settings}
+            self._news = {
+                key: found
+                for key, found in self._news.items()
+                if _is_news(told.get(key, ""), found[0])
+            }
 
     async def _work_off(self) -> None:
         try:
             await self._thread.call(_advance_replays)
+            await self._thread.call(self._tell)
             if time.monotonic() >= self._prune_at:
                 await self._thread.call(self._prune)
         except Error as error:
             if not (reason := why_unusable(error)):
                 raise
             logger.warning("Replays and pruning wait for the database", reason=reason)
+
+    def _tell(self) -> None:
+        """Tell subscribers what became of receivers, and of the rate of dead letters."""
+        while self._news:
+            destination_id, (event_type, reason) = next(iter(self._news.items()))
+            news.tell_of(destination_id, event_type, reason)
+            del self._news[destination_id]
+        rate, now = webhook_settings.DEAD_LETTER_ALERT, time.monotonic()
+        if rate is not None and now - self._watched_at >= WATCH_SECONDS:
+            self._watched_at = now
+            news.watch_dead_letters(rate)
 
     def _prune(self) -> None:
         """Remove a little old history; with the last of it the next day's run is set."""
@@ -157,6 +184,11 @@ def _warn_of_certificates() -> None:
             project=row.scope,
             ends=row.expires_at.isoformat() if row.expires_at else "",
         )
+
+
+def _is_news(told: str, event_type: str) -> bool:
+    """Say whether a meta event may be news after what was told last; its statement decides."""
+    return told in (("failing",) if event_type == RECOVERED else ("", "recovered"))
 
 
 def _advance_replays() -> None:

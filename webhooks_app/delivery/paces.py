@@ -12,11 +12,14 @@ from typing import Any
 
 from webhooks_app.conf import webhook_settings
 from webhooks_app.delivery.pace import Pacer, PacerLimits, ResultKind, result_kind
-from webhooks_app.models import BreakerState
+from webhooks_app.models import FAILING, META_EVENTS, RECOVERED, BreakerState
+from webhooks_app.notation import PING
 from webhooks_app.outbox import Claimed
 from webhooks_app.retry import AttemptResult, ErrorCode
 
 FORGET_SECONDS = 300.0
+#: How these events fare says nothing of a receiver's state: what tells of it would change it again.
+_NOT_JUDGED_BY = frozenset({PING, *META_EVENTS})
 
 
 class DestinationPaces:
@@ -44,7 +47,14 @@ class DestinationPaces:
         """Count a request that is about to start."""
         self._pacer(message.destination_id).started(str(message.message_id))
 
-    def finished(self, message: Claimed, result: AttemptResult, hold: float | None) -> None:
+    def finished(
+        self,
+        message: Claimed,
+        result: AttemptResult,
+        hold: float | None,
+        *,
+        is_dead: bool = False,
+    ) -> None:
         """Update the pace after a request; ``hold``: Retry-After for the whole origin, seconds."""
         now = time.monotonic()
         pacer = self._pacer(message.destination_id)
@@ -54,7 +64,14 @@ class DestinationPaces:
             pacer.hold(hold, now)
         is_proxy = result.error_code == ErrorCode.PROXY
         reason = "" if not hold else "proxy" if is_proxy else "retry_after"
-        self._note(message.destination_id, pacer, kind, reason)
+        seen = self._note(message.destination_id, pacer, kind, reason)
+        if message.event_type not in _NOT_JUDGED_BY and not is_proxy:
+            if kind in (ResultKind.FAST, ResultKind.SLOW):
+                seen["news"] = (RECOVERED, "delivered")
+            elif pacer.state is BreakerState.OPEN:
+                seen["news"] = (FAILING, "breaker")
+            elif is_dead:
+                seen["news"] = (FAILING, "dead_letter")
 
     def proxy_faults(self, message: Claimed) -> int:
         """Count a fault of the forward proxy; return how many its destination saw in a row."""
@@ -72,7 +89,9 @@ class DestinationPaces:
             pacer = self._pacers[destination_id] = Pacer()
         return pacer
 
-    def _note(self, destination_id: int, pacer: Pacer, kind: ResultKind, reason: str) -> None:
+    def _note(
+        self, destination_id: int, pacer: Pacer, kind: ResultKind, reason: str
+    ) -> dict[str, Any]:
         seen = self._seen.setdefault(
             destination_id, {"id": destination_id, "succeeded": False, "failed": False}
         )
@@ -83,9 +102,13 @@ class DestinationPaces:
             seen["reason"] = reason
         elif pacer.state is BreakerState.OPEN:
             seen["reason"] = "breaker"
+        return seen
 
     def take_observations(self) -> list[dict[str, Any]]:
-        """Return what changed since the last call, as rows for `outbox.observe`."""
+        """Return what changed since the last call, as rows for `outbox.observe`.
+
+        ``news`` in a row is (meta event, reason), which may be known already.
+        """
         now = time.monotonic()
         seen, self._seen = self._seen, {}
         rows = []
@@ -111,9 +134,9 @@ class DestinationPaces:
                 self._told_holds.pop(key, None)
         return list(self._pacers)
 
-    def heed_operator(self, rows: Iterable[tuple[int, int | None, bool]]) -> None:
-        """Apply the operators' settings: rows of (id, max_in_flight, is its hold lifted)."""
-        for destination_id, max_in_flight, is_lifted in rows:
+    def heed_operator(self, rows: Iterable[tuple[int, int | None, bool, str]]) -> None:
+        """Apply the operators' settings: rows of (id, max_in_flight, is its hold lifted, ...)."""
+        for destination_id, max_in_flight, is_lifted, _ in rows:
             pacer = self._pacers.get(destination_id)
             if pacer is None:
                 continue

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import orjson
 import psycopg
 
-from webhooks_app import metrics, outbox
+from webhooks_app import metrics, news, outbox
 from webhooks_app.crash_points import faultpoint
-from webhooks_app.database import connect, why_unusable
+from webhooks_app.database import DatabaseThread, connect, why_unusable
 from webhooks_app.log import get_logger
 from webhooks_app.models import MessageStatus
 
@@ -43,6 +43,7 @@ class Recorder:
         self._lock = asyncio.Lock()
         self._is_busy = False
         self._connection: outbox.Connection | None = None
+        self._thread = DatabaseThread("endpoints")
 
     def put(self, outcome: outbox.Outcome) -> None:
         """Add one outcome to the next batch."""
@@ -69,6 +70,7 @@ class Recorder:
                 logger.exception("Outcomes could not be stored")
             await asyncio.sleep(RETRY_SECONDS)
         await self._leave_connection()
+        await self._thread.close()
 
     async def _flush_once(self) -> bool:
         async with self._lock:
@@ -151,4 +153,4 @@ class Recorder:
         for one in batch:
             # Even if the message had ended before: the endpoint is gone all the same.
             if one.is_endpoint_gone:
-                await outbox.disable_endpoint(self._connection, one.scope, one.url)
+                await self._thread.call(news.disable_endpoint, one.scope, one.url)

@@ -1,5 +1,15 @@
 """What is stored of events, messages, attempts, receivers and operators?"""
 
+from webhooks_app.models.meta_events import (
+    DEAD_LETTER_RATE,
+    DISABLED,
+    FAILING,
+    META_EVENTS,
+    OF_PROJECTS,
+    REASONS,
+    RECOVERED,
+    is_wanted,
+)
 from webhooks_app.models.outbox import (
     WAITS_FOR_PREDECESSOR,
     DeliveryOutcome,
@@ -13,6 +23,7 @@ from webhooks_app.models.outbox import (
     WebhookMessage,
 )
 from webhooks_app.models.receivers import (
+    Alert,
     BreakerState,
     Credential,
     CredentialKind,
@@ -22,7 +33,15 @@ from webhooks_app.models.receivers import (
 )
 
 __all__ = [
+    "DEAD_LETTER_RATE",
+    "DISABLED",
+    "FAILING",
+    "META_EVENTS",
+    "OF_PROJECTS",
+    "REASONS",
+    "RECOVERED",
     "WAITS_FOR_PREDECESSOR",
+    "Alert",
     "BreakerState",
     "Credential",
     "CredentialKind",
@@ -38,4 +57,5 @@ __all__ = [
     "WebhookEndpoint",
     "WebhookEvent",
     "WebhookMessage",
+    "is_wanted",
 ]

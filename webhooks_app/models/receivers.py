@@ -63,7 +63,7 @@ class WebhookDestination(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.origin} ({self.scope})"
+        return f"{self.origin} ({self.scope or 'installation'})"
 
     @property
     def origin(self) -> str:
@@ -102,7 +102,18 @@ class WebhookEndpoint(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.url} ({self.scope})"
+        return f"{self.url} ({self.scope or 'installation'})"
+
+
+class Alert(models.Model):
+    """What subscribers were told last of something that has no row of its own."""
+
+    name = models.CharField(primary_key=True, max_length=60)
+    state = models.CharField(max_length=10)
+    changed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.state}"
 
 
 class SigningSecret(models.Model):

@@ -13,8 +13,14 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from webhooks_app import outbox
-from webhooks_app.models import WebhookDestination, WebhookEndpoint, WebhookMessage
+from webhooks_app import news, outbox
+from webhooks_app.models import (
+    DISABLED,
+    RECOVERED,
+    WebhookDestination,
+    WebhookEndpoint,
+    WebhookMessage,
+)
 from webhooks_app.operators import record
 from webhooks_app.operators.ping import send_ping
 
@@ -154,6 +160,10 @@ def _each(
             batch = WebhookDestination.objects.filter(pk__in=ids[begin : begin + BATCH])
             _change(act, batch, reason, length)
             for row in batch.order_by("pk"):
+                if act == Act.DISABLE:
+                    news.tell_of(row.pk, DISABLED, "asked")
+                elif act == Act.ENABLE and row.reported_state == "disabled":
+                    news.tell_of(row.pk, RECOVERED, "asked")
                 record.note(actor, f"destination.{act}", str(row), reason, scope=row.scope)
     return len(ids)
 

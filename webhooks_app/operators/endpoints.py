@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from webhooks_app import outbox
+from webhooks_app import news, outbox
 from webhooks_app.egress import check_url
 from webhooks_app.models import SigningSecret, WebhookEndpoint, WebhookEvent, WebhookMessage
 from webhooks_app.operators import record
@@ -96,7 +96,7 @@ def update(
     _check(**changes)
     with transaction.atomic():
         endpoint = _held(endpoint)
-        was_ordered = endpoint.ordered
+        was_ordered, was_enabled = endpoint.ordered, endpoint.is_enabled
         for name, value in changes.items():
             setattr(endpoint, name, value)
         if changes.keys() & {"url", "callback_auth"}:
@@ -106,6 +106,8 @@ def update(
         endpoint = _saved(endpoint, is_new=False)
         if was_ordered and not endpoint.ordered and outbox.let_go(endpoint):
             outbox.wake()
+        if endpoint.is_enabled != was_enabled:
+            news.tell_of_endpoint(endpoint, "asked")
         what = ", ".join(sorted(changes))
         record.note(
             actor, "endpoint.update", f"{_name(endpoint)}: {what}", reason, scope=endpoint.scope
@@ -175,7 +177,7 @@ def _lock(scope: str) -> None:
 
 
 def _name(endpoint: WebhookEndpoint) -> str:
-    return f"{safe_url(endpoint.url)} of {endpoint.scope}"
+    return f"{safe_url(endpoint.url)} of {endpoint.scope or 'the installation'}"
 
 
 # -- dry runs -------------------------------------------------------------------------------------

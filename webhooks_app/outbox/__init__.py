@@ -38,7 +38,6 @@ from webhooks_app.outbox.publish import (
 from webhooks_app.outbox.record import (
     Outcome,
     bare_outcome,
-    disable_endpoint,
     interrupted_outcome,
     outcome_of,
     record,
@@ -87,7 +86,6 @@ __all__ = [
     "deliveries_of_event",
     "destination_ids",
     "destination_of",
-    "disable_endpoint",
     "event_types",
     "expire_held",
     "expired_leases",

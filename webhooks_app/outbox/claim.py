@@ -221,12 +221,12 @@ async def observe(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> 
 
 async def operator_settings(
     connection: Connection, destination_ids: Sequence[int]
-) -> list[tuple[int, int | None, bool]]:
-    """Return (id, max_in_flight, is without a hold) of destinations, as operators set them."""
+) -> list[tuple[int, int | None, bool, str]]:
+    """Return (id, max_in_flight, is without a hold, reported state) of destinations."""
     async with connection.cursor() as cursor:
         await cursor.execute(
-            "SELECT id, max_in_flight, held_until IS NULL FROM webhooks_app_webhookdestination"
-            " WHERE id = ANY(%s)",
+            "SELECT id, max_in_flight, held_until IS NULL, reported_state"
+            " FROM webhooks_app_webhookdestination WHERE id = ANY(%s)",
             [list(destination_ids)],
         )
         return list(await cursor.fetchall())

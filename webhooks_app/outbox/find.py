@@ -16,7 +16,13 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from webhooks_app.conf import webhook_settings
-from webhooks_app.models import MessageStatus, WebhookDestination, WebhookEvent, WebhookMessage
+from webhooks_app.models import (
+    META_EVENTS,
+    MessageStatus,
+    WebhookDestination,
+    WebhookEvent,
+    WebhookMessage,
+)
 from webhooks_app.notation import EVENT_ID_PREFIX, PING
 from webhooks_app.outbox import who
 from webhooks_app.outbox.who import InvalidFilter
@@ -107,7 +113,7 @@ class MessageFilters:
 def event_types() -> list[str]:
     """Return the event types that messages may have; empty where the project lets any be."""
     known = webhook_settings.EVENT_TYPES
-    return [*known, PING] if known else []
+    return [*known, *META_EVENTS, PING] if known else []
 
 
 def read_event_type(text: str, name: str = "event") -> str:

@@ -265,12 +265,3 @@ async def supersede_late(connection: Connection, message_ids: Sequence[int]) -> 
     """
     ended = await connection.execute(_SUPERSEDE_LATE.call, {"put_back": list(message_ids)})
     return [row[0] for row in await ended.fetchall()]
-
-
-async def disable_endpoint(connection: Connection, scope: str, url: str) -> None:
-    """Disable the registered endpoint whose URL answered 410 Gone."""
-    await connection.execute(
-        "UPDATE webhooks_app_webhookendpoint SET is_enabled = false,"
-        " disabled_reason = 'answered 410 Gone' WHERE scope = %s AND url = %s",
-        [scope, url],
-    )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from webhooks_app.log import get_logger
-from webhooks_app.models import WebhookEndpoint
+from webhooks_app.models import WebhookEndpoint, is_wanted
 from webhooks_app.outbox import filters
 
 logger = get_logger(__name__)
@@ -38,7 +38,8 @@ def has_subscriber(scope: str, event_type: str) -> bool:
 
 
 def is_type_wanted(endpoint: WebhookEndpoint, event_type: str) -> bool:
-    return not endpoint.event_types or event_type in endpoint.event_types
+    """Say whether the endpoint's list has this type; an empty one stands for no meta event."""
+    return is_wanted(endpoint.event_types, event_type)
 
 
 def subscribers(

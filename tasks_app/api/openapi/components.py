@@ -6,13 +6,14 @@ an answer that was changed by accident does not fit its schema.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tasks_app.events import EVENT_TYPES
 from tasks_app.failures import ASSET_ERRORS, ERROR_CODES
 from tasks_app.models import SHOWN_STATES, AssetOrigin, Priority, TaskStatus
 from tasks_app.task_types import TASK_TYPES
-from webhooks_app.models import MessageStatus
+from webhooks_app.models import META_EVENTS, MessageStatus
 from webhooks_app.notation import PROJECT_ID
 from webhooks_app.operators import ping
 
@@ -404,7 +405,7 @@ _BESIDE: Schema = {"task_type": TASK_TYPE, "sequence": COUNT, "metadata": ANY_OB
 
 def event_name(event_type: str) -> str:
     """Return the name of an event's body, of which generators make a class: TaskCompletedEvent."""
-    return "".join(part.capitalize() for part in event_type.split(".")) + "Event"
+    return "".join(part.capitalize() for part in re.split("[._]", event_type)) + "Event"
 
 
 def event_bodies() -> dict[str, Schema]:
@@ -421,6 +422,10 @@ def event_bodies() -> dict[str, Schema]:
         **ping.SCHEMA,
         "description": "The body of a test event; see `pingEndpoint`.",
     }
+    for name, meta in META_EVENTS.items():
+        bodies[event_name(name)] = more_may_come(
+            meta.schema["properties"], description=f"The body of a `{name}` webhook."
+        )
     # A model, not an object with any members: of that, Java's generator makes no class.
     bodies["OtherEvent"] = more_may_come(
         {"project_id": TEXT}, description="The body of a type of event that is not known here."

@@ -44,7 +44,14 @@ from tasks_app.models import SHOWN_STATES, AssetOrigin, Priority, TaskStatus
 from tasks_app.task_types import TASK_TYPES
 from webhooks_app.api.fields import Choice, RetryPolicy
 from webhooks_app.conf import webhook_settings
-from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, MessageStatus, ReplayState
+from webhooks_app.models import (
+    META_EVENTS,
+    OF_PROJECTS,
+    DeliveryOutcome,
+    DeliveryTrigger,
+    MessageStatus,
+    ReplayState,
+)
 from webhooks_app.operators import ping
 from webhooks_app.outbox import ANY_STATUS, filters
 from webhooks_app.retry import ERROR_CODES
@@ -171,12 +178,16 @@ EVENTS_OPERATION = extend_schema(
 )
 
 
-def _webhook(event_type: str, example: dict[str, Any]) -> OpenApiWebhook:
+TO_ALL = "the callback URL and to subscribed endpoints"
+ONLY_NAMED = "endpoints that name it"
+
+
+def _webhook(event_type: str, example: dict[str, Any], to: str = TO_ALL) -> OpenApiWebhook:
     return OpenApiWebhook(
         name=event_type,
         decorator=extend_schema(
             operation_id=f"receive{event_name(event_type)}",
-            summary=f"{event_type}, POSTed to the callback URL and to subscribed endpoints",
+            summary=f"{event_type}, POSTed to {to}",
             description=RECEIVED,
             request={"application/json": ref(event_name(event_type))},
             responses={200: OpenApiResponse(description="Delivered.")},
@@ -188,6 +199,7 @@ def _webhook(event_type: str, example: dict[str, Any]) -> OpenApiWebhook:
 
 WEBHOOKS = [
     *(_webhook(name, event_example(kind)) for name, kind in EVENT_TYPES.items()),
+    *(_webhook(name, meta.body, ONLY_NAMED) for name, meta in META_EVENTS.items()),
     _webhook(ping.PING, ping.EXAMPLE),
 ]
 
@@ -276,6 +288,7 @@ def _names() -> dict[str, Any]:
         "TaskPriority": [label for _, label in Priority.choices],
         "TaskPriorityNumber": Priority.values,
         "EventType": list(EVENT_TYPES),
+        "EndpointEventType": [*EVENT_TYPES, *OF_PROJECTS],
         "MessageStatus": MessageStatus.values,
         "MessageStatusAsked": [*MessageStatus.values, ANY_STATUS],
         "DeliveryErrorCode": list(ERROR_CODES),
