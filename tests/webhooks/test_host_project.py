@@ -163,10 +163,11 @@ def test_addresses_in_answers_are_the_projects(told: Told) -> None:
 
 
 def test_event_types_are_the_projects(told: Told) -> None:
-    """Endpoints subscribe to the types that the project has, and the answer names those."""
+    """Endpoints subscribe to the project's types and to meta events, and the answer names those."""
     status, _, answer = told[0]["unknown type"]
     assert (status, answer["code"]) == (422, "invalid")
-    assert answer["errors"][0]["message"] == "Must be one of: order.paid, order.shipped."
+    known = "order.paid, order.shipped, endpoint.failing, endpoint.disabled, endpoint.recovered"
+    assert answer["errors"][0]["message"] == f"Must be one of: {known}."
 
 
 def test_every_admin_page_opens_in_djangos_own_admin(told: Told) -> None:
