@@ -25,7 +25,6 @@ from orders import ship  # noqa: E402
 
 from webhooks_app import urls  # noqa: E402
 from webhooks_app.models import WebhookMessage  # noqa: E402
-from webhooks_app.operators import credentials  # noqa: E402
 
 API = "/shop/api/webhooks"
 books = Client(headers={"authorization": "Bearer token-of-books"})
@@ -77,11 +76,7 @@ wait_for("delivered")
 
 # The API: every page, and the same for who may only look, and for a stranger.
 place = books.get("/shop/api/webhooks/destinations").json()["results"][0]["id"]
-credential = credentials.create(
-    "books", "door", "bearer", ["https://example.org"], {"token": "a-token"}, actor="the story"
-)
 ids = {
-    "credential_id": credential.pk,
     "message_id": key,
     "replay_id": replay[2]["id"],
     "endpoint_id": endpoint[2]["id"],
