@@ -294,7 +294,7 @@ def test_a_failure_tells_the_client_nothing_of_the_server(pool, settings, tmp_pa
     broken["2"] = {"class_type": "LoadImage", "inputs": {"image": "no/such.png"}}
     write(tmp_path / "workflows", broken=template(broken, "3"))
     with remote_work():
-        task = ended(begin(model="broken"))
+        task = ended(begin(model="broken", image_params={}))
     assert (task.status, task.error_code, task.attempts) == ("failed", "render_failed", 3)
     note = job_of(task).note
     assert note.startswith("LoadImage (node 2): FileNotFoundError")
@@ -307,7 +307,7 @@ def test_a_refused_workflow_is_final(pool, tmp_path):
     """Proves that a workflow which a server refuses is not tried again, and operators see why."""
     write(tmp_path / "workflows", wide=template(still(width=20_000), "3"))
     with remote_work():
-        task = ended(begin(model="wide"))
+        task = ended(begin(model="wide", image_params={}))
     assert (task.status, task.error_code, task.attempts) == ("failed", "provider_rejected", 1)
     assert "EmptyImage (node 1) value_bigger_than_max" in job_of(task).note
 
