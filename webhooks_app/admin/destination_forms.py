@@ -240,9 +240,10 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text="Where they are POSTed to, under the same rules as every webhook.",
     )
     event_types = forms.MultipleChoiceField(
-        choices=[(name, f"{name}: {event.summary}") for name, event in META_EVENTS.items()],
+        choices=[(name, name) for name in META_EVENTS],  # no longer: a label does not wrap
         initial=list(META_EVENTS),
         widget=choices_widget,
+        help_text="Of all projects, and the rate of dead letters.",
     )
     description = forms.CharField(max_length=200, required=False, widget=text_widget())
 
