@@ -38,6 +38,7 @@ NOT_OURS = {
 READERS = ("env", "environ", "_number")
 PROMQL_WORDS = {
     *("sum", "max", "min", "rate", "increase", "absent", "topk", "histogram_quantile"),
+    "quantile_over_time",
     *("by", "and", "on", "or", "unless", "le", "vector"),
 }
 
@@ -128,10 +129,11 @@ def series(db: None, settings: Any) -> dict[str, set[str]]:
 
 def check_promql(expression: str, series: dict[str, set[str]]) -> set[str]:
     """Check an expression against the existing series, and return the names it uses."""
+    series = {**series, "up": {"job", "instance"}}  # Prometheus's own, of each scrape
     for left, right in ("()", "{}", "[]"):
         assert expression.count(left) == expression.count(right), expression
     bare = re.sub(r'"[^"]*"', '""', expression)
-    used = set(re.findall(r"\b(?:movies|webhooks)_\w+", bare))
+    used = set(re.findall(r"\b(?:(?:movies|webhooks)_\w+|up(?={))", bare))
     assert used, expression
     assert used <= set(series), f"{used - set(series)} in {expression}"
     for name, selector in re.findall(r"(\w+)\{([^}]*)\}", bare):
