@@ -142,12 +142,12 @@ class CredentialCache:
         self._asked: dict[tuple[str, str], tuple[float, asyncio.Future[StoredCredential]]] = {}
         self._thread = thread
 
-    async def get(self, scope: str, name: str) -> StoredCredential:
-        """Return a credential; raises Unusable."""
+    async def get(self, scope: str, name: str, *, is_anew: bool = False) -> StoredCredential:
+        """Return a credential, read now if ``is_anew``; raises Unusable."""
         now = time.monotonic()
         asked_at, answer = self._asked.get((scope, name), (now, None))
         if answer is None or (
-            answer.done() and (answer.exception() or now - asked_at >= FRESH_SECONDS)
+            answer.done() and (is_anew or answer.exception() or now - asked_at >= FRESH_SECONDS)
         ):
             answer = self._thread.call(read, scope, name)
             self._asked[scope, name] = (now, answer)

@@ -54,7 +54,15 @@ class Additions:
             Unusable: there is no such credential, it is bound to other origins, or no token.
         """
         assert self._cache is not None
-        return await self.of(await self._cache.get(scope, name), url)
+        credential = await self._cache.get(scope, name)
+        try:
+            return await self.of(credential, url)
+        except Unusable:
+            # It may have been mended since it was read: what waited for that must not wait longer.
+            anew = await self._cache.get(scope, name, is_anew=True)
+            if anew.version == credential.version:
+                raise
+            return await self.of(anew, url)
 
     async def of(self, credential: StoredCredential, url: str) -> Addition:
         """The same for a credential that is at hand."""
