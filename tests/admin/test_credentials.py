@@ -129,7 +129,13 @@ def test_a_badge_warns_before_a_certificate_ends(admin_client: Client) -> None:
 
 def test_keys_and_projects_name_a_credential_that_exists(admin_client: Client) -> None:
     """Their forms refuse an unknown name, and keep a known one."""
-    key = {"name": "k", "project_id": PROJECT, "scopes": ["read"], "callback_auth": "door"}
+    key = {
+        "name": "k",
+        "project_id": PROJECT,
+        "scopes": ["read"],
+        "callback_auth": "door",
+        "reason": "x",
+    }
     project = {"id": PROJECT, "callback_auth": "door", "reason": "x"}
     for form, given in (("tasks_app_apikey", key), ("tasks_app_project", project)):
         refused = admin_client.post(reverse(f"admin:{form}_add"), given)
@@ -137,3 +143,11 @@ def test_keys_and_projects_name_a_credential_that_exists(admin_client: Client) -
     factories.make_credential()
     for form, given in (("tasks_app_apikey", key), ("tasks_app_project", project)):
         assert admin_client.post(reverse(f"admin:{form}_add"), given).status_code == 302
+
+
+def test_a_message_tells_its_credential(admin_client: Client) -> None:
+    """Its page names what the requests carry, or what they go without."""
+    for name, text in (("door", "<code>door</code>"), ("-door", "without <code>door</code>")):
+        row = factories.make_message(callback_auth=name)
+        page = reverse("admin:webhooks_app_webhookmessage_change", args=[row.pk])
+        assert text in admin_client.get(page).content.decode()
