@@ -59,13 +59,21 @@ def unseal(credential: Credential) -> dict[str, Any]:
     Raises:
         UnreadableSecret: the keys do not fit, or the row was changed by another hand.
     """
-    kind, origins, values = json.loads(decrypt(credential.ciphertext, _owner(credential)))
+    kind, origins, values = json.loads(_plain(credential))
     if kind != credential.kind or origins != credential.origins:
         raise UnreadableSecret(
             f"the stored credential {credential.name!r} of {credential.scope!r} was changed without"
             " this program"
         )
     return dict(values)
+
+
+def _plain(credential: Credential) -> str:
+    try:
+        return decrypt(credential.ciphertext, _owner(credential))
+    except UnreadableSecret as error:
+        text = str(error).replace("a stored signing secret", f"the credential {credential}")
+        raise UnreadableSecret(text) from None
 
 
 def _owner(credential: Credential) -> str:
@@ -109,8 +117,7 @@ def reencrypt_all(batch: int = 200) -> Iterable[int]:
             later = Credential.objects.select_for_update().order_by("id")
             rows = list((later if last_id is None else later.filter(id__gt=last_id))[:batch])
             for row in rows:
-                text = decrypt(row.ciphertext, _owner(row))
-                row.ciphertext = encrypt(text, _owner(row))
+                row.ciphertext = encrypt(_plain(row), _owner(row))
             Credential.objects.bulk_update(rows, ["ciphertext"])
         if not rows:
             return
@@ -122,7 +129,7 @@ def require_readable() -> None:
     """Raise UnreadableSecret if the newest or the oldest credential cannot be decrypted."""
     rows = Credential.objects.order_by("created_at")
     for row in [*rows[:1], *rows.reverse()[:1]]:
-        decrypt(row.ciphertext, _owner(row))
+        _plain(row)
 
 
 def expiring(days: int = WARN_DAYS) -> list[Credential]:

@@ -65,13 +65,13 @@ def decrypt(ciphertext: bytes | memoryview, scope: str) -> str:
         plaintext = _fernet().decrypt(bytes(ciphertext))
     except InvalidToken:
         raise UnreadableSecret(
-            "a stored secret cannot be decrypted: WEBHOOKS['SECRET_KEYS'] (or "
+            "a stored signing secret cannot be decrypted: WEBHOOKS['SECRET_KEYS'] (or "
             "SECRET_KEY, where it is unset) lacks the key it was encrypted with. Add the old key "
             "behind the new one, start again, then run `manage.py rotate_secret_keys`."
         ) from None
     owner, secret = json.loads(plaintext)
     if owner != scope:
-        raise UnreadableSecret(f"a stored secret of {scope!r} was made for another scope")
+        raise UnreadableSecret(f"a stored signing secret of {scope!r} was made for another scope")
     return str(secret)
 
 
