@@ -7,6 +7,7 @@ history. No label holds a URL, a task or a message; only a few failing destinati
 
 from __future__ import annotations
 
+import json
 import threading
 from bisect import bisect_left
 from collections import Counter as Tally
@@ -189,12 +190,14 @@ WHERE failing_messages > 0 AND (muted_until IS NULL OR muted_until <= now())
 GROUP BY 1, 2, 3 ORDER BY 4 DESC, 2 LIMIT %s
 """
 
-_CERTIFICATES = """
-SELECT scope, name, extract(epoch FROM expires_at)::float8 FROM webhooks_app_credential
-WHERE expires_at IS NOT NULL ORDER BY expires_at LIMIT %s
+# One statement for two small figures.
+_REPLAYS_AND_CERTIFICATES = """
+SELECT (SELECT count(*) FROM webhooks_app_replayjob WHERE state = 'running'),
+  (SELECT json_agg(json_build_array(scope, name, ends))::text FROM (
+    SELECT scope, name, extract(epoch FROM expires_at)::float8 AS ends
+    FROM webhooks_app_credential WHERE expires_at IS NOT NULL ORDER BY expires_at LIMIT %s
+  ) ending)
 """
-
-_REPLAYS = "SELECT count(*) FROM webhooks_app_replayjob WHERE state = 'running'"
 
 
 def database_gauges() -> Iterator[GaugeMetricFamily]:
@@ -227,19 +230,16 @@ def database_gauges() -> Iterator[GaugeMetricFamily]:
         text = f"Messages failing in a row, of the {NAMED_DESTINATIONS} worst; none of muted ones."
         failing = ((safe_url(origin_text(*origin)), count) for *origin, count in cursor.fetchall())
         yield _gauge("destination_failing_messages", text, "origin", failing)
-        cursor.execute(_CERTIFICATES, [NAMED_CERTIFICATES])
-        text = f"When each of the {NAMED_CERTIFICATES} client certificates that end first ends."
-        ends = GaugeMetricFamily(
-            "webhooks_client_certificate_expires_timestamp_seconds",
-            text,
-            labels=["project", "credential"],
-        )
-        for project, name, moment in cursor.fetchall():
-            ends.add_metric([project, name], moment)
-        yield ends
-        cursor.execute(_REPLAYS)
+        cursor.execute(_REPLAYS_AND_CERTIFICATES, [NAMED_CERTIFICATES])
+        running, ending = cursor.fetchone()
         text = "Bulk replays that are not done."
-        yield GaugeMetricFamily("webhooks_replays_running", text, value=cursor.fetchone()[0])
+        yield GaugeMetricFamily("webhooks_replays_running", text, value=running)
+        text = f"When each of the {NAMED_CERTIFICATES} client certificates that end first ends."
+        name = "webhooks_client_certificate_expires_timestamp_seconds"
+        ends = GaugeMetricFamily(name, text, labels=["project", "credential"])
+        for project, credential, moment in json.loads(ending or "[]"):
+            ends.add_metric([project, credential], moment)
+        yield ends
 
 
 def oldest_due() -> dict[bool, float]:
