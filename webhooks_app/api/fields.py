@@ -191,8 +191,10 @@ class MessageId(Field):
             return data
         if isinstance(data, str) and re.fullmatch(EVENT_ID, data):
             return data
-        shape = "Use a message's number, or its webhook-id such as msg_2f1c0d3b4a59."
-        raise Refused("bad_format" if isinstance(data, int | str) else "bad_type", shape)
+        shape = "a message's number, or its webhook-id such as msg_2f1c0d3b4a59."
+        if isinstance(data, int | str) and not isinstance(data, bool):
+            raise Refused("bad_format", f"Use {shape}")
+        raise Refused("bad_type", f"Must be {shape}")
 
 
 class CallbackUrl(Field):

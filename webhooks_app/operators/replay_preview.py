@@ -107,7 +107,7 @@ def preview(filters: MessageFilters, scope: str | None = None, *, to_url: str = 
         groups = cursor.fetchall()
     sample = list(found.select_related("event", "destination").order_by("id")[:SAMPLE])
     projects, codes, origins = Counter[str](), Counter[str](), Counter[str]()
-    for scope_of_it, scheme, host, port, code, count, *_ in groups:
+    for scope_of_it, scheme, host, port, code, count, *_ in sorted(groups):  # ties by name
         projects[scope_of_it] += count
         origins[origin_text(scheme, host, port)] += count
         if code:
