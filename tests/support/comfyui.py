@@ -53,6 +53,13 @@ def template(graph: dict[str, Any], output: str, **members: Any) -> dict[str, An
     return {"task_type": "image_generation", "workflow": graph, "output": output, **members}
 
 
+def painter() -> dict[str, Any]:
+    """Return the template of a picture that has a place for a prompt, and for nothing else."""
+    graph = still()
+    graph["1"]["inputs"]["note"] = ""  # as ComfyUI does, the stand-in lets it be
+    return template(graph, "3", parameters={"prompt": ["1", "note"], "seed": ["2", "seed"]})
+
+
 def write(folder: Path, **documents: Any) -> Path:
     """Write template files; return their folder."""
     folder.mkdir(exist_ok=True)

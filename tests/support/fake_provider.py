@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import json
 import threading
+import urllib.error
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -23,6 +25,12 @@ class Reply(NamedTuple):
     body: bytes = b"{}"
     headers: dict[str, str] = {}
     delay: float = 0.0
+
+
+class Through(NamedTuple):
+    """Hand the request on to another server, and its answer back, as a proxy in front does."""
+
+    url: str
 
 
 class Seen(NamedTuple):
@@ -39,7 +47,7 @@ class Seen(NamedTuple):
 class FakeProvider:
     """The server; a context manager. ``url`` is its base URL."""
 
-    def __init__(self, script: dict[str, list[Reply | dict]] | None = None) -> None:
+    def __init__(self, script: dict[str, list[Any]] | None = None) -> None:
         self.script = script or {}
         self.seen: list[Seen] = []
         self._stopped = threading.Event()
@@ -71,12 +79,15 @@ class FakeProvider:
         size = int(request.headers.get("content-length", 0))
         call = f"{request.command} {request.path}"
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.seen.append(Seen(call, headers, request.rfile.read(size)))
+        seen = Seen(call, headers, request.rfile.read(size))
+        self.seen.append(seen)
         folder = call.partition("?")[0].rsplit("/", 1)[0] + "/"
         above = folder.rstrip("/").rsplit("/", 1)[0] + "/"
         keys = (key for key in (call, folder, above) if key in self.script)
         replies = self.script.get(next(keys, "")) or [Reply(404)]
         reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        if isinstance(reply, Through):
+            reply = _handed_on(seen, reply.url)
         if isinstance(reply, dict):
             reply = Reply(body=json.dumps(reply).encode())
         self._stopped.wait(reply.delay)
@@ -97,6 +108,17 @@ class FakeProvider:
         if call.endswith("/"):
             return [seen for seen in self.seen if seen.call.startswith(call)]
         return [seen for seen in self.seen if seen.call == call]
+
+
+def _handed_on(seen: Seen, url: str) -> Reply:
+    method, _, path = seen.call.partition(" ")
+    headers = {"Content-Type": seen.headers.get("content-type", "application/octet-stream")}
+    asked = urllib.request.Request(url + path, seen.body or None, headers, method=method)
+    try:
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            return Reply(answer.status, answer.read())
+    except urllib.error.HTTPError as error:
+        return Reply(error.code, error.read())
 
 
 def png(width: int = 64, height: int = 36) -> bytes:
