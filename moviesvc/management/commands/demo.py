@@ -60,7 +60,7 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--timeout", type=number(1, 86_400), default=300.0, help="seconds for the tasks"
+            "--timeout", type=number(0.01, 86_400), default=300.0, help="seconds for the tasks"
         )
 
     def handle(self, *args: Any, timeout: float, **options: Any) -> None:
