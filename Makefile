@@ -76,6 +76,9 @@ lock: ## write the locks anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" \
 		tests/foreign/oauth_server/requirements.in -o tests/foreign/oauth_server/requirements.txt
+	uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" \
+		tests/foreign/speech_server/requirements.in -o tests/foreign/speech_server/requirements.txt
 
 clean: ## stop the embedded servers; remove var/, .venv and caches
 	@[ ! -x $(BIN)/python ] || for var in var var/test; do \

@@ -41,6 +41,7 @@ RCLONE = Shelf(FOREIGN / "venv/bin", _PIP.format("venv", "requirements.txt"))
 GENERATORS = Shelf(FOREIGN / "openapi/bin", _PIP.format("openapi", "openapi/requirements.txt"))
 COG = Shelf(FOREIGN / "cog/bin", _PIP.format("cog", "cog_model/requirements.txt"))
 OAUTH = Shelf(FOREIGN / "oauth/bin", _PIP.format("oauth", "oauth_server/requirements.txt"))
+SPEECH = Shelf(FOREIGN / "speech/bin", _PIP.format("speech", "speech_server/requirements.txt"))
 OTLP = Shelf(FOREIGN / "otlp/bin", _PIP.format("otlp", "otlp.txt"))
 NODE = Shelf(
     FOREIGN / "node_modules/.bin",
@@ -55,6 +56,7 @@ SHELVES = {
     ),
     **dict.fromkeys(("llmock", "redocly", "spectral", "openapi-typescript", "tsc"), NODE),
     "oapi-codegen": GO,
+    "local-tts": SPEECH,
 }
 
 
