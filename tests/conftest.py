@@ -63,14 +63,20 @@ def _last_out(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     yield
     with django_db_blocker.unblock(), connection.cursor() as cursor:
 
-        def others() -> bool:
+        def others() -> list[Any]:
+            # Autovacuum is no obstacle: it makes way for whoever drops a database.
             cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                "SELECT application_name, state, left(query, 100) FROM pg_stat_activity WHERE"
+                " datname = current_database() AND pid <> pg_backend_pid()"
+                " AND backend_type = 'client backend'"
             )
-            return bool(cursor.fetchone()[0])
+            return list(cursor.fetchall())
 
-        wait_until(lambda: not others(), timeout=30, message="nobody uses the test's database")
+        wait_until(
+            lambda: not others(),
+            timeout=30,
+            message=lambda: f"nobody uses the test's database: {others()}",
+        )
 
 
 @pytest.fixture(autouse=True)
