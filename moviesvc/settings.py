@@ -212,6 +212,9 @@ REPLICATE_BASE_URL = env.str("REPLICATE_BASE_URL", default="https://api.replicat
 REPLICATE_API_TOKEN = env.str("REPLICATE_API_TOKEN", default="")
 FAL_BASE_URL = env.str("FAL_BASE_URL", default="https://queue.fal.run")
 FAL_API_KEY = env.str("FAL_API_KEY", default="")
+# FAL_STORAGE_URL: where a task's files are uploaded for fal; "off" hands over links to ours.
+FAL_STORAGE_URL = env.str("FAL_STORAGE_URL", default="https://rest.fal.ai")
+FAL_STORAGE_URL = "" if FAL_STORAGE_URL == "off" else FAL_STORAGE_URL
 COG_BASE_URL = env.str("COG_BASE_URL", default="")
 # REPLICATE_WEBHOOK_SECRET: whsec_..., with which Replicate signs its callbacks.
 REPLICATE_WEBHOOK_SECRET = env.str("REPLICATE_WEBHOOK_SECRET", default="")

@@ -207,6 +207,34 @@ class ProviderClient:
         except ConnectionError:
             raise Unreachable("The provider: the connection was closed.") from None
 
+    async def upload(self, url: str, path: Path, media_type: str, seconds: float) -> None:
+        """Send a file's bytes to ``url``, which an answer named, without our credentials.
+
+        Raises:
+            ProviderError: ``provider_rejected``: the URL may not be dialled, or the file is too
+                large for it; ``provider_unavailable``: it was not taken.
+        """
+        way = self._to_home if _is_of(url, self._home) else self._to_others
+        with path.open("rb") as content:
+            found = await way.fetch(
+                url,
+                method="PUT",
+                headers={"Content-Type": media_type},
+                body=aiohttp.BufferedReaderPayload(content, content_type=media_type),
+                max_bytes=MAX_ANSWER_BYTES,
+                timeout=seconds,
+            )
+        try:
+            _judged(found, self._secrets)
+        except ProviderError as error:
+            if error.status in (None, 413):
+                raise
+            # The URL carries its own permission: a refusal says nothing of our key.
+            words, wait = error.words, error.retry_after
+            raise ProviderError(
+                "provider_unavailable", error.message, retry_after=wait, words=words
+            ) from None
+
     async def download(self, url: str, to: Path, max_bytes: int) -> None:
         """Download ``url`` to a file; redirects are followed, each target checked again.
 

@@ -8,6 +8,8 @@ import hashlib
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 from urllib.parse import quote
 
 import orjson
@@ -17,15 +19,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tasks_app.providers.base import BadSignature, Callback, CancelOutcome, ProviderError
 from tasks_app.providers.proxies import proxy_for
 from tasks_app.providers.remote.base import (
+    LISTS,
     JobStatus,
     RemoteProvider,
     Submitted,
     Work,
     WorkFailed,
+    place_of,
     places,
     safe_id,
 )
 from tasks_app.providers.remote.client import ProviderClient, is_refusal, setting
+from tasks_app.providers.remote.fal_storage import MAX_UPLOAD_BYTES, FalStorage
 from tasks_app.providers.remote.replicate import known
 from webhooks_app.transport import FetchResult, Transport
 
@@ -49,6 +54,10 @@ class FalProvider(RemoteProvider):
     url_setting = "FAL_BASE_URL"
     key_setting = "FAL_API_KEY"
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._storage = FalStorage()
+
     def headers(self, key: str) -> dict[str, str]:
         """Return fal's form of the Authorization header."""
         return {"Authorization": f"Key {key}"}
@@ -57,11 +66,28 @@ class FalProvider(RemoteProvider):
         """Queue a request; its URLs are kept as answered, since their form is fal's own."""
         is_called = work.callback_url.startswith("https://")
         query = f"?fal_webhook={quote(work.callback_url, safe='')}" if is_called else ""
-        answer = (await line.call("POST", work.model + query, self.inputs(work))).json()
+        body = await self._body(work)
+        answer = (await line.call("POST", work.model + query, body)).json()
+        self._storage.forget(work)
         urls = {name: str(answer.get(name, "")) for name in URLS}
         if not all(urls.values()):
             raise ProviderError("provider_unavailable", "The provider's answer lacks its URLs.")
         return Submitted({"id": safe_id(answer.get("request_id")), **urls})
+
+    async def _body(self, work: Work) -> dict[str, Any]:
+        """Return the model's inputs, with the task's files where fal can read them."""
+        base = setting("FAL_STORAGE_URL")
+        server = replace(self.servers(work.model)[0], label="fal's storage", base_url=base)
+        files: dict[str, Any] = {}
+        for name, given in work.inputs.items():
+            found = [
+                await self._storage.place_of(file, work, server)
+                if base and file.size_bytes <= MAX_UPLOAD_BYTES
+                else place_of(file, work.seconds_left)
+                for file in given
+            ]
+            files[name] = found if name in LISTS else found[0]
+        return self.body(work.task_type, work.task_data, work.model, files)
 
     async def look_one(self, work: Work, line: ProviderClient) -> JobStatus:
         """Ask for the status, and for the response once it is there."""

@@ -56,6 +56,7 @@ def fake(settings):
             setattr(settings, f"{name}_BASE_URL", server.url)
         settings.REPLICATE_API_TOKEN = settings.OPENAI_API_KEY = settings.FAL_API_KEY = "k"
         settings.PROVIDER_ALLOW_NETWORKS = ["127.0.0.0/8"]
+        settings.FAL_STORAGE_URL = ""
         server.script = {
             f"POST /{path}": [Reply(422)]
             for path in (

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
@@ -9,16 +10,19 @@ from django.core.files.storage import default_storage
 from django.test import Client
 
 from tasks_app.models import Task
+from tasks_app.providers.remote import fal
 from tasks_app.providers.remote.openai_compatible import OpenAICompatibleProvider
 from tasks_app.work import run
 from tests.support import factories
-from tests.support.fake_provider import png
-from tests.support.remote_work import CREATE, MODEL, TYPE, ended, remote_work
+from tests.support.fake_provider import Reply, png
+from tests.support.forward_proxy import ForwardProxy
+from tests.support.remote_work import CREATE, KEY, MODEL, TYPE, ended, remote_work
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 PICTURE = png(32, 32)
+SUBMIT = f"POST /{MODEL}"  # of fal
 
 
 @pytest.fixture
@@ -114,3 +118,89 @@ def test_what_openai_does_not_edit_is_refused(model, given, pointers):
     faults = OpenAICompatibleProvider(model=model).validate(TYPE, data)
     assert [fault.pointer for fault in faults] == pointers
     assert {fault.code for fault in faults} <= {"unsupported_by_provider"}
+
+
+INITIATE = "POST /storage-of-fal/storage/upload/initiate?storage_type=fal-cdn-v3"
+PUT, PLACE = "PUT /bytes?permit=1", "https://v3.fal.media/files/a/picture.png"
+
+
+def with_fals_storage(fake, settings, **options):
+    """Let fal take files, and a picture be asked for of one."""
+    settings.PUBLIC_URL = "https://movies.example.net"
+    use(settings, "fal", fields={"prompt": "prompt", "image_url": "inputs.image"}, **options)
+    fake.script[INITIATE] = [{"upload_url": f"{fake.url}/bytes?permit=1", "file_url": PLACE}]
+    fake.script[PUT] = [Reply()]
+
+
+def painted_from(asset):
+    data = {"prompt": "a red door", "inputs": {"image": {"asset": asset.pk}}}
+    with remote_work():
+        return ended(submitted(TYPE, data))
+
+
+def test_fal_gets_a_file_by_its_storage_once(fake, settings, asset):
+    """Proves that a file is uploaded for fal, through its proxy, and not again with the submit.
+
+    The key goes to the storage, and not to where the bytes go.
+    """
+    with_fals_storage(fake, settings)
+    busy = Reply(429, headers={"retry-after": "0"})
+    fake.script[SUBMIT] = [busy, Reply(500), *fake.script[SUBMIT]]
+    with ForwardProxy() as forward:
+        settings.PROVIDER_PROXY = [f"fal={forward.url}"]
+        task = painted_from(asset)
+    assert task.status == "completed", task.error
+    assert len(forward.asked) == len(fake.seen)
+    assert [seen.json()["image_url"] for seen in fake.calls(SUBMIT)] == [PLACE] * 3
+    (asked,), (put,) = fake.calls(INITIATE), fake.calls(PUT)
+    assert asked.json() == {"content_type": "image/png", "file_name": f"{asset.pk}.png"}
+    assert asked.headers["authorization"] == f"Key {KEY}"
+    kept = json.loads(asked.headers["x-fal-object-lifecycle"])["expiration_duration_seconds"]
+    assert 3600 < kept <= 3600 + task.timeout_seconds
+    assert (put.body, put.headers["content-type"]) == (PICTURE, "image/png")
+    assert put.headers["content-length"] == str(len(PICTURE))
+    assert "authorization" not in put.headers
+    assert list(Path(settings.WORK_ROOT).rglob(f"{asset.pk}.png")) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (INITIATE, Reply(502)),
+        (INITIATE, {"upload_url": "https://a.example/x", "file_url": "file:///etc/passwd"}),
+        (INITIATE, Reply(headers={"content-length": "500"})),
+        (PUT, Reply(403)),
+    ],
+)
+def test_an_upload_that_fails_is_tried_again_and_nothing_was_paid(
+    fake, settings, asset, call, answer
+):
+    """Proves that a failed upload is no submit: it is made anew, and nothing booked as unclear."""
+    with_fals_storage(fake, settings)
+    fake.script[call] = [answer, *fake.script[call]]
+    task = painted_from(asset)
+    assert (task.status, fake.count(SUBMIT)) == ("completed", 1), task.error
+    assert set(task.remote_jobs.values_list("outcome", flat=True)) == {"failed", "completed"}
+
+
+def test_bytes_go_nowhere_that_may_not_be_dialled(fake, settings, asset):
+    """Proves that an address from the storage's answer is judged, and the task ends there."""
+    with_fals_storage(fake, settings)
+    fake.script[INITIATE] = [{"upload_url": "http://10.0.0.1/x", "file_url": PLACE}]
+    task = painted_from(asset)
+    assert (task.status, task.error_code, task.attempts) == ("failed", "provider_rejected", 1)
+    assert fake.count(SUBMIT) == 0
+
+
+@pytest.mark.parametrize("why", ["off", "too large"])
+def test_fal_gets_a_link_to_what_its_storage_does_not_take(fake, settings, asset, monkeypatch, why):
+    """Proves that a file goes by a link where the storage is off, or takes it in parts only."""
+    with_fals_storage(fake, settings)
+    if why == "off":
+        settings.FAL_STORAGE_URL = ""
+    else:
+        monkeypatch.setattr(fal, "MAX_UPLOAD_BYTES", len(PICTURE) - 1)
+    assert painted_from(asset).status == "completed"
+    (seen,) = fake.calls(SUBMIT)
+    assert seen.json()["image_url"].startswith(settings.PUBLIC_URL)
+    assert fake.count(INITIATE) == 0
