@@ -94,6 +94,8 @@ def test_the_command_pauses_one_origin_everywhere_and_resumes_all(
     assert command("enable", "--all", "--reason", "back", "--yes")[0] == 0
     assert disabled() == 0
     assert "No destination is held back" in command("list")[1]
+    _, one = command("pause", ORIGIN, "--project", "film", "--reason", "again", "--yes")
+    assert "pause 1 destination of 1 project:" in one
 
 
 @pytest.mark.parametrize(

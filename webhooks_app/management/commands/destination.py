@@ -117,11 +117,17 @@ class Command(OperatorCommand):
                 f"There is no destination{where} to {act}.", returncode=NOTHING_FOUND
             )
         projects = rows.values("scope").distinct().count()
-        self.stdout.write(f"{act} {count} destinations of {projects} projects:")
+        self.stdout.write(
+            f"{act} {_counted(count, 'destination')} of {_counted(projects, 'project')}:"
+        )
         for row in rows.order_by("host", "scope")[:SHOWN]:
             self.stdout.write(f"  {row}")
         if count > SHOWN:
             self.stdout.write("  ...")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _seconds(act: Act, length: str, until: str) -> int:
