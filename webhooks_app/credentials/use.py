@@ -5,8 +5,9 @@ Only for the origins that the credential is bound to. What goes into rows and lo
 
 from __future__ import annotations
 
+import json
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from webhooks_app.credentials.certificate import load_into
@@ -115,7 +116,18 @@ def settled(addition: Addition, result: AttemptResult) -> AttemptResult:
     for secret in secrets:
         body = body.replace(secret.encode(), MASK.encode())
         headers = tuple((name, value.replace(secret, MASK)) for name, value in headers)
+    if result.truncated:
+        body = _without_beginning(body, secrets)
     return result._replace(response_body=body, response_headers=headers)
+
+
+def _without_beginning(body: bytes, secrets: Sequence[str]) -> bytes:
+    """Return a body that was cut off without the part of a secret at its end."""
+    for secret in map(str.encode, secrets):
+        for length in range(len(secret) - 1, SHORTEST_MASKED - 1, -1):
+            if body.endswith(secret[:length]):
+                return body[:-length] + MASK.encode()
+    return body
 
 
 def _secrets_of(addition: Addition) -> list[str]:
@@ -125,4 +137,5 @@ def _secrets_of(addition: Addition) -> list[str]:
     ]
     if addition.credential.kind == CredentialKind.BASIC:
         values.append(addition.credential.values["password"])
+    values += [json.dumps(value)[1:-1] for value in values]  # as receivers repeat it in JSON
     return sorted((v for v in values if len(v) >= SHORTEST_MASKED), key=len, reverse=True)
