@@ -209,7 +209,11 @@ class Steps:
             if provider is None:
                 raise ProviderError("provider_unavailable", NOT_CONFIGURED)
             line = self._lines.to(provider, jobs[0].server, jobs[0].model)
-            return await provider.look([work_of(job) for job in jobs], line)
+            found = await provider.look([work_of(job) for job in jobs], line)
+            for state in found.values():
+                if isinstance(state, ProviderError):
+                    state.words = line.masked(state.words)
+            return found
         except ProviderError as error:
             return {str(job.id): error for job in jobs}
         except Exception as error:  # a fault in its code: it may be about one of the jobs alone

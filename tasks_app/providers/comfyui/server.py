@@ -26,8 +26,8 @@ from tasks_app.providers.remote.client import ProviderClient, Unclear, Unreachab
 CANCELS_BY_ID = (0, 26)
 #: The member of ``extra_data`` that is ours.
 TOLD = "movie_task_service"
-#: Most of a server's words that is kept, for operators only.
-MAX_WORDS = 500
+#: Most of a server's words that is read; what is kept is cut off where its keys are masked.
+MAX_WORDS = 2000
 LOOK_SECONDS, UPLOAD_SECONDS = 20.0, 600.0
 #: Times that a job is looked at again, since it moved while it was to be stopped.
 STOP_TRIES = 3
@@ -105,7 +105,7 @@ async def submit(
         raise
     answer = found.json()
     if found.status == 400:
-        raise _rejected(answer)
+        raise _rejected(answer, line)
     if (named := answer.get("prompt_id")) != prompt_id:
         # Versions from before mid-2025 choose an id of their own, and a job could not be found.
         if isinstance(named, str) and re.fullmatch(r"[0-9a-f-]{1,64}", named):
@@ -118,7 +118,7 @@ async def submit(
         raise ProviderError(
             "provider_rejected",
             "The server refused a part of the workflow.",
-            words=_node_words(errors),
+            words=line.masked(_node_words(errors)),
         )
 
 
@@ -287,7 +287,7 @@ def _failure_words(data: Any) -> str:
     return _shown(f"{node}: {data.get('exception_type')}: {data.get('exception_message')}")
 
 
-def _rejected(document: Mapping[str, Any]) -> ProviderError:
+def _rejected(document: Mapping[str, Any], line: ProviderClient) -> ProviderError:
     error = document.get("error")
     if not isinstance(error, dict):
         return ProviderError("provider_rejected", "The server refused the workflow.")
@@ -295,7 +295,7 @@ def _rejected(document: Mapping[str, Any]) -> ProviderError:
     if nodes := _node_words(document.get("node_errors")):
         words = f"{error.get('type')}: {nodes}"
     return ProviderError(
-        "provider_rejected", "The server refused the workflow.", words=_shown(words)
+        "provider_rejected", "The server refused the workflow.", words=line.masked(_shown(words))
     )
 
 

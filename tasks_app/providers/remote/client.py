@@ -190,6 +190,10 @@ class ProviderClient:
             return Answer(status, found.headers or {}, found.body)
         return _judged(found, self._secrets)
 
+    def masked(self, words: str) -> str:
+        """Return the server's own words as they may be kept: their beginning, without our keys."""
+        return _masked(words.encode(), self._secrets)
+
     async def listen(self, path: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the JSON objects that come over a WebSocket, until it closes.
 

@@ -182,6 +182,33 @@ def test_a_refused_submit_has_a_closed_code(fake, name, status, code, tries):
         assert KEY not in task.error + task.traceback + job_of(task).note
 
 
+WORDS = f"no such size, asked with {KEY}, " + "z" * 900
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "answer"),
+    [
+        *((each, CALLS[each][0], Reply(422, WORDS.encode())) for each in ALL if each != "cog"),
+        ("replicate", "GET /v1/predictions/p1", {"status": "failed", "error": WORDS}),
+        ("fal", CALLS["fal"][1], {"status": "COMPLETED", "error": WORDS}),
+        ("comfyui", "POST /prompt", Reply(400, b'{"error": {"message": "%s"}}' % WORDS.encode())),
+    ],
+)
+def test_a_providers_words_are_kept_without_our_keys(fake, name, call, answer):
+    """Proves that what a provider says of a failure is kept, 500 characters, and no key in it.
+
+    Also where it comes with a status of success; no client reads any of it.
+    """
+    use(name)
+    fake.script[call] = [answer]
+    with remote_work():
+        task = ended(begin())
+    note = job_of(task).note
+    assert "no such size, asked with ***, zzz" in note
+    assert (len(note), KEY in note) == (500, False)
+    assert "size" not in task.error + task.traceback
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_busy_provider_uses_up_nothing(fake, name):
     """Proves that a task waits in our queue while there is no room, and uses no attempt."""
