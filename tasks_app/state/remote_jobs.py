@@ -131,7 +131,7 @@ def look_again(
     execute(
         "UPDATE tasks_app_remotejob SET look_token = NULL,"
         " seen_at = CASE WHEN %s THEN now() ELSE seen_at END,"
-        " next_look_at = least(now() + make_interval(secs => (0.9 + 0.2 * random()) * greatest(%s,"
+        " next_look_at = least(now() + make_interval(secs => (0.9 + 0.1 * random()) * greatest(%s,"
         "   least(%s, extract(epoch FROM now() - created_at)::float8 / 8))),"
         "   CASE WHEN state = 'stopping' THEN 'infinity' ELSE greatest(deadline, now()) END)"
         " WHERE id = ANY(%s::uuid[]) AND look_token = %s AND state <> 'ended'",

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 from django.test import Client
+from django.utils import timezone
 
 from tasks_app.media import probe
 from tasks_app.models import MediaFile, RemoteJob, Task
@@ -168,6 +169,26 @@ def test_a_late_result_is_kept_and_a_retry_gets_it_for_nothing(fake):
     first, second = MediaFile.objects.order_by("created_at")
     assert first.sha256 == second.sha256
     assert first.path != second.path
+
+
+@pytest.mark.parametrize("longest", [60.0, 5.0])
+def test_the_longest_wait_between_looks_is_the_setting(fake, settings, longest):
+    """Proves that old work is looked at again within REMOTE_LOOK_SECONDS, by default 60."""
+    assert settings.REMOTE_LOOK_SECONDS == 60
+    settings.REMOTE_LOOK_SECONDS = longest
+    use()
+    fake.script[GET] = [RUNNING]
+    with remote_work():
+        task = begin()
+        wait_until(lambda: job_of(task).state == "running", 30)
+    now = timezone.now()
+    old = {"created_at": now - timedelta(hours=2), "deadline": now + timedelta(hours=2)}
+    RemoteJob.objects.filter(task=task).update(**old, next_look_at=now, look_token=None)
+    before = fake.count(GET)
+    with remote_work():
+        wait_until(lambda: fake.count(GET) > before, 30)
+    job = job_of(task)
+    assert 0.8 * longest < (job.next_look_at - job.seen_at).total_seconds() <= longest
 
 
 def test_waiting_for_room_is_part_of_the_time(fake):
