@@ -17,7 +17,7 @@ from tasks_app.state.submit import Submit, submit
 from tasks_app.work import run
 from tests.support import factories
 from tests.support.comfyui import EXAMPLES, still, template, write
-from tests.support.remote_work import ended, job_of, remote_work
+from tests.support.remote_work import MODEL, ended, job_of, remote_work
 from tests.support.servers.comfyui import ComfyUI
 from tests.support.uploads import png
 from tests.support.waiting import wait_until
@@ -100,6 +100,24 @@ def test_a_still_comes_with_its_receipt(pool):
     [body] = pool[job.server].calls("POST /prompt")
     assert body["prompt_id"] == str(job.id)
     assert body["prompt"]["3"]["inputs"]["filename_prefix"] == str(task.id)
+
+
+def test_a_pool_on_the_lan_works_beside_fal(fake, pool, settings):
+    """Proves that each provider is dialled in its own networks, with both of them configured."""
+    entry = {"provider": "fal", "options": {"model": MODEL, "poll_seconds": 0.05}}
+    settings.GENERATION_PROVIDERS = {**settings.GENERATION_PROVIDERS, IMAGE: entry}
+    settings.WEBHOOKS = {**settings.WEBHOOKS, "ALLOW_NETWORKS": []}  # for tests: loopback
+    told = {}
+    for network in ("fal=127.0.0.1/32", "fal=10.0.0.0/8", ""):
+        settings.PROVIDER_ALLOW_NETWORKS = ["comfyui=127.0.0.0/8", *filter(None, [network])]
+        with remote_work():
+            both = film(), begin(model=MODEL, image_params={})
+            told[network] = [ended(task, task_type=task.task_type).error_code for task in both]
+    assert told == {
+        "fal=127.0.0.1/32": ["", ""],
+        "fal=10.0.0.0/8": ["", "provider_rejected"],
+        "": ["", "provider_rejected"],
+    }
 
 
 def test_a_film_with_sound(pool):
