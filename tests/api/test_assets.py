@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
+from tasks_app.assets import remove
+from tasks_app.media import mark
 from tasks_app.models import MediaFile, TaskInput
 from tasks_app.state import projects
 from tests.support import factories
@@ -95,6 +98,24 @@ def test_what_cannot_be_decoded_leaves_nothing(api: Client, settings: Any, conte
     assert str(settings.WORK_ROOT) not in answer.content.decode()
     assert MediaFile.objects.count() == 0
     assert stored_files(settings) == []
+
+
+def test_an_asset_that_nothing_needs_ends_after_its_days(api: Client, settings: Any) -> None:
+    """ASSET_RETENTION_DAYS after the upload row and bytes go; what a queued task names stays."""
+    settings.ASSET_RETENTION_DAYS = 2
+    mark.adopt("a test", "")
+    idle, needed = (send(api, png(seed)).json()["asset_id"] for seed in (1, 2))
+    task = factories.make_task("queued")
+    TaskInput.objects.create(task=task, name="first_frame", position=0, file_id=needed)
+
+    def left_after(**passed: float) -> set[str]:
+        MediaFile.objects.update(expires_at=F("expires_at") - timedelta(**passed))
+        assert remove.prune().is_complete
+        return set(MediaFile.objects.values_list("id", flat=True))
+
+    assert left_after(days=1, hours=23) == {idle, needed}
+    assert left_after(hours=1) == {needed}
+    assert {path.parent.name for path in stored_files(settings)} & {idle, needed} == {needed}
 
 
 def test_the_same_bytes_are_one_asset_in_a_project(api: Client, settings: Any) -> None:
