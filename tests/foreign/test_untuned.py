@@ -19,15 +19,16 @@ from django.utils import timezone
 from tasks_app.state.submit import Submit, submit
 from tasks_app.upkeep.sweep import sweep
 from tasks_app.work import run
-from tests.support import processes
+from tests.support import factories, processes
 from tests.support.answers import hang
 from tests.support.receiver import Receiver
-from tests.support.running import CLAIM_AND_DIE, publish, publish_many, running_engine
+from tests.support.running import CLAIM_AND_DIE, SCOPE, publish, publish_many, running_engine
 from tests.support.servers.postgres import Postgres
 from tests.support.waiting import wait_until
 from tests.webhooks.conftest import receiver  # noqa: F401 - a fixture
+from webhooks_app import outbox
 from webhooks_app.functions import Function
-from webhooks_app.models import WebhookMessage
+from webhooks_app.models import WebhookEvent, WebhookMessage
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -88,7 +89,7 @@ def test_nothing_is_compiled_for_us(
 ) -> None:
     """Each of our functions and its callers run uncompiled: JIT compiles no plan of the whole path.
 
-    Submit, publish, claim, a retry, a recovery, a look for older events, and the sweep.
+    Submit, publish, claim, a retry, a recovery, a look for older events, order, and the sweep.
     """
     monkeypatch.setattr("webhooks_app.delivery.engine.DRAIN_SECONDS", 0.1)
     provider = {"image_generation": "tests.support.providers.StillProvider"}
@@ -100,13 +101,20 @@ def test_nothing_is_compiled_for_us(
     publish_many(receiver.url, 10)
     publish(receiver.url, subject="second", sequence=2)
     submit(Submit("p", "image_generation", {"prompt": "x"}))
+    factories.make_endpoint(receiver.url, scope=SCOPE, ordered=True)
+    first, *_ = (
+        publish(receiver.url, subject="ordered", sequence=number, is_terminal=False)
+        for number in (1, 2, 3)
+    )
+    # The second may go then, and after it the third.
+    outbox.acknowledge(WebhookEvent.objects.filter(pk=first.pk))
     # One is under way all the time: attempts whose message has ended are looked for only then.
     with Receiver([hang()]) as hanging, running_engine():
         publish(hanging.url, subject="hanging")
         run.run_next("image_generation")
         sweep()
         delivered = WebhookMessage.objects.filter(status="delivered")
-        wait_until(lambda: delivered.count() == 14, timeout=30)
+        wait_until(lambda: delivered.count() == 17, timeout=30)
         wait_until(lambda: not missing(plans()), 30, lambda: f"{missing(plans())} ran")
     assert [plan for plan in plans() if COMPILED in plan] == []
 

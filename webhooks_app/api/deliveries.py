@@ -17,7 +17,7 @@ from webhooks_app.api.read import StrictObject, read_query
 from webhooks_app.api.view import WebhookView
 from webhooks_app.egress import MAX_URL_LENGTH
 from webhooks_app.models import DeliveryOutcome, DeliveryTrigger, WebhookDelivery, WebhookEvent
-from webhooks_app.outbox import destination_ids, read_event_type, who
+from webhooks_app.outbox import destination_ids, event_types, read_event_type, who
 from webhooks_app.retry import ERROR_CODES
 
 
@@ -34,7 +34,7 @@ class Conditions(StrictObject):
         max_length=MAX_URL_LENGTH,
         help_text="The receiver: a host, host:port, origin or URL.",
     )
-    event_type = Named(read_event_type, required=False, max_length=60)
+    event_type = Named(read_event_type, known=event_types, required=False, max_length=60)
     request_id = Named(
         who.read_request_id,
         required=False,

@@ -30,7 +30,9 @@ class EventQuery(PageQuery):
     """The query string of the pull feed."""
 
     project_id = ProjectId(required=False)
-    event_type = Named(outbox.read_event_type, required=False, max_length=60)
+    event_type = Named(
+        outbox.read_event_type, known=outbox.event_types, required=False, max_length=60
+    )
 
 
 class AcknowledgeRequest(StrictObject):

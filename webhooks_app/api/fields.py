@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rest_framework import serializers
@@ -162,11 +162,22 @@ class Named(Text):
 
     Args:
         read: reads the word, or raises InvalidFilter. The word itself is the value.
+        known: returns the only words that there are; none if there may be any.
     """
 
-    def __init__(self, read: Callable[[str, str], Any], **kw: Any) -> None:
-        self.read = read
+    def __init__(
+        self,
+        read: Callable[[str, str], Any],
+        *,
+        known: Callable[[], Sequence[str]] = tuple,
+        **kw: Any,
+    ) -> None:
+        self.read, self.known = read, known
         super().__init__(**kw)
+
+    def schema(self) -> dict[str, Any]:
+        known = list(self.known())
+        return {"type": "string", "enum": known} if known else super().schema()
 
     def to_internal_value(self, data: Any) -> str:
         text = super().to_internal_value(data)

@@ -122,7 +122,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )
 TRACEPARENT = OpenApiParameter(
     "traceparent",
-    {"type": "string", "maxLength": 512},
+    {"type": "string"},
     OpenApiParameter.HEADER,
     description="W3C Trace Context: the trace that the task belongs to. Without one, or with a "
     "malformed one, the task begins a new trace.",

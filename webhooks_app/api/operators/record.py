@@ -25,7 +25,11 @@ class ActionQuery(PageQuery):
         help_text="Who, or the beginning: a user, `key <prefix>` or `command <login>`.",
     )
     action = Named(
-        record.read_action, required=False, max_length=60, help_text="For example `replay.start`."
+        record.read_action,
+        known=record.known_actions,
+        required=False,
+        max_length=60,
+        help_text="For example `replay.start`.",
     )
     target = Text(
         required=False,
