@@ -192,17 +192,10 @@ class Tracer:
         with self._harmless():
             from opentelemetry import trace
 
-            route = request.resolver_match.route if request.resolver_match else ""
-            if route:
-                span.update_name(f"{request.method} /{route}")
-                span.set_attribute("http.route", f"/{route}")
-            span.set_attributes(
-                {
-                    "http.request.method": str(request.method),
-                    "http.response.status_code": response.status_code,
-                    "url.path": request.path,
-                }
-            )
+            attributes = attributes_of(request, response)
+            if route := attributes.get("http.route"):
+                span.update_name(f"{request.method} {route}")
+            span.set_attributes(attributes)
             if response.status_code >= 500:
                 span.set_status(trace.StatusCode.ERROR)
             span.end()
@@ -258,6 +251,22 @@ def context_of(traceparent: str) -> SpanContext:
         is_remote=True,
         trace_flags=TraceFlags(int(traceparent[53:], 16)),
     )
+
+
+def attributes_of(request: HttpRequest, response: HttpResponseBase) -> dict[str, Any]:
+    """Return what the span of a request says: nothing that lets in whoever knows it.
+
+    So a path is left out where it contains a token, or leads nowhere: that may be one mistyped.
+    """
+    found: dict[str, Any] = {
+        "http.request.method": str(request.method),
+        "http.response.status_code": response.status_code,
+    }
+    if match := request.resolver_match:
+        found["http.route"] = f"/{match.route}"
+        if "token" not in match.kwargs:
+            found["url.path"] = request.path
+    return found
 
 
 def _below(context: SpanContext) -> Any:

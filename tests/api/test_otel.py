@@ -6,14 +6,19 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.urls import Resolver404, resolve
 
 from moviesvc import otel
 from tests import ROOT
 from tests.support.ports import free_port
 
+SECRET = "0123456789abcdef" * 3
 AT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
 
 
@@ -45,6 +50,24 @@ def test_what_cannot_be_sent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     (warning,) = otel.check_traces(None)
     assert (warning.id, warning.msg) == ("moviesvc.W001", otel.fault(AT))
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/api/v1/tasks/7", "/api/v1/tasks/7"),
+        (f"/api/v1/providers/fal/callback/{SECRET}", None),
+        (f"/api/v1/provider/fal/callback/{SECRET}", None),
+    ],
+)
+def test_no_span_of_a_request_contains_a_secret(path: str, shown: str | None) -> None:
+    """A provider's callback is named by its route, and an unknown address not at all."""
+    request = RequestFactory().post(f"{path}?key={SECRET}")
+    with suppress(Resolver404):
+        request.resolver_match = resolve(path)
+    told = otel.attributes_of(request, HttpResponse())
+    assert SECRET not in str(told)
+    assert told.get("url.path") == shown
 
 
 #: Prints how long recording took, and whether the SDK is loaded.
