@@ -40,7 +40,7 @@ UNKNOWN_ADDRESS = "the proxy"
 
 # -- the table: whose fault is it? ----------------------------------------------------------------
 
-_SQUID_ERROR = re.compile(r"(ERR_[A-Z_]+)(?: (\d{1,4}))?")
+_SQUID_ERROR = re.compile(r"(ERR_[A-Z_]{1,40})(?: (\d{1,4}))?")
 _STATUS_ERROR = re.compile(r";\s*error=\"?([a-z_]+)")
 #: Errors of Proxy-Status (RFC 9209) that are about the receiver.
 _STATUS_ERRORS = {
@@ -293,6 +293,8 @@ async def _ask_socks(proxy: egress.Proxy, sock: socket.socket, host: str, port: 
         raise
     except OSError:
         raise ProxyFault("the proxy closed the connection", is_down=True) from None
+    except ValueError:  # a name in its reply is no text
+        raise judge_socks(None, "its reply cannot be read") from None
 
 
 # -- what an operator reads -----------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tests.support.forward_proxy import ESTABLISHED, ForwardProxy
 from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 from tests.webhooks.egress.test_egress import PUBLIC, StubResolver
-from webhooks_app.egress import Home, PolicyBlocked, address_allowed, origin_of, read_proxy
+from webhooks_app.egress import Home, PolicyBlocked, Proxy, address_allowed, origin_of, read_proxy
 from webhooks_app.retry import AttemptResult
 from webhooks_app.transport import Transport, dial, proxy
 from webhooks_app.transport.answer import Answer
@@ -29,6 +29,7 @@ OPEN = {"REQUIRE_HTTPS": False, "ALLOW_NETWORKS": ["127.0.0.1/32"]}
 STRICT = {"REQUIRE_HTTPS": False}
 SECRET = "hunter2hunter2"
 HOST = certificates.HOST
+SOCKS = Proxy("socks5", "127.0.0.1", 1080)
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +137,24 @@ def test_replies_of_socks() -> None:
         "proxy",
         "the proxy did not speak SOCKS5: No? way",
     )
+
+
+async def _ask_socks(said: bytes) -> None:
+    """Ask for a tunnel at a proxy that says all of this at once."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(said)
+        await proxy._ask_socks(SOCKS, ours, PUBLIC, 443)
+
+
+@pytest.mark.parametrize(
+    "said", [b"\4\x1b", b"\5\xff", b"\5\0\5\0\0\x09", b"\5\0\5\0\0\3\1\xff\0\x50"]
+)
+def test_what_is_no_reply_of_socks_is_the_proxys_fault(said: bytes) -> None:
+    """Also a name that is no text: whatever comes, the attempt ends with a result."""
+    with pytest.raises(proxy.ProxyFault, match="did not speak SOCKS5"):
+        uvloop.run(asyncio.wait_for(_ask_socks(said), 5))
 
 
 # -- what goes out --------------------------------------------------------------------------------
