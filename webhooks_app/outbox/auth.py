@@ -78,6 +78,16 @@ def take_defaults(ids: Sequence[int]) -> None:
                     WebhookMessage.objects.filter(pk=pk).update(callback_auth=name)
 
 
+def take_up(ids: Sequence[int]) -> None:
+    """Give messages the credential that was left off, where it is bound to their origin by now."""
+    marked = WebhookMessage.objects.filter(id__in=list(ids), callback_auth__startswith=LEFT_OFF)
+    places = marked.values_list("destination__scope", "callback_auth", "url").order_by().distinct()
+    for scope, kept, url in list(places):
+        if name := nearest(scope, [kept.removeprefix(LEFT_OFF)], url):
+            of_place = marked.filter(destination__scope=scope, callback_auth=kept, url=url)
+            of_place.update(callback_auth=name)
+
+
 def left_off(found: QuerySet[WebhookMessage], url: str) -> list[str]:
     """Return the names of the credentials that these messages would not take along to a URL."""
     named = (

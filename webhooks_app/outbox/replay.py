@@ -19,7 +19,7 @@ from django.db import connection
 from webhooks_app.egress import origin_of
 from webhooks_app.models import WebhookMessage
 from webhooks_app.notation import LEFT_OFF, origin_text
-from webhooks_app.outbox.auth import take_defaults
+from webhooks_app.outbox.auth import take_defaults, take_up
 from webhooks_app.outbox.publish import destination_of
 
 _TO_GO = """
@@ -116,6 +116,7 @@ def replay_messages(job_id: UUID, ids: Sequence[int]) -> list[int]:
         started = [row[0] for row in locked]
         cursor.execute(_REPLAY, {"job": job_id, "ids": started})
         _interrupt([row[0] for row in locked if row[1]])
+    take_up(started)
     take_defaults(started)
     return started
 
@@ -150,6 +151,7 @@ def replay_messages_to(job_id: UUID, ids: Sequence[int], url: str, status: str =
         started = [row[0] for row in cursor.fetchall()]
         cursor.execute(_LINK, parameters)
         _interrupt(started)
+    take_up(started)
     return started
 
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from tests.support.factories import URL, make_destination, make_event, make_message
 from webhooks_app import outbox
-from webhooks_app.models import ReplayJob, WebhookMessage
+from webhooks_app.models import Credential, ReplayJob, WebhookMessage
 from webhooks_app.operators import replay, replay_preview, replay_progress
 from webhooks_app.outbox import MessageFilters
 
@@ -259,3 +259,23 @@ def test_pruning_a_copy_leaves_its_original():
     assert outbox.prune(30).messages == 1
     message.refresh_from_db()
     assert (message.status, message.replayed_as_id) == ("replayed", None)
+
+
+@pytest.mark.parametrize("to_url", ["", THERE])
+def test_a_credential_that_was_left_off_is_taken_up_once_it_is_bound(to_url):
+    """Proves that a copy gets it when it is replayed after the operator allowed its origin."""
+    door = Credential(scope="film", name="door", kind="bearer", origins=[])
+    door.save()
+    message = dead(callback_auth="door")
+    run()
+    copy = copy_of(message)
+    assert copy.callback_auth == "-door"
+    ended(copy, "dead")
+    run(MessageFilters(status="any"), to_url=to_url)
+    copy.refresh_from_db()
+    assert (copy.status, copy.callback_auth) == ("pending", "-door")
+    ended(copy, "dead")
+    Credential.objects.update(origins=["https://backup.example.org"])
+    run(MessageFilters(status="any"), to_url=to_url)
+    copy.refresh_from_db()
+    assert (copy.status, copy.callback_auth) == ("pending", "door")
