@@ -8,8 +8,9 @@ from datetime import datetime
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
+from django.db.models import QuerySet
 
-from webhooks_app.models import WebhookMessage
+from webhooks_app.models import WebhookEvent, WebhookMessage
 from webhooks_app.notation import origin_text
 from webhooks_app.outbox import MessageFilters, left_off, messages_of
 from webhooks_app.shown import safe_url
@@ -52,6 +53,8 @@ class Preview:
     credentials_left_off: list[str] = field(default_factory=list)
     #: Where all of it would go; empty: each message to its own receiver again.
     to_url: str = ""
+    #: Events that would go to ``to_url``, each once, however many messages it is owed by.
+    events: int = 0
 
     @property
     def mixes_projects(self) -> bool:
@@ -66,6 +69,9 @@ class Preview:
         """
         times = [f"{at:%Y-%m-%d %H:%M:%S}" for at in (self.oldest_at, self.newest_at) if at]
         to = [safe_url(self.to_url) if self.to_url else "each to its own receiver again"]
+        if self.to_url and self.is_exact and self.events < self.count:
+            plural = "s" * (self.events != 1)
+            to = [f"{to[0]} ({self.events:,} event{plural}, once each)"]
         return [
             ("projects", _listed(self.projects)),
             ("written", " to ".join(dict.fromkeys(times)) + " UTC"),
@@ -74,6 +80,12 @@ class Preview:
             *[("to", text) for text in to if where_to],
             *[("without", _without(self.credentials_left_off))] * bool(self.credentials_left_off),
         ]
+
+
+def _events(found: QuerySet[WebhookMessage]) -> int:
+    """Return how many events the counted messages are about."""
+    counted = found.order_by().values_list("event_id", flat=True)[:COUNT_LIMIT]
+    return WebhookEvent.objects.filter(pk__in=counted).count()
 
 
 def _without(names: list[str]) -> str:
@@ -130,4 +142,5 @@ def preview(filters: MessageFilters, scope: str | None = None, *, to_url: str = 
         newest_at=newest,
         credentials_left_off=left_off(found, to_url) if to_url else [],
         to_url=to_url,
+        events=_events(found) if to_url else 0,
     )

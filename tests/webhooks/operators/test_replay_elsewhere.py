@@ -68,6 +68,18 @@ def test_a_preview_says_whose_messages_go_from_where_to_where():
     assert (nothing.count, nothing.projects, nothing.oldest_at) == (0, {}, None)
 
 
+def test_a_preview_says_how_many_events_would_go():
+    """Proves that one event in two messages is announced as one, which is what is sent."""
+    first = dead()
+    dead(event=first.event, url=ELSEWHERE)
+    seen = replay_preview.preview(DEAD, to_url=THERE)
+    assert ("to", f"{THERE} (1 event, once each)") in seen.lines()
+    assert (seen.count, seen.events, run().total) == (2, 1, 1)
+    dead()
+    alone = replay_preview.preview(MessageFilters(host="receiver.example.org"), to_url=THERE)
+    assert ("to", THERE) in alone.lines()
+
+
 def test_a_preview_of_many_is_bounded_and_says_so(monkeypatch):
     """Proves that counting stops, while the range of times is that of all."""
     now = timezone.now()
