@@ -79,7 +79,8 @@ class SelectedForm(ReplayForm):
             return True
         if self.cleaned_data["all_projects"]:
             return True
-        self.add_error("all_projects", f"{len(found.projects)} projects would go to one URL.")
+        text = f"{len(found.projects)} projects would go to one URL: tick this if all are meant."
+        self.add_error("all_projects", text)
         return False
 
     def settle(self, found: replay_preview.Preview | None) -> None:
