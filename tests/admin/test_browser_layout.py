@@ -36,6 +36,11 @@ STICKS_OUT = """() => {
     const isRow = e.closest("#result_list") !== null; // a list is there to be seen whole
     if (right > edge + 1 && (isRow || !scrolls(e))) found.push(`${e.tagName} ${e.innerText}`);
   }
+  for (const e of document.querySelectorAll(".mv-field select")) {
+    const around = e.parentElement.getBoundingClientRect(); // the arrow is in its middle
+    if (e.parentElement.tagName === "DIV" && around.height > e.offsetHeight + 4)
+      found.push(`the arrow of ${e.name} is not in it`);
+  }
   return found;
 }"""
 
