@@ -30,6 +30,11 @@ def rfc3339(moment: datetime, timespec: str = "auto") -> str:
     return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
+def counted(count: int, noun: str) -> str:
+    """Return ``1 message`` or ``2,000 messages``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def origin_text(scheme: str, host: str, port: int) -> str:
     """Return ``scheme://host:port``, without the port where it is the scheme's own."""
     name = f"[{host}]" if ":" in host else host

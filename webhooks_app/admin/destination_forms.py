@@ -22,6 +22,7 @@ from webhooks_app.admin.theme import choices_widget, select_widget, whole_number
 from webhooks_app.egress import EgressDenied, check_url
 from webhooks_app.models import META_EVENTS, WebhookDestination, WebhookEndpoint
 from webhooks_app.news import INSTALLATION
+from webhooks_app.notation import counted
 from webhooks_app.operators import destinations, endpoints
 from webhooks_app.operators.destinations import DONE, Act
 from webhooks_app.outbox import InvalidFilter, who
@@ -148,7 +149,9 @@ def change_many(page: DestinationAdmin, request: HttpRequest, initial: str = "")
         back=reverse(LIST),
         hidden=[("confirmed", form.described())] if count else [],
         is_dangerous=act == Act.DISABLE,
-        submit=f"{act.capitalize()} {_counted(count)}" if act and count else "Show which are meant",
+        submit=f"{act.capitalize()} {counted(count, 'destination')}"
+        if act and count
+        else "Show which are meant",
     )
 
 
@@ -161,11 +164,7 @@ def _explain(act: Act | None, count: int) -> str:
         return "Which destinations are meant? Nothing is done before you have seen them."
     if not count:
         return f"There is no destination to {act} there."
-    return f"This will {act} {_counted(count)}. {EXPLAIN[act]}"
-
-
-def _counted(count: int) -> str:
-    return f"{count:,} destination{'s' * (count != 1)}"
+    return f"This will {act} {counted(count, 'destination')}. {EXPLAIN[act]}"
 
 
 def _facts(rows: QuerySet[WebhookDestination]) -> list[tuple[str, str]]:
@@ -190,7 +189,7 @@ def _done(
         seconds=60 * (cleaned.get("minutes") or 0),
     )
     verb = "is" if count == 1 else "are"
-    messages.success(request, f"{_counted(count)} {verb} {DONE[act]}.")
+    messages.success(request, f"{counted(count, 'destination')} {verb} {DONE[act]}.")
     return HttpResponseRedirect(reverse(LIST))
 
 
@@ -215,7 +214,7 @@ def _selected(act: Act) -> Callable[..., HttpResponse]:
         return confirm(
             request,
             page,
-            title=f"{act.capitalize()} {_counted(count)}",
+            title=f"{act.capitalize()} {counted(count, 'destination')}",
             explain=EXPLAIN[act] + others,
             lines=_lines(rows),
             form=form,

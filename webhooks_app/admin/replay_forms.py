@@ -24,7 +24,7 @@ from webhooks_app.admin.theme import number_widget, select_widget, whole_number_
 from webhooks_app.conf import webhook_settings
 from webhooks_app.egress import EgressDenied, check_url
 from webhooks_app.models import META_EVENTS, MessageStatus, ReplayJob, WebhookMessage
-from webhooks_app.notation import sentence
+from webhooks_app.notation import counted, sentence
 from webhooks_app.operators import moments, ping, replay, replay_preview, replay_refusals, set_aside
 from webhooks_app.outbox import ANY_STATUS, InvalidFilter, MessageFilters
 from webhooks_app.retry import ERROR_CODES
@@ -253,8 +253,7 @@ def _start(
         source="admin",
     )
     replay.advance(job.pk)  # the first batch at once; the engine does the rest
-    plural = "s" * (job.total != 1)
-    messages.success(request, f"The replay of {job.total:,} message{plural} has begun.")
+    messages.success(request, f"The replay of {counted(job.total, 'message')} has begun.")
     return HttpResponseRedirect(reverse("admin:webhooks_app_replayjob_change", args=[job.pk]))
 
 

@@ -23,6 +23,7 @@ from webhooks_app.credentials import (
     unseal,
 )
 from webhooks_app.models import Credential, WebhookEndpoint, WebhookMessage
+from webhooks_app.notation import counted
 from webhooks_app.operators import record
 from webhooks_app.signing.store import UnreadableSecret
 
@@ -200,14 +201,11 @@ def uses_of(row: Credential) -> list[str]:
     """Return in words what uses a credential."""
     endpoints = WebhookEndpoint.objects.filter(scope=row.scope, callback_auth=row.name).count()
     pending = _pending(row).count()
-    found = [_counted(endpoints, "endpoint"), _counted(pending, "pending message")]
+    ours = {"endpoint": endpoints, "pending message": pending}
+    found = [counted(count, noun) for noun, count in ours.items() if count]
     for user in _users:
         found += user(row.scope, row.name)
     return [text for text in found if text]
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
 
 
 def _pending(row: Credential) -> Any:

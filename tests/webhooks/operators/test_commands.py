@@ -59,7 +59,7 @@ def test_a_dry_run_counts_shows_and_changes_nothing(capsys):
     before = rows()
     code, text = run(capsys, "replay_webhooks", "--dry-run")
     assert (code, rows(), ReplayJob.objects.count()) == (0, before, 0)
-    assert "1 messages match" in text
+    assert "1 message matches" in text
     assert "hidden-value" not in text
 
 
@@ -86,9 +86,9 @@ def test_times_are_todays_in_a_named_zone(capsys):
     begin = local.replace(hour=0, minute=0, second=0, microsecond=0)
     make_message("dead", created_at=begin + timedelta(seconds=1))
     make_message("dead", created_at=begin - timedelta(seconds=1))
-    assert "1 messages match" in run(capsys, *asked, "--since", "00:00")[1]
+    assert "1 message matches" in run(capsys, *asked, "--since", "00:00")[1]
     assert "2 messages match" in run(capsys, *asked, "--since", "yesterday 00:00")[1]
-    assert "1 messages match" in run(capsys, *asked, "--until", "today")[1]
+    assert "1 message matches" in run(capsys, *asked, "--until", "today")[1]
     code, text = run(capsys, *asked[:-1], "Pacific/Kiritimaty")
     assert (code, "Pacific/Kiritimati" in text) == (2, True)
 

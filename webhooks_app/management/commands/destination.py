@@ -10,6 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
 from webhooks_app.models import WebhookDestination
+from webhooks_app.notation import counted
 from webhooks_app.operators import destinations
 from webhooks_app.operators.command import (
     OperatorCommand,
@@ -75,7 +76,8 @@ class Command(OperatorCommand):
         confirm(f"{act.capitalize()} them?", options, otherwise="Nothing was changed.")
         count = destinations.act_on(act, rows, actor=operator(), reason=reason, seconds=seconds)
         for_time = f" for {seconds_text(seconds)}" if act == Act.PAUSE else ""
-        self.stdout.write(f"{count} destinations are {DONE[act]}{for_time}.")
+        verb = "is" if count == 1 else "are"
+        self.stdout.write(f"{counted(count, 'destination')} {verb} {DONE[act]}{for_time}.")
 
     def _place(self, options: dict[str, Any]) -> who.Place | None:
         try:
@@ -118,16 +120,12 @@ class Command(OperatorCommand):
             )
         projects = rows.values("scope").distinct().count()
         self.stdout.write(
-            f"{act} {_counted(count, 'destination')} of {_counted(projects, 'project')}:"
+            f"{act} {counted(count, 'destination')} of {counted(projects, 'project')}:"
         )
         for row in rows.order_by("host", "scope")[:SHOWN]:
             self.stdout.write(f"  {row}")
         if count > SHOWN:
             self.stdout.write("  ...")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _seconds(act: Act, length: str, until: str) -> int:

@@ -12,6 +12,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app.egress import EgressDenied, check_url
 from webhooks_app.models import MessageStatus, ReplayJob
+from webhooks_app.notation import counted
 from webhooks_app.operators import moments, replay, replay_preview, replay_refusals, set_aside
 from webhooks_app.operators.command import (
     INTERRUPTED,
@@ -147,7 +148,7 @@ class Command(OperatorCommand):
             requested_by=operator(),
             source="command",
         )
-        self.stdout.write(f"replay {job.id} started: {job.total} messages")
+        self.stdout.write(f"replay {job.id} started: {counted(job.total, 'message')}")
         if options["wait"]:
             sys.exit(self._wait(job, options["timeout"]))
 
@@ -173,8 +174,9 @@ class Command(OperatorCommand):
 
     def _show(self, seen: replay_preview.Preview, *, where_to: bool = True) -> None:
         """Print what matches; end the program where that is nothing."""
-        count = f"{seen.count}" if seen.is_exact else f"more than {seen.count}"
-        self.stdout.write(f"{count} messages match")
+        beyond = "" if seen.is_exact else "more than "
+        verb = "matches" if seen.is_exact and seen.count == 1 else "match"
+        self.stdout.write(f"{beyond}{counted(seen.count, 'message')} {verb}")
         if not seen.count:
             sys.exit(NOTHING_FOUND)
         for name, value in seen.lines(where_to=where_to):
