@@ -61,6 +61,8 @@ def _own_media(settings: Any, tmp_path: Path) -> Iterator[None]:
 def _last_out(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """Wait at the end until nobody uses the database: a process of a test may still be stopping."""
     yield
+    if not connection.settings_dict["NAME"].startswith("test_"):
+        return  # no test of this worker has used one, and the database of all workers stays
     with django_db_blocker.unblock(), connection.cursor() as cursor:
 
         def others() -> list[Any]:
