@@ -89,6 +89,9 @@ class ErrorCode(StrEnum):
     CREDENTIAL = (
         "credential",
         "its stored credential could not be used, so nothing was sent",
+        True,
+        True,
+        False,
     )
     DESTINATION_DISABLED = (
         "destination_disabled",

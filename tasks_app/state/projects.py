@@ -17,7 +17,7 @@ from tasks_app.models import ApiKey, Project, Task, TaskStatus
 from tasks_app.providers.prices import Money, amount_in, currency_in
 from tasks_app.state import costs
 from tasks_app.state.costs import Budget
-from webhooks_app.notation import UUID_TEXT
+from webhooks_app.notation import UUID_TEXT, counted
 from webhooks_app.operators import record
 from webhooks_app.operators.credentials import check_known
 
@@ -170,13 +170,9 @@ def auth_users(scope: str, name: str) -> list[str]:
         status__in=(TaskStatus.QUEUED, TaskStatus.PROCESSING),
         callback_auth=name,
     ).count()
-    found = [_counted(keys, "API key"), _counted(tasks, "task under way", "tasks under way")]
+    found = [counted(keys, "API key")] if keys else []
+    if tasks:
+        found.append(f"{counted(tasks, 'task')} under way")
     if Project.objects.filter(pk=scope, callback_auth=name).exists():
         found.append("the project's default")
-    return [text for text in found if text]
-
-
-def _counted(number: int, one: str, many: str = "") -> str:
-    if not number:
-        return ""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return found

@@ -23,7 +23,6 @@ UNAUTHORIZED = 401
 #: A shorter secret is not looked for in answers: it would be found by chance.
 SHORTEST_MASKED = 6
 MAX_IDENTITIES = 1_000
-_SCHEMES = ("Bearer ", "Basic ")
 
 
 class Addition(NamedTuple):
@@ -132,9 +131,7 @@ def _without_beginning(body: bytes, secrets: Sequence[str]) -> bytes:
 
 def _secrets_of(addition: Addition) -> list[str]:
     values = [*addition.headers.values()]
-    values += [
-        value.partition(" ")[2] for value in values if value.startswith(("Bearer ", "Basic "))
-    ]
+    values += [value.partition(" ")[2] for value in values]  # without a scheme such as Bearer
     if addition.credential.kind == CredentialKind.BASIC:
         values.append(addition.credential.values["password"])
     values += [json.dumps(value)[1:-1] for value in values]  # as receivers repeat it in JSON

@@ -205,7 +205,7 @@ def uses_of(row: Credential) -> list[str]:
     found = [counted(count, noun) for noun, count in ours.items() if count]
     for user in _users:
         found += user(row.scope, row.name)
-    return [text for text in found if text]
+    return found
 
 
 def _pending(row: Credential) -> Any:

@@ -28,3 +28,12 @@ def test_no_part_of_a_secret_is_kept(body: bytes, is_cut: bool, kept: bytes) -> 
     addition = Addition(held, {"x-key": SECRET}, ClientIdentity("v", None))
     result = settled(addition, AttemptResult(response_body=body, truncated=is_cut))
     assert result.response_body == kept
+
+
+def test_a_secret_is_masked_without_the_scheme_before_it() -> None:
+    """Whatever word stands before it in a header, what repeats the rest is masked."""
+    held = StoredCredential("p", "n", "headers", frozenset(), {}, "v")
+    headers = {"x-key": "Token s3cret-of-a-customer"}
+    addition = Addition(held, headers, ClientIdentity("v", None))
+    result = settled(addition, AttemptResult(response_body=b"no: s3cret-of-a-customer"))
+    assert result.response_body == b"no: ***"
