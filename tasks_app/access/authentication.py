@@ -1,7 +1,7 @@
 """Who asks, and what may they do? Checks API keys, with a short memory.
 
 A busy thread sees the same key again and again, so it remembers a key that it read for
-`REMEMBERED_SECONDS`; a revoked key works no longer than that.
+`REMEMBERED_SECONDS`; no request that begins later than that after a revocation is answered.
 """
 
 from __future__ import annotations
@@ -70,10 +70,11 @@ class _Memory(threading.local):
     def __init__(self) -> None:
         self.keys: dict[str, tuple[float, ApiKey]] = {}
 
-    def note(self, key: ApiKey) -> None:
+    def note(self, key: ApiKey, asked_at: float) -> None:
+        """Remember a key that the database was asked for at `asked_at` (monotonic seconds)."""
         if len(self.keys) >= REMEMBERED_KEYS:
             self.keys.clear()
-        self.keys[key.prefix] = time.monotonic() + REMEMBERED_SECONDS, key
+        self.keys[key.prefix] = asked_at + REMEMBERED_SECONDS, key
 
 
 _memory = _Memory()
@@ -87,7 +88,8 @@ def _look_up(prefix: str) -> ApiKey | None:
     connection that answered a moment ago and has received nothing since is taken to work.
     """
     until, key = _memory.keys.get(prefix, (0.0, None))
-    is_remembered = time.monotonic() < until and _is_quiet()
+    asked_at = time.monotonic()
+    is_remembered = asked_at < until and _is_quiet()
     connection.health_check_done = True  # type: ignore[attr-defined]
     if is_remembered:
         return key
@@ -98,7 +100,7 @@ def _look_up(prefix: str) -> ApiKey | None:
             raise
         found = fetch(ApiKey, _FIND, [prefix])
     for key in found:
-        _memory.note(key)
+        _memory.note(key, asked_at)
     return found[0] if found else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -31,15 +32,25 @@ def key_reads(api: Client) -> int:
 def test_a_busy_thread_reads_a_key_now_and_then(api: Client) -> None:
     """The first request reads the key, the next ones do not, until REMEMBERED_SECONDS are over."""
     assert key_reads(api) == 1
-    assert key_reads(api) == 0
-    wait_until(lambda: key_reads(api) == 1, timeout=2, message="the key is read again")
+    # Two requests within REMEMBERED_SECONDS; a busy machine may need a few tries for that.
+    wait_until(lambda: key_reads(api) == 0, message="the key is remembered")
+    wait_until(lambda: key_reads(api) == 1, message="the key is read again")
 
 
 def test_a_revoked_key_is_refused_within_a_second(api: Client, api_key: str) -> None:
     """A revoked key is refused, also by a thread that remembered it."""
     assert api.get(PATH).status_code == 200
     ApiKey.objects.filter(prefix=api_key[:8]).update(revoked=True)
-    wait_until(lambda: api.get(PATH).status_code == 401, timeout=1)
+    revoked_at = time.monotonic()
+    begun = [revoked_at]
+
+    def is_refused() -> bool:
+        begun.append(time.monotonic())
+        return api.get(PATH).status_code == 401
+
+    wait_until(is_refused)
+    # However long a single answer takes, the last that was given had begun in time.
+    assert begun[-2] - revoked_at <= authentication.REMEMBERED_SECONDS <= 1
     assert api.get(PATH).status_code == 401
 
 
@@ -71,7 +82,7 @@ def test_a_remembered_key_opens_nothing_to_half_of_it(api: Client, api_key: str)
 def test_the_memory_of_a_thread_is_bounded() -> None:
     """A thread remembers a limited number of keys."""
     for number in range(authentication.REMEMBERED_KEYS + 5):
-        authentication._memory.note(ApiKey(prefix=f"{number:08}"))
+        authentication._memory.note(ApiKey(prefix=f"{number:08}"), 0.0)
     assert len(authentication._memory.keys) <= authentication.REMEMBERED_KEYS
 
 
