@@ -22,21 +22,9 @@ urlpatterns = [
     path("webhooks/endpoints/<str:endpoint_id>/dry-run", endpoints.EndpointDryRunView.as_view()),
     path("webhooks/destinations", destinations.DestinationListView.as_view()),
     path("webhooks/destinations/<str:destination_id>", destinations.DestinationView.as_view()),
-    path(
-        "webhooks/destinations/<str:destination_id>/pause",
-        destinations.DestinationPauseView.as_view(),
-    ),
-    path(
-        "webhooks/destinations/<str:destination_id>/resume",
-        destinations.DestinationResumeView.as_view(),
-    ),
-    path(
-        "webhooks/destinations/<str:destination_id>/disable",
-        destinations.DestinationDisableView.as_view(),
-    ),
-    path(
-        "webhooks/destinations/<str:destination_id>/enable",
-        destinations.DestinationEnableView.as_view(),
+    *(
+        path(f"webhooks/destinations/<str:destination_id>/{act}", view.as_view())
+        for act, view in destinations.ACT_VIEWS.items()
     ),
     path("webhooks/credentials", credentials.CredentialListView.as_view()),
     path(

@@ -1,4 +1,4 @@
-"""How does an operator pause, resume, disable or enable many destinations at once?
+"""How does an operator pause, disable or mute many destinations at once, or undo it?
 
 Nothing is done before the page has shown which destinations are meant. `operators.destinations`
 does the work. Beside it: the form with which the installation subscribes to what becomes of them.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CHANGE = "webhooks_app.change_webhookdestination"
 LIST = "admin:webhooks_app_webhookdestination_changelist"
 MAX_MUTE_HOURS = destinations.MAX_MUTE_SECONDS // 3600
-MAX_PAUSE_MINUTES = destinations.MAX_PAUSE_SECONDS // 60
+MAX_MINUTES = {act: seconds // 60 for act, seconds in destinations.LONGEST.items()}
 SAMPLE = 20
 EXPLAIN = {
     Act.PAUSE: "Messages wait and lose no retry.",
@@ -41,16 +41,19 @@ EXPLAIN = {
     Act.DISABLE: "Nothing is sent there until somebody enables it. Waiting and new messages become "
     "dead letters, which can be replayed afterwards.",
     Act.ENABLE: "New messages go there again. Dead letters stay dead until they are replayed.",
+    Act.MUTE: "Nobody is told that they fail: not the alert on failing receivers, not the "
+    "dashboard, not those who subscribed to endpoint.failing. Messages are sent as before.",
+    Act.UNMUTE: "It is told again when they fail.",
 }
 
 
 class PauseForm(ReasonForm):
     minutes = forms.IntegerField(
         min_value=1,
-        max_value=MAX_PAUSE_MINUTES,
+        max_value=MAX_MINUTES[Act.PAUSE],
         initial=30,
         widget=whole_number_widget(),
-        help_text=f"1 to {MAX_PAUSE_MINUTES}",
+        help_text=f"1 to {MAX_MINUTES[Act.PAUSE]}",
     )
     field_order = ["minutes", "reason"]
 
@@ -77,8 +80,17 @@ class LimitForm(ReasonForm):
     field_order = ["limit", "reason"]
 
 
-class ManyForm(PauseForm):
+class ManyForm(ReasonForm):
     """Asks what is to be done, where, and why."""
+
+    minutes = forms.IntegerField(
+        min_value=1,
+        max_value=max(MAX_MINUTES.values()),
+        initial=30,
+        required=False,
+        widget=whole_number_widget(),
+        help_text=" ".join(f"To {act}: 1 to {most}." for act, most in MAX_MINUTES.items()),
+    )
 
     act = forms.ChoiceField(
         label="What",
@@ -100,15 +112,14 @@ class ManyForm(PauseForm):
     )
     field_order = ["act", "minutes", "host", "project", "reason"]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["minutes"].required = False
-        self.fields["minutes"].help_text = f"Of a pause: 1 to {MAX_PAUSE_MINUTES}"
-
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
-        if cleaned.get("act") == Act.PAUSE and not cleaned.get("minutes"):
-            self.add_error("minutes", "Say how long the pause lasts.")
+        most = MAX_MINUTES.get(Act(cleaned["act"])) if "act" in cleaned else None
+        if most and "minutes" not in self.errors:
+            if not cleaned.get("minutes"):
+                self.add_error("minutes", "Say how long.")
+            elif cleaned["minutes"] > most:
+                self.add_error("minutes", f"At most {most} to {cleaned['act']}.")
         for name, read in (("host", who.read_place), ("project", who.read_project)):
             try:
                 if cleaned.get(name):
@@ -186,7 +197,7 @@ def _done(
         rows,
         actor=actor(request),
         reason=cleaned["reason"],
-        seconds=60 * (cleaned.get("minutes") or 0),
+        seconds=60 * (cleaned.get("minutes") or 0) + 3600 * cleaned.get("hours", 0),
     )
     verb = "is" if count == 1 else "are"
     messages.success(request, f"{counted(count, 'destination')} {verb} {DONE[act]}.")
@@ -195,7 +206,7 @@ def _done(
 
 def _selected(act: Act) -> Callable[..., HttpResponse]:
     """Return the action of the list that asks for a reason, then changes the selected rows."""
-    form_class = PauseForm if act == Act.PAUSE else ReasonForm
+    form_class = {Act.PAUSE: PauseForm, Act.MUTE: MuteForm}.get(act, ReasonForm)
 
     @admin.action(description=f"{act.capitalize()} selected", permissions=["change_many"])
     def perform(

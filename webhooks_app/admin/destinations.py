@@ -1,4 +1,4 @@
-"""How does an operator see which receivers have problems, and pause, disable or enable them?"""
+"""How does an operator see which receivers have problems, and pause, disable or mute them?"""
 
 from __future__ import annotations
 
@@ -82,13 +82,19 @@ def _is_held(row: WebhookDestination) -> bool:
 class HealthFilter(KnownValuesFilter):
     title = "health"
     parameter_name = "health"
-    values = [("disabled", "disabled"), ("held", "held back"), ("failing", "failing")]
+    values = [
+        ("disabled", "disabled"),
+        ("held", "held back"),
+        ("failing", "failing"),
+        ("muted", "muted"),
+    ]
 
     def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
         conditions: dict[str, dict[str, Any]] = {
             "disabled": {"disabled_at__isnull": False},
             "held": {"held_until__gt": timezone.now()},
             "failing": {"failing_messages__gt": 0},
+            "muted": {"muted_until__gt": timezone.now()},
         }
         return queryset.filter(**conditions[value])
 

@@ -1,6 +1,6 @@
 """What may an operator do to a destination, and how is it recorded?
 
-The one place where a destination is paused, disabled, enabled or pinged, for the admin, the API and
+The one place where a destination is paused, disabled, muted or pinged, for the admin, the API and
 commands. Each function writes an `OperatorAction` in the same transaction.
 """
 
@@ -42,7 +42,12 @@ class Act(StrEnum):
     RESUME = "resume"
     DISABLE = "disable"
     ENABLE = "enable"
+    MUTE = "mute"
+    UNMUTE = "unmute"
 
+
+#: The longest that each of those lasts that end by themselves, in seconds.
+LONGEST = {Act.PAUSE: MAX_PAUSE_SECONDS, Act.MUTE: MAX_MUTE_SECONDS}
 
 #: What each has become, as words for after its name.
 DONE = {
@@ -50,6 +55,8 @@ DONE = {
     Act.RESUME: "held back no longer",
     Act.DISABLE: "disabled",
     Act.ENABLE: "enabled",
+    Act.MUTE: "muted",
+    Act.UNMUTE: "muted no longer",
 }
 
 
@@ -67,26 +74,18 @@ def resume(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     act_on(Act.RESUME, _alone(destination), actor=actor, reason=reason)
 
 
-@transaction.atomic
 def mute(destination: WebhookDestination, seconds: int, *, actor: str, reason: str) -> None:
     """Tell nobody for a while that it fails; messages are sent to it as before.
 
     Raises:
         ValueError: not within 1 s to `MAX_MUTE_SECONDS`.
     """
-    if not 1 <= seconds <= MAX_MUTE_SECONDS:
-        raise ValueError(f"it is muted for 1 to {MAX_MUTE_SECONDS} seconds")
-    WebhookDestination.objects.filter(pk=destination.pk).update(
-        muted_until=Now() + timedelta(seconds=seconds)
-    )
-    record.note(actor, "destination.mute", str(destination), reason, scope=destination.scope)
+    act_on(Act.MUTE, _alone(destination), seconds=seconds, actor=actor, reason=reason)
 
 
-@transaction.atomic
 def unmute(destination: WebhookDestination, *, actor: str, reason: str) -> None:
     """Tell again when it fails."""
-    WebhookDestination.objects.filter(pk=destination.pk).update(muted_until=None)
-    record.note(actor, "destination.unmute", str(destination), reason, scope=destination.scope)
+    act_on(Act.UNMUTE, _alone(destination), actor=actor, reason=reason)
 
 
 def disable(destination: WebhookDestination, *, actor: str, reason: str) -> int:
@@ -132,13 +131,13 @@ def act_on(
     a million pending messages are not locked for long; after a crash the engines do the rest.
 
     Args:
-        seconds: how long a pause lasts.
+        seconds: how long a pause lasts, or nobody is told.
 
     Raises:
-        ValueError: a pause outside 1 to `MAX_PAUSE_SECONDS`.
+        ValueError: not within 1 s to what is the `LONGEST` of this action.
     """
-    if act == Act.PAUSE and not 1 <= seconds <= MAX_PAUSE_SECONDS:
-        raise ValueError(f"a pause is 1 to {MAX_PAUSE_SECONDS} seconds")
+    if act in LONGEST and not 1 <= seconds <= LONGEST[act]:
+        raise ValueError(f"{act} it for 1 to {LONGEST[act]} seconds")
     count = _each(act, rows, actor, reason, timedelta(seconds=seconds))
     if act == Act.DISABLE:
         outbox.bury_disabled()
@@ -177,6 +176,10 @@ def _change(act: Act, rows: QuerySet[WebhookDestination], reason: str, length: t
         # If it was disabled before, the first time and reason are kept.
         disabled = rows.filter(disabled_at=None)
         disabled.update(disabled_at=Now(), disabled_reason=reason[:300])
+    elif act == Act.MUTE:
+        rows.update(muted_until=Now() + length)
+    elif act == Act.UNMUTE:
+        rows.update(muted_until=None)
     else:
         rows.update(disabled_at=None, disabled_reason="", held_until=None, hold_reason="")
 
@@ -184,6 +187,8 @@ def _change(act: Act, rows: QuerySet[WebhookDestination], reason: str, length: t
 def _possible(act: Act) -> Q:
     if act == Act.RESUME:
         return Q(held_until__gt=Now(), disabled_at=None)
+    if act in (Act.MUTE, Act.UNMUTE):
+        return Q(muted_until__gt=Now()) if act == Act.UNMUTE else Q()
     return Q(disabled_at__isnull=act != Act.ENABLE)
 
 

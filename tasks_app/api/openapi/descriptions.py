@@ -95,6 +95,9 @@ DESCRIPTIONS = {
     "disableDestination": "Dead letters can be replayed once it is enabled. Needs the scope "
     "`admin`.",
     "enableDestination": "New messages go there again. Needs the scope `admin`.",
+    "muteDestination": "It is left out of the figure behind the alert, of the dashboard and of "
+    "`endpoint.failing`. Needs the scope `admin`.",
+    "unmuteDestination": "Also where it is not muted. Needs the scope `admin`.",
     "listCredentials": f"Without their secrets. Needs the scope `admin`. {_PAGE}",
     "createCredential": "`kind` says which parts it has: `headers`; `token` (bearer); `username` "
     "and `password` (basic); `token_url`, `client_id`, `client_secret` (oauth2); `certificate` and "

@@ -77,6 +77,8 @@ REQUESTS: dict[str, Any] = {
     "resumeDestination": {"reason": "it is back"},
     "disableDestination": {"reason": "the customer has left"},
     "enableDestination": {"reason": "the customer is back"},
+    "muteDestination": {"seconds": 43200, "reason": "they know, and mend it tomorrow"},
+    "unmuteDestination": {"reason": "it is mended"},
     "rotateSigningSecret": {"project_id": "test_project", "overlap_seconds": 86400},
 }
 

@@ -39,6 +39,11 @@ def held() -> set[str]:
     return {str(row) for row in rows}
 
 
+def muted() -> set[str]:
+    """The destinations of which nobody is told that they fail."""
+    return {str(row) for row in WebhookDestination.objects.filter(muted_until__gt=timezone.now())}
+
+
 def disabled() -> int:
     return WebhookDestination.objects.exclude(disabled_at=None).count()
 
@@ -98,6 +103,54 @@ def test_the_command_pauses_one_origin_everywhere_and_resumes_all(
     assert "pause 1 destination of 1 project:" in one
 
 
+def test_a_receiver_is_muted_through_each_door(
+    places: list[WebhookDestination], api: Client, admin_client: Client
+) -> None:
+    """Proves that command, API and admin mute one origin in all projects, and end it again."""
+    three = {f"{ORIGIN} ({scope})" for scope in ("film", "radio", "stage")}
+    code, text = command("mute", ORIGIN, "--for", "12h", "--reason", "they know", "--yes")
+    assert (code, muted()) == (0, three)
+    assert text.endswith("3 destinations are muted for 12 h.\n")
+    assert command("list")[1].count("muted until") == 3
+    assert command("unmute", "--all", "--reason", "mended", "--yes")[1].endswith("no longer.\n")
+    assert command("unmute", "--all", "--reason", "mended", "--yes")[0] == 3
+
+    asked = {"host": ORIGIN, "reason": "they know"}
+    for_long = {**asked, "action": "mute", "seconds": 86_400 * 30}
+    assert api.post(API, for_long, **JSON).json()["count"] == 3
+    assert muted() == three
+    assert {row["id"] for row in api.get(f"{API}?state=muted").json()["results"]} == {
+        row.pk for row in places[:3]
+    }
+    assert api.post(API, {**asked, "action": "unmute"}, **JSON).json()["count"] == 3
+    one = f"{API}/{places[4].pk}"
+    assert api.post(f"{one}/mute", {"seconds": 60}, **JSON).json()["muted_until"]
+    assert api.post(f"{one}/unmute", {}, **JSON).json()["muted_until"] is None
+    for change, code_ in (
+        ({"action": "mute"}, "required"),
+        ({"action": "pause", "seconds": 86_401}, "out_of_range"),
+        ({"action": "unmute", "seconds": 60}, "not_allowed"),
+    ):
+        (error,) = api.post(API, {**asked, **change}, **JSON).json()["errors"]
+        assert (error["pointer"], error["code"]) == ("/seconds", code_)
+
+    page = reverse("admin:webhooks_app_webhookdestination_change_many_form")
+    wanted = {**asked, "act": "mute", "minutes": "720"}
+    hidden = dict(admin_client.post(page, wanted).context["hidden"])
+    admin_client.post(page, {**wanted, **hidden})
+    assert muted() == three
+    refused = admin_client.post(page, {**wanted, "act": "pause", "minutes": "1441"})
+    assert refused.context["form"].errors["minutes"]
+    listed = reverse("admin:webhooks_app_webhookdestination_changelist")
+    assert str(places[0].pk) in admin_client.get(f"{listed}?health=muted").content.decode()
+    chosen = {"_selected_action": [row.pk for row in places], "confirmed": "1", "reason": "x"}
+    admin_client.post(listed, {**chosen, "action": "unmute_selected"})
+    assert muted() == set()
+    admin_client.post(listed, {**chosen, "action": "mute_selected", "hours": "2"})
+    assert len(muted()) == 5
+    assert len(reasons("destination.mute")) == 3 + 3 + 1 + 3 + 5
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -107,8 +160,9 @@ def test_the_command_pauses_one_origin_everywhere_and_resumes_all(
         ("pause hooks.example.org --reason x", 2, "--yes"),
         ("pause hooks.example.org --reason x --yes --for 3d", 2, "24 h"),
         ("pause hooks.example.org --reason x --yes --for later", 2, "--for"),
-        ("pause hooks.example.org --reason x --yes --until 2020-01-01", 2, "within"),
-        ("disable hooks.example.org --reason x --yes --for 1h", 2, "Only a pause"),
+        ("pause hooks.example.org --reason x --yes --until 2020-01-01", 2, "24 h"),
+        ("mute hooks.example.org --reason x --yes --for 31d", 2, "30.0 days"),
+        ("disable hooks.example.org --reason x --yes --for 1h", 2, "pause and mute alone"),
         ("resume hooks.example.org --reason x --yes", 3, "no destination"),
         ("disable absent.example.org --reason x --yes", 3, "no destination"),
         ("disable https://[::1 --reason x --yes", 2, "host"),

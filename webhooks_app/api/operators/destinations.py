@@ -1,4 +1,4 @@
-"""What can an operator do with receivers: see how they stand, pause, resume, disable, enable?"""
+"""What can an operator do with receivers: see how they stand, pause, disable or mute them?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from webhooks_app.api.view import WebhookView
 from webhooks_app.egress import MAX_URL_LENGTH
 from webhooks_app.models import WebhookDestination
 from webhooks_app.operators import destinations
-from webhooks_app.operators.destinations import MAX_PAUSE_SECONDS, Act
+from webhooks_app.operators.destinations import LONGEST, MAX_MUTE_SECONDS, MAX_PAUSE_SECONDS, Act
 from webhooks_app.operators.explain import standing
 from webhooks_app.outbox import who
 
@@ -30,6 +30,7 @@ _STATES = {
     "disabled": Q(disabled_at__isnull=False),
     "held": Q(disabled_at=None, held_until__gt=Now()),
     "failing": Q(failing_messages__gt=0),
+    "muted": Q(muted_until__gt=Now()),
 }
 
 
@@ -63,12 +64,23 @@ class PauseRequest(ReasonRequest):
     seconds = Whole(1, MAX_PAUSE_SECONDS, help_text="It ends by itself.")
 
 
+class MuteRequest(ReasonRequest):
+    """The body of muting a destination."""
+
+    seconds = Whole(1, MAX_MUTE_SECONDS, help_text="It ends by itself.")
+
+
 class DestinationsRequest(ReasonRequest, Where):
     """The body of what is done to many destinations."""
 
     action = Choice([str(act) for act in Act])
     all = Flag(required=False, default=False, help_text="Needed where no `host` is given.")
-    seconds = Whole(1, MAX_PAUSE_SECONDS, required=False, help_text="Of a pause; needed there.")
+    seconds = Whole(
+        1,
+        MAX_MUTE_SECONDS,
+        required=False,
+        help_text=f"Needed for `pause` (at most {MAX_PAUSE_SECONDS}) and `mute`; not for others.",
+    )
     dry_run = Flag(required=False, default=False, help_text="Only count, and show the first.")
 
 
@@ -94,6 +106,7 @@ class DestinationSerializer(serializers.ModelSerializer[WebhookDestination]):
             "breaker_state",
             "failing_messages",
             "max_in_flight",
+            "muted_until",
             "last_success_at",
             "last_failure_at",
         )
@@ -139,7 +152,7 @@ class DestinationListView(WebhookView):
         operation_id="changeDestinations", request=DestinationsRequest, responses=CHANGED
     )
     def post(self, request: Request) -> Response:
-        """Pause, resume, disable or enable one origin over all projects, or all of them."""
+        """Pause, disable or mute one origin over all projects, or undo it; or all of them."""
         asked = read_body(request, DestinationsRequest)
         act = Act(asked["action"])
         _check(asked, act)
@@ -169,69 +182,43 @@ class DestinationView(WebhookView):
         return Response(DestinationSerializer(_find(request, destination_id).get()).data)
 
 
-class _ActView(WebhookView):
-    """Does one thing to one destination; also where it is so already."""
+def _view(act: Act, form: type[ReasonRequest], summary: str) -> type[WebhookView]:
+    """Return the view that does one thing to one destination; also where it is so already."""
 
-    actions = {"POST": "admin"}
-    act: Act
-    form: type[ReasonRequest] = ReasonRequest
+    class ActView(WebhookView):
+        __doc__ = f"{act.capitalize()} one."
+        actions = {"POST": "admin"}
 
-    def _answer(self, request: Request, destination_id: str) -> Response:
-        rows = _find(request, destination_id)
-        _do(request, self.act, rows, read_body(request, self.form))
-        return Response(DestinationSerializer(rows.get()).data)
+        @extend_schema(
+            operation_id=f"{act}Destination",
+            description=summary,
+            request=form,
+            responses=DestinationSerializer,
+        )
+        def post(self, request: Request, destination_id: str) -> Response:
+            rows = _find(request, destination_id)
+            _do(request, act, rows, read_body(request, form))
+            return Response(DestinationSerializer(rows.get()).data)
+
+    return ActView
 
 
-class DestinationPauseView(_ActView):
-    """Pause one."""
-
-    act, form = Act.PAUSE, PauseRequest
-
-    @extend_schema(
-        operation_id="pauseDestination", request=PauseRequest, responses=DestinationSerializer
+#: What can be done to one destination, each at a path of its own.
+ACT_VIEWS = {
+    act: _view(act, form, summary)
+    for act, form, summary in (
+        (Act.PAUSE, PauseRequest, "Hold back what is owed there for a time; no retry is lost."),
+        (Act.RESUME, ReasonRequest, "End a pause, or let an open breaker try again at once."),
+        (
+            Act.DISABLE,
+            ReasonRequest,
+            "Send nothing there until it is enabled; what waits there becomes dead letters.",
+        ),
+        (Act.ENABLE, ReasonRequest, "Send there again; its dead letters wait for a replay."),
+        (Act.MUTE, MuteRequest, "Tell nobody for a time that it fails; send there as before."),
+        (Act.UNMUTE, ReasonRequest, "Tell again when it fails."),
     )
-    def post(self, request: Request, destination_id: str) -> Response:
-        """Hold back what is owed there for a time; no retry is lost."""
-        return self._answer(request, destination_id)
-
-
-class DestinationResumeView(_ActView):
-    """Resume one."""
-
-    act = Act.RESUME
-
-    @extend_schema(
-        operation_id="resumeDestination", request=ReasonRequest, responses=DestinationSerializer
-    )
-    def post(self, request: Request, destination_id: str) -> Response:
-        """End a pause, or let an open breaker try again at once."""
-        return self._answer(request, destination_id)
-
-
-class DestinationDisableView(_ActView):
-    """Disable one."""
-
-    act = Act.DISABLE
-
-    @extend_schema(
-        operation_id="disableDestination", request=ReasonRequest, responses=DestinationSerializer
-    )
-    def post(self, request: Request, destination_id: str) -> Response:
-        """Send nothing there until it is enabled; what waits there becomes dead letters."""
-        return self._answer(request, destination_id)
-
-
-class DestinationEnableView(_ActView):
-    """Enable one."""
-
-    act = Act.ENABLE
-
-    @extend_schema(
-        operation_id="enableDestination", request=ReasonRequest, responses=DestinationSerializer
-    )
-    def post(self, request: Request, destination_id: str) -> Response:
-        """Send there again; its dead letters wait for a replay."""
-        return self._answer(request, destination_id)
+}
 
 
 def _do(
@@ -248,9 +235,15 @@ def _do(
 
 def _check(asked: dict[str, Any], act: Act) -> None:
     problems: list[FieldProblem] = []
-    if act == Act.PAUSE and "seconds" not in asked:
-        text = "Say how long the pause lasts."
-        problems.append({"pointer": "/seconds", "code": "required", "message": text})
+    most = LONGEST.get(act)
+    if most and "seconds" not in asked:
+        problems.append({"pointer": "/seconds", "code": "required", "message": "Say how long."})
+    elif most and asked["seconds"] > most:
+        text = f"Must be from 1 to {most} seconds for {act}."
+        problems.append({"pointer": "/seconds", "code": "out_of_range", "message": text})
+    elif not most and "seconds" in asked:
+        text = f"Only {' and '.join(LONGEST)} end by themselves."
+        problems.append({"pointer": "/seconds", "code": "not_allowed", "message": text})
     if "host" not in asked and not asked["all"]:
         text = 'Name a receiver, or say "all": true.'
         problems.append({"pointer": "/host", "code": "required", "message": text})

@@ -1,4 +1,4 @@
-"""How does an operator pause, resume, disable or enable receivers from the command line?"""
+"""How does an operator pause, disable or mute receivers from the command line?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from webhooks_app.operators.command import (
     operator,
     reason_of,
 )
-from webhooks_app.operators.destinations import DONE, MAX_PAUSE_SECONDS, Act
+from webhooks_app.operators.destinations import DONE, LONGEST, Act
 from webhooks_app.operators.explain import seconds_text, standing
 from webhooks_app.outbox import InvalidFilter, who
 from webhooks_app.shown import visible
@@ -27,24 +27,26 @@ from webhooks_app.shown import visible
 LIST = "list"
 SHOWN = 20
 NOTHING_FOUND = 3
-#: How long a pause lasts where nothing is said.
-PAUSE_SECONDS = 1_800
+#: How long each lasts where nothing is said.
+USUAL_SECONDS = {Act.PAUSE: 1_800, Act.MUTE: 43_200}
 _LENGTH = re.compile(r"([0-9]{1,6}) ?(s|min|m|h|d)?")
 _UNITS = {"s": 1, None: 60, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
 
 
 class Command(OperatorCommand):
     help = (
-        "Pause, resume, disable or enable destinations, or list them. A host or an origin means "
+        "Pause, disable or mute destinations, undo it, or list them. A host or an origin means "
         "that receiver in every project; --project only there. Before anything happens it shows "
         "which destinations are meant, and asks."
         "\n\nA pause ends by itself, and what waits loses no retry. What is disabled stays so "
-        "until it is enabled; what waited there becomes dead letters, which can be replayed."
+        "until it is enabled; what waited there becomes dead letters, which can be replayed. "
+        "Of a muted one nobody is told that it fails; messages are sent to it as before."
     )
     examples = (
-        ("list", "what is held back, failing or disabled"),
+        ("list", "what is held back, failing, muted or disabled"),
         ('pause hooks.example.org --for 2h --reason "they deploy"', "in all projects"),
         ('resume --all --reason "the network is back"', "let everything go on at once"),
+        ('mute hooks.example.org --for 12h --reason "they know"', "no alert for a while"),
         ('disable https://hooks.example.org:8443 --project film --reason "left"', "one origin"),
     )
     exit_codes = {
@@ -59,8 +61,8 @@ class Command(OperatorCommand):
         parser.add_argument("--project", default="", help="Only as this project sees it.")
         parser.add_argument("--all", action="store_true", help="Every destination.")
         add_reason(parser)
-        parser.add_argument("--for", default="", dest="length", help="Of a pause: 90s, 30m, 2h.")
-        parser.add_argument("--until", default="", help="Of a pause: 18:30 or ISO 8601; in UTC.")
+        parser.add_argument("--for", default="", dest="length", help="Of a pause or mute: 30m, 2h.")
+        parser.add_argument("--until", default="", help="18:30 or ISO 8601; in UTC.")
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -75,7 +77,7 @@ class Command(OperatorCommand):
         self._preview(act, rows, place)
         confirm(f"{act.capitalize()} them?", options, otherwise="Nothing was changed.")
         count = destinations.act_on(act, rows, actor=operator(), reason=reason, seconds=seconds)
-        for_time = f" for {seconds_text(seconds)}" if act == Act.PAUSE else ""
+        for_time = f" for {seconds_text(seconds)}" if seconds else ""
         verb = "is" if count == 1 else "are"
         self.stdout.write(f"{counted(count, 'destination')} {verb} {DONE[act]}{for_time}.")
 
@@ -100,13 +102,15 @@ class Command(OperatorCommand):
         count, now = 0, datetime.now(UTC)
         for row in rows.iterator():
             words = standing(row, now)[1]
-            if not place and not is_all and words == "healthy":
+            muted = row.muted_until and row.muted_until > now
+            if not place and not is_all and words == "healthy" and not muted:
                 continue
             count += 1
             why = row.disabled_reason if row.disabled_at else ""
+            why += f"  muted until {row.muted_until:%Y-%m-%d %H:%M} UTC" if muted else ""
             self.stdout.write(f"{words:12}  {row}  {visible(why)}".rstrip())
         if not count:
-            found = "No destination is held back, failing or disabled; --all lists all."
+            found = "No destination is held back, failing, muted or disabled; --all lists all."
             self.stdout.write("There is no such destination." if place or is_all else found)
 
     def _preview(
@@ -129,15 +133,16 @@ class Command(OperatorCommand):
 
 
 def _seconds(act: Act, length: str, until: str) -> int:
-    if act != Act.PAUSE:
+    if act not in LONGEST:
         if length or until:
-            raise _usage("Only a pause has an end: --for and --until go with it alone.")
+            raise _usage(f"--for and --until go with {' and '.join(LONGEST)} alone.")
         return 0
     if length and until:
         raise _usage("Give --for or --until, not both.")
-    seconds = _until(until) if until else _length(length) if length else PAUSE_SECONDS
-    if not 1 <= seconds <= MAX_PAUSE_SECONDS:
-        raise _usage(f"A pause ends within {seconds_text(MAX_PAUSE_SECONDS)}; disable it instead.")
+    seconds = _until(until) if until else _length(length) if length else USUAL_SECONDS[act]
+    if not 1 <= seconds <= LONGEST[act]:
+        instead = "; disable it instead" if act == Act.PAUSE else ""
+        raise _usage(f"{act.capitalize()} it for 1 s to {seconds_text(LONGEST[act])}{instead}.")
     return seconds
 
 
