@@ -46,6 +46,12 @@ def add(client: Client, kind: str, **more: str) -> Any:
     return client.post(f"{reverse(NEW)}?kind={kind}", asked, follow=True)
 
 
+def test_the_usual_address_leads_to_the_form(admin_client: Client) -> None:
+    """Whoever types `add/`, as for every other page of the admin, comes to the form."""
+    there = admin_client.get("/admin/webhooks_app/credential/add/", follow=True)
+    assert (there.status_code, there.redirect_chain[-1][0]) == (200, reverse(NEW))
+
+
 @pytest.mark.parametrize("kind", FILLED)
 def test_a_credential_is_added_and_no_page_shows_its_secret(
     admin_client: Client, kind: str

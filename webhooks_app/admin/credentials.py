@@ -15,6 +15,7 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.views.generic import RedirectView
 
 from webhooks_app.admin.base import (
     Operation,
@@ -240,7 +241,9 @@ class CredentialAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(partial(_new, self))
         name = "webhooks_app_credential_new_form"
-        return [path("new/", view, name=name), *super().get_urls()]
+        # Whoever types Django's own address for it comes to the same form.
+        add = path("add/", RedirectView.as_view(pattern_name=f"admin:{name}"))
+        return [path("new/", view, name=name), add, *super().get_urls()]
 
     def has_new_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm(ADD))

@@ -265,7 +265,7 @@ def _set_aside(request: HttpRequest, filters: MessageFilters, reason: str) -> Ht
         reason=reason,
         on_batch=lambda done: time.monotonic() < end,
     )
-    text = f"{done:,} message{'s' * (done != 1)} set aside."
+    text = f"{counted(done, 'message')} set aside."
     if time.monotonic() >= end:
         text += " There may be more: do it again."
     messages.success(request, text)
@@ -299,7 +299,7 @@ def replay_selected(
     return confirm(
         request,
         page,
-        title=f"Replay {_count(found)}",
+        title=f"Replay {found.meant}",
         explain="They are sent again under the same webhook-id, with a full set of retries. "
         "A message with an attempt under way is left alone.",
         facts=found.lines(),
@@ -324,7 +324,7 @@ def set_selected_aside(
     return confirm(
         request,
         page,
-        title=f"Set {_count(found)} aside",
+        title=f"Set {found.meant} aside",
         explain="Dead letters that are set aside are kept and can be replayed, but they are in no "
         "count and no alert any more. Selected messages in another state are left alone.",
         facts=found.lines(where_to=False),
@@ -384,13 +384,8 @@ def replay_with_filter(page: MessageAdmin, request: HttpRequest) -> HttpResponse
         form=form,
         back=reverse(LIST),
         hidden=[("confirmed", token)] if found and found.count else [],
-        submit=verb.format(_count(found)) if found and found.count else "Show what it matches",
+        submit=verb.format(found.meant) if found and found.count else "Show what it matches",
     )
-
-
-def _count(found: replay_preview.Preview) -> str:
-    more = "" if found.is_exact else " or more"
-    return f"{found.count:,}{more} message{'s' * (found.count != 1)}"
 
 
 def _explain(found: replay_preview.Preview | None) -> str:
@@ -398,4 +393,4 @@ def _explain(found: replay_preview.Preview | None) -> str:
         return "Which messages are meant? Nothing is done before you have seen them."
     if not found.count:
         return "No message matches. Change the filter and look again."
-    return f"This means {_count(found)}. If that is right, confirm it below."
+    return f"This means {found.meant}. If that is right, confirm it below."

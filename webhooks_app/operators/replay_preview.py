@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import QuerySet
 
 from webhooks_app.models import WebhookEvent, WebhookMessage
-from webhooks_app.notation import origin_text
+from webhooks_app.notation import counted, origin_text
 from webhooks_app.outbox import MessageFilters, left_off, messages_of
 from webhooks_app.shown import safe_url
 
@@ -61,6 +61,15 @@ class Preview:
         """Tell whether one URL would receive the events of several projects."""
         return bool(self.to_url) and len(self.projects) > 1
 
+    @property
+    def meant(self) -> str:
+        """What a replay takes, as words: ``5 messages``; elsewhere ``3 events of 5 messages``."""
+        if not self.is_exact:
+            return f"{self.count:,} or more messages"
+        messages = counted(self.count, "message")
+        is_fewer = self.to_url and self.events < self.count
+        return f"{counted(self.events, 'event')} of {messages}" if is_fewer else messages
+
     def lines(self, *, where_to: bool = True) -> list[tuple[str, str]]:
         """Return all of it but the sample for people: the name of each line, and its text.
 
@@ -70,8 +79,7 @@ class Preview:
         times = [f"{at:%Y-%m-%d %H:%M:%S}" for at in (self.oldest_at, self.newest_at) if at]
         to = [safe_url(self.to_url) if self.to_url else "each to its own receiver again"]
         if self.to_url and self.is_exact and self.events < self.count:
-            plural = "s" * (self.events != 1)
-            to = [f"{to[0]} ({self.events:,} event{plural}, once each)"]
+            to = [f"{to[0]} ({counted(self.events, 'event')}, once each)"]
         return [
             ("projects", _listed(self.projects)),
             ("written", " to ".join(dict.fromkeys(times)) + " UTC"),
@@ -84,8 +92,8 @@ class Preview:
 
 def _events(found: QuerySet[WebhookMessage]) -> int:
     """Return how many events the counted messages are about."""
-    counted = found.order_by().values_list("event_id", flat=True)[:COUNT_LIMIT]
-    return WebhookEvent.objects.filter(pk__in=counted).count()
+    ids = found.order_by().values_list("event_id", flat=True)[:COUNT_LIMIT]
+    return WebhookEvent.objects.filter(pk__in=ids).count()
 
 
 def _without(names: list[str]) -> str:

@@ -74,6 +74,10 @@ def test_a_preview_says_how_many_events_would_go():
     dead(event=first.event, url=ELSEWHERE)
     seen = replay_preview.preview(DEAD, to_url=THERE)
     assert ("to", f"{THERE} (1 event, once each)") in seen.lines()
+    assert (seen.meant, replay_preview.preview(DEAD).meant) == (
+        "1 event of 2 messages",
+        "2 messages",
+    )
     assert (seen.count, seen.events, run().total) == (2, 1, 1)
     dead()
     alone = replay_preview.preview(MessageFilters(host="receiver.example.org"), to_url=THERE)
