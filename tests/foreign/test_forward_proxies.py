@@ -153,6 +153,10 @@ def test_microsocks_and_dante(receivers: tuple[Receiver, Receiver]) -> None:
             assert are_reused(results)[:4] == [False, False, True, True]
             assert results[4].error == "connection refused"
             assert told(send(at, names, is_guard=True)) == [(200, "")]
+            # What they are asked where they make no tunnel in time.
+            through = egress.read_proxy(at)
+            assert through is not None
+            assert uvloop.run(forward._is_alive(through))
         for at in (users.url(), users.url("movies:wrong")):
             (result,) = send(at, places[:1])
             assert (result.error_code, "SOCKS5" in result.error) == ("proxy", True), result

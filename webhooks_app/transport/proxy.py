@@ -56,6 +56,8 @@ _SOCKS_REPLIES = {
     5: errno.ECONNREFUSED,
     6: errno.ETIMEDOUT,  # "TTL expired"
 }
+#: Offers no authentication, or user and password; answered before a receiver is named (RFC 1928).
+_SOCKS_GREETING = bytes((5, 2, 0, 2))
 _REFUSED_CREDENTIALS = 407
 
 
@@ -160,24 +162,26 @@ async def _in_time(
         async with asyncio.timeout(dial.CONNECT_SECONDS) as limit:
             return await dialling
     except TimeoutError:
-        is_asked = limit.expired() and proxy.scheme == "http"
-        if not is_asked or await _is_alive(proxy):
+        if not limit.expired() or await _is_alive(proxy):
             raise
     text = "the proxy takes connections, but answers nothing"
     raise ProxyFault(text, is_down=True)
 
 
 async def _is_alive(proxy: egress.Proxy) -> bool:
-    """Say whether an http proxy answers a question that is for itself."""
-    question = f"OPTIONS * HTTP/1.1\r\nHost: {proxy.host}\r\nConnection: close\r\n\r\n"
+    """Say whether a proxy answers a question that is for itself and names no receiver."""
+    question = _SOCKS_GREETING
+    if proxy.scheme == "http":
+        line = f"OPTIONS * HTTP/1.1\r\nHost: {proxy.host}\r\nConnection: close\r\n\r\n"
+        question = line.encode()
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(ALIVE_SECONDS):
-            sock = await _connect_to(proxy)
-            with sock:
-                head, _ = await _exchange(sock, question.encode())
+            with await _connect_to(proxy) as sock:
+                await loop.sock_sendall(sock, question)
+                return bool(await loop.sock_recv(sock, 1))
     except OSError:  # a TimeoutError is one
         return False
-    return bool(head)
 
 
 async def _reach(

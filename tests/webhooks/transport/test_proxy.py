@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -70,6 +73,30 @@ def fetch(url: str, place: str, **how: Any) -> tuple[int | None, str, str]:
             return found.status, str(found.error_code), found.error
 
     return asyncio.run(run())
+
+
+@contextlib.contextmanager
+def slow_socks() -> Iterator[str]:
+    """A SOCKS5 proxy that takes each greeting, and then waits for the receiver for ever."""
+    listener, taken = socket.create_server(("127.0.0.1", 0)), []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                taken.append(listener.accept()[0])
+                if taken[-1].recv(100):
+                    taken[-1].sendall(b"\x05\x00")
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"socks5://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+        for sock in taken:
+            sock.close()
 
 
 def outcome(result: AttemptResult) -> tuple[int | None, str]:
@@ -301,18 +328,23 @@ def test_a_proxy_that_hangs_is_told_from_a_receiver_that_does(
 ) -> None:
     """A CONNECT without an answer is the receiver's, unless the proxy answers nothing at all."""
     monkeypatch.setattr(dial, "CONNECT_SECONDS", 0.1)
-    monkeypatch.setattr(proxy, "ALIVE_SECONDS", 0.1)
     place = f"http://{HOST}:8080/hook"
     with override_settings(WEBHOOKS=OPEN):
         with ForwardProxy(waits_for="CONNECT ") as slow:
             (result,) = send(slow.url, place)
             assert (result.error_code, result.error) == ("timeout", "no connection in time")
             assert [head.split()[0] for head in slow.heads] == ["CONNECT", "OPTIONS"]
+        with slow_socks() as url:
+            (result,) = send(url, place)
+            assert (result.error_code, result.error) == ("timeout", "no connection in time")
+        monkeypatch.setattr(proxy, "ALIVE_SECONDS", 0.1)
         with ForwardProxy(waits_for="") as hung:
             (result,) = send(hung.url, place)
             text = "the proxy takes connections, but answers nothing"
             assert (result.error_code, result.error) == ("proxy", text)
             assert fetch(hung.url, place)[1:] == ("proxy", text)
+            (result,) = send(hung.url.replace("http", "socks5"), place)
+            assert (result.error_code, result.error) == ("proxy", text)
 
 
 def test_what_reaches_the_tunnel_is_judged_once_more() -> None:
