@@ -26,7 +26,6 @@ from tasks_app.providers.base import ProviderError
 from tasks_app.providers.remote.base import RemoteProvider
 from tasks_app.remote_work.calls import Lines
 from tasks_app.remote_work.steps import Steps
-from tasks_app.remote_work.watchers import Watchers
 from tasks_app.remote_work.writes import OVERTAKEN
 from tasks_app.state import remote, remote_jobs, server_rows
 from tasks_app.tickets import stopping
@@ -89,7 +88,6 @@ class RemoteWorkLoop:
         self._database = DatabaseThread("remote-work")
         self._lines = Lines()
         self._steps = Steps(self._store, self._hand_over, self._lines)
-        self._watchers = Watchers(self._steps.writes.told)
         is_told = False
         try:
             while not stopping.is_set():
@@ -130,11 +128,6 @@ class RemoteWorkLoop:
         together: dict[tuple[str, str, str], list[RemoteJob]] = defaultdict(list)
         for job in jobs:
             provider = _provider(job.task_type, job.provider)
-            if provider is not None and job.state in (
-                RemoteJobState.SUBMITTING,
-                RemoteJobState.RUNNING,
-            ):
-                self._watchers.need(job, provider)
             if job.state != RemoteJobState.RUNNING:
                 is_submit = job.state == RemoteJobState.SUBMITTING
                 self._open_task(self._one(job, provider), [job], is_submit=is_submit)
@@ -203,7 +196,6 @@ class RemoteWorkLoop:
             await asyncio.wait(set(self._open.values()), timeout=DRAIN_SECONDS)
         for task in set(self._open.values()):
             task.cancel()
-        await self._watchers.close()
         await self._steps.close()
         await self._lines.close()
         try:

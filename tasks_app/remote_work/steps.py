@@ -35,6 +35,7 @@ from tasks_app.providers.remote.client import (
 )
 from tasks_app.remote_work import results
 from tasks_app.remote_work.calls import Lines, away, ids_of, is_unclear, work_of
+from tasks_app.remote_work.watchers import Watchers
 from tasks_app.remote_work.writes import OVERTAKEN, Writes
 from tasks_app.state import remote, remote_jobs, server_rows
 from tasks_app.work import fit
@@ -78,9 +79,14 @@ class Steps:
         self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
         self._fetching = 0
         self.writes = Writes(store)
+        self.watchers = Watchers(self.writes.told, lines)
 
     async def close(self) -> None:
-        """Wait for the results that are being fetched; `tickets.stopping` ends them soon."""
+        """Close all streams, and wait for the results that are being fetched.
+
+        `tickets.stopping` ends them soon.
+        """
+        await self.watchers.close()
         await asyncio.to_thread(self._fetchers.shutdown)
 
     @contextlib.asynccontextmanager
@@ -138,6 +144,8 @@ class Steps:
         except remote_jobs.LostJob:  # cancelled meanwhile: the stop needs the id
             await self._store(remote_jobs.learn_id, job, remote_id)
             raise
+        job.remote = remote_id
+        self.watchers.need(job, provider)
 
     async def _was_received(
         self, job: RemoteJob, provider: RemoteProvider, work: Work, line: ProviderClient
@@ -190,6 +198,7 @@ class Steps:
         """Ask one server for the state of its jobs, and act on each answer."""
         over = [job for job in jobs if job.deadline <= remote_jobs.now_of(job)]
         for job in over:
+            self.watchers.drop(job)
             with contextlib.suppress(*OVERTAKEN):
                 await self._store(remote.time_out, job)
         jobs = [job for job in jobs if job not in over]
@@ -227,13 +236,17 @@ class Steps:
     ) -> None:
         """Do what the answer to one look asks for."""
         if isinstance(state, JobStatus) and state.is_done:
+            self.watchers.drop(job)
             self.hand_over(job, self._ready(job, provider, state))
         elif isinstance(state, JobStatus):
             self.writes.again(job, _first(provider), has_answered=True)
-            await self.writes.progress(str(job.id), 0.05 + 0.85 * state.fraction, state.step)
+            await self.writes.progress(str(job.id), state)
+            assert provider is not None
+            self.watchers.need(job, provider)
         elif isinstance(state, UnknownJob):
             await self._lost(job, state, is_stop_owed=False)
         elif isinstance(state, WorkFailed):
+            self.watchers.drop(job)
             logger.warning("Remote work failed", reason=state.message, **ids_of(job))
             await self._store(remote.fail, job, state)
         elif provider is not None and _is_silent(job, provider, state):
@@ -244,6 +257,7 @@ class Steps:
             self.writes.again(job, _first(provider), has_answered=False)
 
     async def _lost(self, job: RemoteJob, error: ProviderError, *, is_stop_owed: bool) -> None:
+        self.watchers.drop(job)
         logger.warning("Remote work was lost", reason=error.message, **ids_of(job))
         if await self._store(remote_jobs.was_lost_before, job):
             await self._store(remote.fail, job, error, "lost")
@@ -301,6 +315,7 @@ class Steps:
 
     async def stop(self, job: RemoteJob, provider: RemoteProvider | None) -> None:
         """Tell the provider to stop; what had ended after a time-out is fetched and kept."""
+        self.watchers.drop(job)
         with contextlib.suppress(*OVERTAKEN):
             try:
                 if provider is None:

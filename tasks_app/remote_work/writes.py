@@ -5,6 +5,7 @@ A look that found nothing new costs a part of one statement.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections import defaultdict
@@ -16,6 +17,7 @@ from django.conf import settings
 from django.db import Error
 
 from tasks_app.models import RemoteJob
+from tasks_app.providers.remote.base import JobStatus
 from tasks_app.state import lifecycle, remote, remote_jobs
 
 #: How often a job's progress is stored at most, in seconds.
@@ -37,7 +39,7 @@ class Writes:
 
     def __init__(self, store: Callable[..., Awaitable[Any]]) -> None:
         self._store = store
-        self._told: dict[str, tuple[float, float, float]] = {}
+        self._told: dict[str, tuple[float, float, str, float]] = {}
         self._soon: dict[tuple[Any, float, bool], list[str]] = defaultdict(list)
         self._later: dict[tuple[Any, float, bool], list[str]] = defaultdict(list)
         self._flushed_at = 0.0
@@ -76,22 +78,25 @@ class Writes:
 
     # -- progress ----------------------------------------------------------------------------------
 
-    async def told(self, job_id: str, fraction: float, step: str) -> None:
+    async def told(self, job_id: str, status: JobStatus) -> None:
         """Take what a server told of a job by itself: its progress, or that it has ended."""
-        if fraction >= 1:
+        if not status.is_done:
+            await self.progress(job_id, status)
+        elif not await self._store(remote_jobs.has_news, job_id):
+            await asyncio.sleep(2 * FLUSH_SECONDS)  # a look is open, or is yet to be stored
             await self._store(remote_jobs.has_news, job_id)
-        else:
-            await self.progress(job_id, 0.05 + 0.85 * fraction, step)
 
-    async def progress(self, job_id: str, fraction: float, step: str) -> None:
-        """Store the progress of a job's task, at most once a second and if it has changed."""
+    async def progress(self, job_id: str, status: JobStatus) -> None:
+        """Store the progress of a job's task, at most once a second and if there is any."""
         now = time.monotonic()
-        told_at, told, event_at = self._told.get(job_id, (0.0, 0.0, 0.0))
-        if fraction == told or now - told_at < PROGRESS_SECONDS:
+        fraction, step = 0.05 + 0.85 * status.fraction, status.step
+        told_at, told, told_step, event_at = self._told.get(job_id, (0.0, 0.0, "", 0.0))
+        is_news = fraction > told or (fraction == told and step != told_step)
+        if not is_news or now - told_at < PROGRESS_SECONDS:  # a look may know less than a stream
             return
         if len(self._told) > MOST_TOLD:
             self._told.clear()
         is_event_due = now - event_at >= settings.TASK_PROGRESS_EVENT_SECONDS
-        self._told[job_id] = (now, fraction, now if is_event_due else event_at)
+        self._told[job_id] = (now, fraction, step, now if is_event_due else event_at)
         with contextlib.suppress(*OVERTAKEN):
             await self._store(remote.progress, job_id, fraction, step, is_event_due=is_event_due)

@@ -138,7 +138,7 @@ def has_ended(task: Task) -> bool:
 
 
 def progress(task: Task, fraction: float, step: str, *, is_event_due: bool) -> None:
-    """Store the progress, and publish it if the interval has passed.
+    """Store the progress, which never falls, and publish it if the interval has passed.
 
     Raises:
         LostClaim: this worker has lost the task.
@@ -146,7 +146,7 @@ def progress(task: Task, fraction: float, step: str, *, is_event_due: bool) -> N
     with transaction.atomic():
         is_wanted = is_event_due and _is_wanted(task, events.PROGRESS)
         updated = statements.update_returning(
-            "progress = %s, current_step = %s, version = version + 1,"
+            "progress = greatest(progress, %s), current_step = %s, version = version + 1,"
             " event_sequence = event_sequence + %s",
             statements.OURS,
             [fraction, step[:200], int(is_wanted), task.id, task.run_token],

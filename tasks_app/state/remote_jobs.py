@@ -286,9 +286,9 @@ def _change(job: RemoteJob, assignments: str, values: list[Any]) -> None:
 # -- from outside the loop -------------------------------------------------------------------------
 
 
-def has_news(job_id: str) -> None:
-    """Make a running job due now, since its server says that it has ended."""
-    execute(
+def has_news(job_id: str) -> bool:
+    """Make a running job due now, since its server says that it has ended; False if it is not."""
+    return execute(
         "UPDATE tasks_app_remotejob SET next_look_at = now()"
         " WHERE id = %s AND state = 'running' AND look_token IS NULL",
         [job_id],

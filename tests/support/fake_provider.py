@@ -12,6 +12,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -25,6 +26,17 @@ class Reply(NamedTuple):
     body: bytes = b"{}"
     headers: dict[str, str] = {}
     delay: float = 0.0
+
+
+class Stream(NamedTuple):
+    """An answer that comes part by part; a number is that many seconds, True means until the end.
+
+    What the parts are may depend on what the client does meanwhile, so they are made anew for each
+    request.
+    """
+
+    parts: Callable[[], Iterable[bytes | float | bool]]
+    content_type: str = "text/event-stream"
 
 
 class Through(NamedTuple):
@@ -50,6 +62,8 @@ class FakeProvider:
     def __init__(self, script: dict[str, list[Any]] | None = None) -> None:
         self.script = script or {}
         self.seen: list[Seen] = []
+        self.open_streams = self.most_streams = 0
+        self._lock = threading.Lock()
         self._stopped = threading.Event()
         fake = self
 
@@ -90,6 +104,8 @@ class FakeProvider:
             reply = _handed_on(seen, reply.url)
         if isinstance(reply, dict):
             reply = Reply(body=json.dumps(reply).encode())
+        if isinstance(reply, Stream):
+            return self._stream(request, reply)
         self._stopped.wait(reply.delay)
         try:
             request.send_response(reply.status)
@@ -99,6 +115,39 @@ class FakeProvider:
             request.wfile.write(reply.body)
         except (BrokenPipeError, ConnectionResetError):
             pass
+
+    def _stream(self, request: BaseHTTPRequestHandler, reply: Stream) -> None:
+        with self._lock:
+            self.open_streams += 1
+            self.most_streams = max(self.most_streams, self.open_streams)
+        request.close_connection = True
+        try:
+            request.send_response(200)
+            request.send_header("content-type", reply.content_type)
+            request.end_headers()
+            for part in reply.parts():
+                if isinstance(part, bytes):
+                    request.wfile.write(part)
+                elif part is True:
+                    self._wait_for_close(request)
+                else:
+                    self._stopped.wait(part)
+                if self._stopped.is_set():
+                    break
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        finally:
+            with self._lock:
+                self.open_streams -= 1
+
+    def _wait_for_close(self, request: BaseHTTPRequestHandler) -> None:
+        request.connection.settimeout(0.05)
+        while not self._stopped.is_set():
+            try:
+                if not request.connection.recv(1):
+                    return
+            except TimeoutError:
+                continue
 
     def count(self, call: str) -> int:
         return len(self.calls(call))

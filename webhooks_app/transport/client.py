@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 from webhooks_app import egress
 from webhooks_app.conf import webhook_settings
 from webhooks_app.retry import AttemptResult, ErrorCode, parse_retry_after, status_error_code
-from webhooks_app.transport import download, wire
+from webhooks_app.transport import download, streams, wire
 from webhooks_app.transport.answer import SPEAKS_TLS, Answer
 from webhooks_app.transport.dial import dial
 from webhooks_app.transport.download import FetchResult
@@ -213,6 +213,8 @@ class Transport:
             if not is_kept:
                 await session.close()
 
+    # -- what a server tells by itself -------------------------------------------------------------
+
     async def listen(self, url: str, *, headers: Mapping[str, str]) -> AsyncIterator[str]:
         """Yield the texts that come over a WebSocket of the home's origin, until it closes.
 
@@ -223,23 +225,34 @@ class Transport:
             EgressDenied: the URL may not be dialled.
             ConnectionError: there was no connection, or it broke.
         """
+        target, session = self._to_follow(url)
+        async with session:
+            sent = {**self._own_headers, **headers}
+            async for text in streams.messages(session, target.url, sent):
+                yield text
+
+    async def events(self, url: str, *, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Yield the data of server-sent events of the home's origin, until the stream ends.
+
+        Raises:
+            EgressDenied: the URL may not be dialled.
+            ConnectionError: there was no such stream, it broke, was silent, or said too much.
+        """
+        target, session = self._to_follow(url)
+        async with session:
+            sent = {**self._own_headers, **headers}
+            async for data in streams.events(session, target.url, sent):
+                yield data
+
+    def _to_follow(self, url: str) -> tuple[egress.RequestTarget, aiohttp.ClientSession]:
         target = egress.target_of(url, self._home)
-        session = download.open_session(
+        return target, download.open_session(
             self._resolver,
             egress.address_rule(target.origin, self._allowed),
             self._tls_for(target.origin),
             is_kept=False,
             proxy=self._proxy,
         )
-        async with session:
-            socket = session.ws_connect(
-                target.url,
-                headers={**self._own_headers, **headers},
-                heartbeat=download.PING_SECONDS,
-                max_msg_size=download.MAX_MESSAGE_BYTES,
-            )
-            async for text in download.listen(socket):
-                yield text
 
 
 _STATUS_TEXTS = {

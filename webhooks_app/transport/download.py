@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -28,9 +28,6 @@ from webhooks_app.transport.proxy import tunnel
 
 CONNECT_SECONDS = 10.0
 MAX_HEADER_BYTES = 65_536
-#: Of a WebSocket: how often it is asked for a sign of life, and the longest message.
-PING_SECONDS = 20.0
-MAX_MESSAGE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,21 +138,8 @@ async def keep(
         async with asyncio.timeout(timeout), request as response:
             return await _store(response, max_bytes, to)
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-        code, text = _explain(error)
+        code, text = explain(error)
         return FetchResult(error_code=code, error=text)
-
-
-async def listen(
-    request: AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse],
-) -> AsyncIterator[str]:
-    """Yield the texts of a WebSocket; what is binary is passed over. See ``Transport.listen``."""
-    try:
-        async with request as socket:
-            async for message in socket:
-                if message.type == aiohttp.WSMsgType.TEXT:
-                    yield message.data
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise ConnectionError(_explain(error)[1]) from None
 
 
 async def _store(response: aiohttp.ClientResponse, max_bytes: int, to: Path | None) -> FetchResult:
@@ -182,7 +166,7 @@ async def _store(response: aiohttp.ClientResponse, max_bytes: int, to: Path | No
     return FetchResult(response.status, headers=headers, body=body, size=size)
 
 
-def _explain(error: BaseException) -> tuple[ErrorCode, str]:
+def explain(error: BaseException) -> tuple[ErrorCode, str]:
     """Return error code and text of a failed download.
 
     The text is always our own: aiohttp's messages contain receiver bytes, URLs and addresses.

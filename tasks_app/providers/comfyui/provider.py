@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks_app.providers.accepts import Accepts, model_faults, refusals
 from tasks_app.providers.base import CancelOutcome, FieldError, ProviderError
-from tasks_app.providers.comfyui import graphs, pool, server, templates, wanted, watch
+from tasks_app.providers.comfyui import graphs, pool, server, templates, wanted
 from tasks_app.providers.comfyui.graphs import BadValue
+from tasks_app.providers.comfyui.progress import Progress
 from tasks_app.providers.comfyui.server import JobStage, State
 from tasks_app.providers.comfyui.templates import Template
 from tasks_app.providers.remote.base import (
@@ -53,6 +54,7 @@ class ComfyUIProvider(RemoteProvider):
     name = "comfyui"
     names_jobs = True
     is_pool = True
+    streams = 8  # a ComfyUI runs one job at a time
     url_setting = "COMFYUI_URLS"
     is_key_needed = False
 
@@ -65,7 +67,6 @@ class ComfyUIProvider(RemoteProvider):
     ) -> None:
         self._allowed = None if models is None else {model, *models}
         self._labels = servers or {}
-        self._watched = watch.Watched()
         super().__init__(model=model, models=models, **common)
 
     @property
@@ -109,7 +110,6 @@ class ComfyUIProvider(RemoteProvider):
         except BadValue as error:
             text = f"{error.parameter}: {error}"
             raise ProviderError("provider_rejected", text) from None
-        self._watched.expect(work.server, work.job_id, len(graph))
         told = {
             "template": template.name,
             "workflow_sha256": template.sha256,
@@ -117,7 +117,7 @@ class ComfyUIProvider(RemoteProvider):
             "output": template.output,
         }
         await server.submit(line, work.job_id, graph, told)
-        return Submitted({"id": work.job_id, **told})
+        return Submitted({"id": work.job_id, **told, "nodes": len(graph)})
 
     async def look(
         self, works: Sequence[Work], line: ProviderClient
@@ -141,14 +141,14 @@ class ComfyUIProvider(RemoteProvider):
 
     async def stop(self, work: Work, line: ProviderClient) -> CancelOutcome:
         """Take the job out of the queue, or interrupt it."""
-        self._watched.forget(work.server, work.job_id)
         return await server.stop(line, work.job_id)
 
-    async def watch(
-        self, server: Server, line: ProviderClient, report: Callable[[str, float, str], None]
-    ) -> None:
-        """Follow the events of a server's jobs, while there are any."""
-        await self._watched.follow(server.label, line, report)
+    async def follow(self, work: Work, line: ProviderClient) -> AsyncGenerator[JobStatus]:
+        """Yield a job's progress: events go only to the client that submitted, named like it."""
+        progress = Progress(work.remote.get("nodes", 0))
+        async for event in line.listen(f"ws?clientId={work.job_id}"):
+            is_done = progress.read(event)
+            yield JobStatus(is_done, progress.fraction)
 
     def _judged(self, work: Work, state: State | ProviderError) -> JobStatus:
         """Return what a state means.
@@ -158,12 +158,10 @@ class ComfyUIProvider(RemoteProvider):
         """
         if isinstance(state, ProviderError):
             raise state
-        if state.stage in (JobStage.PENDING, JobStage.RUNNING):
-            self._watched.expect(work.server, work.job_id, state.nodes)
-            if state.stage == JobStage.PENDING:
-                return JobStatus(is_done=False, step="queued")
-            return JobStatus(is_done=False, fraction=self._watched.fraction(work.job_id))
-        self._watched.forget(work.server, work.job_id)
+        if state.stage == JobStage.PENDING:
+            return JobStatus(is_done=False, step="queued")
+        if state.stage == JobStage.RUNNING:
+            return JobStatus(is_done=False)
         if state.stage == JobStage.UNKNOWN:
             raise UnknownJob("The server does not know the job: it was restarted, or cleared.")
         if state.stage == JobStage.FAILED:

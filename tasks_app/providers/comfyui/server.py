@@ -55,14 +55,13 @@ class JobStage(StrEnum):
 class State:
     """What the server says of one job.
 
-    ``outputs``: of a job that is done, by node. ``nodes``: how many its graph has, 0 if unknown.
-    ``ahead``: of a pending one, how many jobs come before it. ``words``: why it failed.
-    ``told``: of a job that is done, what `submit` told the server.
+    ``outputs``: of a job that is done, by node. ``ahead``: of a pending one, how many jobs come
+    before it. ``words``: why it failed. ``told``: of a job that is done, what `submit` told the
+    server.
     """
 
     stage: JobStage
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    nodes: int = 0
     ahead: int = 0
     words: str = ""
     told: Mapping[str, Any] = field(default_factory=dict)
@@ -133,10 +132,10 @@ async def looks(
     queue = (await line.call("GET", "queue", seconds=LOOK_SECONDS)).json()
     found: dict[str, State | ProviderError] = {}
     running, pending = _items(queue, "queue_running"), _items(queue, "queue_pending")
-    for prompt_id, nodes in running:
-        found[prompt_id] = State(JobStage.RUNNING, nodes=nodes)
-    for place, (prompt_id, nodes) in enumerate(pending):
-        found[prompt_id] = State(JobStage.PENDING, nodes=nodes, ahead=len(running) + place)
+    for prompt_id in running:
+        found[prompt_id] = State(JobStage.RUNNING)
+    for place, prompt_id in enumerate(pending):
+        found[prompt_id] = State(JobStage.PENDING, ahead=len(running) + place)
     away: ProviderError | None = None
     for prompt_id in prompt_ids:
         if prompt_id in found:
@@ -241,15 +240,11 @@ def _place(row: Mapping[str, Any]) -> str:
 # -- reading answers -------------------------------------------------------------------------------
 
 
-def _items(queue: Mapping[str, Any], name: str) -> list[tuple[str, int]]:
-    """Return the id and the number of nodes of each entry: [number, id, graph, extra, outputs]."""
+def _items(queue: Mapping[str, Any], name: str) -> list[str]:
+    """Return the id of each entry: [number, id, graph, extra, outputs]."""
     rows = queue.get(name)
-    found = []
-    for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, list) and len(row) > 1:
-            graph = row[2] if len(row) > 2 and isinstance(row[2], dict) else {}
-            found.append((str(row[1]), len(graph)))
-    return found
+    rows = rows if isinstance(rows, list) else []
+    return [str(row[1]) for row in rows if isinstance(row, list) and len(row) > 1]
 
 
 def _ended(entry: Any) -> State:

@@ -12,7 +12,7 @@ import base64
 import binascii
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -127,6 +127,8 @@ class RemoteProvider(ModelInputs, ABC):
     names_jobs: ClassVar[bool] = False
     #: Whether its servers are alike: a task passes by those that are away, and waits for one.
     is_pool: ClassVar[bool] = False
+    #: How many jobs of one server a process follows at once, each over a stream; 0: it has none.
+    streams: ClassVar[int] = 0
     #: A job whose server has not answered for so long starts anew elsewhere; None: never.
     lost_seconds: float | None = None
 
@@ -220,14 +222,15 @@ class RemoteProvider(ModelInputs, ABC):
             await line.download(place, path, self._max_bytes)
         return path
 
-    async def watch(
-        self, server: Server, line: ProviderClient, report: Callable[[str, float, str], None]
-    ) -> None:
-        """Report progress (job id, fraction, step) of a server's jobs, as long as it has any.
+    def follow(self, work: Work, line: ProviderClient) -> AsyncGenerator[JobStatus]:
+        """Yield what the server tells of one job by itself; for a provider with ``streams``.
 
-        Fraction 1 means that the job has ended: it is looked at soon.
+        It is a hint. One that ``is_done`` means that a look is worth while; it has no results.
+
+        Raises:
+            ProviderError: there was no stream, or it broke.
         """
-        return
+        raise NotImplementedError
 
     def read_callback(self, headers: Mapping[str, str], body: bytes, token: str) -> Callback:
         """Judge a call of the provider to ``Work.callback_url``; header names in lower case.

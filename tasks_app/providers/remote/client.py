@@ -194,22 +194,26 @@ class ProviderClient:
         """Return the server's own words as they may be kept: their beginning, without our keys."""
         return _masked(words.encode(), self._secrets)
 
-    async def listen(self, path: str) -> AsyncIterator[dict[str, Any]]:
+    def listen(self, path: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the JSON objects that come over a WebSocket, until it closes.
 
         Raises:
             ProviderError: there was no connection, or it broke.
         """
         url = urljoin(self._base, path)
-        try:
-            async for text in self._to_home.listen(url, headers=self._headers):
-                with contextlib.suppress(orjson.JSONDecodeError):
-                    if isinstance(event := orjson.loads(text), dict):
-                        yield event
-        except EgressDenied as denied:
-            raise ProviderError("provider_rejected", f"The provider: {denied.message}.") from None
-        except ConnectionError:
-            raise Unreachable("The provider: the connection was closed.") from None
+        return _objects(self._to_home.listen(url, headers=self._headers))
+
+    def events(self, path: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the JSON objects that come as server-sent events, until the stream ends.
+
+        Args:
+            path: as for `call`.
+
+        Raises:
+            ProviderError: there was no such stream, it broke, was silent, or said too much.
+        """
+        url = urljoin(self._base, path)
+        return _objects(self._to_home.events(url, headers=self._headers))
 
     async def upload(self, url: str, path: Path, media_type: str, seconds: float) -> None:
         """Send a file's bytes to ``url``, which an answer named, without our credentials.
@@ -263,6 +267,18 @@ class ProviderClient:
                 return
             url = urljoin(url, (found.headers or {}).get("location", ""))
         raise ProviderError("output_invalid", "The result redirects without end.")
+
+
+async def _objects(told: AsyncIterator[str | bytes]) -> AsyncIterator[dict[str, Any]]:
+    try:
+        async for text in told:
+            with contextlib.suppress(orjson.JSONDecodeError):
+                if isinstance(event := orjson.loads(text), dict):
+                    yield event
+    except EgressDenied as denied:
+        raise ProviderError("provider_rejected", f"The provider: {denied.message}.") from None
+    except ConnectionError as error:
+        raise Unreachable(f"The provider: {error}.") from None
 
 
 def setting(name: str) -> str:

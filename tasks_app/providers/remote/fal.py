@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -42,6 +43,9 @@ KEYS_FRESH_SECONDS = 3600.0
 #: Between two tries while the keys cannot be fetched.
 KEYS_AGAIN_SECONDS = 30.0
 MAX_KEYS_BYTES, KEYS_SECONDS = 65_536, 5.0
+#: How tqdm writes a bar: " 43%|####      | 12/28 [00:05<00:07]". The newest lines are read, and
+#: the end of each, in characters.
+BAR, MOST_LOGS, MAX_LOG = re.compile(r"\b(\d{1,3})%\|"), 50, 2_000
 
 _lock = threading.Lock()
 _kept: dict[str, tuple[float, list[bytes]]] = {}
@@ -53,6 +57,7 @@ class FalProvider(RemoteProvider):
     name = "fal"
     url_setting = "FAL_BASE_URL"
     key_setting = "FAL_API_KEY"
+    streams = 64
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -93,7 +98,7 @@ class FalProvider(RemoteProvider):
         """Ask for the status, and for the response once it is there."""
         status = await known(line, "GET", work.remote["status_url"])
         if status.get("status") in ("IN_QUEUE", "IN_PROGRESS"):
-            return JobStatus(is_done=False, fraction=0.3 * (status["status"] == "IN_PROGRESS"))
+            return _running(status)
         if status.get("status") != "COMPLETED":
             text = "The provider's answer has no known status."
             raise ProviderError("provider_unavailable", text)
@@ -108,6 +113,17 @@ class FalProvider(RemoteProvider):
                 raise WorkFailed(error.code, error.message, words=error.words) from None
             raise
         return JobStatus(is_done=True, outputs=places(response))
+
+    async def follow(self, work: Work, line: ProviderClient) -> AsyncGenerator[JobStatus]:
+        """Yield what the stream of the status says; it ends with ``COMPLETED``, as the work does.
+
+        https://fal.ai/docs/inference-api/queue/status-stream
+        """
+        async for status in line.events(f"{work.remote['status_url']}/stream?logs=1"):
+            if status.get("status") == "COMPLETED":
+                yield JobStatus(is_done=True)
+            elif status.get("status") in ("IN_QUEUE", "IN_PROGRESS"):
+                yield _running(status)
 
     async def stop(self, work: Work, line: ProviderClient) -> CancelOutcome:
         """Ask fal to cancel; a request that is running already may run on."""
@@ -132,6 +148,18 @@ class FalProvider(RemoteProvider):
         if not is_recent or not any(_is_signed(k, signature, content) for k in published_keys()):
             raise BadSignature
         return Callback()
+
+
+def _running(status: Mapping[str, Any]) -> JobStatus:
+    """Return how far work is that has not ended: fal has no number, but many models log a bar."""
+    if status["status"] == "IN_QUEUE":
+        return JobStatus(is_done=False, step="queued")
+    logs = status.get("logs")
+    share = 0
+    for row in logs[-MOST_LOGS:] if isinstance(logs, list) else ():
+        if isinstance(row, dict) and (bars := BAR.findall(str(row.get("message"))[-MAX_LOG:])):
+            share = max(share, min(100, int(bars[-1])))
+    return JobStatus(is_done=False, fraction=0.3 + 0.6 * share / 100)
 
 
 def _is_signed(key: bytes, signature: bytes, content: bytes) -> bool:

@@ -240,6 +240,16 @@ def test_only_wanted_events_are_published_and_progress_is_coalesced() -> None:
     assert list(sequences) == [1, 2, 3, 4]
 
 
+def test_progress_never_falls_within_a_run() -> None:
+    """Whoever knows less of the work than what was stored before takes nothing back."""
+    submit()
+    task = claim()
+    for fraction, stored in ((0.6, 0.6), (0.05, 0.6), (0.7, 0.7)):
+        lifecycle.progress(task, fraction, "drawing", is_event_due=False)
+        task.refresh_from_db()
+        assert task.progress == stored
+
+
 def test_terminal_event_exists_without_anyone_to_tell() -> None:
     """A task without a callback still leaves its event for the pull feed."""
     submit(callback_url="")

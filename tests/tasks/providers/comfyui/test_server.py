@@ -116,7 +116,7 @@ def test_many_jobs_are_asked_for_with_one_queue(comfy):
     asked = [path for _, path, _ in comfy.state.seen[before:]]
     assert asked == ["/queue", f"/history/{done}"]
     assert [found[each].stage for each in (done, ids[0], ids[1])] == ["done", "running", "pending"]
-    assert (found[ids[48]].ahead, found[ids[48]].nodes) == (48, 3)
+    assert found[ids[48]].ahead == 48
     comfy.let_go()
 
 

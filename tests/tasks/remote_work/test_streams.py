@@ -1,0 +1,221 @@
+"""Is what a provider tells over a stream only ever a hint? fal's status, as server-sent events.
+
+https://fal.ai/docs/inference-api/queue/status-stream
+"""
+
+import json
+import threading
+import time
+
+import pytest
+
+from tasks_app.providers.remote.fal import FalProvider
+from tasks_app.remote_work import watchers
+from tasks_app.state import lifecycle
+from tests.support.comfyui import painter, write
+from tests.support.fake_provider import Reply, Stream
+from tests.support.forward_proxy import ForwardProxy
+from tests.support.remote_work import KEY, MODEL, begin, ended, job_of, remote_work, use
+from tests.support.servers.comfyui import ComfyUI
+from tests.support.waiting import wait_until
+from webhooks_app.transport import streams
+
+pytestmark = pytest.mark.django_db(transaction=True)
+STATUS = f"GET /{MODEL}/requests/f1/status"
+STREAM = f"{STATUS}/stream?logs=1"
+FOREVER = 10**9
+
+
+def status(state, *logs):
+    """Return an event as fal sends it."""
+    rows = [
+        {"message": text, "level": "STDERR", "source": "USER", "timestamp": "2026-01-01T00:00:00"}
+        for text in logs
+    ]
+    members = {"queue_position": 2} if state == "IN_QUEUE" else {"logs": rows}
+    event = json.dumps({"status": state, "request_id": "f1", **members})
+    return f"data: {event}\n\n".encode()
+
+
+def stream(*parts):
+    return Stream(lambda: parts)
+
+
+def repeated(part, pause=0.0):
+    """Return a stream that says the same again and again."""
+
+    def parts():
+        while True:
+            yield part
+            yield pause
+
+    return Stream(parts)
+
+
+def test_a_stream_tells_progress_and_the_end_at_once(fake, settings):
+    """Proves that a bar in the logs moves the task, and COMPLETED brings the look that ends it.
+
+    The stream is asked for with the provider's key, through its forward proxy.
+    """
+    use("fal", poll_seconds=600)
+    seen = threading.Event()
+
+    def parts():
+        yield status("IN_QUEUE")
+        yield b": ping\n\n"
+        yield status("IN_PROGRESS", "loading")
+        yield 1.1  # progress is stored once a second
+        yield status("IN_PROGRESS", "  0%|     | 0/28", "\r 50%|#####     | 14/28 [00:05<00:05]")
+        assert seen.wait(30)
+        yield status("COMPLETED")
+
+    fake.script[STREAM] = [Stream(parts)]
+    fake.script[STATUS] = [{"status": "COMPLETED"}]
+    with ForwardProxy() as forward, remote_work():
+        settings.PROVIDER_PROXY = [forward.url]
+        task = begin()
+
+        def progress():
+            task.refresh_from_db()
+            return task.progress
+
+        wait_until(lambda: progress() > 0.5, 30, "the bar is seen")
+        assert fake.count(STATUS) == 0
+        seen.set()
+        task = ended(task)
+        assert len(forward.asked) >= 3, "the submit, the stream and a look"
+    assert task.status == "completed"
+    assert (fake.count(STATUS), fake.count(STREAM)) == (1, 1)
+    [asked] = fake.calls(STREAM)
+    assert asked.headers["authorization"] == f"Key {KEY}"
+
+
+@pytest.mark.parametrize(
+    "told",
+    {
+        "refused": Reply(404),
+        "no stream": {"status": "COMPLETED"},
+        "moved": Reply(302, headers={"location": "https://elsewhere.example/"}),
+        "empty": stream(),
+        "cut": stream(status("IN_PROGRESS"), b"data: {"),
+        "silent": stream(True),
+        "endless": repeated(status("IN_PROGRESS", "100%|#")),
+        "without an event": repeated(b": " + b"x" * 20_000 + b"\n"),
+        "with too long an event": repeated(b"data: " + b"x" * 20_000 + b"\n"),
+        "garbage": repeated(b"data: \xff\x00\n\ndata: [1]\n\ndata: {}\n\n"),
+        "odd": repeated(b'data: {"status": "IN_PROGRESS", "logs": [3, {"message": {"a": 1}}]}\n\n'),
+        "too early": stream(status("COMPLETED")),
+    }.items(),
+    ids=lambda told: told[0],
+)
+def test_what_a_stream_says_changes_no_result(fake, told, monkeypatch):
+    """Proves that looks alone decide, whatever a stream says, and that nothing is left of it."""
+    use("fal")
+    monkeypatch.setattr(watchers, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "SILENT_SECONDS", 0.5)
+    fake.script[STREAM] = [told[1]]
+    fake.script[STATUS] = [{"status": "IN_QUEUE"}, *[{"status": "IN_PROGRESS"}] * 8]
+    fake.script[STATUS].append({"status": "COMPLETED"})
+    with remote_work():
+        task = ended(begin())
+        wait_until(lambda: fake.open_streams == 0, 30, "the stream is closed")
+    assert (task.status, task.attempts, task.result["width"]) == ("completed", 0, 64)
+    assert fake.count(STATUS) == 10, "each look is one of the loop's own"
+
+
+def test_a_stream_that_lies_is_asked_once(fake):
+    """Proves that an end which is none brings one look, and not one after the other."""
+    use("fal", poll_seconds=600)
+    fake.script[STREAM] = [stream(status("COMPLETED"))]
+    fake.script[STATUS] = [{"status": "IN_PROGRESS"}]
+    with remote_work():
+        task = begin()
+        wait_until(lambda: fake.count(STATUS) == 1, 30)
+        wait_until(lambda: job_of(task).look_token is None, 30)
+        threading.Event().wait(1.5)  # several ticks of the loop
+        assert (fake.count(STATUS), fake.count(STREAM)) == (1, 1)
+
+
+def test_open_streams_are_bounded_and_their_room_is_used_again(fake, monkeypatch):
+    """Proves that no more jobs are followed than agreed; the others end by looks."""
+    use("fal", poll_seconds=0.2)
+    monkeypatch.setattr(FalProvider, "streams", 2)
+    fake.script[STREAM] = [stream(True)]
+    fake.script[STATUS] = [{"status": "IN_PROGRESS"}]
+    with remote_work():
+        tasks = [begin() for _ in range(5)]
+        wait_until(lambda: fake.open_streams == 2, 30)
+        wait_until(lambda: fake.count(STATUS) > 30, 60)
+        assert fake.count(STREAM) == fake.most_streams == 2
+        for task in tasks[:2]:
+            lifecycle.cancel(task.id)
+        wait_until(lambda: fake.count(STREAM) == 4, 30, "two others are followed")
+        fake.script[STATUS] = [{"status": "COMPLETED"}]
+        assert {ended(task).status for task in tasks[2:]} == {"completed"}
+        wait_until(lambda: fake.open_streams == 0, 30)
+    assert fake.most_streams == 2
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_stream_is_closed_at_a_cancel_and_at_a_drain(fake, is_cancelled):
+    """Proves that an open stream keeps neither a cancelled job nor a stopping worker."""
+    use("fal", poll_seconds=0.2)
+    fake.script[STREAM] = [stream(status("IN_PROGRESS"), True)]
+    fake.script[STATUS] = [{"status": "IN_PROGRESS"}]
+    with remote_work():
+        task = begin()
+        wait_until(lambda: fake.open_streams == 1, 30)
+        if is_cancelled:
+            lifecycle.cancel(task.id)
+            wait_until(lambda: fake.open_streams == 0, 30)
+    wait_until(lambda: fake.open_streams == 0, 30)
+    assert fake.count(STREAM) == 1
+
+
+def test_a_broken_stream_is_opened_again_after_growing_waits(fake, monkeypatch):
+    """Proves that each wait is twice the one before, so that a server in trouble is let alone."""
+    use("fal", poll_seconds=600)
+    monkeypatch.setattr(watchers, "AGAIN_SECONDS", 0.2)
+    opened = []
+
+    def parts():
+        opened.append(time.monotonic())
+        return [status("IN_PROGRESS")]
+
+    fake.script[STREAM] = [Stream(parts)]
+    with remote_work():
+        begin()
+        wait_until(lambda: len(opened) >= 5, 60)
+    # 3 s: only the first may have been noticed late. Without growth it would be 0.8 s.
+    assert opened[4] - opened[0] > 1.6
+
+
+def test_a_job_that_others_look_after_is_followed_no_longer(fake, monkeypatch):
+    """Proves that a stream which no look renews is closed, and no job keeps one for ever."""
+    use("fal", poll_seconds=600)
+    monkeypatch.setattr(watchers, "FORGET_SECONDS", 0.5)
+    fake.script[STREAM] = [repeated(status("IN_PROGRESS"), 0.05)]
+    with remote_work():
+        begin()
+        wait_until(lambda: fake.open_streams == 1, 30)
+        wait_until(lambda: fake.open_streams == 0, 30)
+    assert fake.count(STREAM) == 1
+
+
+def test_a_websocket_is_opened_again_when_its_server_is_back(settings, tmp_path, monkeypatch):
+    """Proves that ComfyUI's events are followed over a break by the same rules."""
+    monkeypatch.setattr(watchers, "AGAIN_SECONDS", 0.1)
+    with ComfyUI() as comfy:
+        settings.PROVIDER_ALLOW_NETWORKS = ["127.0.0.0/8"]
+        settings.COMFYUI_URLS = [f"gpu-a={comfy.url}"]
+        settings.COMFYUI_LOST_SECONDS = FOREVER
+        settings.COMFYUI_WORKFLOWS = str(write(tmp_path / "workflows", painter=painter()))
+        use("comfyui", model="painter", poll_seconds=600)
+        comfy.hold()
+        with remote_work():
+            task = begin()
+            assert comfy.sees("GET /ws")
+            comfy.kill()
+            comfy.start()
+            assert comfy.sees("GET /ws", 2)
+            assert job_of(task).state == "running"
