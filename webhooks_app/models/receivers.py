@@ -59,7 +59,18 @@ class WebhookDestination(models.Model):
             # Serves a prefix as well as the whole name, in every collation.
             models.Index(
                 fields=["host"], opclasses=["varchar_pattern_ops"], name="destination_host"
-            )
+            ),
+            # Each engine asks for both every second, and there may be many that are neither.
+            models.Index(
+                fields=["disabled_at"],
+                condition=Q(disabled_at__isnull=False),
+                name="destination_disabled",
+            ),
+            models.Index(
+                fields=["held_until"],
+                condition=Q(held_until__isnull=False),
+                name="destination_held",
+            ),
         ]
 
     def __str__(self) -> str:

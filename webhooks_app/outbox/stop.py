@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from webhooks_app.functions import Function
 from webhooks_app.models import MessageStatus, WebhookEvent, WebhookMessage
 from webhooks_app.outbox.order import release_now
 
@@ -31,16 +32,31 @@ FROM waiting WHERE message.id = waiting.id AND message.status = 'pending'
 RETURNING message.id
 """
 
-_BURY = """
+# Range and order match exactly one index, so that nothing else that is pending is read: see
+# `recover.py`.
+_OWED_TO_DISABLED = """
+  FROM webhooks_app_webhookdestination destination
+  CROSS JOIN LATERAL (
+    SELECT id FROM webhooks_app_webhookmessage
+    WHERE status = 'pending' AND destination_id BETWEEN destination.id AND destination.id
+    ORDER BY destination_id, next_attempt_at LIMIT {limit}
+  ) waiting
+  WHERE destination.disabled_at IS NOT NULL"""
+
+_BURY = Function(
+    "webhooks_bury_disabled",
+    "_most int",
+    "SETOF bigint",
+    f"""
 UPDATE webhooks_app_webhookmessage SET status = 'dead', next_attempt_at = NULL,
   finished_at = now(), last_error_code = 'destination_disabled'
-WHERE id IN (
-  SELECT message.id FROM webhooks_app_webhookdestination destination
-  JOIN webhooks_app_webhookmessage message ON message.destination_id = destination.id
-  WHERE destination.disabled_at IS NOT NULL AND message.status = 'pending'
-  LIMIT %s FOR UPDATE OF message SKIP LOCKED)
+WHERE id = ANY(ARRAY(
+  SELECT waiting.id {_OWED_TO_DISABLED.format(limit="_most FOR UPDATE SKIP LOCKED")}
+  LIMIT _most))
 RETURNING id
-"""
+""",  # noqa: S608 - texts of ours
+    only_if=f"SELECT {_OWED_TO_DISABLED.format(limit=1)}",
+)
 
 _SET_ASIDE = """
 UPDATE webhooks_app_webhookmessage SET status = %(after)s
@@ -93,7 +109,7 @@ def bury_disabled() -> int:
     buried = 0
     while True:
         with connection.cursor() as cursor:
-            cursor.execute(_BURY, [BURY_BATCH])
+            cursor.execute(_BURY.call, {"most": BURY_BATCH})
             ended = [row[0] for row in cursor.fetchall()]
         release_now(ended)
         buried += len(ended)

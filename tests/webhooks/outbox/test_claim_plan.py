@@ -41,14 +41,11 @@ def nothing() -> None:
         )
 
 
-#: What may be read without a value to look for: the first entry of an index for a LIMIT, and
-#: destinations, of which there are few, by whatever way.
+#: What may be read without a value to look for: the first entry of an index for a LIMIT, and an
+#: index of disabled destinations alone.
 WHOLE = {
     "webhooks_claim": [["message_due_by_destination"]],
-    "webhooks_expire_held": [
-        ["webhooks_app_webhookdestination"],
-        ["webhooks_app_webhookdestination_pkey"],
-    ],
+    "webhooks_bury_disabled": [["destination_disabled"]],
 }
 
 
