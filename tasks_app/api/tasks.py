@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -39,6 +40,7 @@ from tasks_app.state.submit import (
     Submit,
     retry,
     submit,
+    taken_before,
 )
 from webhooks_app import traces
 from webhooks_app.api.access import check_host
@@ -96,6 +98,9 @@ class SubmitView(APIView):
         values, problems = read_submit(document, raw, access.key.callback_hosts, access.scope)
         key = repeats.idempotency_key(request, problems)
         if problems:
+            # What was taken stays taken, whatever has changed since: a credential, a provider.
+            if key and (submission := _taken_before(request, document, key)):
+                return _answer(submission)
             raise invalid(problems)
         if access.scope not in (None, values["project_id"]):
             raise ApiProblem(403, "other_project", "This key may not submit to that project.")
@@ -110,10 +115,7 @@ class SubmitView(APIView):
                 traceparent=traceparent_of(request),
             )
         )
-        headers = {"Location": f"/api/v1/tasks/{submission.response['task_id']}"}
-        if submission.is_replayed:
-            headers["Idempotent-Replayed"] = "true"
-        return Response(submission.response, 201, headers=headers)
+        return _answer(submission)
 
     @staticmethod
     def _submit(asked: Submit) -> Submission:
@@ -129,6 +131,25 @@ class SubmitView(APIView):
             raise invalid(as_problems(bad.problems)) from None
         except QuotaExceeded as full:
             raise quota_exceeded(full) from None
+
+
+def _taken_before(request: Request, document: Any, key: str) -> Submission | None:
+    """Return the answer to a request that would be refused now, but was taken before."""
+    project_id = document.get("project_id") if isinstance(document, Mapping) else None
+    scope = access_of(request).scope
+    if not isinstance(project_id, str) or scope not in (None, project_id):
+        return None
+    try:
+        return taken_before(project_id, key, repeats.fingerprint(request, document))
+    except IdempotencyConflict:
+        return None  # what is wrong with this one is the better answer
+
+
+def _answer(submission: Submission) -> Response:
+    headers = {"Location": f"/api/v1/tasks/{submission.response['task_id']}"}
+    if submission.is_replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(submission.response, 201, headers=headers)
 
 
 def queue_full(full: QueueFull) -> ApiProblem:

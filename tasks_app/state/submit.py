@@ -75,15 +75,10 @@ class Submit:
     request_id: str = ""
     traceparent: str = ""
 
-    @property
-    def scope(self) -> str:
-        """The scope within which an Idempotency-Key is unique."""
-        return f"project:{self.project_id}"
-
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The result of a submit: the task, the answer's body, and whether it is a repeated answer."""
+    """The result of a submit: the answer's body, and whether it is a repeated answer."""
 
     task: Task
     response: dict[str, Any]
@@ -135,7 +130,7 @@ def _store(request: Submit, task: Task, cost: Money | None) -> dict[str, Any] | 
         if request.inputs and not bind(task, request.inputs):
             statements.wait_for_inputs(task)
         is_first = not request.idempotency_key or idempotency.insert(
-            request.scope,
+            _scope(request.project_id),
             request.idempotency_key,
             request.fingerprint,
             response,
@@ -155,13 +150,26 @@ def _cost(request: Submit) -> Money | None:
 
 
 def _earlier(request: Submit) -> Submission | None:
-    """Return the stored answer for the same Idempotency-Key within IDEMPOTENCY_HOURS."""
     assert request.idempotency_key
-    row = idempotency.earlier(request.scope, request.idempotency_key, request.fingerprint)
+    return taken_before(request.project_id, request.idempotency_key, request.fingerprint)
+
+
+def taken_before(project_id: str, key: str, fingerprint: str) -> Submission | None:
+    """Return the stored answer of the same request within IDEMPOTENCY_HOURS, None for a new one.
+
+    Raises:
+        IdempotencyConflict: the key was used for another request.
+    """
+    row = idempotency.earlier(_scope(project_id), key, fingerprint)
     if row is None:
         return None
     assert row.task is not None, "the scope is one of tasks"
     return Submission(row.task, row.response, is_replayed=True)
+
+
+def _scope(project_id: str) -> str:
+    """Return the scope within which an Idempotency-Key is unique."""
+    return f"project:{project_id}"
 
 
 def _new_task(request: Submit) -> Task:

@@ -10,8 +10,8 @@ import pytest
 from django.db import connection, connections
 from django.test import Client
 
-from tasks_app.models import IdempotencyKey, Task
-from tests.support.factories import SEED_REQUEST, make_api_key
+from tasks_app.models import ApiKey, IdempotencyKey, Task
+from tests.support.factories import SEED_REQUEST, make_api_key, make_credential
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/tasks/submit"
@@ -31,6 +31,33 @@ def test_same_key_and_body_is_the_same_task(api: Client) -> None:
     assert "Idempotent-Replayed" not in first
     other = submit(api, {**SEED_REQUEST, "priority": 1}, **{"Idempotency-Key": "k1"})
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_conflict")
+    assert Task.objects.count() == 1
+
+
+@pytest.mark.parametrize("change", ["credential", "provider", "key"])
+def test_a_repeat_is_answered_whatever_has_changed_since(
+    api: Client, settings: Any, change: str
+) -> None:
+    """What was taken stays taken, though the same request would be refused by now."""
+    credential = make_credential(scope=SEED_REQUEST["project_id"])
+    body = {**SEED_REQUEST, "callback_url": f"{credential.origins[0]}/x", "callback_auth": "door"}
+    key = {"Idempotency-Key": "k1"}
+    first = submit(api, body, traceparent=f"00-{'a' * 32}-{'b' * 16}-01", **key)
+    assert first.status_code == 201, first.content
+    if change == "credential":
+        credential.delete()
+    elif change == "provider":
+        settings.GENERATION_PROVIDERS = {"video_generation": "openai"}
+    else:
+        ApiKey.objects.update(callback_hosts=["other.example.org"])
+        api = Client(headers={"x-api-key": make_api_key(callback_hosts=["other.example.org"])[1]})
+    again = submit(api, body, traceparent=f"00-{'c' * 32}-{'d' * 16}-01", **key)
+    assert (again.status_code, again.json()) == (201, first.json()), again.content
+    assert again["Idempotent-Replayed"] == "true"
+    assert submit(api, body).status_code == 422
+    assert submit(api, {**body, "priority": 1}, **key).status_code == 422
+    stranger = Client(headers={"x-api-key": make_api_key(project_id="other")[1]})
+    assert submit(stranger, body, **key).status_code in (403, 422)
     assert Task.objects.count() == 1
 
 
