@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -52,7 +53,7 @@ from webhooks_app.api.pages import (
     page_of,
     page_response,
 )
-from webhooks_app.api.problems import ApiProblem, invalid, not_found
+from webhooks_app.api.problems import ApiProblem, FieldProblem, invalid, not_found
 from webhooks_app.api.read import read_query
 from webhooks_app.models import WebhookMessage
 from webhooks_app.notation import PROJECT_ID
@@ -104,33 +105,36 @@ class SubmitView(APIView):
             raise invalid(problems)
         if access.scope not in (None, values["project_id"]):
             raise ApiProblem(403, "other_project", "This key may not submit to that project.")
-        submission = self._submit(
-            Submit(
-                **{**values, "metadata": raw.get("metadata")},
-                inputs=values_of(values["task_data"]),
-                api_key=access.key,
-                idempotency_key=key,
-                fingerprint=repeats.fingerprint(request, document) if key else "",
-                request_id=request_id_of(request),
-                traceparent=traceparent_of(request),
-            )
+        asked = Submit(
+            **{**values, "metadata": raw.get("metadata")},
+            inputs=values_of(values["task_data"]),
+            api_key=access.key,
+            idempotency_key=key,
+            fingerprint=repeats.fingerprint(request, document) if key else "",
+            request_id=request_id_of(request),
+            traceparent=traceparent_of(request),
         )
-        return _answer(submission)
+        with _refusals():
+            return _answer(submit(asked))
 
-    @staticmethod
-    def _submit(asked: Submit) -> Submission:
-        try:
-            return submit(asked)
-        except IdempotencyConflict:
-            raise repeats.conflict() from None
-        except QueueFull as full:
-            raise queue_full(full) from None
-        except BudgetExhausted as refused:
-            raise budget_exhausted(refused) from None
-        except BadInputs as bad:  # deleted or failed since they were looked at
-            raise invalid(as_problems(bad.problems)) from None
-        except QuotaExceeded as full:
-            raise quota_exceeded(full) from None
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Answer what `submit` and `retry` refuse with a problem."""
+    try:
+        yield
+    except NotRetryable as refused:
+        raise _conflict("not_retryable", str(refused), refused.task) from None
+    except IdempotencyConflict:
+        raise repeats.conflict() from None
+    except QueueFull as full:
+        raise queue_full(full) from None
+    except BudgetExhausted as refused:
+        raise budget_exhausted(refused) from None
+    except BadInputs as bad:  # deleted or failed since they were looked at
+        raise invalid(as_problems(bad.problems)) from None
+    except QuotaExceeded as full:
+        raise quota_exceeded(full) from None
 
 
 def _taken_before(request: Request, document: Any, key: str) -> Submission | None:
@@ -145,11 +149,11 @@ def _taken_before(request: Request, document: Any, key: str) -> Submission | Non
         return None  # what is wrong with this one is the better answer
 
 
-def _answer(submission: Submission) -> Response:
+def _answer(submission: Submission, **more: str) -> Response:
     headers = {"Location": f"/api/v1/tasks/{submission.response['task_id']}"}
     if submission.is_replayed:
         headers["Idempotent-Replayed"] = "true"
-    return Response(submission.response, 201, headers=headers)
+    return Response({**submission.response, **more}, 201, headers=headers)
 
 
 def queue_full(full: QueueFull) -> ApiProblem:
@@ -257,36 +261,29 @@ class RetryView(APIView):
         "Do a task again",
         "Retry",
         status=201,
-        parameters=[TRACEPARENT],
+        parameters=[IDEMPOTENCY_KEY, TRACEPARENT],
         may_conflict=True,
         may_cost=True,
     )
     def post(self, request: Request, task_id: str) -> Response:
         """Submit the same input once more."""
-        task = queries.find_task(access_of(request), task_id)
+        task, problems = queries.find_task(access_of(request), task_id), list[FieldProblem]()
+        key = repeats.idempotency_key(request, problems)
+        if problems:
+            raise invalid(problems)
         if task.callback_url:
             # The first submit may have used another key.
             check_host(request, task.callback_url, "/callback_url")
-        try:
+        with _refusals():
             submission = retry(
                 task,
                 api_key=access_of(request).key,
+                idempotency_key=key,
+                fingerprint=repeats.fingerprint(request, {}) if key else "",
                 request_id=request_id_of(request),
                 traceparent=traceparent_of(request),
             )
-        except NotRetryable as refused:
-            raise _conflict("not_retryable", str(refused), refused.task) from None
-        except QueueFull as full:
-            raise queue_full(full) from None
-        except BudgetExhausted as refused:
-            raise budget_exhausted(refused) from None
-        except BadInputs as bad:
-            raise invalid(as_problems(bad.problems)) from None
-        except QuotaExceeded as full:
-            raise quota_exceeded(full) from None
-        body = {**submission.response, "retry_of": str(task.id)}
-        headers = {"Location": f"/api/v1/tasks/{body['task_id']}"}
-        return Response(body, 201, headers=headers)
+        return _answer(submission, retry_of=str(task.id))
 
 
 def _conflict(code: str, detail: str, task: Task) -> ApiProblem:

@@ -241,6 +241,8 @@ def retry(
     task: Task,
     *,
     api_key: ApiKey | None = None,
+    idempotency_key: str | None = None,
+    fingerprint: str = "",
     request_id: str = "",
     traceparent: str = "",
 ) -> Submission:
@@ -248,7 +250,8 @@ def retry(
 
     Raises:
         NotRetryable: the task neither failed nor was cancelled.
-        BadInputs, QuotaExceeded: as `submit`; what was a URL is fetched anew.
+        IdempotencyConflict, QueueFull, BudgetExhausted, BadInputs, QuotaExceeded: as `submit`;
+            what was a URL is fetched anew.
     """
     if task.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
         raise NotRetryable(task)
@@ -267,6 +270,8 @@ def retry(
             callback_auth=task.callback_auth,
             api_key=api_key,
             retry_of=task,
+            idempotency_key=idempotency_key,
+            fingerprint=fingerprint,
             request_id=request_id,
             traceparent=traceparent,
         )

@@ -11,7 +11,7 @@ from django.db import connection, connections
 from django.test import Client
 
 from tasks_app.models import ApiKey, IdempotencyKey, Task
-from tests.support.factories import SEED_REQUEST, make_api_key, make_credential
+from tests.support.factories import SEED_REQUEST, make_api_key, make_credential, make_task
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/tasks/submit"
@@ -59,6 +59,21 @@ def test_a_repeat_is_answered_whatever_has_changed_since(
     stranger = Client(headers={"x-api-key": make_api_key(project_id="other")[1]})
     assert submit(stranger, body, **key).status_code in (403, 422)
     assert Task.objects.count() == 1
+
+
+def test_a_retry_is_made_once_for_each_key(api: Client) -> None:
+    """A repeated retry is the same new task, which is paid for once; another task's is not."""
+    paths = [f"/api/v1/tasks/{make_task('failed').pk}/retry" for _ in range(2)]
+    key = {"Idempotency-Key": "again"}
+    first = api.post(paths[0], headers=key)
+    again = api.post(paths[0], headers=key)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert again["Idempotent-Replayed"] == "true"
+    other = api.post(paths[1], headers=key)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_conflict")
+    assert api.post(paths[0], headers={"Idempotency-Key": "\u00e9"}).status_code == 422
+    assert Task.objects.count() == 3
+    assert api.post(paths[0]).json()["task_id"] != first.json()["task_id"]
 
 
 def test_idempotency_keys_belong_to_their_project(db: None) -> None:
