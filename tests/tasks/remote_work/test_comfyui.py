@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from contextlib import ExitStack
 
 import pytest
 from django.core.files.base import ContentFile
@@ -18,29 +17,12 @@ from tasks_app.work import run
 from tests.support import factories
 from tests.support.comfyui import EXAMPLES, still, template, write
 from tests.support.remote_work import MODEL, ended, job_of, remote_work
-from tests.support.servers.comfyui import ComfyUI
 from tests.support.uploads import png
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 IMAGE, VIDEO = "image_generation", "video_generation"
 SMALL = {"image_params": {"resolution": "256x256"}}
-
-
-@pytest.fixture
-def pool(settings, tmp_path):
-    """Two servers, gpu-a and gpu-b, and the weightless templates."""
-    names = ("still", "film", "restyle")
-    documents = {name: json.loads((EXAMPLES / f"{name}.json").read_text()) for name in names}
-    settings.COMFYUI_WORKFLOWS = str(write(tmp_path / "workflows", **documents))
-    settings.PROVIDER_ALLOW_NETWORKS = ["comfyui=127.0.0.0/8"]
-    settings.TASK_RETRY_WAITS = [0.0, 0.0]
-    entry = {"provider": "comfyui", "options": {"poll_seconds": 0.1}}
-    settings.GENERATION_PROVIDERS = {IMAGE: entry, VIDEO: entry}
-    with ExitStack() as stack:
-        servers = {name: stack.enter_context(ComfyUI()) for name in ("gpu-a", "gpu-b")}
-        settings.COMFYUI_URLS = [f"{name}={each.url}" for name, each in servers.items()]
-        yield servers
 
 
 def begin(task_type=IMAGE, **task_data):

@@ -1,7 +1,7 @@
 """What is paid twice when a worker or a server dies? At every point, for every protocol.
 
 A worker is a process of its own that is killed at the line. The providers are stand-ins; a real Cog
-server is killed in tests/foreign/test_cog.py, ComfyUI in test_comfyui.py.
+server is killed in tests/foreign/test_cog.py, a stand-in of ComfyUI in test_comfyui.py.
 """
 
 import json
@@ -26,6 +26,11 @@ from tests.tasks.remote_work.test_contract import CALLS, run_on
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 FILM = "video_generation"
+STILL = {
+    "model": "still",
+    "image_data": {"prompt": "rain"},
+    "image_params": {"resolution": "256x256"},
+}
 ALL = ["replicate", "fal", "openai", "cog"]
 #: Most submits that reach a provider when a worker dies at a point, where it is not one.
 TWICE = {
@@ -60,6 +65,7 @@ def here():
     """Return the settings of this test, for a worker elsewhere."""
     names = [f"{name}_BASE_URL" for name in ("REPLICATE", "OPENAI", "FAL", "COG")]
     names += ["REPLICATE_API_TOKEN", "OPENAI_API_KEY", "FAL_API_KEY", "PROVIDER_ALLOW_NETWORKS"]
+    names += ["COMFYUI_URLS", "COMFYUI_WORKFLOWS"]
     names += ["GENERATION_PROVIDERS", "TASK_RETRY_WAITS", "MEDIA_ROOT", "WORK_ROOT", "STORAGES"]
     return json.loads(json.dumps({name: getattr(settings, name) for name in names}))
 
@@ -80,6 +86,30 @@ def test_a_worker_that_dies_pays_once_where_it_can(fake, workers, name):
     sent = [seen.body.decode() for seen in fake.calls(CALLS[name][0])]
     paid = {point: sum(point in body for body in sent) for point in POINTS}
     assert paid == {point: 2 if (name, point) in TWICE else 1 for point in POINTS}
+
+
+def test_comfyui_runs_once_at_whatever_point_a_worker_dies(pool, workers):
+    """Proves that a prompt under an id of ours is found again, on whichever server it is."""
+    tasks = [submit(Submit("p", TYPE, STILL)).task]
+    for each in pool.values():
+        each.hold()
+    runs = RemoteJob.objects.filter(task=tasks[0], seen_at__isnull=False, state="running")
+    workers.killed_at(TYPE, "never", here(), lambda: wait_until(runs.exists, 60))
+    for each in pool.values():
+        each.let_go()
+    for point in POINTS:
+        tasks.append(submit(Submit("p", TYPE, STILL)).task)
+        workers.killed_at(TYPE, point, here())
+    for task in tasks:
+        end_leases(task)
+    with remote_work():
+        assert {ended(task).status for task in tasks} == {"completed"}
+    ran = [json.dumps(body) for each in pool.values() for body in each.calls("POST /prompt")]
+    paid = {
+        point: sum(str(task.id) in body for body in ran)  # in the names of its files
+        for point, task in zip(["while it runs", *POINTS], tasks, strict=True)
+    }
+    assert set(paid.values()) == {1}, paid
 
 
 def test_a_film_of_openai_is_paid_once_but_for_one_point(fake, workers, tmp_path):
