@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Service
+from tests.support.fake_provider import FakeProvider
 from tests.support.receiver import Receiver
+from tests.support.remote_work import KEY, MODEL, good_run
 from tests.support.servers.rotel import Received, Rotel
 from tests.support.waiting import wait_until
 from webhooks_app import traces
@@ -42,14 +44,16 @@ def submit(service: Service, url: str, **headers: str) -> str:
         return str(json.load(answer)["task_id"])
 
 
-def arrived(rotel: Rotel, trace_id: str, attempts: int) -> list[Received]:
-    """Return a trace once so many attempts and the run have come."""
+def arrived(
+    rotel: Rotel, trace_id: str, attempts: int, run: str = "provider run"
+) -> list[Received]:
+    """Return a trace once so many attempts and the run, by this name, have come."""
 
     def found() -> list[Received] | None:
         spans = rotel.spans(trace_id)
         names = [span.name for span in spans]
         is_whole = names.count(ATTEMPT) == attempts == names.count("first byte")
-        return spans if is_whole and "provider run" in names else None
+        return spans if is_whole and run in names else None
 
     return wait_until(found, 30, lambda: str(rotel.spans(trace_id)))
 
@@ -72,6 +76,37 @@ def test_a_task_is_one_trace(tmp_path: Path) -> None:
             task_id = submit(service, url)
             service.wait_for_status(task_id, "completed")
             receiver.wait_for(sent + 1, 60)
+        finally:
+            service.stop()
+
+
+def test_work_at_a_provider_is_in_its_tasks_trace(tmp_path: Path) -> None:
+    """Its submit, the work there, the fetch of the result and the probe hang on the request."""
+    with Rotel(tmp_path) as rotel, FakeProvider() as provider, Receiver() as receiver:
+        provider.script = good_run(provider.url)
+        options = {"model": MODEL, "poll_seconds": 0.1}
+        entry = {"provider": "replicate", "options": options}
+        service = Service(
+            tmp_path / "var",
+            OTEL_EXPORTER_OTLP_ENDPOINT=rotel.url,
+            OTEL_BSP_SCHEDULE_DELAY="100",
+            GENERATION_PROVIDERS=json.dumps({"image_generation": entry}),
+            REPLICATE_BASE_URL=provider.url,
+            REPLICATE_API_TOKEN=KEY,
+            PROVIDER_ALLOW_NETWORKS="127.0.0.0/8",
+        )
+        service.start()
+        try:
+            given = traces.new()
+            submit(service, receiver.url, traceparent=given)
+            receiver.wait_for(1, 60)
+            spans = arrived(rotel, traces.trace_id(given), 1, run="remote fetch")
+            by_name = {span.name: span for span in spans}
+            for name in ("queue wait", "remote submit", "remote job", "remote fetch", ATTEMPT):
+                assert by_name[name].parent_id == traces.span_id(given), name
+            assert by_name["probe"].parent_id == by_name["remote fetch"].id
+            assert by_name["remote submit"].attributes["provider"] == "replicate"
+            assert KEY not in rotel.log()
         finally:
             service.stop()
 
