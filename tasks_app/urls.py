@@ -15,6 +15,7 @@ urlpatterns = [
     path("tasks/<str:task_id>/cancel", tasks.CancelView.as_view()),
     path("tasks/<str:task_id>/retry", tasks.RetryView.as_view()),
     path("tasks/<str:task_id>/events", stream.TaskEventsView.as_view()),
+    path("tasks/<str:task_id>/preview", stream.TaskPreviewView.as_view()),
     path("tasks/<str:task_id>/webhooks", tasks.TaskWebhooksView.as_view()),
     path("projects/<str:project_id>/costs", health.ProjectCostsView.as_view()),
     path("projects/<str:project_id>/tasks", tasks.ProjectTaskListView.as_view()),

@@ -64,7 +64,6 @@ SMALL_FOR_A_REASON = {
     "moviesvc/wsgi.py": "found by web servers",
     "tasks_app/actors.py": "found by Dramatiq",
     "tasks_app/apps.py": "found by Django",
-    "tasks_app/providers/comfyui/progress.py": "reads the events of a job; tested by itself",
     "tasks_app/state/quota.py": "counts for all threads of a process; tested by itself",
     "tasks_app/urls.py": "found by Django",
     "webhooks_app/apps.py": "found by Django",

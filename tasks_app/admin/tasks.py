@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -17,8 +18,9 @@ from django.utils.safestring import mark_safe
 from unfold.decorators import display
 
 from tasks_app import events
-from tasks_app.admin.media import previews
+from tasks_app.admin.media import previews as shown_files
 from tasks_app.admin.remote_jobs import shown_jobs
+from tasks_app.media import previews
 from tasks_app.models import Task, TaskStatus
 from tasks_app.state import find, lifecycle, remote
 from tasks_app.state.costs import BudgetExhausted
@@ -101,11 +103,20 @@ def live(row: Task) -> dict[str, Any]:
     return {
         "state": row.status,
         "percent": round(100 * row.progress, 1),
+        "preview": _preview_url(row),
         "text": _why_queued(row) or visible(row.current_step) or row.get_status_display(),
         "took": took(row),
         "version": row.version,
         "is_over": row.is_terminal,
     }
+
+
+def _preview_url(row: Task) -> str:
+    """Return where the newest preview is, another address for each; empty if there is none."""
+    if not previews.has_one(row):
+        return ""
+    turn = int(time.time() / previews.PREVIEW_SECONDS)
+    return f"{reverse('admin:tasks_app_task_preview', args=[row.pk])}?turn={turn}"
 
 
 def _why_queued(row: Task) -> str:
@@ -211,7 +222,7 @@ class TaskAdmin(ReadOnlyAdmin):
             "live": live(row),
             "webhook": webhook_state(find.webhooks_of([row])[str(row.pk)]["state"]),
             "live_url": reverse("admin:tasks_app_task_live", args=[row.pk]),
-            "previews": previews(row),
+            "previews": shown_files(row),
             "messages_of_it": [
                 (message, safe_url(message.url), MESSAGE_TONES[message.status])
                 for message in shown[:SHOWN_MESSAGES]
@@ -228,9 +239,10 @@ class TaskAdmin(ReadOnlyAdmin):
         }
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.live_view)
+        view, preview = map(self.admin_site.admin_view, (self.live_view, self.preview_view))
         return [
             path("<uuid:object_id>/live.json", view, name="tasks_app_task_live"),
+            path("<uuid:object_id>/preview", preview, name="tasks_app_task_preview"),
             *super().get_urls(),
         ]
 
@@ -238,6 +250,12 @@ class TaskAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             return JsonResponse({}, status=403)
         return JsonResponse(live(self.find(request, str(object_id))))
+
+    def preview_view(self, request: HttpRequest, object_id: uuid.UUID) -> HttpResponse:
+        if not self.has_view_permission(request):
+            return HttpResponse(status=403)
+        picture = previews.of_task(self.find(request, str(object_id)))
+        return HttpResponse(status=404) if picture is None else previews.answer(picture)
 
     @display(description="task")
     def short_id(self, row: Task) -> str:

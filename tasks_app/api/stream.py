@@ -1,4 +1,4 @@
-"""How does a client watch a task? Server-sent events: snapshots with a rising id.
+"""How does a client watch a task? Server-sent events, snapshots with a rising id; and a preview.
 
 A stream keeps a thread of the web server busy, so there are only so many, and each ends after a
 minute; the browser then comes back with ``Last-Event-ID`` and misses nothing, since every event
@@ -25,7 +25,8 @@ from rest_framework.views import APIView
 
 from tasks_app.access.authentication import Access, access_of
 from tasks_app.api import queries, task_answer
-from tasks_app.api.openapi.hooks import EVENTS_OPERATION
+from tasks_app.api.openapi.hooks import EVENTS_OPERATION, PREVIEW_OPERATION
+from tasks_app.media import previews
 from tasks_app.models import ApiKey, Task
 from webhooks_app.api.problems import ApiProblem
 from webhooks_app.database import why_unusable
@@ -157,3 +158,15 @@ class TaskEventsView(APIView):
         response["Cache-Control"] = "no-store"
         response["X-Accel-Buffering"] = "no"  # nginx would delay events otherwise
         return response
+
+
+class TaskPreviewView(APIView):
+    """What a task looks like while a provider works on it."""
+
+    content_negotiation_class = AnyAccept
+
+    @PREVIEW_OPERATION
+    def get(self, request: Request, task_id: str) -> HttpResponseBase:
+        """Return the newest preview, or 204 while there is none."""
+        picture = previews.of_task(queries.find_task(access_of(request), task_id))
+        return HttpResponse(status=204) if picture is None else previews.answer(picture)

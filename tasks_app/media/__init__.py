@@ -1,3 +1,3 @@
 """Where are media files stored, and what is in them?"""
 
-__all__ = ["inputs", "mark", "probe", "serve", "staging", "store"]
+__all__ = ["inputs", "mark", "previews", "probe", "serve", "staging", "store"]

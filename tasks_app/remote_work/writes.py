@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.db import Error
 
+from tasks_app.media import previews
 from tasks_app.models import RemoteJob
 from tasks_app.providers.remote.base import JobStatus
 from tasks_app.state import lifecycle, remote, remote_jobs
@@ -43,6 +44,7 @@ class Writes:
         self._soon: dict[tuple[Any, float, bool], list[str]] = defaultdict(list)
         self._later: dict[tuple[Any, float, bool], list[str]] = defaultdict(list)
         self._flushed_at = 0.0
+        self._shown: dict[str, float] = {}
 
     # -- the next look -----------------------------------------------------------------------------
 
@@ -79,9 +81,11 @@ class Writes:
     # -- progress ----------------------------------------------------------------------------------
 
     async def told(self, job_id: str, status: JobStatus) -> None:
-        """Take what a server told of a job by itself: its progress, or that it has ended."""
+        """Take what a server told of a job by itself: how it goes, or that it has ended."""
         if not status.is_done:
             await self.progress(job_id, status)
+            if status.preview:
+                await self._preview(job_id, status.preview)
         elif not await self._store(remote_jobs.has_news, job_id):
             await asyncio.sleep(2 * FLUSH_SECONDS)  # a look is open, or is yet to be stored
             await self._store(remote_jobs.has_news, job_id)
@@ -100,3 +104,13 @@ class Writes:
         self._told[job_id] = (now, fraction, step, now if is_event_due else event_at)
         with contextlib.suppress(*OVERTAKEN):
             await self._store(remote.progress, job_id, fraction, step, is_event_due=is_event_due)
+
+    async def _preview(self, job_id: str, content: bytes) -> None:
+        """Keep a job's newest preview, now and then; it may be no picture at all."""
+        now = time.monotonic()
+        if job_id in self._shown and now - self._shown[job_id] < previews.PREVIEW_SECONDS:
+            return
+        if len(self._shown) > MOST_TOLD:
+            self._shown.clear()
+        self._shown[job_id] = now
+        await asyncio.to_thread(previews.keep, job_id, content)

@@ -22,6 +22,7 @@ from django.utils import timezone
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from tasks_app.media import previews
 from tasks_app.models import MediaFile, Task
 from tests.support import factories
 
@@ -179,6 +180,21 @@ def test_a_running_task_moves_on_without_a_reload(page: Page, live_server: Any) 
     page.wait_for_selector("figure img")
     expect(page.locator(".mv-head .mv-badge")).to_have_text("completed", ignore_case=True)
     assert MediaFile.objects.count() == 1
+
+
+def test_a_preview_is_shown_while_its_task_runs(page: Page, live_server: Any) -> None:
+    """Shows that the newest preview appears in the open page, and is gone with its job."""
+    task = factories.make_task("processing", progress=0.1)
+    job = factories.make_remote_job(task=task)
+    open_task(page, live_server, task)
+    image = page.locator("[data-live=preview]")
+    expect(image).to_be_hidden()
+    assert previews.keep(str(job.pk), picture())
+    page.wait_for_function("document.querySelector('[data-live=preview]').naturalWidth === 64")
+    expect(image).to_be_visible()
+    job.state = "ready"
+    job.save(update_fields=["state"])
+    expect(image).to_be_hidden(timeout=20_000)
 
 
 def test_the_list_of_tasks_moves_on_without_a_reload(page: Page, live_server: Any) -> None:

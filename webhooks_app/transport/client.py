@@ -215,8 +215,8 @@ class Transport:
 
     # -- what a server tells by itself -------------------------------------------------------------
 
-    async def listen(self, url: str, *, headers: Mapping[str, str]) -> AsyncIterator[str]:
-        """Yield the texts that come over a WebSocket of the home's origin, until it closes.
+    async def listen(self, url: str, *, headers: Mapping[str, str]) -> AsyncIterator[str | bytes]:
+        """Yield the messages that come over a WebSocket of the home's origin, until it closes.
 
         Args:
             url: with http or https, as for a request.
@@ -228,8 +228,8 @@ class Transport:
         target, session = self._to_follow(url)
         async with session:
             sent = {**self._own_headers, **headers}
-            async for text in streams.messages(session, target.url, sent):
-                yield text
+            async for message in streams.messages(session, target.url, sent):
+                yield message
 
     async def events(self, url: str, *, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Yield the data of server-sent events of the home's origin, until the stream ends.

@@ -23,14 +23,14 @@ SILENT_SECONDS = 60.0
 
 async def messages(
     session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str]
-) -> AsyncIterator[str]:
-    """Yield the texts of a WebSocket; what is binary is passed over. See ``Transport.listen``."""
+) -> AsyncIterator[str | bytes]:
+    """Yield the messages of a WebSocket, text or binary. See ``Transport.listen``."""
     try:
         async with session.ws_connect(
             url, headers=headers, heartbeat=PING_SECONDS, max_msg_size=MAX_MESSAGE_BYTES
         ) as socket:
             async for message in socket:
-                if message.type == aiohttp.WSMsgType.TEXT:
+                if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
                     yield message.data
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise ConnectionError(explain(error)[1]) from None

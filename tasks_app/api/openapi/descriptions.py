@@ -34,6 +34,9 @@ DESCRIPTIONS = {
     "cancelTask": f"The same as `deleteTask`, for clients that cannot send DELETE. {_CANCEL}",
     "watchTask": "The first event is the task as it stands. The stream ends with the task, or "
     f"after {settings.SSE_MAX_SECONDS:g} seconds; come back with `Last-Event-ID`.",
+    "getTaskPreview": "The newest picture that the provider's server sent of the work so far, at "
+    "most every few seconds. 204 while there is none: most providers send none, and a task that is "
+    "not `processing` has none.",
     "retryTask": "A new task with the same input, linked by `retry_of` and `retried_by`. 409 "
     "where its state does not allow it.",
     "listAssets": f"What clients handed in and what tasks made. {_PAGE}",

@@ -17,6 +17,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
     OpenApiExample,
     OpenApiParameter,
@@ -174,6 +175,17 @@ EVENTS_OPERATION = extend_schema(
     responses={
         (200, "text/event-stream"): ref("ProgressEvent"),
         204: OpenApiResponse(description="The task has ended and you saw that; do not come back."),
+    },
+)
+
+
+PREVIEW_OPERATION = extend_schema(
+    operation_id="getTaskPreview",
+    summary="See a task while it is made",
+    request=None,
+    responses={
+        **{(200, f"image/{kind}"): OpenApiTypes.BINARY for kind in ("jpeg", "png")},
+        204: OpenApiResponse(description="There is none just now."),
     },
 )
 

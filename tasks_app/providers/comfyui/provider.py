@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from tasks_app.providers.accepts import Accepts, model_faults, refusals
 from tasks_app.providers.base import CancelOutcome, FieldError, ProviderError
 from tasks_app.providers.comfyui import graphs, pool, server, templates, wanted
+from tasks_app.providers.comfyui.events import Progress, picture_in
 from tasks_app.providers.comfyui.graphs import BadValue
-from tasks_app.providers.comfyui.progress import Progress
 from tasks_app.providers.comfyui.server import JobStage, State
 from tasks_app.providers.comfyui.templates import Template
 from tasks_app.providers.remote.base import (
@@ -144,11 +144,14 @@ class ComfyUIProvider(RemoteProvider):
         return await server.stop(line, work.job_id)
 
     async def follow(self, work: Work, line: ProviderClient) -> AsyncGenerator[JobStatus]:
-        """Yield a job's progress: events go only to the client that submitted, named like it."""
+        """Yield progress and previews: events go only to the client that submitted, named so."""
         progress = Progress(work.remote.get("nodes", 0))
-        async for event in line.listen(f"ws?clientId={work.job_id}"):
-            is_done = progress.read(event)
-            yield JobStatus(is_done, progress.fraction)
+        async for told in line.listen(f"ws?clientId={work.job_id}"):
+            if isinstance(told, bytes):
+                yield JobStatus(False, progress.fraction, preview=picture_in(told))
+            else:
+                is_done = progress.read(told)
+                yield JobStatus(is_done, progress.fraction)
 
     def _judged(self, work: Work, state: State | ProviderError) -> JobStatus:
         """Return what a state means.

@@ -76,7 +76,8 @@ class Submitted:
 class JobStatus:
     """What one look returned: still running (progress 0..1), or where the results are.
 
-    ``facts`` are added to the receipt as ``provider_metadata``.
+    ``facts`` are added to the receipt as ``provider_metadata``. ``preview``: a picture of the work
+    so far, if the server sends one; nobody has looked into it.
     """
 
     is_done: bool
@@ -84,6 +85,7 @@ class JobStatus:
     step: str = "generating"
     outputs: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    preview: bytes = b""
 
 
 class Busy(ProviderError):

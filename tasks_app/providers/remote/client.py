@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urljoin
 
 import aiohttp
@@ -26,6 +26,8 @@ from webhooks_app.egress import EgressDenied, Home, Proxy, origin_of
 from webhooks_app.retry import parse_retry_after
 from webhooks_app.shown import printable
 from webhooks_app.transport import FetchResult, Transport
+
+S = TypeVar("S", str, bytes, str | bytes)
 
 CALL_SECONDS = 60.0
 #: For protocols whose answer is the result itself.
@@ -194,16 +196,20 @@ class ProviderClient:
         """Return the server's own words as they may be kept: their beginning, without our keys."""
         return _masked(words.encode(), self._secrets)
 
-    def listen(self, path: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield the JSON objects that come over a WebSocket, until it closes.
+    async def listen(self, path: str) -> AsyncIterator[dict[str, Any] | bytes]:
+        """Yield the JSON objects and the bytes that come over a WebSocket, until it closes.
 
         Raises:
             ProviderError: there was no connection, or it broke.
         """
         url = urljoin(self._base, path)
-        return _objects(self._to_home.listen(url, headers=self._headers))
+        async for told in _followed(self._to_home.listen(url, headers=self._headers)):
+            if isinstance(told, bytes):
+                yield told
+            elif event := _object(told):
+                yield event
 
-    def events(self, path: str) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, path: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the JSON objects that come as server-sent events, until the stream ends.
 
         Args:
@@ -213,7 +219,9 @@ class ProviderClient:
             ProviderError: there was no such stream, it broke, was silent, or said too much.
         """
         url = urljoin(self._base, path)
-        return _objects(self._to_home.events(url, headers=self._headers))
+        async for told in _followed(self._to_home.events(url, headers=self._headers)):
+            if event := _object(told):
+                yield event
 
     async def upload(self, url: str, path: Path, media_type: str, seconds: float) -> None:
         """Send a file's bytes to ``url``, which an answer named, without our credentials.
@@ -269,12 +277,18 @@ class ProviderClient:
         raise ProviderError("output_invalid", "The result redirects without end.")
 
 
-async def _objects(told: AsyncIterator[str | bytes]) -> AsyncIterator[dict[str, Any]]:
+def _object(text: str | bytes) -> dict[str, Any]:
+    """Return the JSON object that a message is; empty if it is none."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        if isinstance(event := orjson.loads(text), dict):
+            return event
+    return {}
+
+
+async def _followed(told: AsyncIterator[S]) -> AsyncIterator[S]:
     try:
-        async for text in told:
-            with contextlib.suppress(orjson.JSONDecodeError):
-                if isinstance(event := orjson.loads(text), dict):
-                    yield event
+        async for one in told:
+            yield one
     except EgressDenied as denied:
         raise ProviderError("provider_rejected", f"The provider: {denied.message}.") from None
     except ConnectionError as error:

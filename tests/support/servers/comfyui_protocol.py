@@ -59,6 +59,8 @@ class StandIn:
         self.is_silent_after_submit = False
         #: Leave requests that begin so, "METHOD /path", without an answer.
         self.dies_at = ""
+        #: A binary message that is sent while a node runs, as a server with previews does.
+        self.preview, self.previews_sent = b"", 0
         self.executed: list[str] = []  # classes of the nodes that really ran
         self.forget()
 
@@ -129,7 +131,7 @@ class StandIn:
         if node not in cached:
             for step in (0.0, 0.5):
                 await self._progress(item, list(done), node, step)
-                await self._wait(item[1])
+                await self._wait(item)
             spec = graph[node]
             kind = nodes.KINDS[spec["class_type"]]
             inputs = {
@@ -141,11 +143,13 @@ class StandIn:
             self.cache[keys[node]] = await asyncio.to_thread(kind.run, self.place, **inputs)
         return self.cache[keys[node]]
 
-    async def _wait(self, prompt_id: str) -> None:
+    async def _wait(self, item: list) -> None:
+        prompt_id = item[1]
         until = time.monotonic() + self.seconds / 2
         while self.held.is_set() or time.monotonic() < until:
             if self.interrupting == prompt_id:
                 break
+            await self._show(item)
             await asyncio.sleep(0.01)
         if self.interrupting in (prompt_id, "*"):
             self.interrupting = ""
@@ -167,6 +171,13 @@ class StandIn:
         states[node] = {"value": value * 10, "max": 10.0, "state": "running", "node_id": node}
         await self._tell(item, "progress_state", nodes=states)
         await self._tell(item, "executing", node=node)
+
+    async def _show(self, item: list) -> None:
+        socket = self.sockets.get(item[3].get("client_id", ""))
+        if self.preview and socket is not None and not socket.closed:
+            with contextlib.suppress(ConnectionError):
+                await socket.send_bytes(self.preview)
+                self.previews_sent += 1
 
     async def ws(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()

@@ -140,18 +140,38 @@ def test_open_streams_are_bounded_and_their_room_is_used_again(fake, monkeypatch
     """Proves that no more jobs are followed than agreed; the others end by looks."""
     use("fal", poll_seconds=0.2)
     monkeypatch.setattr(FalProvider, "streams", 2)
-    fake.script[STREAM] = [stream(True)]
-    fake.script[STATUS] = [{"status": "IN_PROGRESS"}]
+    queue, calls = f"{fake.url}/{MODEL}/requests", f"GET /{MODEL}/requests"
+    names = [f"f{number}" for number in range(5)]
+    fake.script[f"POST /{MODEL}"] = [
+        {
+            "request_id": name,
+            "status_url": f"{queue}/{name}/status",
+            "response_url": f"{queue}/f1",
+            "cancel_url": f"{queue}/f1/cancel",
+        }
+        for name in names
+    ]
+    for name in names:
+        fake.script[f"{calls}/{name}/status/stream?logs=1"] = [stream(True)]
+        fake.script[f"{calls}/{name}/status"] = [{"status": "IN_PROGRESS"}]
+
+    def followed():
+        return {name for name in names if fake.count(f"{calls}/{name}/status/stream?logs=1")}
+
     with remote_work():
-        tasks = [begin() for _ in range(5)]
+        tasks = [begin() for _ in names]
         wait_until(lambda: fake.open_streams == 2, 30)
-        wait_until(lambda: fake.count(STATUS) > 30, 60)
-        assert fake.count(STREAM) == fake.most_streams == 2
-        for task in tasks[:2]:
-            lifecycle.cancel(task.id)
-        wait_until(lambda: fake.count(STREAM) == 4, 30, "two others are followed")
-        fake.script[STATUS] = [{"status": "COMPLETED"}]
-        assert {ended(task).status for task in tasks[2:]} == {"completed"}
+        for name in names:
+            wait_until(lambda name=name: fake.count(f"{calls}/{name}/status") > 5, 60)
+        first = followed()
+        assert len(first) == fake.most_streams == 2
+        by_name = {job_of(task).remote["id"]: task for task in tasks}
+        for name in first:
+            lifecycle.cancel(by_name.pop(name).id)
+        wait_until(lambda: len(followed()) == 4, 30, "two others are followed")
+        for name in names:
+            fake.script[f"{calls}/{name}/status"] = [{"status": "COMPLETED"}]
+        assert {ended(task).status for task in by_name.values()} == {"completed"}
         wait_until(lambda: fake.open_streams == 0, 30)
     assert fake.most_streams == 2
 

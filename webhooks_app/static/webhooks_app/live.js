@@ -7,9 +7,15 @@
   "use strict";
   const POLL_MS = 1000;
 
+  const show = (image, address) => {
+    image.hidden = !address;
+    if (address && image.getAttribute("src") !== address) image.src = address;
+  };
+
   const put = (name, value) => {
     for (const element of document.querySelectorAll(`[data-live="${name}"]`)) {
       if (name === "bar") element.value = value;
+      else if (element instanceof HTMLImageElement) show(element, value);
       else element.textContent = value;
     }
   };

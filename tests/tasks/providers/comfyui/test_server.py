@@ -391,12 +391,15 @@ def test_a_proxys_credentials_are_sent():
 
 
 def test_events_reach_the_client_that_submitted(comfy):
-    """Proves that a WebSocket named like the job gets its events, and previews are passed over."""
-    prompt_id, seen = new_id(), []
+    """Proves that a WebSocket named like the job gets its events and previews."""
+    prompt_id, seen, seen_bytes = new_id(), [], []
 
     async def follow(line):
         events = line.listen(f"ws?clientId={prompt_id}")
         async for event in events:
+            if isinstance(event, bytes):
+                seen_bytes.append(event)
+                continue
             seen.append(event["type"])
             if seen == ["status"]:
                 await server.submit(line, prompt_id, still(), {})
@@ -407,3 +410,4 @@ def test_events_reach_the_client_that_submitted(comfy):
     ask(comfy, lambda line: asyncio.wait_for(follow(line), 20))
     assert seen[:3] == ["status", "execution_start", "execution_cached"]
     assert "progress_state" in seen
+    assert seen_bytes[0].endswith(b"preview")

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from tasks_app.providers.comfyui import server
-from tasks_app.providers.comfyui.progress import Progress
+from tasks_app.providers.comfyui.events import Progress, picture_in
 from tasks_app.providers.comfyui.provider import ComfyUIProvider
 from tasks_app.providers.remote.base import Work
 from tests.support.comfyui import ask, still
@@ -50,6 +50,14 @@ def test_odd_events_are_passed_over():
     ):
         progress.read(odd)
     assert progress.fraction == 0
+
+
+def test_a_picture_is_found_in_both_kinds_of_messages():
+    """Proves that a preview is read with and without metadata, and nothing else is one."""
+    assert picture_in(bytes([0, 0, 0, 1, 0, 0, 0, 2]) + b"picture") == b"picture"
+    assert picture_in(bytes([0, 0, 0, 4, 0, 0, 0, 2]) + b"{}picture") == b"picture"
+    for odd in (b"", b"\0", bytes(8), bytes([0, 0, 0, 4, 255, 255, 255, 255]) + b"{}picture"):
+        assert picture_in(odd) == b""
 
 
 def test_a_job_is_followed_to_its_end(comfy):

@@ -1,4 +1,4 @@
-"""How far is one job? What the events of a ComfyUI's WebSocket say of it.
+"""What does a ComfyUI's WebSocket tell of a job? How far it is, and what it looks like so far.
 
 What was sent while a socket was away is lost: what is true is asked elsewhere.
 """
@@ -9,6 +9,8 @@ from typing import Any
 
 #: Nodes of one graph that are told apart.
 MOST_NODES = 10_000
+#: Types of binary messages (ComfyUI's protocol.py).
+PREVIEW, PREVIEW_WITH_METADATA = 1, 4
 
 
 class Progress:
@@ -39,6 +41,18 @@ class Progress:
             running = sum(x for node, x in self._states.items() if node not in self._cached)
             share = (len(self._cached) + running) / self.nodes
             self.fraction = max(self.fraction, min(0.99, share))  # it only ever grows
+
+
+def picture_in(frame: bytes) -> bytes:
+    """Return the picture in a binary message, empty for one without.
+
+    Four bytes of type, then (1) four of format and a picture, or (4) four of length, so much JSON
+    and a picture. Servers send the latter only to clients that say they can read it.
+    """
+    kind, size = int.from_bytes(frame[:4]), int.from_bytes(frame[4:8])
+    if kind == PREVIEW:
+        return frame[8:]
+    return frame[8 + size :] if kind == PREVIEW_WITH_METADATA else b""
 
 
 def _share(row: Any) -> float:
