@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -50,7 +51,20 @@ def cases() -> list[tuple[dict[str, object], bool]]:
     tampered = signed("{}") | {"body": "{ }"}
     old = signed("{}", age_seconds=400)
     foreign = signed("{}", secret="whsec_" + "A" * 40)
-    return [*good, (rotating, True), (tampered, False), (old, False), (foreign, False)]
+    wrong = [tampered, old, foreign, *strangers()]
+    return [*good, (rotating, True), *((request, False) for request in wrong)]
+
+
+def strangers() -> list[dict[str, object]]:
+    """Return what others may send to a public address: our headers missing, or nonsense."""
+    headers = signed("{}")["headers"]
+    assert isinstance(headers, dict)
+    without = [
+        {name: value for name, value in headers.items() if name != left_out} for left_out in headers
+    ]
+    nonsense = [headers | {"webhook-timestamp": text} for text in ("", "soon", "-1", "1e99", "²")]
+    nonsense += [headers | {"webhook-signature": text} for text in ("", "v1,", "v1,ü", "v1")]
+    return [{"headers": each, "body": "{}"} for each in [{}, *without, *nonsense]]
 
 
 PYTHON = """
@@ -62,6 +76,31 @@ NODE = """
 const given = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
 console.log(JSON.stringify(
   given.map((each) => verify(process.argv[2], each.headers, Buffer.from(each.body)))));
+"""
+PHP = """
+$given = json_decode(file_get_contents('php://stdin'), true);
+echo json_encode(array_map(
+    fn ($each) => verify($argv[1], $each['headers'], $each['body']), $given));
+"""
+GO = """
+func main() {
+	var given []struct {
+		Headers map[string]string
+		Body    string
+	}
+	if err := json.NewDecoder(os.Stdin).Decode(&given); err != nil {
+		panic(err)
+	}
+	verdicts := []bool{}
+	for _, each := range given {
+		headers := http.Header{}
+		for name, value := range each.Headers {
+			headers.Set(name, value)
+		}
+		verdicts = append(verdicts, verify(os.Args[1], headers, []byte(each.Body)))
+	}
+	json.NewEncoder(os.Stdout).Encode(verdicts)
+}
 """
 
 
@@ -81,6 +120,13 @@ def test_python_of_the_receivers_page_verifies(tmp_path: Path) -> None:
     assert verdicts([sys.executable, str(program), SECRET]) == expected
 
 
+def test_the_example_verifies() -> None:
+    """The client in one file accepts what we sign and refuses everything else."""
+    verify = runpy.run_path(str(ROOT / "examples/webhook_example.py"))["verify"]
+    for request, verdict in cases():
+        assert verify(SECRET, request["headers"], str(request["body"]).encode()) is verdict
+
+
 @pytest.mark.skipif(not shutil.which("node"), reason="Node.js is not installed here")
 def test_node_of_the_receivers_page_verifies(tmp_path: Path) -> None:
     """The JavaScript that the page shows accepts what we sign and refuses everything else."""
@@ -88,6 +134,29 @@ def test_node_of_the_receivers_page_verifies(tmp_path: Path) -> None:
     program.write_text(snippet("docs/webhook-callbacks.md", "javascript") + NODE)
     expected = [verdict for _, verdict in cases()]
     assert verdicts(["node", str(program), SECRET]) == expected
+
+
+@pytest.mark.skipif(not shutil.which("php"), reason="PHP is not installed here")
+def test_php_of_the_receivers_page_verifies(tmp_path: Path) -> None:
+    """The PHP that the page shows accepts what we sign and refuses everything else."""
+    program = tmp_path / "verify.php"
+    program.write_text("<?php\n" + snippet("docs/webhook-callbacks.md", "php") + PHP)
+    expected = [verdict for _, verdict in cases()]
+    command = ["php", "-d", "error_reporting=-1", "-d", "display_errors=1"]
+    assert verdicts([*command, str(program), SECRET]) == expected
+
+
+@pytest.mark.skipif(not shutil.which("go"), reason="Go is not installed here")
+def test_go_of_the_receivers_page_verifies(tmp_path: Path) -> None:
+    """The Go that the page shows compiles, accepts what we sign and refuses everything else."""
+    program = tmp_path / "main.go"
+    code = snippet("docs/webhook-callbacks.md", "go")
+    code = code.replace("import (", 'import (\n\t"encoding/json"\n\t"os"', 1)
+    program.write_text("package main\n\n" + code + GO)
+    built = tmp_path / "verify"
+    subprocess.run(["go", "build", "-o", str(built), str(program)], check=True, timeout=300)
+    expected = [verdict for _, verdict in cases()]
+    assert verdicts([str(built), SECRET]) == expected
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
