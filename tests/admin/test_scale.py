@@ -87,69 +87,79 @@ SEARCHED = (
 )
 
 
+MESSAGE, DELIVERY = "webhooks_app_webhookmessage", "webhooks_app_webhookdelivery"
+TASK, JOB = "tasks_app_task", "tasks_app_remotejob"
+
+
 def lists() -> Iterator[tuple[str, dict[str, str]]]:
     """Return every list with every filter it offers and every kind of search."""
-    message = "webhooks_app_webhookmessage"
-    for name in (message, "webhooks_app_webhookdelivery", "tasks_app_task", *SEARCHED):
+    for name in (MESSAGE, DELIVERY, TASK, *SEARCHED):
         yield from ((name, {"q": term}) for term in SEARCHES)
-    for status in ("pending", "delivered", "dead", "superseded"):
-        yield message, {"status": status}
-    for event_type in ("task.completed", "task.failed", "task.cancelled", "webhook.ping"):
-        yield message, {"event_type": event_type}
-    for code in ("http_status", "tls"):
-        yield message, {"last_error_code": code}
-        yield "webhooks_app_webhookdelivery", {"error_code": code}
-    for answer in (FAILING_ANSWERS[0][0], "500"):
-        yield message, {"last_status_code": answer}
-        yield "webhooks_app_webhookdelivery", {"response_status": answer}
-    yield message, {"status": "delivered", "last_error_code": "tls"}
-    yield message, {"status": "dead", "event_type": "task.failed"}
-    for outcome in ("pending", "succeeded", "failed", "interrupted"):
-        yield "webhooks_app_webhookdelivery", {"outcome": outcome}
-    for event_type in ("task.completed", "webhook.ping"):
-        yield "webhooks_app_webhookdelivery", {"event_type": event_type}
-    for trigger in ("replay", "ping"):
-        yield "webhooks_app_webhookdelivery", {"trigger": trigger}
-    for status in ("queued", "completed", "failed", "cancelled"):
-        yield "tasks_app_task", {"status": status}
-    for kind in ("video_generation", "audio_generation"):
-        yield "tasks_app_task", {"task_type": kind}
-    yield "tasks_app_task", {"status": "failed", "task_type": "audio_generation"}
-    job = "tasks_app_remotejob"
-    for care in ("stop", "unstopped", "unclear"):
-        yield job, {"care": care}
-    for state in ("running", "stopping", "ended"):
-        yield job, {"state": state}
-    for outcome in ("completed", "failed", "unclear", "late"):
-        yield job, {"outcome": outcome}
-        yield job, {"outcome": outcome, "provider": "fal"}
-    for provider in ("comfyui", "fal", "replicate"):
-        yield job, {"provider": provider}
-        yield job, {"provider": provider, "since": "1"}
-    for server in ("comfyui/gpu-1", "fal/fal", "replicate/never-used"):
-        yield job, {"server": server}
-        yield job, {"server": server, "care": "unclear"}
-    yield "tasks_app_remoteserver", {}
+    yield from _of_webhooks()
+    yield from _of_tasks_and_jobs()
     for state in ("running", "finished", "cancelled"):
         yield "webhooks_app_replayjob", {"state": state}
-    for name in (message, "tasks_app_task", job, "webhooks_app_webhookdelivery"):
+    for name in (MESSAGE, TASK, JOB, DELIVERY):
         yield name, {}
         yield name, {"p": "20"}
         yield name, {"_facets": "True"}
         yield from ((name, {"since": hours}) for hours in ("1", "168"))
-    yield message, {"status": "dead", "since": "1"}
-    yield message, {"event_type": "task.failed", "since": "1"}
     yield from ((f"webhooks_app_{name}", {}) for name in ("operatoraction", "replayjob"))
     record = "webhooks_app_operatoraction"
     for query in ({"actor": "mara"}, {"action": "prune"}, {"since": "1"}, {"q": "actor=mara"}):
         yield record, query
     for query in ({"q": "mara"}, {"q": "action=prune"}, {"q": "target=message 29999"}):
         yield record, query
-    for state in ("dead", "pending", "superseded"):
-        yield "tasks_app_task", {"webhook": state}
-    for place in ({}, {"health": "held"}, {"q": "host-project-7"}):
+    for place in ({}, {"health": "held"}, {"health": "muted"}, {"q": "host-project-7"}):
         yield "webhooks_app_webhookdestination", place
     yield from ((name, {}) for name in ("webhooks_app_webhookendpoint", "tasks_app_apikey"))
+
+
+def _of_webhooks() -> Iterator[tuple[str, dict[str, str]]]:
+    for status in ("pending", "delivered", "dead", "superseded"):
+        yield MESSAGE, {"status": status}
+    for event_type in ("task.completed", "task.failed", "task.cancelled", "webhook.ping"):
+        yield MESSAGE, {"event_type": event_type}
+    for code in ("http_status", "tls"):
+        yield MESSAGE, {"last_error_code": code}
+        yield DELIVERY, {"error_code": code}
+    for answer in (FAILING_ANSWERS[0][0], "500"):
+        yield MESSAGE, {"last_status_code": answer}
+        yield DELIVERY, {"response_status": answer}
+    yield MESSAGE, {"status": "delivered", "last_error_code": "tls"}
+    yield MESSAGE, {"status": "dead", "event_type": "task.failed"}
+    yield MESSAGE, {"status": "dead", "since": "1"}
+    yield MESSAGE, {"event_type": "task.failed", "since": "1"}
+    for outcome in ("pending", "succeeded", "failed", "interrupted"):
+        yield DELIVERY, {"outcome": outcome}
+    for event_type in ("task.completed", "webhook.ping"):
+        yield DELIVERY, {"event_type": event_type}
+    for trigger in ("replay", "ping"):
+        yield DELIVERY, {"trigger": trigger}
+
+
+def _of_tasks_and_jobs() -> Iterator[tuple[str, dict[str, str]]]:
+    for status in ("queued", "completed", "failed", "cancelled"):
+        yield TASK, {"status": status}
+    for kind in ("video_generation", "audio_generation"):
+        yield TASK, {"task_type": kind}
+    yield TASK, {"status": "failed", "task_type": "audio_generation"}
+    for state in ("dead", "pending", "superseded"):
+        yield TASK, {"webhook": state}
+    for care in ("stop", "unstopped", "unclear"):
+        yield JOB, {"care": care}
+    for state in ("running", "stopping", "ended"):
+        yield JOB, {"state": state}
+    for outcome in ("completed", "failed", "unclear", "late"):
+        yield JOB, {"outcome": outcome}
+        yield JOB, {"outcome": outcome, "provider": "fal"}
+    for provider in ("comfyui", "fal", "replicate"):
+        yield JOB, {"provider": provider}
+        yield JOB, {"provider": provider, "since": "1"}
+    for server in ("comfyui/gpu-1", "fal/fal", "replicate/never-used"):
+        yield JOB, {"server": server}
+        yield JOB, {"server": server, "care": "unclear"}
+    yield "tasks_app_remoteserver", {}
 
 
 REPLAY_FILTERS: list[dict[str, str]] = [
