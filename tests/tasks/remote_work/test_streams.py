@@ -3,15 +3,19 @@
 https://fal.ai/docs/inference-api/queue/status-stream
 """
 
+import asyncio
 import json
 import threading
 import time
 
 import pytest
+from django.utils import timezone
 
+from tasks_app.models import RemoteJob
+from tasks_app.providers.remote.base import JobStatus
 from tasks_app.providers.remote.fal import FalProvider
-from tasks_app.remote_work import watchers
-from tasks_app.state import lifecycle
+from tasks_app.remote_work import watchers, writes
+from tasks_app.state import lifecycle, remote_jobs
 from tests.support.comfyui import painter, write
 from tests.support.fake_provider import Reply, Stream
 from tests.support.forward_proxy import ForwardProxy
@@ -239,3 +243,47 @@ def test_a_websocket_is_opened_again_when_its_server_is_back(settings, tmp_path,
             comfy.start()
             assert comfy.sees("GET /ws", 2)
             assert job_of(task).state == "running"
+
+
+def test_an_end_that_is_told_during_a_look_is_told_again(monkeypatch):
+    """Proves that a hint which meets an open look is not lost: the look may have come too early."""
+    monkeypatch.setattr(writes, "FLUSH_SECONDS", 0)
+    asked = []
+
+    async def store(write, job_id):
+        asked.append(write)
+        return len(asked) > 1
+
+    for _ in range(2):  # the first one is refused once, the second one never
+        asyncio.run(writes.Writes(store).told("f1", JobStatus(is_done=True)))
+    assert asked == [remote_jobs.has_news] * 3
+
+
+def test_a_flood_of_events_is_read_slowly(monkeypatch):
+    """Proves that a server which tells something all the time does not keep the loop busy."""
+    monkeypatch.setattr(watchers, "MOST_PER_SECOND", 10)
+    told = []
+
+    class Flooding(FalProvider):
+        async def follow(self, work, line):
+            while True:
+                yield JobStatus(False, 0.5)
+
+    class Lines:
+        def to(self, *server):
+            return None
+
+    async def tell(job_id, status):
+        told.append(status)
+
+    async def follow():
+        found = watchers.Watchers(tell, Lines())
+        job = RemoteJob(provider="fal", server="fal", deadline=timezone.now())
+        found.need(job, Flooding(model=MODEL))
+        began_at = time.monotonic()
+        while len(told) <= 20:
+            await asyncio.sleep(0.01)
+        await found.close()
+        return time.monotonic() - began_at
+
+    assert asyncio.run(asyncio.wait_for(follow(), 60)) > 1.9
