@@ -59,15 +59,21 @@ _CODES = {
     "permission_denied": "forbidden",
     "throttled": "rate_limited",
 }
+_ALLOW_TELLS = "This address does not know that method; Allow lists those it knows."
 #: Codes and texts for errors of the framework.
 _FOREIGN = {
     400: ("bad_request", "The request cannot be understood."),
     403: ("forbidden", "This is not allowed."),
     404: ("not_found", "There is nothing here."),
-    405: ("method_not_allowed", "This address does not know that method."),
+    405: ("method_not_allowed", _ALLOW_TELLS),
     413: ("too_large", "The request body is too large."),
     500: ("internal_error", "Something went wrong here; it is logged under the request id."),
     503: ("unavailable", "Not now; try again."),
+}
+#: Codes of Django REST framework whose own sentence does not say what to do -> one that does.
+_ADVICE = {
+    "method_not_allowed": _ALLOW_TELLS,
+    "not_acceptable": 'Answers are JSON only: send "Accept: application/json", or no Accept.',
 }
 
 
@@ -130,7 +136,10 @@ def _from_drf(error: exceptions.APIException) -> ApiProblem:
         headers["WWW-Authenticate"] = challenge
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = str(int(wait) + 1)
-    return ApiProblem(error.status_code, _CODES.get(code, code), str(error.detail), headers=headers)
+    detail = _ADVICE.get(code, str(error.detail))
+    if detail.startswith("Unsupported media type"):  # of its parsers; ours say what to do
+        detail += ' Send JSON, with "Content-Type: application/json".'
+    return ApiProblem(error.status_code, _CODES.get(code, code), detail, headers=headers)
 
 
 class ProblemMiddleware:

@@ -159,6 +159,28 @@ def test_go_of_the_receivers_page_verifies(tmp_path: Path) -> None:
     assert verdicts([str(built), SECRET]) == expected
 
 
+def raised_problems() -> set[tuple[str, str]]:
+    """Return (status, code) of every problem that the code of the API names in one place."""
+    admins = ROOT / "moviesvc/admin_gate.py"
+    code = "\n".join(
+        file.read_text()
+        for app in ("moviesvc", "tasks_app", "webhooks_app")
+        for file in (ROOT / app).rglob("*.py")
+        if file != admins
+    )
+    return set(re.findall(r"""\(\s*([45]\d\d), ["']([a-z_]+)["']""", code))
+
+
+def test_the_table_of_errors_has_every_code() -> None:
+    """Each status and code with which the API refuses a request is in the clients' page."""
+    table = (ROOT / "docs/api.md").read_text()
+    rows = re.findall(r"^\| ([45]\d\d) \| (`[^|]+) \|", table, re.MULTILINE)
+    told = {(status, code) for status, codes in rows for code in re.findall("`([a-z_]+)`", codes)}
+    raised = raised_problems()
+    assert len(raised) >= 25
+    assert raised - told == set()
+
+
 def test_links_between_the_pages_lead_somewhere() -> None:
     """Every relative link of the pages at the top and in docs/ names a file that is there."""
     broken = [

@@ -40,5 +40,5 @@ def fingerprint(request: Request, document: Any) -> str:
 
 def conflict() -> ApiProblem:
     """Return the 422 for a key that stands for another request."""
-    detail = "This Idempotency-Key stands for another request."
+    detail = "This Idempotency-Key stands for another request. Take a new key for a new one."
     return ApiProblem(422, "idempotency_conflict", detail)

@@ -36,6 +36,7 @@ _BEGINNINGS = (
     b"fLaC",
     b"ID3",
 )
+KINDS = "PNG, JPEG, WebP, GIF, MP4, WebM, WAV, MP3, M4A, Ogg or FLAC"
 #: The first atoms of MP4 and QuickTime files, after their length.
 _ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
@@ -116,7 +117,7 @@ def decoded(path: Path, context: Context | None = None) -> probe.ProbedFile:
         NotMedia: it is none, or it took too long to find out.
     """
     if not _may_be_media(path):
-        raise NotMedia("no media of a kind that is known here")
+        raise NotMedia(f"no media of a kind that is known here: send {KINDS}")
     with _decoders:
         try:
             return probe.probe(path, context=context)

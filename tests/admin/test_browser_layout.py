@@ -160,6 +160,23 @@ def test_every_page_fits_its_screen(page: Page, live_server: Any) -> None:
     assert faults == {}
 
 
+def test_the_url_of_a_tasks_webhook_can_be_read_on_a_phone(page: Page, live_server: Any) -> None:
+    """Shows that the URL has a line of its own; beside the rest it took six."""
+    task = factories.make_task("completed")
+    event = factories.make_event(subject=str(task.pk))
+    factories.make_message(event=event, url="https://hooks.aurora-studio.com/v1/done")
+    page.set_viewport_size({"width": WIDTHS[0], "height": 900})
+    page.goto(live_server.url + reverse("admin:tasks_app_task_change", args=[task.pk]))
+    lines = page.locator(".mv-table td.mv-break").evaluate(
+        """(cell) => {
+          const text = document.createRange();
+          text.selectNodeContents(cell);
+          return text.getClientRects().length;
+        }"""
+    )
+    assert lines == 1
+
+
 def test_the_dashboard_moves_on_without_a_reload(page: Page, live_server: Any) -> None:
     """Shows that an open dashboard refreshes itself."""
     cache.clear()

@@ -96,6 +96,8 @@ def test_what_cannot_be_decoded_leaves_nothing(api: Client, settings: Any, conte
     answer = send(api, content)
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media")
     assert str(settings.WORK_ROOT) not in answer.content.decode()
+    if content.startswith(b"<"):
+        assert "PNG, JPEG, WebP" in answer.json()["detail"]
     assert MediaFile.objects.count() == 0
     assert stored_files(settings) == []
 

@@ -84,7 +84,9 @@ def test_hostile_bodies_are_refused_everywhere(api: Client, path: str, method: s
         answer = send(body)
         assert answer.status_code == 400, (name, answer.content)
         assert problem_of(answer)["code"] == "malformed_json"
-    assert problem_of(send(b"a=1", "application/x-www-form-urlencoded"))["status"] == 415
+    form = problem_of(send(b"a=1", "application/x-www-form-urlencoded"))
+    assert form["status"] == 415
+    assert 'Send JSON, with "Content-Type: application/json".' in form["detail"]
     assert problem_of(send(b"{}", "application/json; charset=utf-16"))["status"] == 415
     assert problem_of(send(b"{}", **{"Content-Encoding": "gzip"}))["status"] == 415
     assert problem_of(send(b" " * 3_000_000))["status"] == 413

@@ -230,8 +230,11 @@ def test_framework_errors_are_problems(api: Client, settings: Any) -> None:
     assert problem_of(api.get("/api/v1/tasks", headers={"Host": "evil.example"}))["status"] == 400
     answer = api.put("/api/v1/tasks", b"{}", "application/json")
     assert problem_of(answer)["status"] == 405
+    assert problem_of(answer)["detail"].endswith("Allow lists those it knows.")
     assert "GET" in answer["Allow"]
-    assert problem_of(api.get("/api/v1/tasks", headers={"Accept": "text/html"}))["status"] == 406
+    page = problem_of(api.get("/api/v1/tasks", headers={"Accept": "text/html"}))
+    assert page["status"] == 406
+    assert "application/json" in page["detail"]
 
 
 def test_faults_of_ours_are_problems_without_detail(

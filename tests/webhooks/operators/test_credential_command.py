@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from datetime import timedelta
 from io import StringIO
@@ -107,10 +108,14 @@ def test_a_test_send_says_what_came_back() -> None:
     """0 where it would count as delivered, 1 where not; a URL elsewhere is refused."""
     with Receiver([200, 500]) as receiver:
         factories.make_credential(origins=[receiver.url.removesuffix("/hook")])
-        assert run("test", PROJECT, "door", "--url", receiver.url).startswith("status 200 in ")
+        asked = ("test", PROJECT, "door", "--url", receiver.url)
+        good, bad = run(*asked), StringIO()
         with pytest.raises(SystemExit) as ended:
-            run("test", PROJECT, "door", "--url", receiver.url)
+            call_command("credential", *asked, stdout=bad)
+    assert re.match(r"status 200 after \d+ ms: counts as delivered\n", good)
     assert ended.value.code == 1
+    refusal = r"status 500 after \d+ ms: would not count as delivered\n"
+    assert re.match(refusal, bad.getvalue())
     assert refused("test", PROJECT, "door", "--url", f"{ORIGIN}/x")[0] == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from typing import Any
 
@@ -88,7 +89,9 @@ def test_the_command_pauses_one_origin_everywhere_and_resumes_all(
     assert held() == {f"{ORIGIN} ({scope})" for scope in ("film", "radio", "stage")}
     ((actor, reason),) = set(reasons("destination.pause"))
     assert (actor.startswith("command "), reason) == (True, "they deploy")
-    assert command("list")[1].count("paused") == 3
+    listed = command("list")[1]
+    assert listed.count("paused") == 3
+    assert len(re.findall(r"\)  until \d{4}-\d\d-\d\d [\d:]{8} UTC$", listed, re.M)) == 3
     assert command("resume", "hooks.example.org", "--project=film", "--reason=x", "--yes")[0] == 0
     assert len(held()) == 2
     assert command("resume", "--all", "--reason", "all back", "--yes")[0] == 0

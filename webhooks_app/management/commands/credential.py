@@ -138,8 +138,9 @@ class Command(OperatorCommand):
         if not options["url"]:
             raise _usage("Name a URL of its origins with --url.")
         result = trial.send_test(row, options["url"], actor=operator(), reason=options["reason"])
-        came = f"status {result.status}" if result.status else "no answer"
-        self.stdout.write(f"{came} in {result.duration_ms:.0f} ms {result.error}".rstrip())
+        came = f"status {result.status}" if result.status else result.error
+        verdict = "would not count as delivered" if result.error_code else "counts as delivered"
+        self.stdout.write(f"{came} after {result.duration_ms:.0f} ms: {verdict}")
         if result.response_body:
             self.stdout.write(visible(result.response_body[:2000]))
         if result.error_code:

@@ -107,6 +107,8 @@ class Command(OperatorCommand):
                 continue
             count += 1
             why = row.disabled_reason if row.disabled_at else ""
+            if row.held_until and row.held_until > now and not row.disabled_at:
+                why = f"until {row.held_until:%Y-%m-%d %H:%M:%S} UTC"
             why += f"  muted until {row.muted_until:%Y-%m-%d %H:%M} UTC" if muted else ""
             self.stdout.write(f"{words:12}  {row}  {visible(why)}".rstrip())
         if not count:
