@@ -87,7 +87,7 @@ class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call
 def _submit_class(name: str) -> type[SubmitRequest]:
     """Return the submit request of one task type, which only the OpenAPI document needs."""
     members = {
-        "__doc__": f"A {name.replace('_', ' ')}.",
+        "__doc__": f"The submit of a task of the type {name}.",
         "task_type": Choice([name]),
         "task_data": type(task_data.serializer_for(TASK_TYPES[name].schema))(),
     }
