@@ -38,9 +38,15 @@ class Found:
 
     @property
     def of_messages(self) -> Q:
-        """The condition on `WebhookMessage`."""
-        named = Q(event__in=self.events) | Q(destination__in=self.destinations)
-        return named | Q(pk__in=self.numbers)
+        """The condition on `WebhookMessage`.
+
+        The events' messages are looked up here: to find them in the order of their ids the planner
+        would read the table from its end, since it thinks that they lie everywhere.
+        """
+        of_events = WebhookMessage.objects.filter(event__in=self.events)
+        ids = sorted({*self.numbers, *of_events.values_list("pk", flat=True)})
+        named = Q(pk__in=ids, pk__range=(ids[0], ids[-1])) if ids else Q(pk__in=[])
+        return named | Q(destination__in=self.destinations)
 
 
 def find(read: list[Meaning]) -> Found:
