@@ -18,6 +18,7 @@ from tasks_app.state import assets as rows
 from tasks_app.upkeep import prune
 from tasks_app.upkeep.orphans import remove_orphans
 from webhooks_app.models import OperatorAction
+from webhooks_app.notation import counted
 from webhooks_app.operators import record
 
 #: Time that one call of `prune_daily` may take, so that the sweep is not held up.
@@ -40,8 +41,8 @@ class _Run:
 
     def __str__(self) -> str:
         return (
-            f"{self.files} files, {self.orphans} orphaned files, {self.assets} assets,"
-            f" {self.keys} idempotency keys"
+            f"{counted(self.files, 'file')}, {counted(self.orphans, 'orphaned file')},"
+            f" {counted(self.assets, 'asset')}, {counted(self.keys, 'idempotency key')}"
         )
 
     def _work(self) -> Iterator[None]:

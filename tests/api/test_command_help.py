@@ -135,7 +135,7 @@ def test_sweep_tasks_repairs_reports_and_yields() -> None:
     type(task).objects.filter(pk=task.pk).update(lease_expires_at=task.created_at)
     out = StringIO()
     call_command("sweep_tasks", "--reason", "a test", stdout=out)
-    assert out.getvalue().startswith("1 leases had expired, 0 tasks were overdue, 1 tickets")
+    assert out.getvalue().startswith("1 lease had expired, 0 tasks had run out of time, 1 ticket")
     ended = factories.make_task("completed", callback_url="https://receiver.example.org/x")
     factories.make_event(subject=str(ended.pk), scope=ended.project_id)
     with pytest.raises(CommandError) as missing:

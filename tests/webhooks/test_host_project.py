@@ -200,7 +200,7 @@ def test_the_host_keeps_what_is_its_own(told: Told) -> None:
 
 def test_the_command_prunes(told: Told) -> None:
     """Finished messages are deleted by `prune_webhooks`, with their attempts and events."""
-    assert told[0]["pruned"].startswith("removed 1 messages, 3 deliveries, 1 events")
+    assert told[0]["pruned"].startswith("removed 1 message, 3 attempts, 1 event,")
     assert told[0]["left"] == 0
 
 

@@ -22,6 +22,7 @@ from webhooks_app.delivery.attempt_log import log_dead_letter
 from webhooks_app.delivery.paces import DestinationPaces
 from webhooks_app.log import get_logger
 from webhooks_app.models import RECOVERED
+from webhooks_app.notation import counted
 from webhooks_app.retry import Dead, Policy, decide_interrupted
 
 logger = get_logger(__name__)
@@ -172,7 +173,7 @@ class Housekeeping:
             return
         _warn_of_certificates()
         if self._pruned:
-            record.note("engine", "prune", f"removed {self._pruned} messages", "daily")
+            record.note("engine", "prune", f"removed {counted(self._pruned, 'message')}", "daily")
         self._prune_at, self._pruned = time.monotonic() + DAY_SECONDS, 0
 
 

@@ -12,9 +12,10 @@ from tasks_app.media.mark import NotOurs
 from tasks_app.upkeep import prune
 from tasks_app.upkeep.orphans import remove_orphans
 from webhooks_app.management.commands.prune_webhooks import Command as PruneMessages
+from webhooks_app.notation import counted
 from webhooks_app.operators.command import progress
 
-FILES = "files"
+FILE = "file"
 
 
 class Command(PruneMessages):
@@ -33,18 +34,18 @@ class Command(PruneMessages):
 
     def count(self, days: float | None, options: dict[str, Any]) -> dict[str, int]:
         """Return how many messages and files would go, or only one of the two."""
-        counted = {} if options["only"] == "media" else super().count(days, options)
+        found = {} if options["only"] == "media" else super().count(days, options)
         if options["only"] != "messages":
-            counted[FILES] = prune.prunable(days).count()
-        return counted
+            found[FILE] = prune.prunable(days).count()
+        return found
 
-    def remove(self, days: float | None, counted: Mapping[str, int]) -> None:
+    def remove(self, days: float | None, found: Mapping[str, int]) -> None:
         """Remove messages first, then files."""
-        super().remove(days, counted)
-        if FILES not in counted:
+        super().remove(days, found)
+        if FILE not in found:
             return
         try:
-            self._remove_files(days, counted[FILES])
+            self._remove_files(days, found[FILE])
         except (NotOurs, OSError) as error:
             raise CommandError(f"Files stay: {error or type(error).__name__}") from None
 
@@ -54,6 +55,7 @@ class Command(PruneMessages):
         lost = sum(remove_orphans())
         kept = settings.MEDIA_RETENTION_DAYS if days is None else days
         self.stdout.write(
-            f"removed {seen.files} files ({seen.size_bytes:,} bytes) of tasks that ended more than"
-            f" {kept:g} days ago, {lost} files that no task owns, {seen.keys} idempotency keys"
+            f"removed {counted(seen.files, FILE)} ({seen.size_bytes:,} bytes) of tasks that ended"
+            f" more than {kept:g} days ago, {counted(lost, FILE)} that no task owns,"
+            f" {counted(seen.keys, 'idempotency key')}"
         )

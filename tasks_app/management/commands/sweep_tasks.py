@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from tasks_app.upkeep.sweep import sweep
+from webhooks_app.notation import counted
 from webhooks_app.operators import record
 from webhooks_app.operators.command import OperatorCommand, add_reason, operator, reason_of
 
@@ -35,15 +36,17 @@ class Command(OperatorCommand):
         if swept is None:
             raise CommandError("A worker is sweeping just now.", returncode=3)
         told = (
-            f"{swept.expired_leases} leases had expired, {swept.overdue_tasks} tasks were overdue, "
-            f"{swept.tickets_sent} tickets were sent"
+            f"{counted(swept.expired_leases, 'lease')} had expired, "
+            f"{counted(swept.overdue_tasks, 'task')} had run out of time, "
+            f"{counted(swept.tickets_sent, 'ticket')} sent"
         )
         record.note(operator(), "sweep", told, reason)
         self.stdout.write(told)
         if swept.astray_tasks:
-            raise CommandError(
-                f"{swept.astray_tasks} tasks do not fit their work at providers.", returncode=1
-            )
+            text = f"{counted(swept.astray_tasks, 'task')} at odds with the work at providers."
+            raise CommandError(text, returncode=1)
         if swept.missing_messages:
-            text = f"{swept.missing_messages} tasks ended without the webhook they owe."
+            text = (
+                f"{counted(swept.missing_messages, 'task')} ended without the webhook that is owed."
+            )
             raise CommandError(text, returncode=1)

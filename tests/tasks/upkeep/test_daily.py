@@ -83,7 +83,7 @@ def test_the_sweep_prunes_once_a_day_for_all_workers() -> None:
     assert sweep.sweep()
     assert not MediaFile.objects.exists()
     note = OperatorAction.objects.get(actor="sweep", action="prune")
-    assert "1 files, 0 orphaned files" in note.target
+    assert "1 file, 0 orphaned files" in note.target
     old_file()
     assert sweep.sweep()
     assert MediaFile.objects.count() == 1

@@ -96,8 +96,8 @@ def test_the_command_prunes_messages_and_media() -> None:
         call_command("prune", *arguments, "--reason", "a test", "--yes", stdout=out)
         return out.getvalue()
 
-    assert run("--dry-run").splitlines() == ["1 messages would go", "1 files would go"]
-    assert run("--only", "messages").startswith("removed 1 messages")
+    assert run("--dry-run").splitlines() == ["1 message would go", "1 file would go"]
+    assert run("--only", "messages").startswith("removed 1 message,")
     assert MediaFile.objects.count() == 1
-    assert "removed 1 files (1,234 bytes)" in run()
+    assert "removed 1 file (1,234 bytes)" in run()
     assert not MediaFile.objects.exists()

@@ -146,5 +146,5 @@ def test_an_engine_prunes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         factories.make_message("delivered", event=event, created_at=then, finished_at=then)
     with running_engine():
         wait_until(lambda: OperatorAction.objects.exists(), timeout=30)
-    assert OperatorAction.objects.get().target == "removed 1 messages"
+    assert OperatorAction.objects.get().target == "removed 1 message"
     assert WebhookMessage.objects.get().event.created_at > timezone.now() - timedelta(days=30)

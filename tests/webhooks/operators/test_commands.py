@@ -244,10 +244,10 @@ def test_prune_counts_then_removes(capsys):
     """Proves that the command calls the retention service and reports its counts."""
     then = timezone.now() - timedelta(days=31)
     make_message("delivered", created_at=then, finished_at=then)
-    assert "1 messages would go" in run(capsys, "prune", "--dry-run")[1]
+    assert "1 message would go" in run(capsys, "prune", "--dry-run")[1]
     assert WebhookMessage.objects.count() == 1
     assert run(capsys, "prune", "--days", "40", *SURE)[1].startswith("removed 0 messages")
-    assert run(capsys, "prune", *SURE)[1].startswith("removed 1 messages")
+    assert run(capsys, "prune", *SURE)[1].startswith("removed 1 message,")
     assert run(capsys, "prune", "--days", "-1")[0] == 2
 
 
@@ -260,7 +260,7 @@ def test_rotate_secret_keys_frees_the_old_key_or_says_why_not(capsys):
     with override_settings(WEBHOOKS=new, SECRET_KEY="another"):
         assert run(capsys, "rotate_secret_keys", "--reason", "yearly")[0] == 1
     with override_settings(WEBHOOKS=new):
-        assert run(capsys, "rotate_secret_keys", "--reason", "yearly")[1].startswith("1 secrets")
+        assert run(capsys, "rotate_secret_keys", "--reason", "yearly")[1].startswith("1 secret")
     with override_settings(WEBHOOKS=new, SECRET_KEY="another"):
         assert store.current_secrets("film") == [secret]
 

@@ -87,7 +87,7 @@ def test_prune_asks_before_it_deletes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not OperatorAction.objects.exists()
     call_command(*asked, stdout=io.StringIO())
     assert not WebhookMessage.objects.exists()
-    assert questions == ["Remove 1 messages for good? [y/N] "] * 4
+    assert questions == ["Remove 1 message for good? [y/N] "] * 4
     noted = OperatorAction.objects.get()
     assert (noted.action, noted.target, noted.reason) == ("prune", "1 messages", asked[-1])
 

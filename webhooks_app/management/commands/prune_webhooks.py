@@ -9,6 +9,7 @@ from django.core.management.base import CommandParser
 
 from webhooks_app import outbox
 from webhooks_app.conf import webhook_settings
+from webhooks_app.notation import counted
 from webhooks_app.operators import record
 from webhooks_app.operators.command import (
     INTERRUPTED,
@@ -21,7 +22,7 @@ from webhooks_app.operators.command import (
     reason_of,
 )
 
-MESSAGES = "messages"
+MESSAGE = "message"
 
 
 class Command(OperatorCommand):
@@ -54,29 +55,30 @@ class Command(OperatorCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         days = options["days"]
         reason = "" if options["dry_run"] else reason_of(options)
-        counted = self.count(days, options)
+        found = self.count(days, options)
         if options["dry_run"]:
-            for what, total in counted.items():
-                self.stdout.write(f"{total} {what} would go")
+            for what, total in found.items():
+                self.stdout.write(f"{counted(total, what)} would go")
             return
-        told = " and ".join(f"{total} {what}" for what, total in counted.items())
+        told = " and ".join(counted(total, what) for what, total in found.items())
         confirm(f"Remove {told} for good?", options, otherwise="Nothing was removed.")
         kept = "" if days is None else f", older than {days:g} days"
         # Before anything goes: who stops it half-way did it all the same.
         record.note(operator(), "prune", f"{told}{kept}", reason)
-        self.remove(days, counted)
+        self.remove(days, found)
 
     def count(self, days: float | None, options: dict[str, Any]) -> dict[str, int]:
-        """Return what would go, by its name."""
-        return {MESSAGES: outbox.count_prunable(days)}
+        """Return how many of what would go, by its name in the singular."""
+        return {MESSAGE: outbox.count_prunable(days)}
 
-    def remove(self, days: float | None, counted: Mapping[str, int]) -> None:
+    def remove(self, days: float | None, found: Mapping[str, int]) -> None:
         """Remove what was counted."""
-        if (total := counted.get(MESSAGES)) is None:
+        if (total := found.get(MESSAGE)) is None:
             return
         with progress("pruning", total) as bar:
             seen = outbox.prune(days, on_batch=lambda gone: bar.moved(gone.messages))
         self.stdout.write(
-            f"removed {seen.messages} messages, {seen.deliveries} deliveries, {seen.events} events,"
-            f" {seen.replays} replays, {seen.secrets} secrets"
+            f"removed {counted(seen.messages, MESSAGE)}, {counted(seen.deliveries, 'attempt')},"
+            f" {counted(seen.events, 'event')}, {counted(seen.replays, 'replay')},"
+            f" {counted(seen.secrets, 'secret')}"
         )

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from webhooks_app.credentials import store as credentials
 from webhooks_app.models import Credential, SigningSecret
+from webhooks_app.notation import counted
 from webhooks_app.operators import record
 from webhooks_app.operators.command import (
     OperatorCommand,
@@ -42,12 +43,12 @@ class Command(OperatorCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         total, done = SigningSecret.objects.count() + Credential.objects.count(), 0
         # Before the first one: a run that ends half-way has changed some.
-        record.note(operator(), "secret.reencrypt", f"{total} secrets", reason_of(options))
+        record.note(operator(), "secret.reencrypt", counted(total, "secret"), reason_of(options))
         try:
             with progress("encrypting", total) as bar:
                 for count in chain(store.reencrypt_all(), credentials.reencrypt_all()):
                     done += count
                     bar.moved(done)
         except store.UnreadableSecret as error:
-            raise CommandError(f"{error} ({done} secrets were done before.)") from None
-        self.stdout.write(f"{done} secrets are encrypted with the newest key")
+            raise CommandError(f"{error} ({counted(done, 'secret')} done before.)") from None
+        self.stdout.write(f"{counted(done, 'secret')} encrypted with the newest key")
