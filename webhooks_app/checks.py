@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 
 from webhooks_app import egress
 from webhooks_app.conf import webhook_settings
+from webhooks_app.database import why_unusable
 from webhooks_app.models import Credential
 from webhooks_app.signing import jwks, public_key
 
@@ -103,7 +104,10 @@ def check_stored_secrets(
     except ImproperlyConfigured as error:
         return [Error(str(error), id="webhooks.E004")]
     except DatabaseError as error:
-        return [Error(f"the database cannot be asked: {type(error).__name__}", id="webhooks.E005")]
+        # The text of an error of a statement may quote a row, that of a connection quotes none.
+        reason = why_unusable(error)
+        said = f"{reason} It says: {str(error).strip()}" if reason else type(error).__name__
+        return [Error(f"Stored secrets cannot be looked at. {said}", id="webhooks.E005")]
     return []
 
 

@@ -83,7 +83,10 @@ def test_a_database_that_cannot_be_used_is_a_sentence() -> None:
     assert (empty.returncode, away.returncode) == (4, 4)
     assert "run `manage.py migrate` first" in empty.stderr
     assert "The database is out of reach" in away.stderr
-    assert "Traceback" not in empty.stderr + away.stderr
+    found = run("check", "--database", "default", DATABASE_URL=server.replace("host=", "host=/no"))
+    assert found.returncode == 1
+    assert "The database is out of reach. It says: connection" in found.stderr
+    assert "Traceback" not in empty.stderr + away.stderr + found.stderr
 
 
 def test_a_server_that_cannot_start_is_a_sentence(tmp_path: Path) -> None:
