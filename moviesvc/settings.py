@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import gc
 import os
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from moviesvc import __version__, database_url, otel
+from moviesvc.environment import Environment
 from moviesvc.library_settings import (  # noqa: F401 - settings, as Django and others look for them
     AUTH_PASSWORD_VALIDATORS,
     REST_FRAMEWORK,
@@ -35,16 +34,18 @@ if not otel.is_wanted(os.environ):
 gc.disable()  # start-up makes no garbage; moviesvc.run.collector enables it again
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+env = Environment()
 
 # VAR_DIR: where all state of a development set-up lives.
 VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
 make_private(VAR_DIR)
 # EMBEDDED=off: never start PostgreSQL or Redis (building docs, type checks, images).
-EMBEDDED = env.str("EMBEDDED", default="on") != "off"
+EMBEDDED = env.bool("EMBEDDED", default=True)
 # ENVIRONMENT: development or production.
-ENVIRONMENT = env.str(
-    "ENVIRONMENT", default="production" if os.environ.get("DATABASE_URL") else "development"
+ENVIRONMENT = env.choice(
+    "ENVIRONMENT",
+    ("development", "production"),
+    default="production" if os.environ.get("DATABASE_URL") else "development",
 )
 IS_PRODUCTION = ENVIRONMENT == "production"
 _REQUIRED = ("SECRET_KEY", "PUBLIC_URL", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL")
@@ -187,13 +188,13 @@ DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
 # Tasks. TASK_LEASE_SECONDS: how long a worker owns a task without a sign of life.
 TASK_LEASE_SECONDS = env.float("TASK_LEASE_SECONDS", default=30.0)
 # TASK_RETRY_WAITS: seconds before attempts 2, 3, ...; their number sets the attempts.
-TASK_RETRY_WAITS = [float(w) for w in env.list("TASK_RETRY_WAITS", default=["5", "30"])]
+TASK_RETRY_WAITS = env.numbers("TASK_RETRY_WAITS", default=[5.0, 30.0])
 # TASK_LOST_LIMIT: a task fails after this many workers were lost while they ran it.
 TASK_LOST_LIMIT = env.int("TASK_LOST_LIMIT", default=10)
 # WEBHOOK_PROGRESS_INTERVAL: least seconds between two task.progress events of a task.
 TASK_PROGRESS_EVENT_SECONDS = env.float("WEBHOOK_PROGRESS_INTERVAL", default=5.0)
 # WEBHOOK_TRACEBACK: "off" leaves the key `traceback` out of failure payloads.
-TASK_EVENT_TRACEBACK = env.str("WEBHOOK_TRACEBACK", default="on") != "off"
+TASK_EVENT_TRACEBACK = env.bool("WEBHOOK_TRACEBACK", default=True)
 # SWEEP_INTERVAL_SECONDS: how often the sweep repairs what crashes left behind.
 SWEEP_INTERVAL_SECONDS = env.float("SWEEP_INTERVAL_SECONDS", default=3.0)
 # RENDER_SLOTS: local renders at once in one worker process; 0 means one per core.
@@ -381,9 +382,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 UPLOAD_FORM_BYTES = 65_536
 
 # METRICS_ALLOW_NETWORKS: comma-separated networks that may read /metrics without a key.
-METRICS_ALLOW_NETWORKS = [ip_network(n) for n in env.list("METRICS_ALLOW_NETWORKS", default=[])]
+METRICS_ALLOW_NETWORKS = env.networks("METRICS_ALLOW_NETWORKS")
 # ADMIN_ALLOW_NETWORKS: comma-separated networks that may see the admin; empty for all.
-ADMIN_ALLOW_NETWORKS = [ip_network(n) for n in env.list("ADMIN_ALLOW_NETWORKS", default=[])]
+ADMIN_ALLOW_NETWORKS = env.networks("ADMIN_ALLOW_NETWORKS")
 # METRICS_DIR: where the processes of this machine keep their counters; a local disk.
 METRICS_DIR = env.str("METRICS_DIR", default=str(VAR_DIR / "metrics"))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from django.conf import settings
 
+from moviesvc.environment import Environment
 from moviesvc.run import embedded, lifeline
 from moviesvc.run.lock_file import write_private
 from moviesvc.run.supervisor import Program, Supervisor
@@ -28,7 +29,7 @@ GRACE_SECONDS = 45.0
 
 
 def _number(name: str, default: int) -> str:
-    return str(int(os.environ.get(name) or default))
+    return str(Environment().int(name, default=default))
 
 
 def host() -> str:
