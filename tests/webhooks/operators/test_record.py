@@ -89,7 +89,7 @@ def test_prune_asks_before_it_deletes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not WebhookMessage.objects.exists()
     assert questions == ["Remove 1 message for good? [y/N] "] * 4
     noted = OperatorAction.objects.get()
-    assert (noted.action, noted.target, noted.reason) == ("prune", "1 messages", asked[-1])
+    assert (noted.action, noted.target, noted.reason) == ("prune", "1 message", asked[-1])
 
 
 def test_every_action_can_be_asked_for() -> None:
