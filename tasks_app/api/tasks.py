@@ -104,7 +104,8 @@ class SubmitView(APIView):
                 return _answer(submission)
             raise invalid(problems)
         if access.scope not in (None, values["project_id"]):
-            raise ApiProblem(403, "other_project", "This key may not submit to that project.")
+            detail = f"This key submits to its own project only, {access.scope}."
+            raise ApiProblem(403, "other_project", detail)
         asked = Submit(
             **{**values, "metadata": raw.get("metadata")},
             inputs=values_of(values["task_data"]),

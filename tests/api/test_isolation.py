@@ -88,13 +88,14 @@ def test_a_cursor_opens_no_other_project() -> None:
 
 
 def test_submitting_to_another_project_is_403() -> None:
-    """A submit for another project is refused with 403."""
+    """A submit for another project is refused with 403, which says whose key it is."""
     client = client_of(project_id=OTHER)
     request = {**factories.SEED_REQUEST, "project_id": OWN, "callback_url": "https://a.example.org"}
     request.pop("callback_url")
     request["task_data"] = {"prompt": "x"}
     answer = client.post("/api/v1/tasks/submit", request, "application/json")
     assert (answer.status_code, answer.json()["code"]) == (403, "other_project")
+    assert answer.json()["detail"] == f"This key submits to its own project only, {OTHER}."
 
 
 @pytest.mark.parametrize(
