@@ -133,6 +133,19 @@ def test_page_of_a_row_opens(
     assert answer.status_code == 200
 
 
+def test_a_record_is_named_alike_in_its_list_and_on_its_page(admin_client: Client) -> None:
+    """Shows that both say project, and name the time zone; the column's own name is on neither."""
+    row = factories.make_operator_action(scope="film")
+    for address in (
+        page("webhooks_app_operatoraction_changelist"),
+        page("webhooks_app_operatoraction_change", row.pk),
+    ):
+        text = admin_client.get(address).content.decode()
+        assert "(UTC)" in text
+        assert "Project" in text or "project" in text
+        assert not re.search(r">\s*Scope\s*<", text)
+
+
 @pytest.mark.parametrize("name", [n for n in LISTS if not n.startswith("auth")])
 def test_absent_row_is_not_found(name: str, admin_client: Client) -> None:
     """Shows that any text in a page's URL is harmless."""

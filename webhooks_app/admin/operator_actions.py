@@ -168,7 +168,7 @@ class RecordAdmin(ReadOnlyAdmin):
     shown_target = cell("target", lambda row: _words(row.target, row.link))
     project = cell("project", lambda row: row.scope or "-")
     why = cell("reason", lambda row: _words(row.reason))
-    fields = ["at", "actor", "action", "target", "scope", "reason"]
+    fields = ["at_done", "actor", "action", "target", "project", "reason"]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[QuietChangeList]:
         return RecordList
