@@ -23,6 +23,8 @@ from tasks_app.state import lifecycle, remote, remote_jobs
 
 #: How often a job's progress is stored at most, in seconds.
 PROGRESS_SECONDS = 1.0
+#: Most times a second that progress is stored which servers told by themselves.
+HINTS_PER_SECOND = 5
 #: Jobs whose last progress is remembered.
 MOST_TOLD = 20_000
 #: Looks at jobs of this age are stored once a second: their next look is seconds away.
@@ -45,6 +47,7 @@ class Writes:
         self._later: dict[tuple[Any, float, bool], list[str]] = defaultdict(list)
         self._flushed_at = 0.0
         self._shown: dict[str, float] = {}
+        self._hints_until = 0.0
 
     # -- the next look -----------------------------------------------------------------------------
 
@@ -83,21 +86,29 @@ class Writes:
     async def told(self, job_id: str, status: JobStatus) -> None:
         """Take what a server told of a job by itself: how it goes, or that it has ended."""
         if not status.is_done:
-            await self.progress(job_id, status)
+            await self.progress(job_id, status, is_hint=True)
             if status.preview:
                 await self._preview(job_id, status.preview)
         elif not await self._store(remote_jobs.has_news, job_id):
             await asyncio.sleep(2 * FLUSH_SECONDS)  # a look is open, or is yet to be stored
             await self._store(remote_jobs.has_news, job_id)
 
-    async def progress(self, job_id: str, status: JobStatus) -> None:
-        """Store the progress of a job's task, at most once a second and if there is any."""
+    async def progress(self, job_id: str, status: JobStatus, *, is_hint: bool = False) -> None:
+        """Store the progress of a job's task, at most once a second and if there is any.
+
+        Args:
+            is_hint: it may be left out, where so many jobs tell theirs that it costs too much.
+        """
         now = time.monotonic()
         fraction, step = 0.05 + 0.85 * status.fraction, status.step
         told_at, told, told_step, event_at = self._told.get(job_id, (0.0, 0.0, "", 0.0))
         is_news = fraction > told or (fraction == told and step != told_step)
         if not is_news or now - told_at < PROGRESS_SECONDS:  # a look may know less than a stream
             return
+        if is_hint:
+            if self._hints_until > now:
+                return
+            self._hints_until = max(self._hints_until, now - 1) + 1 / HINTS_PER_SECOND
         if len(self._told) > MOST_TOLD:
             self._told.clear()
         is_event_due = now - event_at >= settings.TASK_PROGRESS_EVENT_SECONDS
