@@ -28,7 +28,7 @@ from tests.support.waiting import wait_until
 from tests.webhooks.conftest import receiver  # noqa: F401 - a fixture
 from webhooks_app import outbox
 from webhooks_app.functions import Function
-from webhooks_app.models import WebhookEvent, WebhookMessage
+from webhooks_app.models import WebhookDestination, WebhookEvent, WebhookMessage
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -99,6 +99,9 @@ def test_nothing_is_compiled_for_us(
     with connection.cursor() as cursor:
         cursor.execute(CLAIM_AND_DIE)
     publish_many(receiver.url, 10)
+    publish("https://disabled.example.org/x", subject="disabled")
+    disabled = WebhookDestination.objects.filter(host="disabled.example.org")
+    assert disabled.update(disabled_at=timezone.now()) == 1
     publish(receiver.url, subject="second", sequence=2)
     submit(Submit("p", "image_generation", {"prompt": "x"}))
     factories.make_endpoint(receiver.url, scope=SCOPE, ordered=True)
