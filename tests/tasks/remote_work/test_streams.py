@@ -56,6 +56,21 @@ def repeated(part, pause=0.0):
     return Stream(parts)
 
 
+def jobs_at(fake, names):
+    """Let the next submits get these ids, in this order; return the call that looks at each."""
+    queue = f"{fake.url}/{MODEL}/requests"
+    fake.script[f"POST /{MODEL}"] = [
+        {
+            "request_id": name,
+            "status_url": f"{queue}/{name}/status",
+            "response_url": f"{queue}/f1",
+            "cancel_url": f"{queue}/f1/cancel",
+        }
+        for name in names
+    ]
+    return {name: f"GET /{MODEL}/requests/{name}/status" for name in names}
+
+
 def test_a_stream_tells_progress_and_the_end_at_once(fake, settings):
     """Proves that a bar in the logs moves the task, and COMPLETED brings the look that ends it.
 
@@ -94,37 +109,43 @@ def test_a_stream_tells_progress_and_the_end_at_once(fake, settings):
     assert asked.headers["authorization"] == f"Key {KEY}"
 
 
-@pytest.mark.parametrize(
-    "told",
-    {
-        "refused": Reply(404),
-        "no stream": {"status": "COMPLETED"},
-        "moved": Reply(302, headers={"location": "https://elsewhere.example/"}),
-        "empty": stream(),
-        "cut": stream(status("IN_PROGRESS"), b"data: {"),
-        "silent": stream(True),
-        "endless": repeated(status("IN_PROGRESS", "100%|#")),
-        "without an event": repeated(b": " + b"x" * 20_000 + b"\n"),
-        "with too long an event": repeated(b"data: " + b"x" * 20_000 + b"\n"),
-        "garbage": repeated(b"data: \xff\x00\n\ndata: [1]\n\ndata: {}\n\n"),
-        "odd": repeated(b'data: {"status": "IN_PROGRESS", "logs": [3, {"message": {"a": 1}}]}\n\n'),
-        "too early": stream(status("COMPLETED")),
-    }.items(),
-    ids=lambda told: told[0],
-)
-def test_what_a_stream_says_changes_no_result(fake, told, monkeypatch):
+#: What a stream may be, or say, instead of what fal documents.
+ODD = {
+    "refused": Reply(404),
+    "no-stream": {"status": "COMPLETED"},
+    "moved": Reply(302, headers={"location": "https://elsewhere.example/"}),
+    "empty": stream(),
+    "cut": stream(status("IN_PROGRESS"), b"data: {"),
+    "silent": stream(True),
+    "endless": repeated(status("IN_PROGRESS", "100%|#")),
+    "without-an-event": repeated(b": " + b"x" * 20_000 + b"\n"),
+    "with-too-long-an-event": repeated(b"data: " + b"x" * 20_000 + b"\n"),
+    "garbage": repeated(b"data: \xff\x00\n\ndata: [1]\n\ndata: {}\n\n"),
+    "odd": repeated(b'data: {"status": "IN_PROGRESS", "logs": [3, {"message": {"a": 1}}]}\n\n'),
+    "too-early": stream(status("COMPLETED")),
+}
+
+
+def test_what_a_stream_says_changes_no_result(fake, monkeypatch):
     """Proves that looks alone decide, whatever a stream says, and that nothing is left of it."""
     use("fal")
     monkeypatch.setattr(watchers, "AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(streams, "SILENT_SECONDS", 0.5)
-    fake.script[STREAM] = [told[1]]
-    fake.script[STATUS] = [{"status": "IN_QUEUE"}, *[{"status": "IN_PROGRESS"}] * 8]
-    fake.script[STATUS].append({"status": "COMPLETED"})
+    looks = jobs_at(fake, ODD)
+    for name, told in ODD.items():
+        fake.script[f"{looks[name]}/stream?logs=1"] = [told]
+        running = [{"status": "IN_PROGRESS"}] * 8
+        fake.script[looks[name]] = [{"status": "IN_QUEUE"}, *running, {"status": "COMPLETED"}]
     with remote_work():
-        task = ended(begin())
-        wait_until(lambda: fake.open_streams == 0, 30, "the stream is closed")
-    assert (task.status, task.attempts, task.result["width"]) == ("completed", 0, 64)
-    assert fake.count(STATUS) == 10, "each look is one of the loop's own"
+        tasks = [ended(task, 60) for task in [begin() for _ in ODD]]
+        wait_until(lambda: fake.open_streams == 0, 30, "the streams are closed")
+    assert {(task.status, task.attempts, task.result["width"]) for task in tasks} == {
+        ("completed", 0, 64)
+    }
+    asked = {name: fake.count(f"{looks[name]}/stream?logs=1") for name in ODD}
+    assert all(asked.values()), asked
+    counts = {name: fake.count(look) for name, look in looks.items()}
+    assert counts == dict.fromkeys(ODD, 10), "each look is one of the loop's own"
 
 
 def test_a_stream_that_lies_is_asked_once(fake):
@@ -144,29 +165,20 @@ def test_open_streams_are_bounded_and_their_room_is_used_again(fake, monkeypatch
     """Proves that no more jobs are followed than agreed; the others end by looks."""
     use("fal", poll_seconds=0.2)
     monkeypatch.setattr(FalProvider, "streams", 2)
-    queue, calls = f"{fake.url}/{MODEL}/requests", f"GET /{MODEL}/requests"
     names = [f"f{number}" for number in range(5)]
-    fake.script[f"POST /{MODEL}"] = [
-        {
-            "request_id": name,
-            "status_url": f"{queue}/{name}/status",
-            "response_url": f"{queue}/f1",
-            "cancel_url": f"{queue}/f1/cancel",
-        }
-        for name in names
-    ]
+    looks = jobs_at(fake, names)
     for name in names:
-        fake.script[f"{calls}/{name}/status/stream?logs=1"] = [stream(True)]
-        fake.script[f"{calls}/{name}/status"] = [{"status": "IN_PROGRESS"}]
+        fake.script[f"{looks[name]}/stream?logs=1"] = [stream(True)]
+        fake.script[looks[name]] = [{"status": "IN_PROGRESS"}]
 
     def followed():
-        return {name for name in names if fake.count(f"{calls}/{name}/status/stream?logs=1")}
+        return {name for name in names if fake.count(f"{looks[name]}/stream?logs=1")}
 
     with remote_work():
         tasks = [begin() for _ in names]
         wait_until(lambda: fake.open_streams == 2, 30)
         for name in names:
-            wait_until(lambda name=name: fake.count(f"{calls}/{name}/status") > 5, 60)
+            wait_until(lambda name=name: fake.count(looks[name]) > 5, 60)
         first = followed()
         assert len(first) == fake.most_streams == 2
         by_name = {job_of(task).remote["id"]: task for task in tasks}
@@ -174,7 +186,7 @@ def test_open_streams_are_bounded_and_their_room_is_used_again(fake, monkeypatch
             lifecycle.cancel(by_name.pop(name).id)
         wait_until(lambda: len(followed()) == 4, 30, "two others are followed")
         for name in names:
-            fake.script[f"{calls}/{name}/status"] = [{"status": "COMPLETED"}]
+            fake.script[looks[name]] = [{"status": "COMPLETED"}]
         assert {ended(task).status for task in by_name.values()} == {"completed"}
         wait_until(lambda: fake.open_streams == 0, 30)
     assert fake.most_streams == 2
