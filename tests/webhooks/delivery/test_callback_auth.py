@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from tests.support import factories
 from tests.support.answers import Answer
@@ -114,6 +116,18 @@ def test_a_connection_carries_requests_of_one_credential_only(
     assert receiver.requests[-1].connection not in connections
 
 
+def put_off(events: list[Any]) -> None:
+    """Let the events' messages be due in an hour, so that only a change sends them before."""
+    later = timezone.now() + timedelta(hours=1)
+    owed = WebhookMessage.objects.filter(event__in=events).exclude(next_attempt_at=later)
+
+    def is_none_left() -> bool:
+        owed.filter(lease_token=None).update(next_attempt_at=later)
+        return not owed.exists()
+
+    wait_until(is_none_left)
+
+
 def _sent_with(receiver: Receiver, value: str) -> bool:
     count = len(receiver.requests)
     event = owe(receiver, subject=f"more-{count}")
@@ -135,8 +149,9 @@ def test_a_missing_credential_sends_nothing_and_uses_no_retry(
     message = event.messages.get()
     assert (message.status, message.retry_step, receiver.requests) == ("pending", 0, [])
     assert WebhookDestination.objects.get().failing_messages == 0
+    put_off([event])
     make("bearer", receiver, token=SECRET)
-    wait_until(lambda: is_delivered(event), timeout=3)
+    wait_until(lambda: is_delivered(event))
     assert len(receiver.requests) == 1
     assert count_logged("Webhook request failed") == 1
 
@@ -272,9 +287,12 @@ def test_a_token_server_that_fails_is_not_the_receivers_fault(
     destination = WebhookDestination.objects.get()
     assert (destination.breaker_state, destination.failing_messages) == ("closed", 0)
     server.answer(token_answer("first-token"))
+    put_off(events)
+    failed = WebhookDelivery.objects.filter(outcome="failed").count()
     credentials.change(row, given={"client_secret": SECRET}, actor="test")
-    # At once, although the engine has read the credential less than five seconds ago.
-    wait_until(lambda: all(map(is_delivered, events)), timeout=4)
+    wait_until(lambda: all(map(is_delivered, events)))
+    # Not with the old one, although the engine has read that less than five seconds ago.
+    assert WebhookDelivery.objects.filter(outcome="failed").count() == failed
 
 
 def test_a_replay_elsewhere_goes_without_and_says_so(

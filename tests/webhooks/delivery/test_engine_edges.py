@@ -257,7 +257,7 @@ def test_server_that_accepts_and_says_nothing_is_left_within_seconds(
         started_at = time.monotonic()
         with pytest.raises(psycopg.OperationalError):
             asyncio.run(database.connect("test"))
-    assert time.monotonic() - started_at < 8
+    assert time.monotonic() - started_at < 30, "the kernel's own limit is minutes"
 
 
 def test_two_events_that_make_the_same_destinations_at_once_never_deadlock() -> None:

@@ -223,7 +223,7 @@ def wrong(cases: list[Case], pairs: list[Pair]) -> list[Any]:
 
 def test_every_answer_gets_its_status_and_the_next_request_succeeds() -> None:
     """The corpus as it is, pauses and all: the status line decides, and nothing is mixed up."""
-    assert wrong(CASES, meet(CASES, timeout=1.0)) == []
+    assert wrong(CASES, meet(CASES)) == []
 
 
 def cut(case: Case) -> Iterator[Case]:

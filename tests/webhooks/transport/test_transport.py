@@ -150,8 +150,8 @@ def test_redirect_is_recorded_and_not_followed(status):
 def test_failure_is_named_and_shows_no_receiver_bytes(answer, code):
     """Proves R1, R2, R6, R7, R8: each fault has its code, within the time-out, in our own words."""
     started_at = time.perf_counter()
-    result = send_one(answer, timeout=SHORT if code == "timeout" else 10.0)
-    assert time.perf_counter() - started_at < 2
+    result = send_one(answer, timeout=SHORT if code == "timeout" else 60.0)
+    assert time.perf_counter() - started_at < 20, "faults end at once, silence at the time-out"
     assert (result.status, result.error_code) == (None, code)
     assert result.error
     assert result.error.isprintable()
@@ -165,8 +165,8 @@ def test_failure_is_named_and_shows_no_receiver_bytes(answer, code):
 def test_status_decides_whatever_the_body_does(make, status, code):
     """Proves R3, R4, R9: the outcome is known at the headers; of the body the start is kept."""
     started_at = time.perf_counter()
-    result = send_one(make(status))
-    assert time.perf_counter() - started_at < 1.5
+    result = send_one(make(status), timeout=60.0)
+    assert time.perf_counter() - started_at < 20, "the body has its own limit"
     assert (result.status, result.error_code, result.truncated) == (status, code, True)
     assert 0 < len(result.response_body) <= 65536
 
@@ -349,7 +349,7 @@ def test_broken_tls_is_named_and_never_worked_around(kind, word):
     """Proves R15: no request leaves over a connection that is not verified."""
     tls = kind if kind in ("hang", "reset") else certificates.server_context(kind)
     with Receiver(tls=tls) as receiver:
-        result = send_tls(receiver)
+        result = send_tls(receiver, timeout=SHORT if kind == "hang" else 10.0)
         assert receiver.requests == []
     assert result.error_code == "tls"
     assert word in result.error
@@ -362,12 +362,12 @@ def test_valid_tls_is_verified_against_the_name():
         assert send_tls(receiver, host="127.0.0.1").error_code == "tls"
 
 
-def send_tls(receiver, host=certificates.HOST):
+def send_tls(receiver, host=certificates.HOST, timeout=10.0):
     """Send one request over TLS by name, trusting the tests' authority."""
     resolver = StubResolver({certificates.HOST: ["127.0.0.1"]})
     tls = certificates.trust(tls_context.__wrapped__())
     url = f"https://{host}:{receiver.port}/"
-    return send(url, resolver=resolver, tls=tls, timeout=0.6)[0]
+    return send(url, resolver=resolver, tls=tls, timeout=timeout)[0]
 
 
 class FailingResolver(StubResolver):
