@@ -132,15 +132,18 @@ SELECT kind.name, state.name, (SELECT count(*) FROM (
 FROM unnest(%s::text[]) AS kind(name), unnest(ARRAY['queued', 'processing']) AS state(name)
 """
 
-# The oldest due task of each priority: a few rows of one index, however long the queue is.
+# The oldest due task of each priority: a few rows of one index, however long the queue is. Ranges
+# and order match that index alone; with "=" the planner took one of all tasks of the type, and read
+# past each of another priority.
 _OLDEST_DUE = """
 SELECT kind.name, greatest(0, max(extract(epoch FROM now() - first.available_at)))::float8
 FROM unnest(%s::text[]) AS kind(name) CROSS JOIN generate_series(1, 3) AS level(priority)
 LEFT JOIN LATERAL (
   SELECT available_at FROM tasks_app_task
-  WHERE status = 'queued' AND task_type = kind.name AND priority = level.priority
-    AND available_at <= now()
-  ORDER BY created_at, id LIMIT 1) first ON true
+  WHERE status = 'queued' AND available_at <= now()
+    AND task_type BETWEEN kind.name AND kind.name
+    AND priority BETWEEN level.priority AND level.priority
+  ORDER BY task_type, priority, created_at, id LIMIT 1) first ON true
 GROUP BY 1
 """
 

@@ -18,6 +18,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 
+from webhooks_app.functions import Function
 from webhooks_app.models import BreakerState, DeliveryOutcome, MessageStatus
 from webhooks_app.notation import origin_text
 from webhooks_app.outbox import Outcome
@@ -146,7 +147,13 @@ _MESSAGES = " UNION ALL ".join(
 )
 
 # One index look-up per destination with pending messages, however many it has; as in the claim.
-_OLDEST_DUE = """
+# Planned once: with statistics that saw no queue, the planner would read and sort all that is
+# pending for each destination.
+_OLDEST_DUE = Function(
+    "webhooks_oldest_due",
+    "",
+    "TABLE (is_held bool, seconds float8)",
+    """
 WITH RECURSIVE waiting AS (
   (SELECT destination_id, next_attempt_at FROM webhooks_app_webhookmessage
    WHERE status = 'pending' AND lease_token IS NULL
@@ -161,21 +168,27 @@ WITH RECURSIVE waiting AS (
 ), limited AS (SELECT * FROM waiting LIMIT 10000),
 -- An engine has requests open there, so it sends as fast as the receiver lets it.
 at_work AS MATERIALIZED (
-  SELECT DISTINCT message.destination_id FROM webhooks_app_webhookdelivery attempt
-  JOIN webhooks_app_webhookmessage message ON message.id = attempt.message_id
-  WHERE attempt.outcome = 'pending' AND message.lease_expires_at > now()
+  SELECT destination_id FROM webhooks_app_webhookmessage
+  WHERE id = ANY(ARRAY(
+    SELECT message_id FROM webhooks_app_webhookdelivery
+    WHERE outcome BETWEEN 'pending' AND 'pending' ORDER BY outcome, id DESC
+  )) AND lease_expires_at > now()
 ), standing AS (
   SELECT limited.next_attempt_at, destination.held_until,
     coalesce(destination.held_until > now(), false)
       OR destination.id IN (SELECT destination_id FROM at_work) AS is_held
-  FROM limited JOIN webhooks_app_webhookdestination destination
-    ON destination.id = limited.destination_id
+  FROM limited CROSS JOIN LATERAL (
+    SELECT id, held_until FROM webhooks_app_webhookdestination
+    WHERE id = limited.destination_id OFFSET 0) destination
 )
 -- Nothing holds a message from the end of a hold on, and not from when it fell due.
 SELECT is_held, greatest(0, max(extract(epoch FROM now() -
   CASE WHEN is_held THEN next_attempt_at ELSE greatest(next_attempt_at, held_until) END)))::float8
 FROM standing GROUP BY 1
-"""
+""",
+    only_if="SELECT FROM (SELECT FROM webhooks_app_webhookmessage WHERE status = 'pending'"
+    " ORDER BY destination_id, next_attempt_at LIMIT 1) pending",
+)
 
 _DESTINATIONS = """
 SELECT breaker_state, count(*), count(*) FILTER (WHERE disabled_at IS NOT NULL),
@@ -249,7 +262,7 @@ def oldest_due() -> dict[bool, float]:
     nothing holds leaves within milliseconds where an engine works.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_OLDEST_DUE)
+        cursor.execute(_OLDEST_DUE.call)
         return {False: 0.0, True: 0.0, **dict(cursor.fetchall())}
 
 

@@ -26,7 +26,7 @@ from tests.support.running import CLAIM_AND_DIE, SCOPE, publish, publish_many, r
 from tests.support.servers.postgres import Postgres
 from tests.support.waiting import wait_until
 from tests.webhooks.conftest import receiver  # noqa: F401 - a fixture
-from webhooks_app import outbox
+from webhooks_app import metrics, outbox
 from webhooks_app.functions import Function
 from webhooks_app.models import WebhookDestination, WebhookEvent, WebhookMessage
 
@@ -89,7 +89,7 @@ def test_nothing_is_compiled_for_us(
 ) -> None:
     """Each of our functions and its callers run uncompiled: JIT compiles no plan of the whole path.
 
-    Submit, publish, claim, a retry, a recovery, a look for older events, order, and the sweep.
+    Submit, publish, claim, a retry, a recovery, a look for older events, order, sweep, readiness.
     """
     monkeypatch.setattr("webhooks_app.delivery.engine.DRAIN_SECONDS", 0.1)
     provider = {"image_generation": "tests.support.providers.StillProvider"}
@@ -116,6 +116,7 @@ def test_nothing_is_compiled_for_us(
         publish(hanging.url, subject="hanging")
         run.run_next("image_generation")
         sweep()
+        metrics.oldest_due()
         delivered = WebhookMessage.objects.filter(status="delivered")
         wait_until(lambda: delivered.count() == 17, timeout=30)
         wait_until(lambda: not missing(plans()), 30, lambda: f"{missing(plans())} ran")

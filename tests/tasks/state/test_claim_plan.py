@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from tasks_app import metrics
 from tasks_app.state import lifecycle, remote, statements
 from tests.support import factories
 from tests.support.plans import plan_of, unguided
@@ -105,3 +106,15 @@ def test_to_wake_tasks_reads_no_queue_from_end_to_end() -> None:
     read = [int(rows) for rows in re.findall(r"using task_waiting .*?actual.*? rows=(\d+)", plan)]
     assert read, plan
     assert max(read) <= 10, plan
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_the_oldest_due_task_is_found_in_its_part_of_the_queue(is_analyzed: bool) -> None:
+    """Readiness asks for each priority, and reads past no task of another one."""
+    rush(history=1_000)
+    if is_analyzed:
+        _analyze()
+    plan = explain(metrics._OLDEST_DUE, [["image_generation"]])
+    assert re.findall(r"Scan using (\w+)", plan) == ["task_position"], plan
+    assert "Rows Removed by Filter" not in plan, plan
+    assert metrics.oldest_due()["image_generation"] > 0

@@ -13,7 +13,7 @@ from django.db import connection
 from tests.support.plans import plan_of, unguided
 from tests.support.running import publish, publish_bulk
 from tests.support.waiting import wait_until
-from webhooks_app import outbox
+from webhooks_app import metrics, outbox
 from webhooks_app.database import connect
 from webhooks_app.functions import Function
 from webhooks_app.outbox.claim import _CLAIM
@@ -46,6 +46,7 @@ def nothing() -> None:
 WHOLE = {
     "webhooks_claim": [["message_due_by_destination"]],
     "webhooks_bury_disabled": [["destination_disabled"]],
+    "webhooks_oldest_due": [["message_due_by_destination"]],
 }
 
 
@@ -68,6 +69,14 @@ def test_claim_walks_the_index_though_the_statistics_saw_an_empty_queue() -> Non
     found = re.findall(r"Index(?: Only)? Scan using (\w+) on webhooks_app_webhookmessage", plan)
     assert found == ["message_due_by_destination"] * 3 + ["webhooks_app_webhookmessage_pkey"]
     assert plan.count("Sort  (") == 1, "of the destinations"
+
+
+def test_oldest_due_reads_one_entry_for_each_destination() -> None:
+    """Readiness and metrics ask often: they sort nothing and follow the claim's index."""
+    rush()
+    plan = plan_of(metrics._OLDEST_DUE)
+    assert plan.count("using message_due_by_destination") == 2, plan
+    assert "Sort  (" not in plan, plan
 
 
 def _walks() -> int:
