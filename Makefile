@@ -20,8 +20,9 @@ CAN_INSTALL := command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]
 APT_UPDATE := apt-get update -q
 # RUNLEVEL=1: what is installed is not started; the service starts its own.
 APT_INSTALL := RUNLEVEL=1 apt-get install -y --no-install-recommends
-# Tests whose subject is a program of many processes: two fifths of all tests' processor time.
-PROCESSES := tests/e2e tests/chaos tests/comfyui tests/bench
+# Tests whose subject is a program of many processes, or one that is killed: two fifths of all tests' processor time.
+PROCESSES := tests/e2e tests/chaos tests/comfyui tests/bench \
+	$(addprefix tests/tasks/remote_work/,test_paid_once.py test_ledger.py)
 SKIA_NEEDS := libgl1 libegl1 libexpat1
 
 help: ## list the targets
